@@ -1,0 +1,78 @@
+"""Instants and days. Everything inside is UTC with millisecond resolution, as MongoDB stores it.
+
+No function here, nor anywhere in `retail_core` below the CLI, asks what time it is now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from retail_core.errors import InputError
+
+
+def zone(name: str) -> ZoneInfo:
+    """The IANA zone of that name.
+
+    Raises:
+        InputError: no such zone.
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise InputError(
+            f"There is no time zone named {name!r}.", remedy="use an IANA name such as Europe/London."
+        ) from error
+
+
+def to_utc_ms(instant: datetime) -> datetime:
+    """`instant` (aware) in UTC, cut down to whole milliseconds."""
+    utc = instant.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def parse_instant(text: str, default_zone: str = "UTC") -> datetime:
+    """An ISO 8601 instant, UTC, whole milliseconds; without an offset it is read in `default_zone`.
+
+    >>> parse_instant("2017-12-03T00:00:00+08:00").isoformat()
+    '2017-12-02T16:00:00+00:00'
+
+    Raises:
+        InputError: not ISO 8601.
+    """
+    try:
+        parsed = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise InputError(
+            f"{text!r} is not an ISO 8601 time.", remedy="write it as 2025-01-31T00:00:00Z."
+        ) from error
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=zone(default_zone))
+    return to_utc_ms(parsed)
+
+
+def iso(instant: datetime) -> str:
+    """`instant` as ISO 8601 UTC with `Z`; milliseconds only where there are any."""
+    utc = to_utc_ms(instant)
+    spec = "milliseconds" if utc.microsecond else "seconds"
+    return utc.isoformat(timespec=spec).replace("+00:00", "Z")
+
+
+def last_midnight(instant: datetime, zone_name: str) -> datetime:
+    """The last midnight in the zone at or before `instant`, UTC."""
+    local = instant.astimezone(zone(zone_name))
+    return to_utc_ms(local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0))
+
+
+def midnights(first: datetime, last: datetime, zone_name: str) -> Iterator[datetime]:
+    """Every midnight of the zone in [first, last], ascending, UTC. Days of 23 and 25 hours included."""
+    tz = zone(zone_name)
+    day = first.astimezone(tz).date()
+    while True:
+        midnight = to_utc_ms(datetime(day.year, day.month, day.day, tzinfo=tz))
+        if midnight > last:
+            return
+        if midnight >= first:
+            yield midnight
+        day += timedelta(days=1)
