@@ -38,30 +38,27 @@ LATEST = pd.Timestamp("2100-01-01", tz="UTC")
 TIME_DTYPE = pd.DatetimeTZDtype(unit="ms", tz="UTC")
 
 
-def _time(**checks: object) -> object:
-    return pa.Field(dtype_kwargs={"unit": "ms", "tz": "UTC"}, **checks)  # type: ignore[arg-type]
-
-
-def _id(*, nullable: bool = False) -> object:
-    return pa.Field(nullable=nullable, str_length={"min_value": 1, "max_value": MAX_ID_LENGTH})
+_ID = {"min_value": 1, "max_value": MAX_ID_LENGTH}
+_SHORT = {"min_value": 1, "max_value": 64}
+_MS_UTC = {"unit": "ms", "tz": "UTC"}
 
 
 class Event(pa.DataFrameModel):
     """One row a user's act at a time; what `sources` produce and `events` stores."""
 
-    event_id: Series[str] = _id()
-    user_id: Series[str] = _id()
-    event_time: Series[pd.DatetimeTZDtype] = _time(ge=EARLIEST, lt=LATEST)
-    event_type: Series[str] = pa.Field(str_length={"min_value": 1, "max_value": 64})
-    item_id: Series[str] = _id(nullable=True)
-    category: Series[str] = _id(nullable=True)
-    brand: Series[str] = _id(nullable=True)
+    event_id: Series[str] = pa.Field(str_length=_ID)
+    user_id: Series[str] = pa.Field(str_length=_ID)
+    event_time: Series[pd.DatetimeTZDtype] = pa.Field(dtype_kwargs=_MS_UTC, ge=EARLIEST, lt=LATEST)
+    event_type: Series[str] = pa.Field(str_length=_SHORT)
+    item_id: Series[str] = pa.Field(nullable=True, str_length=_ID)
+    category: Series[str] = pa.Field(nullable=True, str_length=_ID)
+    brand: Series[str] = pa.Field(nullable=True, str_length=_ID)
     price_minor: Series[pd.Int64Dtype] = pa.Field(nullable=True, ge=0, le=10**13)
     quantity: Series[pd.Int64Dtype] = pa.Field(nullable=True, ge=0, le=10**7)
     currency: Series[str] = pa.Field(nullable=True, str_length={"min_value": 1, "max_value": 8})
-    session_id: Series[str] = _id(nullable=True)
-    platform: Series[str] = pa.Field(nullable=True, str_length={"min_value": 1, "max_value": 64})
-    order_id: Series[str] = _id(nullable=True)
+    session_id: Series[str] = pa.Field(nullable=True, str_length=_ID)
+    platform: Series[str] = pa.Field(nullable=True, str_length=_SHORT)
+    order_id: Series[str] = pa.Field(nullable=True, str_length=_ID)
     properties: Series[str] = pa.Field(nullable=True)
 
     class Config:
@@ -75,8 +72,8 @@ class Event(pa.DataFrameModel):
 class UserAttributes(pa.DataFrameModel):
     """What is known of a user from `valid_from` on; `attributes` is a JSON object."""
 
-    user_id: Series[str] = _id()
-    valid_from: Series[pd.DatetimeTZDtype] = _time(nullable=True)
+    user_id: Series[str] = pa.Field(str_length=_ID)
+    valid_from: Series[pd.DatetimeTZDtype] = pa.Field(dtype_kwargs=_MS_UTC, nullable=True)
     attributes: Series[str]
 
     class Config:
@@ -89,8 +86,8 @@ class UserAttributes(pa.DataFrameModel):
 class Pairs(pa.DataFrameModel):
     """The (user, cut-off) pairs to make rows for."""
 
-    user_id: Series[str] = _id()
-    as_of: Series[pd.DatetimeTZDtype] = _time()
+    user_id: Series[str] = pa.Field(str_length=_ID)
+    as_of: Series[pd.DatetimeTZDtype] = pa.Field(dtype_kwargs=_MS_UTC)
 
     class Config:
         """No pair twice; further columns (policy, label) may travel along."""
@@ -109,8 +106,8 @@ class TrainingRows(Pairs):
 class Prediction(pa.DataFrameModel):
     """One stored prediction. `raw_score` is the uncalibrated ranking score, breaks ties of rank."""
 
-    user_id: Series[str] = _id()
-    as_of: Series[pd.DatetimeTZDtype] = _time()
+    user_id: Series[str] = pa.Field(str_length=_ID)
+    as_of: Series[pd.DatetimeTZDtype] = pa.Field(dtype_kwargs=_MS_UTC)
     model_version: Series[str]
     policy: Series[str] = pa.Field(isin=POLICIES)
     probability: Series[float] = pa.Field(ge=0, le=1)
