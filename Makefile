@@ -1,0 +1,60 @@
+# Needs Python 3.11 or 3.12 with pip, and make. Everything else is installed into .venv by `make setup`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test containers up down lint format types lock bench clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: .venv/.ready ## Install what the product needs into .venv
+setup-dev: .venv/.ready-dev ## Install the tools for tests, lint and types as well
+
+$(BIN)/uv: requirements-uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "Python 3.11 or 3.12 is needed; name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
+	$(PYTHON) -m pip --python $(BIN)/python install -q --require-hashes -r requirements-uv.lock
+	@touch $@
+
+.venv/.ready: $(BIN)/uv requirements.lock pyproject.toml
+	@tools/system-packages.sh runtime
+	test -e .venv/.ready-dev || $(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock requirements-uv.lock
+	$(BIN)/python tools/link_project.py
+	@touch $@
+
+.venv/.ready-dev: $(BIN)/uv requirements-dev.lock pyproject.toml
+	@tools/system-packages.sh runtime browser
+	$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements-dev.lock requirements-uv.lock
+	$(BIN)/python tools/link_project.py
+	@touch $@ .venv/.ready
+
+demo: setup ## Run the whole main job on a simulated shop
+	$(BIN)/retail demo
+
+test: setup-dev ## Run the tests
+	$(BIN)/python -m pytest -m "not containers" --cov=retail_core --cov-report=term:skip-covered
+
+containers: setup-dev ## Build and run the image
+	$(BIN)/python -m pytest -m containers
+
+up: setup ## Run the whole stack on this machine
+	$(BIN)/retail up
+
+down: ## Stop the stack
+	$(BIN)/retail down
+
+lint: setup-dev ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup-dev ## Rewrite the code in the house's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup-dev ## Resolve the dependencies anew
+	tools/lock.sh
+
+clean: ## Remove what was installed and what the checks left behind; never data
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

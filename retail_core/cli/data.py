@@ -1,0 +1,151 @@
+"""`retail simulate`, `ingest`, `quarantine` and `features`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retail_core.cli.output import JsonFlag, emit, print_rows, progress
+from retail_core.errors import InputError
+from retail_core.settings import load_settings
+from retail_core.times import parse_instant
+
+quarantine_app = typer.Typer(help="What was refused, and why; replay it after a fix.", no_args_is_help=True)
+
+SourceOption = Annotated[str, typer.Option("--source", help="Preset: the dialect of the file.")]
+MappingOption = Annotated[Path | None, typer.Option("--mapping", help="YAML that maps any other CSV.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    app.command()(simulate)
+    app.command()(ingest)
+    app.command()(features)
+    app.add_typer(quarantine_app, name="quarantine")
+
+
+def simulate(  # noqa: PLR0913 - one option each
+    out: Annotated[Path, typer.Option(help="Where the log goes: .csv or .csv.gz.")],
+    users: Annotated[int, typer.Option(min=1)] = 20_000,
+    days: Annotated[int, typer.Option(min=1)] = 45,
+    seed: int = 7,
+    truth: Annotated[Path | None, typer.Option(help="Also write each user's true probability.")] = None,
+    drift: Annotated[str | None, typer.Option(help="Make the last third differ.")] = None,
+    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])] = datetime(2025, 1, 1),  # noqa: DTZ001 - a date
+    json_output: JsonFlag = False,
+) -> None:
+    """Write a canonical log of a retail population whose true probabilities are known.
+
+    Example: retail simulate --users 20000 --days 45 --seed 7 --out log.csv.gz --truth truth.parquet
+    """
+    from retail_core.simulate import SimulationConfig
+    from retail_core.simulate import simulate as run
+
+    first_day = date(start.year, start.month, start.day)
+    config = SimulationConfig(users=users, days=days, seed=seed, start=first_day, drift=drift)
+    with progress("simulate", quiet=json_output) as advance:
+        report = run(config, out, truth, lambda done, total: advance("days", done, total))
+    emit(asdict(report), json_output=json_output, title=f"Simulated into {out}")
+
+
+def ingest(
+    files: Annotated[list[Path], typer.Argument(help="CSV, .gz, .zst, Parquet or JSON lines.")],
+    source: SourceOption = "canonical",
+    mapping: MappingOption = None,
+    timezone: Annotated[str | None, typer.Option(help="Zone of times without one.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Read raw logs into MongoDB. A file already ingested is skipped; a killed run goes on.
+
+    Example: retail ingest 2019-Oct.csv.gz --source rees46
+    """
+    from retail_core import sources
+    from retail_core.ingest import ingest as run
+    from retail_core.store.mongo import open_store
+
+    dialect = sources.from_mapping(mapping) if mapping else sources.get(source)
+    with open_store(load_settings()) as store, progress("ingest", quiet=json_output) as advance:
+        report = run(store, files, dialect, timezone=timezone, at=datetime.now(UTC), progress=advance)
+    emit(asdict(report), json_output=json_output, title="Ingested")
+
+
+def features(
+    as_of: Annotated[str, typer.Option(help="One instant or several, separated by commas.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    json_output: JsonFlag = False,
+) -> None:
+    """Compute every feature of every eligible user as of the given instants.
+
+    Example: retail features --as-of 2025-02-01,2025-02-02 --out features.parquet
+    """
+    from retail_core.features.export import export_features
+    from retail_core.store.shop import shop_zone
+    from retail_core.workspace import open_workspace
+
+    if out.suffix != ".parquet":
+        raise InputError(f"{out} is not a .parquet file.", remedy="name the output FILE.parquet.")
+    started = time.perf_counter()
+    with open_workspace(load_settings()) as work:
+        zone = shop_zone(work.store)
+        instants = sorted({parse_instant(text, zone) for text in as_of.split(",")})
+        report = export_features(work.lake, work.settings, zone, instants, out)
+    result = {**report, "seconds": round(time.perf_counter() - started, 3)}
+    emit(result, json_output=json_output, title=f"Features in {out}")
+
+
+@quarantine_app.command("list")
+def list_quarantine(
+    limit: Annotated[int, typer.Option(min=1, help="How many rows to show.")] = 50,
+    json_output: JsonFlag = False,
+) -> None:
+    """Show what was refused, newest first.
+
+    Example: retail quarantine list --limit 20
+    """
+    from retail_core.store import quarantine
+    from retail_core.store.mongo import open_store
+
+    with open_store(load_settings()) as store:
+        rows = quarantine.list_open(store, limit)
+        total = quarantine.count_open(store)
+    if json_output:
+        emit({"rows": rows, "total": total}, json_output=True, title="")
+        return
+    print_rows(rows, title=f"Quarantine: {len(rows)} of {total:,} rows")
+
+
+@quarantine_app.command("export")
+def export_quarantine(file: Path, json_output: JsonFlag = False) -> None:
+    """Write every refused row with its reason to a CSV file.
+
+    Example: retail quarantine export refused.csv
+    """
+    from retail_core.store import quarantine
+    from retail_core.store.mongo import open_store
+
+    with open_store(load_settings()) as store:
+        rows = quarantine.export(store, file)
+    emit({"rows": rows, "file": file}, json_output=json_output, title="Quarantine exported")
+
+
+@quarantine_app.command("replay")
+def replay_quarantine(
+    source: SourceOption = "canonical", mapping: MappingOption = None, json_output: JsonFlag = False
+) -> None:
+    """Try the refused rows of a source again, with the rules and mapping of now.
+
+    Example: retail quarantine replay --mapping shop.yaml
+    """
+    from retail_core import sources
+    from retail_core.store import quarantine
+    from retail_core.store.mongo import open_store
+
+    dialect = sources.from_mapping(mapping) if mapping else sources.get(source)
+    with open_store(load_settings()) as store:
+        report = quarantine.replay(store, dialect, at=datetime.now(UTC))
+    emit(asdict(report), json_output=json_output, title="Replayed")

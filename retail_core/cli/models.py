@@ -1,0 +1,178 @@
+"""`retail train`, `retrain`, `score`, `outcomes` and `models`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retail_core.cli.output import JsonFlag, emit, print_rows, progress
+from retail_core.settings import load_settings
+from retail_core.times import parse_instant
+
+models_app = typer.Typer(help="The registry: versions, promotion, rollback.", no_args_is_help=True)
+
+AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: from the newest event.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    for command in (train, retrain, score, outcomes):
+        app.command()(command)
+    app.add_typer(models_app, name="models")
+
+
+def train(  # noqa: PLR0913 - one option each
+    as_of: AsOf = None,
+    cutoffs: Annotated[str | None, typer.Option(help="daily, first-visit; default: the source's.")] = None,
+    model: Annotated[str, typer.Option(help="auto or rf.")] = "auto",
+    target_recall: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    json_output: JsonFlag = False,
+) -> None:
+    """Search, calibrate, evaluate, log and register a model; promote it if the gate says so.
+
+    Example: retail train --as-of 2025-02-15T00:00:00Z
+    """
+    from retail_core.model.training import TrainOptions
+    from retail_core.model.training import train as run
+    from retail_core.store.shop import default_policy, shop_zone
+    from retail_core.workspace import open_workspace
+
+    with open_workspace(load_settings()) as work, progress("train", quiet=json_output) as advance:
+        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
+        policies = tuple((cutoffs or default_policy(work.store)).split(","))
+        options = TrainOptions(
+            policies=policies, model=model, target_recall=target_recall, confidence=confidence
+        )
+        report = run(
+            work.store, work.lake, work.settings, as_of=instant, options=options, progress=advance
+        )
+    emit(report.to_dict(), json_output=json_output, title="Trained")
+
+
+def retrain(
+    check_only: Annotated[bool, typer.Option("--check-only", help="Only say what would fire.")] = False,
+    as_of: AsOf = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Check the triggers and train a challenger only if one fires.
+
+    Example: retail retrain --check-only
+    """
+    from retail_core.lifecycle.retraining import retrain as run
+    from retail_core.store.shop import shop_zone
+    from retail_core.workspace import open_workspace
+
+    with open_workspace(load_settings()) as work:
+        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
+        report = run(
+            work.store,
+            work.lake,
+            work.settings,
+            as_of=instant,
+            check_only=check_only,
+            at=datetime.now(UTC),
+        )
+    result = report.to_dict()
+    if not json_output:
+        print_rows([asdict(trigger) for trigger in report.triggers], title="Triggers")
+        result.pop("triggers")
+    emit(result, json_output=json_output, title="Retraining")
+
+
+def score(
+    as_of: AsOf = None,
+    out: Annotated[Path | None, typer.Option(help="CSV of every scored user.")] = None,
+    no_store: Annotated[bool, typer.Option("--no-store", help="Do not keep the predictions.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Score every eligible user with the production model.
+
+    Example: retail score --as-of 2025-02-15T00:00:00Z --out scores.csv
+    """
+    from retail_core.lifecycle.scoring import score as run
+    from retail_core.store.shop import shop_zone
+    from retail_core.workspace import open_workspace
+
+    with open_workspace(load_settings()) as work:
+        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
+        report = run(work.store, work.lake, work.settings, as_of=instant, out=out, keep=not no_store)
+    emit(asdict(report), json_output=json_output, title="Scored")
+
+
+def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
+    """Join predictions whose horizon has passed with what really happened.
+
+    Example: retail outcomes
+    """
+    from retail_core.lifecycle.outcomes import mature
+    from retail_core.store.shop import shop_zone
+    from retail_core.workspace import open_workspace
+
+    with open_workspace(load_settings()) as work:
+        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
+        report = mature(work.store, work.lake, work.settings, as_of=instant)
+    emit(asdict(report), json_output=json_output, title="Outcomes")
+
+
+@models_app.command("list")
+def list_models(json_output: JsonFlag = False) -> None:
+    """Every registered version, newest first.
+
+    Example: retail models list
+    """
+    from retail_core.model import registry
+
+    settings = load_settings()
+    versions = [spec.summary() for spec in registry.list_versions(settings)]
+    champion = registry.champion_spec(settings)
+    if json_output:
+        production = champion.version if champion else None
+        emit({"versions": versions, "production": production}, json_output=True, title="")
+        return
+    print_rows(versions, title=f"Production: version {champion.version if champion else 'none'}")
+
+
+@models_app.command("show")
+def show_model(version: str, json_output: JsonFlag = False) -> None:
+    """One version with its metrics, thresholds, data and features.
+
+    Example: retail models show 3
+    """
+    from retail_core.model import registry
+
+    emit(registry.version_spec(load_settings(), version).to_dict(), json_output=json_output, title="Model")
+
+
+@models_app.command("promote")
+def promote_model(version: str, json_output: JsonFlag = False) -> None:
+    """Put a version under the alias `production`.
+
+    Example: retail models promote 3
+    """
+    from retail_core.lifecycle import promotion
+    from retail_core.store.mongo import open_store
+
+    settings = load_settings()
+    with open_store(settings) as store:
+        result = promotion.promote(store, settings, version, reason="by hand", at=datetime.now(UTC))
+    emit(result, json_output=json_output, title="Promoted")
+
+
+@models_app.command("rollback")
+def rollback_model(json_output: JsonFlag = False) -> None:
+    """Put the version that was in production before back.
+
+    Example: retail models rollback
+    """
+    from retail_core.lifecycle import promotion
+    from retail_core.store.mongo import open_store
+
+    settings = load_settings()
+    with open_store(settings) as store:
+        result = promotion.rollback(store, settings, at=datetime.now(UTC))
+    emit(result, json_output=json_output, title="Rolled back")

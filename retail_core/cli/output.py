@@ -1,0 +1,96 @@
+"""How a command speaks: one JSON object on stdout, or lines for a person; progress and logs on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from retail_core.times import iso
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]
+Advance = Callable[[str, int, int], None]
+
+console = Console(stderr=True)
+screen = Console()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def emit(result: Mapping[str, object], *, json_output: bool, title: str) -> None:
+    """Print `result`: as one line of JSON, or as a table of its scalar entries."""
+    if json_output:
+        typer.echo(json.dumps(result, default=_plain))
+        return
+    table = Table(title=title, show_header=False, title_justify="left")
+    for key, value in result.items():
+        table.add_row(key, say(value))
+    screen.print(table)
+
+
+def say(value: object) -> str:
+    """`value` as a person reads it."""
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, datetime):
+        return iso(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {say(entry)}" for key, entry in value.items()) or "-"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "; ".join(say(entry) for entry in value) or "-"
+    return str(value)
+
+
+def print_rows(rows: Sequence[Mapping[str, object]], *, title: str) -> None:
+    """A table with one line a mapping; the first row's keys are the columns."""
+    table = Table(title=title, title_justify="left")
+    columns = list(rows[0]) if rows else []
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(say(row.get(column)) for column in columns))
+    screen.print(table)
+
+
+@contextmanager
+def progress(label: str, *, quiet: bool = False) -> Iterator[Advance]:
+    """`advance(stage, done, total)`: a bar on a terminal, a line for each new stage when piped."""
+    if quiet or not sys.stderr.isatty():
+        seen: set[str] = set()
+
+        def line(stage: str, _done: int, _total: int) -> None:
+            if not quiet and stage not in seen:
+                seen.add(stage)
+                console.print(f"{label}: {stage}", highlight=False)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(label, total=None)
+
+        def draw(stage: str, done: int, total: int) -> None:
+            bars.update(task, description=f"{label}: {stage}", completed=done, total=total or None)
+
+        yield draw

@@ -1,0 +1,78 @@
+"""`retail serve`, `up`, `down`, `status` and `doctor`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Annotated
+
+import typer
+
+from retail_core.cli.output import JsonFlag, emit, print_rows, screen
+from retail_core.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    for command in (serve, up, down, status, doctor):
+        app.command()(command)
+
+
+def serve(
+    port: Annotated[int | None, typer.Option(help="Default: RETAIL_API_PORT or 8080.")] = None,
+) -> None:
+    """Serve the production model over HTTP, on loopback unless RETAIL_API_HOST says otherwise.
+
+    Example: retail serve --port 8080
+    """
+    settings = load_settings()
+    command = [sys.executable, "-m", "bentos.serve", "--host", settings.api_host]
+    raise typer.Exit(subprocess.call([*command, "--port", str(port or settings.api_port)], env=os.environ))
+
+
+def up(
+    detach: Annotated[bool, typer.Option("--detach", help="Return once everything is healthy.")] = False,
+) -> None:
+    """Run MongoDB, MLflow, Prefect with a worker, the API and the app on this machine.
+
+    Example: retail up
+    """
+    from retail_core import stack
+
+    stack.up(load_settings(), echo=screen.print, detach=detach)
+
+
+def down(json_output: JsonFlag = False) -> None:
+    """End everything `retail up` started, and the embedded MongoDB.
+
+    Example: retail down
+    """
+    from retail_core import stack
+
+    emit(stack.down(load_settings()), json_output=json_output, title="Stopped")
+
+
+def status(json_output: JsonFlag = False) -> None:
+    """What runs, where, and whether it is healthy.
+
+    Example: retail status
+    """
+    from retail_core import stack
+
+    result = stack.status(load_settings())
+    emit(result, json_output=json_output, title="Status")
+
+
+def doctor(json_output: JsonFlag = False) -> None:
+    """Look for what could go wrong, with the remedy for each finding.
+
+    Example: retail doctor
+    """
+    from retail_core import stack
+
+    checks = stack.doctor(load_settings())
+    if json_output:
+        emit({"checks": checks, "ok": all(c["state"] != "fail" for c in checks)}, json_output=True, title="")
+        return
+    print_rows(checks, title="Doctor")

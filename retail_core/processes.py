@@ -1,0 +1,113 @@
+"""Our own programs as subprocesses: `python -m MODULE`, one JSON object back, errors passed on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from retail_core.errors import DependencyError, RetailError
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The folder that holds `flows`, `bentos` and `app`."""
+
+
+def call_json(module: str, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Run `python -m module *arguments --json` from the project's folder and return what it printed.
+
+    Raises:
+        RetailError: the program ended with an error; its own message and remedy.
+    """
+    command = [sys.executable, "-m", module, *arguments, "--json"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, check=False
+    )
+    lines = done.stdout.strip().splitlines()
+    try:
+        answer: dict[str, Any] = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        answer = {}
+    if done.returncode == 0 and answer:
+        return answer
+    error = RetailError(
+        str(answer.get("error") or f"{module} ended with code {done.returncode}: {done.stderr[-2000:]}"),
+        remedy=str(answer.get("remedy") or "see the message above and run it again."),
+    )
+    error.exit_code = done.returncode or 1
+    raise error
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on at this moment, on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
+) -> subprocess.Popen[bytes]:
+    """Start `python -m module *arguments` in a session of its own, its output in `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            env=dict(environment),
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def stop(process: subprocess.Popen[bytes], grace_seconds: float = 20) -> None:
+    """End `process` and everything in its session; by force after the grace."""
+    import psutil
+
+    if process.poll() is None:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(grace_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        _, alive = psutil.wait_procs(family, timeout=3)
+        for straggler in alive:
+            straggler.kill()
+
+
+def answers(url: str) -> bool:
+    """Whether an HTTP GET of `url` gives a status below 400 within two seconds."""
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - http on loopback
+            return int(response.status) < 400
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def wait_until(
+    ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, timeout_seconds: float = 120
+) -> None:
+    """Return once `ready()`; the process may take `timeout_seconds`.
+
+    Raises:
+        DependencyError: the process ended or took too long; the end of its log is in the message.
+    """
+    deadline = time.perf_counter() + timeout_seconds
+    while not ready():
+        if process.poll() is not None or time.perf_counter() > deadline:
+            tail = log.read_text(errors="replace")[-1500:]
+            raise DependencyError(
+                f"A service did not become ready. The end of {log}:\n{tail}",
+                remedy="see the log, then `retail doctor`.",
+            )
+        time.sleep(0.25)
