@@ -16,7 +16,7 @@ if ! command -v dpkg-query >/dev/null; then
   exit 0
 fi
 
-installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" "$1t64" 2>/dev/null | grep -qx installed; }
+installed() { { dpkg-query -W -f '${db:Status-Status}\n' "$1" "$1t64" 2>/dev/null || true; } | grep -qx installed; }
 
 missing=()
 for package in "${packages[@]}"; do

@@ -1,0 +1,65 @@
+"""What a person or a script sees of the command line without any data."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from retail_core.cli.app import app
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def retail(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, with a home of its own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RETAIL_")}
+    return subprocess.run(
+        [sys.executable, "-c", "from retail_core.cli import main; main()", *arguments],
+        cwd=ROOT,
+        env={**kept, "RETAIL_HOME": str(home), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+COMMANDS = (
+    *("demo", "simulate", "ingest", "features", "train", "retrain", "score", "outcomes"),
+    *("serve", "up", "down", "status", "doctor"),
+    *("quarantine list", "quarantine export", "quarantine replay"),
+    *("models list", "models show", "models promote", "models rollback"),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example(command: str) -> None:
+    shown = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert shown.exit_code == 0
+    assert "Example: retail" in shown.stdout
+
+
+def test_usage_errors_exit_with_two(tmp_path: Path) -> None:
+    assert retail("train", "--no-such-option", home=tmp_path).returncode == 2
+    assert retail("no-such-command", home=tmp_path).returncode == 2
+
+
+def test_a_setting_that_is_not_allowed_is_one_line_and_exit_one(tmp_path: Path) -> None:
+    done = retail("score", "--json", home=tmp_path, RETAIL_HORIZON_HOURS="soon")
+    assert done.returncode == 1
+    assert "RETAIL_HORIZON_HOURS" in json.loads(done.stdout)["error"]
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_unreachable_mongodb_exits_with_three_and_keeps_its_password_to_itself(tmp_path: Path) -> None:
+    uri = "mongodb://someone:s3cret@127.0.0.1:9/?serverSelectionTimeoutMS=300"
+    done = retail("score", home=tmp_path, RETAIL_MONGODB_URI=uri)
+    assert done.returncode == 3
+    assert "s3cret" not in done.stdout + done.stderr
+    assert "Remedy:" in done.stderr
