@@ -142,7 +142,7 @@ def redact(uri: str) -> str:
     >>> redact("mongodb://app:s3cr@t@db.example:27017/?tlsCertificateKeyFilePassword=x")
     'mongodb://***@db.example:27017/'
     """
-    return re.sub(r"//.*@", "//***@", uri.split("?", 1)[0] if "@" not in uri.partition("?")[2] else uri)
+    return re.sub(r"//.*@", "//***@", uri).split("?", 1)[0]
 
 
 def unreachable(uri: str, error: PyMongoError) -> DependencyError:
