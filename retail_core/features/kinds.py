@@ -1,0 +1,179 @@
+"""The kinds of feature there are. A kind is what both interpreters know how to compute.
+
+Everything is computed over events with `as_of - look-back <= event_time < as_of`. A window of w
+holds `as_of - w <= event_time < as_of`; a day is exactly 24 hours, whatever the clocks do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from retail_core.features.formulas import Algebra, Term
+
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+SESSION_GAP_US = HOUR_US // 2
+"""A pause of this length or longer ends a session."""
+
+MAX_VALUE_MINOR = 10**13
+"""Upper limit of one event's value, so that no sum leaves 64 bits."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """The last `micros` microseconds before the cut-off."""
+
+    label: str
+    micros: int
+
+
+@dataclass(frozen=True)
+class Count:
+    """Events of one type (None: of any type) in the window."""
+
+    event_type: str | None
+
+
+@dataclass(frozen=True)
+class Total:
+    """Sum of the value (price times quantity, minor units) of events of one type in the window."""
+
+    event_type: str
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """Distinct non-null values of `key` among events of one type (None: any) in the window.
+
+    An `order` is the order id of an event, or the event itself where it has none. A `day` is one of
+    the 24-hour blocks counted back from the cut-off.
+    """
+
+    key: Literal["item", "category", "order", "day"]
+    event_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Sessions started in the window; a first event within the look-back always starts one."""
+
+    gap_us: int = SESSION_GAP_US
+
+
+@dataclass(frozen=True)
+class Since:
+    """Hours from the last event of one type (None: of any) to the cut-off."""
+
+    event_type: str | None
+
+
+@dataclass(frozen=True)
+class FirstSeen:
+    """Hours from the first event within the look-back to the cut-off."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Distance in days between neighbouring active days: the mean of all, or the last one."""
+
+    stat: Literal["mean", "last"]
+
+
+@dataclass(frozen=True)
+class Cart:
+    """The open cart at the cut-off.
+
+    An `add_to_cart` is open unless, before the cut-off, a later event closes it: an add (which
+    supersedes), a removal or a purchase of the same item, or a purchase that names no item. At equal
+    times adds come before removals before purchases, then event ids decide.
+    """
+
+    stat: Literal["count", "value", "oldest", "newest"]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The cut-off on the shop's clock."""
+
+    part: Literal["hour", "weekday", "weekend"]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A formula over other features, written once for every engine."""
+
+    formula: Callable[[Algebra], Term]
+
+
+Kind = Count | Total | Distinct | Sessions | Since | FirstSeen | Gap | Cart | Clock | Derived
+Over = Literal["all", "days", "look-back"] | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the list of features.
+
+    Attributes:
+        name: column name; where `over` is `all` or `days` each window's label is appended.
+        kind: what is computed.
+        over: `all` windows, windows of 3 `days` and more, only the whole `look-back`, or None for a
+            kind without a window.
+        unit: what the number counts.
+        meaning: one line.
+        null: when it is null.
+    """
+
+    name: str
+    kind: Kind
+    over: Over
+    unit: str
+    meaning: str
+    null: str = "never"
+
+    def expand(self, windows: tuple[Window, ...]) -> tuple[Feature, ...]:
+        """The features of this entry, one per window."""
+        if self.over is None:
+            return (Feature(self.name, self.kind, None, self),)
+        if self.over == "look-back":
+            return (Feature(self.name, self.kind, windows[-1], self),)
+        chosen = windows
+        if self.over == "days":
+            chosen = tuple(w for w in windows if w.micros >= 3 * DAY_US or w is windows[-1])
+        return tuple(Feature(f"{self.name}_{w.label}", self.kind, w, self) for w in chosen)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One named number about one user at one cut-off."""
+
+    name: str
+    kind: Kind
+    window: Window | None
+    entry: Entry
+
+
+def windows(lookback_days: int) -> tuple[Window, ...]:
+    """The standard windows shorter than the look-back, and the look-back itself, ascending.
+
+    >>> [window.label for window in windows(3)]
+    ['1h', '6h', '1d', '3d']
+    """
+    standard = [Window(f"{h}h", h * HOUR_US) for h in (1, 6)]
+    standard += [Window(f"{d}d", d * DAY_US) for d in (1, 3, 7, 28)]
+    whole = Window(f"{lookback_days}d", lookback_days * DAY_US)
+    return (*(window for window in standard if window.micros < whole.micros), whole)
+
+
+def event_value(price_minor: int | None, quantity: int | None) -> int | None:
+    """Value of an event in minor units; the quantity is 1 where unknown, null without a price.
+
+    >>> event_value(250, 3), event_value(250, None), event_value(None, 3)
+    (750, 250, None)
+    """
+    if price_minor is None:
+        return None
+    pieces = 1 if quantity is None else quantity
+    return price_minor * min(pieces, MAX_VALUE_MINOR // max(price_minor, 1))
