@@ -1,0 +1,1 @@
+"""From predictions to outcomes, from outcomes to a better model."""

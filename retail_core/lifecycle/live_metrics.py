@@ -1,0 +1,128 @@
+"""How well predictions did, once it is known what happened. Pure functions over labels and scores."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Counts of matured predictions: `true_positives` were expected to buy and bought, and so on."""
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    true_negatives: int
+
+    @classmethod
+    def of(cls, purchased: NDArray[np.bool_], expected: NDArray[np.bool_]) -> Confusion:
+        """Count the four cases of two equally long arrays."""
+        return cls(
+            int((purchased & expected).sum()),
+            int((~purchased & expected).sum()),
+            int((purchased & ~expected).sum()),
+            int((~purchased & ~expected).sum()),
+        )
+
+    @property
+    def buyers(self) -> int:
+        """How many bought."""
+        return self.true_positives + self.false_negatives
+
+    @property
+    def rows(self) -> int:
+        """How many predictions there are."""
+        return self.buyers + self.false_positives + self.true_negatives
+
+    @property
+    def base_rate(self) -> float:
+        """Share that bought; 0 where there is no row."""
+        return _ratio(self.buyers, self.rows)
+
+    @property
+    def recall(self) -> float:
+        """Share of the buyers that were expected to buy; 0 where there is no buyer."""
+        return _ratio(self.true_positives, self.buyers)
+
+    @property
+    def precision(self) -> float:
+        """Share of those expected to buy that bought; 0 where nobody was expected to."""
+        return _ratio(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def false_positive_rate(self) -> float:
+        """Share of the non-buyers that were expected to buy; 0 where everybody bought."""
+        return _ratio(self.false_positives, self.false_positives + self.true_negatives)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall; 0 where both are."""
+        return _ratio(2 * self.true_positives, self.buyers + self.true_positives + self.false_positives)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def reweighted_f1(live: Confusion, reference_base_rate: float) -> float:
+    """F1 as it would be had the buyers' share been `reference_base_rate`, all else equal.
+
+    F1 moves with the base rate even where the model is as good as ever. Recall `r` (of the buyers) and
+    the false positive rate `f` (of the others) do not, so the precision is recomputed under the
+    reference prior `pi` and F1 from it:
+
+        precision = pi r / (pi r + (1 - pi) f)
+        F1        = 2 precision r / (precision + r) = 2 pi r / (pi r + (1 - pi) f + pi)
+
+    With `pi` equal to the live base rate it is the live F1. 0 where no buyer was found.
+    """
+    prior, recall = reference_base_rate, live.recall
+    expected = prior * recall + (1 - prior) * live.false_positive_rate
+    return _ratio(2 * prior * recall, expected + prior)
+
+
+@dataclass(frozen=True)
+class LiveMetrics:
+    """Quality of `n` matured predictions, `buyers` of which bought.
+
+    F1, precision and recall are at the best-F1 threshold of the model version that made each
+    (`will_purchase`). `ap` and `auc` are None where nobody or everybody bought.
+    """
+
+    n: int
+    buyers: int
+    base_rate: float
+    ap: float | None
+    auc: float | None
+    f1: float
+    precision: float
+    recall: float
+    brier: float
+
+    def to_dict(self) -> dict[str, object]:
+        """The same as plain values."""
+        return asdict(self)
+
+
+def live_metrics(outcomes: pd.DataFrame) -> LiveMetrics:
+    """Metrics of at least one matured prediction: columns probability, will_purchase, purchased."""
+    purchased = outcomes["purchased"].to_numpy(dtype=bool)
+    probability = outcomes["probability"].to_numpy(dtype=float)
+    confusion = Confusion.of(purchased, outcomes["will_purchase"].to_numpy(dtype=bool))
+    mixed = 0 < confusion.buyers < confusion.rows
+    return LiveMetrics(
+        n=confusion.rows,
+        buyers=confusion.buyers,
+        base_rate=confusion.base_rate,
+        ap=float(average_precision_score(purchased, probability)) if mixed else None,
+        auc=float(roc_auc_score(purchased, probability)) if mixed else None,
+        f1=confusion.f1,
+        precision=confusion.precision,
+        recall=confusion.recall,
+        brier=float(np.mean((probability - purchased) ** 2)),
+    )
