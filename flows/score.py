@@ -1,0 +1,92 @@
+"""Every eligible user's probability at one cut-off.
+
+Example: python -m flows.score --out scores.csv --json
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pandera.pandas import check_types
+from pandera.typing.pandas import DataFrame
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.states import Completed, State
+
+from flows.edge import AsOf, JsonFlag, finish, instant, run
+from flows.running import Report, midnight_or, plainly, step
+from retail_core.cli.output import say
+from retail_core.lifecycle.mirror import read_mirror
+from retail_core.lifecycle.scoring import score
+from retail_core.schemas import Prediction
+from retail_core.settings import load_settings
+from retail_core.workspace import open_workspace
+
+TOP = 20
+TOP_COLUMNS = ["rank", "user_id", "probability", "will_purchase", "contact"]
+
+
+@step("score the users")
+def score_users(as_of: datetime, out: Path | None, keep: bool) -> Report:
+    """Score, store and write; replaces the same cut-off's predictions, so it may run twice."""
+    with open_workspace(load_settings()) as work:
+        return asdict(score(work.store, work.lake, work.settings, as_of=as_of, out=out, keep=keep))
+
+
+@step("show the summary")
+def show(report: Report) -> None:
+    """How many were scored, by what, and how many buyers to expect, in the Prefect UI."""
+    lines = "\n".join(f"| {name} | {say(value)} |" for name, value in report.items())
+    page = f"# Scored {say(report['users'])} users\n\n| | |\n|---|---|\n{lines}\n"
+    create_markdown_artifact(page, key="score-summary", description="The newest scoring")
+
+
+@step("show the top users")
+def show_top(as_of: datetime, version: str) -> None:
+    """The likeliest buyers as kept in the lake, in the Prefect UI."""
+    predictions = read_mirror(load_settings().lake_url, as_of=as_of, version=version)
+    create_table_artifact(
+        top_users(predictions), key="score-top-users", description=f"The {TOP} likeliest at {say(as_of)}"
+    )
+
+
+@check_types
+def top_users(predictions: DataFrame[Prediction]) -> list[dict[str, object]]:
+    """The first `TOP` by rank, as rows of a table."""
+    best = predictions.nsmallest(TOP, "rank")[TOP_COLUMNS]
+    return [{str(name): value for name, value in row.items()} for row in best.to_dict("records")]
+
+
+@flow(name="score", description="Score every eligible user with the production model.")
+@plainly
+def score_flow(as_of: datetime | None = None, out: Path | None = None, keep: bool = True) -> State[Report]:
+    """Score at `as_of`, by default the last midnight of the shop's zone."""
+    moment = midnight_or(as_of)
+    report = score_users(moment, out, keep)
+    show(report)
+    if keep:
+        show_top(moment, str(report["model_version"]))
+    message = f"{report['users']} users scored with version {report['model_version']}"
+    return Completed(message=message, data=report)
+
+
+def main(
+    as_of: AsOf = None,
+    out: Annotated[Path | None, typer.Option(help="CSV of every scored user.")] = None,
+    no_store: Annotated[bool, typer.Option("--no-store", help="Do not keep the predictions.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Score as a Prefect flow.
+
+    Example: python -m flows.score --as-of 2025-02-15T00:00:00Z --out scores.csv
+    """
+    state = score_flow(instant(as_of, midnight=True), out, not no_store, return_state=True)
+    finish(state, title="Scored", json_output=json_output)
+
+
+if __name__ == "__main__":
+    run(main)
