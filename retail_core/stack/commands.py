@@ -1,0 +1,189 @@
+"""`up`, `down` and `status` of the whole stack."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from retail_core.errors import DependencyError, InputError
+from retail_core.settings import Settings
+from retail_core.stack import processes
+from retail_core.stack.child import answers
+from retail_core.stack.mongo_keeper import MONGODB, MongoKeeper
+from retail_core.stack.ownership import END_SECONDS, Echo, already_running, clean_up, end_owner, owned
+from retail_core.stack.registry_probe import champion_missing
+from retail_core.stack.services import ROOT, environment, services, variables
+from retail_core.stack.state import ServiceState, StackFiles, StackState, last_lines, rotate
+from retail_core.stack.supervisor import Stop, Supervisor, Surroundings, refuse_busy_ports
+from retail_core.store.embedded import mongod_status, stop_mongod
+
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+START_SECONDS = 600.0
+
+Report = dict[str, object]
+
+
+def up(settings: Settings, *, echo: Echo, detach: bool = False) -> Report:
+    """Start the whole stack and stay with it until Ctrl-C, SIGTERM or `down`.
+
+    Args:
+        settings: ports, home, and which parts are given from outside.
+        echo: takes lines for a person.
+        detach: return as soon as everything is ready and leave the stack running.
+
+    Returns:
+        Detached: what `status` says. Otherwise `{"ended_by": signal name}`.
+
+    Raises:
+        InputError: two services share a port, the home cannot be written, or the API would be open to
+            the network without keys.
+        DependencyError: a port is busy, the stack runs already, or a service does not come up.
+    """
+    files = StackFiles(settings.home_dir)
+    _refuse_open_api(settings)
+    if detach:
+        return _up_detached(settings, files, echo)
+    stop = Stop()
+    with stop.listening(), owned(files, echo) as state:
+        table = services(settings, lambda: champion_missing(settings))
+        refuse_busy_ports(table)
+        try:
+            keeper = MongoKeeper(settings, state, echo)
+            keeper()
+            around = Surroundings(files, _prepared(settings), ROOT, echo, keeper)
+            supervisor = Supervisor(table, state, around, stop)
+            ended_by = supervisor.run(lambda: _greet(state, echo))
+        finally:
+            if settings.mongodb_uri is None:
+                stop_mongod(settings)
+        echo(f"the stack has ended ({ended_by})")
+        return {"ended_by": ended_by}
+
+
+def down(settings: Settings, *, echo: Echo = lambda _: None) -> Report:
+    """End the stack of this home, whoever started it, and whatever a killed one left behind.
+
+    Returns:
+        `was_running`, `services` (names that were stopped), `leftovers` (processes that had no
+        supervisor any more), `mongodb` (whether the embedded server was stopped).
+
+    Raises:
+        DependencyError: a process does not end, or belongs to another user.
+    """
+    files = StackFiles(settings.home_dir)
+    if not settings.home_dir.is_dir():
+        return {"was_running": False, "services": [], "leftovers": 0, "mongodb": False}
+    was_running = files.running()
+    state = files.read()
+    mongodb = settings.mongodb_uri is None and mongod_status(settings) is not None
+    names = [name for name, one in state.services.items() if one.pid] if state else []
+    if was_running:
+        end_owner(files, echo)
+    with files.alone(wait=END_SECONDS) as got:
+        if not got:
+            raise DependencyError(
+                "The stack does not end.", remedy=f"kill the process that holds {files.lock}."
+            )
+        leftovers = clean_up(files, echo)
+        if settings.mongodb_uri is None:
+            stop_mongod(settings)
+    return {"was_running": was_running, "services": names, "leftovers": leftovers, "mongodb": mongodb}
+
+
+def status(settings: Settings) -> Report:
+    """What runs, asked now: `running`, `ready`, `since`, `supervisor_pid` and `services`.
+
+    Each service has `state, running, healthy, port, pid, url, since, restarts, note, log`. MongoDB is
+    shown also when only a command, not the stack, has started it.
+    """
+    files = StackFiles(settings.home_dir)
+    running = files.running()
+    state = files.read()
+    found = {name: _service_report(one) for name, one in state.services.items()} if state else {}
+    embedded = mongod_status(settings) if settings.mongodb_uri is None else None
+    if embedded is not None:
+        one = found.get(MONGODB) or _service_report(ServiceState("healthy", log=str(embedded["log"])))
+        now = {"running": True, "healthy": True, "pid": embedded["pid"], "port": embedded["port"]}
+        found[MONGODB] = one | now
+    return {
+        "running": running,
+        "ready": bool(running and state and state.ready),
+        "since": state.since if running and state else None,
+        "supervisor_pid": state.pid if running and state else None,
+        "services": found,
+    }
+
+
+def _up_detached(settings: Settings, files: StackFiles, echo: Echo) -> Report:
+    """Run `up` in a process of its own session and show what it says until it is ready."""
+    files.prepare()
+    if files.running():
+        raise already_running(files)
+    log = files.logs / "stack.log"
+    rotate(log)
+    log.touch()
+    command = [sys.executable, "-m", "retail_core.stack"]
+    child = processes.start(command, environment=_original(settings), cwd=ROOT, log=log)
+    deadline = time.monotonic() + START_SECONDS
+    with log.open() as said:
+        while time.monotonic() < deadline:
+            code = child.poll()
+            for line in said:
+                echo(line.rstrip("\n"))
+            if code is not None:
+                reason = (last_lines(log, 1) or ["it said nothing"])[0]
+                raise DependencyError(f"The stack did not start: {reason}", remedy=f"see {log}.")
+            state = files.read()
+            if state is not None and state.pid == child.pid and state.ready:
+                return status(settings)
+            time.sleep(0.1)
+    child.terminate()
+    raise DependencyError(f"The stack was not ready within {START_SECONDS:.0f} s.", remedy=f"see {log}.")
+
+
+def _original(settings: Settings) -> dict[str, str]:
+    """This environment with exactly these settings, for a process that reads them itself."""
+    given = variables(settings)
+    kept = {name: value for name, value in os.environ.items() if name not in given}
+    return kept | {name: value for name, value in given.items() if value is not None}
+
+
+def _prepared(settings: Settings) -> dict[str, str]:
+    for name in ("mlflow", "prefect"):
+        (settings.home_dir / name).mkdir(parents=True, exist_ok=True)
+    return environment(settings)
+
+
+def _refuse_open_api(settings: Settings) -> None:
+    if settings.api_host not in LOOPBACK_NAMES and not settings.api_keys:
+        raise InputError(
+            f"RETAIL_API_HOST={settings.api_host} would open the API to the network without keys.",
+            remedy="set RETAIL_API_KEYS, or unset RETAIL_API_HOST.",
+        )
+
+
+def _service_report(one: ServiceState) -> Report:
+    identity = one.identity
+    process = identity.process() if identity else None
+    task = one.state == "done"
+    return {
+        "state": one.state,
+        "running": process is not None,
+        "healthy": task or (process is not None and bool(one.health) and answers(one.health)),
+        "port": one.port,
+        "pid": one.pid,
+        "url": one.url or None,
+        "since": one.since or None,
+        "restarts": one.restarts,
+        "note": one.note or None,
+        "log": one.log or None,
+    }
+
+
+def _greet(state: StackState, echo: Echo) -> None:
+    echo("")
+    for name, one in state.services.items():
+        if one.url:
+            echo(f"{name:<12} {one.url}{f'  ({one.note})' if one.note else ''}")
+    echo("everything is up; Ctrl-C or `retail down` ends all of it")

@@ -1,0 +1,53 @@
+"""Keeps the embedded MongoDB running and in use while the stack runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from retail_core.errors import RetailError
+from retail_core.settings import Settings
+from retail_core.stack.state import ServiceState, StackState
+from retail_core.store.embedded import ensure_mongod, mongod_status
+from retail_core.times import iso
+
+MONGODB = "mongodb"
+
+
+class MongoKeeper:
+    """Call it now and then; it starts the server where it does not run and records it in `state`."""
+
+    def __init__(self, settings: Settings, state: StackState, echo: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.state = state
+        self.echo = echo
+
+    def __call__(self) -> None:
+        """Start the server if it does not run; asking for it also keeps it from being idle."""
+        if self.settings.mongodb_uri is not None:
+            return
+        begun = time.perf_counter()
+        before = self.state.services.get(MONGODB)
+        try:
+            ensure_mongod(self.settings)
+        except RetailError as error:
+            if before is None:
+                raise
+            self.echo(f"{MONGODB:<12} {error}")
+            return
+        found = mongod_status(self.settings)
+        if found is None or (before is not None and before.pid == found["pid"]):
+            return
+        pid, port = int(found["pid"]), int(found["port"])
+        # Without `created`: it is not ours to kill, whoever asks for it next adopts it.
+        self.state.services[MONGODB] = ServiceState(
+            state="healthy",
+            pid=pid,
+            port=port,
+            health=f"http://127.0.0.1:{port}/",
+            log=str(found["log"]),
+            since=iso(datetime.now(UTC)),
+            restarts=before.restarts + 1 if before else 0,
+        )
+        self.echo(f"{MONGODB:<12} ready after {time.perf_counter() - begun:.1f} s (port {port})")
