@@ -1,0 +1,111 @@
+"""From ranking score to probability: monotone maps kept as plain arrays, and how good they are.
+
+Every calibrator is a piecewise-linear, strictly increasing map between logits, given by its knots.
+Because it is monotone it keeps the order of the users; because it is continuous a difference in the
+last digit of a score cannot become a jump of the probability.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from retail_core.model.sampling import Floats
+from retail_core.model.splits import Mask
+
+ISOTONIC_POSITIVES = 1_000
+_SMALLEST = 1e-6
+_FAR = 40.0
+
+
+@dataclass(frozen=True)
+class Calibrator:
+    """Knots of the map: `scores` and `values`, both logits, both ascending. `method` says how it was fitted."""
+
+    method: str
+    scores: Floats
+    values: Floats
+
+    def __call__(self, score: Floats) -> Floats:
+        """Probabilities for scores in [0, 1]; outside the knots the nearest knot's value holds."""
+        return expit(np.interp(logit(score), self.scores, self.values))
+
+
+def fit_calibrator(score: Floats, labels: Mask, weights: Floats | None = None) -> Calibrator:
+    """Isotonic from 1,000 positives, else a sigmoid on the logit.
+
+    Args:
+        score: prior-corrected scores in [0, 1], of rows the ranker was not fitted on.
+        labels: whether each bought.
+        weights: how many rows each stands for; None for one.
+    """
+    weights = np.ones(len(score)) if weights is None else weights
+    if int(labels.sum()) >= ISOTONIC_POSITIVES:
+        return _isotonic(score, labels, weights)
+    return _sigmoid(score, labels, weights)
+
+
+def logit(probability: Floats) -> Floats:
+    """Log odds, with probabilities held one millionth away from 0 and 1."""
+    held = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
+    return np.asarray(np.log(held / (1 - held)), dtype=np.float64)
+
+
+def expit(value: Floats) -> Floats:
+    """The inverse of `logit`."""
+    return np.asarray(1 / (1 + np.exp(-value)), dtype=np.float64)
+
+
+def _isotonic(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
+    """Centred isotonic regression: each block of equal value becomes one knot at its mean logit.
+
+    Joining the blocks' centres, not their edges, leaves no flat steps, so no ties between users.
+    A block without buyers (or with nothing else) is held off 0 (1) by half a row.
+    """
+    x = logit(score)
+    regression = IsotonicRegression(out_of_bounds="clip")
+    fitted = regression.fit(x, labels.astype(float), sample_weight=weights).predict(x)
+    _, block = np.unique(fitted, return_inverse=True)
+    mass = np.bincount(block, weights)
+    centre = np.bincount(block, weights * x) / mass
+    rows = np.bincount(block)
+    rate = np.bincount(block, weights * labels) / mass
+    rate = np.clip(rate, 0.5 / (rows + 1), 1 - 0.5 / (rows + 1))
+    rising = np.concatenate([[True], np.diff(np.maximum.accumulate(rate)) > 0])
+    return Calibrator("isotonic", centre[rising], logit(rate[rising]))
+
+
+def _sigmoid(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
+    """p = sigmoid(slope * logit(score) + offset); a slope that would turn the order round is not taken."""
+    x = logit(score)
+    model = LogisticRegression(C=1e6, max_iter=1000).fit(x[:, None], labels, sample_weight=weights)
+    slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
+    if slope <= 0:
+        rate = np.array([np.average(labels, weights=weights)])
+        slope, offset = 1.0, float(logit(rate)[0] - np.average(x, weights=weights))
+    ends = np.array([-_FAR, _FAR])
+    return Calibrator("sigmoid", ends, slope * ends + offset)
+
+
+def reliability(probability: Floats, labels: Mask, bins: int = 10) -> list[dict[str, float]]:
+    """Mean probability, share that bought and rows, in bins of equally many rows, lowest first."""
+    order = np.argsort(probability, kind="stable")
+    return [
+        {
+            "probability": float(probability[part].mean()),
+            "bought": float(labels[part].mean()),
+            "rows": float(len(part)),
+        }
+        for part in np.array_split(order, bins)
+        if len(part)
+    ]
+
+
+def calibration_error(probability: Floats, labels: Mask) -> float:
+    """Expected calibration error: mean distance of promise and truth over ten bins of equal size."""
+    table = reliability(probability, labels)
+    distance = sum(bin_["rows"] * abs(bin_["probability"] - bin_["bought"]) for bin_ in table)
+    return float(distance / len(labels))

@@ -1,0 +1,154 @@
+"""The object that is fitted, judged, stored and served: a stock forest plus one calibrator a policy."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import RandomForestClassifier
+
+from retail_core.errors import InputError
+from retail_core.model.calibration import Calibrator
+from retail_core.model.sampling import Floats, correct_prior
+
+MISSING = np.float32(1e9)
+"""What a null becomes: larger than any value. Most nulls mean "never", and never is longest ago."""
+
+_CHUNK = 8_192
+
+Features = pd.DataFrame | npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float32]
+
+
+def to_matrix(features: Features) -> Matrix:
+    """Features as the forest sees them: float64 cast to float32, nulls as `MISSING`, C order.
+
+    Fit, search and predict all go through here.
+    """
+    values = np.asarray(features, dtype=np.float64)
+    largest = float(np.finfo(np.float32).max)
+    matrix = np.clip(values, -largest, largest).astype(np.float32, order="C")
+    matrix[np.isnan(matrix)] = MISSING
+    return matrix
+
+
+def build_forest(*, trees: int, depth: int, leaf: int, seed: int) -> RandomForestClassifier:
+    """A stock forest; unfitted."""
+    return RandomForestClassifier(
+        n_estimators=trees, max_depth=depth, min_samples_leaf=leaf, random_state=seed, n_jobs=2
+    )
+
+
+class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Ranks with a forest fitted on sampled rows, corrects the prior exactly, then calibrates by policy.
+
+    Args:
+        ranker: a fitted stock forest; its classes are False and True.
+        factor: k of the prior correction (`sampling.correct_prior`).
+        calibrators: one per cut-off policy; monotone, so the order of users is the ranker's.
+        primary: the policy that `predict_proba` answers for.
+        threshold: probability from which on `predict` says True.
+    """
+
+    def __init__(
+        self,
+        ranker: RandomForestClassifier | None = None,
+        factor: float = 1.0,
+        calibrators: dict[str, Calibrator] | None = None,
+        primary: str = "daily",
+        threshold: float = 0.5,
+    ) -> None:
+        self.ranker = ranker
+        self.factor = factor
+        self.calibrators = calibrators
+        self.primary = primary
+        self.threshold = threshold
+
+    def fit(self, X: Features, y: npt.ArrayLike) -> Self:
+        """Refit the ranker in place; calibrators stay as they are."""
+        self._forest().fit(to_matrix(X), np.asarray(y, dtype=bool))
+        return self
+
+    @property
+    def classes_(self) -> npt.NDArray[np.bool_]:
+        """False (does not buy) and True (buys)."""
+        return np.array([False, True])
+
+    @property
+    def n_features_in_(self) -> int:
+        """How many feature columns it expects."""
+        return int(self._forest().n_features_in_)
+
+    def raw_score(self, X: Features) -> Floats:
+        """Prior-corrected forest score in [0, 1], not calibrated. Shape (rows,).
+
+        The trees are added up in their own order, row by row, so one row gives to the bit what it
+        gives among many; scikit-learn's own sum depends on which thread is first.
+
+        Raises:
+            InputError: the number of columns is not the one it was fitted with.
+        """
+        matrix = to_matrix(X)
+        if matrix.ndim != 2 or matrix.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"The model expects {self.n_features_in_} feature columns and got shape {matrix.shape}.",
+                remedy="compute the features with the model's own feature set.",
+            )
+        return correct_prior(_forest_score(self._forest(), matrix), self.factor)
+
+    def probability(self, X: Features, policy: str) -> Floats:
+        """Calibrated probability of buying within the horizon, for rows of that cut-off policy."""
+        return self.calibrate(self.raw_score(X), policy)
+
+    def calibrate(self, raw: Floats, policy: str) -> Floats:
+        """Probabilities for raw scores.
+
+        Raises:
+            InputError: the model has no calibrator for the policy.
+        """
+        calibrator = (self.calibrators or {}).get(policy)
+        if calibrator is None:
+            raise InputError(
+                f"The model was not calibrated for the cut-off policy {policy!r}.",
+                remedy=f"use one of {sorted(self.calibrators or {})}, or train with --cutoffs {policy}.",
+            )
+        return calibrator(raw)
+
+    def predict_proba(self, X: Features) -> Floats:
+        """Shape (rows, 2): not buying, buying; of the primary policy."""
+        bought = self.probability(X, self.primary)
+        return np.column_stack([1 - bought, bought])
+
+    def predict(self, X: Features) -> npt.NDArray[np.bool_]:
+        """Whether the probability reaches `threshold`."""
+        return np.asarray(self.probability(X, self.primary) >= self.threshold, dtype=np.bool_)
+
+    def importances(self) -> Floats:
+        """Mean decrease in impurity by feature; sums to one."""
+        return np.asarray(self._forest().feature_importances_, dtype=np.float64)
+
+    def _forest(self) -> RandomForestClassifier:
+        if self.ranker is None:
+            raise InputError("The model has no ranker.", remedy="give it a forest before asking it.")
+        return self.ranker
+
+
+def _forest_score(forest: RandomForestClassifier, matrix: Matrix) -> Floats:
+    trees = [estimator.tree_ for estimator in forest.estimators_]
+    column = int(np.flatnonzero(forest.classes_)[0])
+
+    def score(chunk: Matrix) -> Floats:
+        total = np.zeros(len(chunk))
+        for tree in trees:
+            total += tree.predict(chunk)[:, column]
+        return total / len(trees)
+
+    chunks = [matrix[start : start + _CHUNK] for start in range(0, len(matrix), _CHUNK)]
+    if len(chunks) < 2:
+        return score(matrix)
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return np.concatenate(list(pool.map(score, chunks)))

@@ -1,0 +1,217 @@
+"""Four successive periods, and the time-ordered folds of the search.
+
+Every row is a (user, cut-off) pair. Two neighbouring periods are kept apart by an embargo of one
+horizon: the label of the last row before it ends at least one horizon before the next period starts,
+so with daily cut-offs one whole cut-off is dropped between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from retail_core.errors import DataError
+
+Indices = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
+
+PERIODS = ("train", "calibrate", "certify", "test")
+MIN_SUCCESSIVE_DAYS = 14
+SHARE, LARGEST_SHARE, SMALLEST_TRAIN_SHARE = 0.15, 0.20, 0.40
+WANTED_BUYERS = 120
+"""Buyers a later period should have: twice what recall 0.95 at 95 % needs, so that a miss or two is allowed."""
+
+_DST_SLACK = pd.Timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows (by position) belong to which period; `kind` is `successive` or `user-disjoint`."""
+
+    kind: str
+    train: Indices
+    calibrate: Indices
+    certify: Indices
+    test: Indices
+
+    def parts(self) -> dict[str, Indices]:
+        """The four periods by name, in order of time."""
+        return {name: getattr(self, name) for name in PERIODS}
+
+    def describe(self, rows: pd.DataFrame) -> dict[str, dict[str, object]]:
+        """Rows, buyers' rows and first and last cut-off of each period, for people and for the log."""
+        return {name: _summary(rows.iloc[positions]) for name, positions in self.parts().items()}
+
+
+def split_rows(rows: pd.DataFrame, horizon: timedelta) -> Split:
+    """Split labelled rows (`user_id`, `as_of`, `label`) into train, calibrate, certify and test.
+
+    With at least 14 cut-off days the four are successive; below that the earlier days train and on
+    the last ones users are dealt by the hash of their id, so that no user-day is in two.
+
+    Raises:
+        DataError: a period would be empty, or train would have one class only.
+    """
+    days = rows["as_of"].dt.floor("D")
+    distinct = pd.DatetimeIndex(np.sort(days.unique()))
+    split = (
+        _successive(rows, days, distinct, horizon)
+        if len(distinct) >= MIN_SUCCESSIVE_DAYS
+        else _user_disjoint(rows, days, distinct, horizon)
+    )
+    _refuse_unusable(split, rows["label"].to_numpy(bool))
+    return split
+
+
+def before(times: pd.Series, start: pd.Timestamp, horizon: timedelta) -> Mask:
+    """Which cut-offs lie before the period that starts at `start`, embargo respected.
+
+    The slack lets a day of 23 hours count as a day.
+    """
+    length = pd.Timedelta(horizon)
+    gap = max(length, 2 * length - _DST_SLACK)
+    return (start - times >= gap).to_numpy(bool)
+
+
+def user_share(users: pd.Series, salt: str) -> npt.NDArray[np.float64]:
+    """A number in [0, 1) per user id: the same for the same user and salt, on every machine."""
+    key = salt.encode().ljust(16, b"\0")[:16].decode()
+    hashed = pd.util.hash_array(users.to_numpy(object), hash_key=key, categorize=True)
+    return (hashed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+
+
+def _successive(
+    rows: pd.DataFrame, days: pd.Series, distinct: pd.DatetimeIndex, horizon: timedelta
+) -> Split:
+    chosen: dict[str, Indices] = dict.fromkeys(PERIODS, np.empty(0, np.intp))
+    left = np.ones(len(rows), bool)
+    for name in ("test", "certify", "calibrate"):
+        available = distinct[distinct <= days[left].max()]
+        first = available[-_days_wanted(rows, days, available)]
+        period = left & (days >= first).to_numpy(bool)
+        chosen[name] = np.flatnonzero(period)
+        left = before(rows["as_of"], rows["as_of"][period].min(), horizon)
+        if not left.any():
+            break
+    chosen["train"] = np.flatnonzero(left)
+    return Split("successive", **chosen)
+
+
+def _days_wanted(rows: pd.DataFrame, days: pd.Series, available: pd.DatetimeIndex) -> int:
+    """How many of the last available days a later period takes: 15 % of all, 20 % where buyers are few.
+
+    Never so many that the three later periods and their embargoes leave train less than 40 % of the days.
+    """
+    total = days.nunique()
+    affordable = int(((1 - SMALLEST_TRAIN_SHARE) * total - 3) / 3)
+    most = max(1, min(int(LARGEST_SHARE * total), affordable))
+    for count in range(min(most, max(1, round(SHARE * total))), most):
+        chosen = rows["label"] & (days >= available[-count]) & (days <= available[-1])
+        if rows["user_id"][chosen].nunique() >= WANTED_BUYERS:
+            return count
+    return most
+
+
+def _user_disjoint(
+    rows: pd.DataFrame, days: pd.Series, distinct: pd.DatetimeIndex, horizon: timedelta
+) -> Split:
+    share = user_share(rows["user_id"], "split")
+    late_days = max(1, round(len(distinct) / 3))
+    late = (days >= distinct[-late_days]).to_numpy(bool)
+    early = before(rows["as_of"], rows["as_of"][late].min(), horizon)
+    edges = (0.0, 1 / 3, 2 / 3, 1.0)
+    if not early.any():
+        late, early, edges = np.ones(len(rows), bool), share < 0.55, (0.55, 0.70, 0.85, 1.0)
+    dealt = [late & (share >= low) & (share < high) for low, high in zip(edges, edges[1:], strict=False)]
+    return Split("user-disjoint", *(np.flatnonzero(mask) for mask in (early, *dealt)))
+
+
+def _refuse_unusable(split: Split, labels: Mask) -> None:
+    for name, positions in split.parts().items():
+        if len(positions) == 0:
+            raise DataError(
+                f"No labelled rows are left for the {name} period.",
+                remedy="ingest a longer log, or train with a later --as-of.",
+            )
+    bought = int(labels[split.train].sum())
+    if bought in {0, len(split.train)}:
+        raise DataError(
+            f"All {len(split.train)} rows of the train period have the same answer ({bought} purchases).",
+            remedy="ingest a log in which some users buy and others do not.",
+        )
+
+
+def _summary(rows: pd.DataFrame) -> dict[str, object]:
+    bought = rows["label"]
+    return {
+        "rows": len(rows),
+        "positives": int(bought.sum()),
+        "buyers": int(rows["user_id"][bought].nunique()),
+        "first_cutoff": rows["as_of"].min().to_pydatetime(),
+        "last_cutoff": rows["as_of"].max().to_pydatetime(),
+    }
+
+
+class PeriodFolds:
+    """Expanding, time-ordered folds for GridSearchCV: whole cut-off days, an embargo before each.
+
+    Where the days are too few for that (or a fold would lack a class) users are dealt by hash.
+    """
+
+    def __init__(self, rows: pd.DataFrame, horizon: timedelta, folds: int = 3) -> None:
+        labels = rows["label"].to_numpy(bool)
+        timed = [fold for fold in _time_folds(rows, horizon, folds) if _both_classes(labels, fold)]
+        self.kind = "time" if len(timed) >= 2 else "user"
+        self._folds = timed if len(timed) >= 2 else _user_folds(rows, folds)
+
+    def split(
+        self, X: object = None, y: object = None, groups: object = None
+    ) -> Iterator[tuple[Indices, Indices]]:
+        """Train and validation positions of each fold; the arguments are scikit-learn's and unused."""
+        del X, y, groups
+        yield from self._folds
+
+    def get_n_splits(self, X: object = None, y: object = None, groups: object = None) -> int:
+        """How many folds; the arguments are scikit-learn's and unused."""
+        del X, y, groups
+        return len(self._folds)
+
+
+def time_blocks(rows: pd.DataFrame, blocks: int) -> npt.NDArray[np.intp]:
+    """The block (0 .. blocks-1) of each row: successive cut-off days with about equally many rows.
+
+    With fewer than two days a block, users are dealt by hash instead.
+    """
+    days = rows["as_of"].dt.floor("D")
+    if days.nunique() < 2 * blocks:
+        return np.minimum((user_share(rows["user_id"], "blocks") * blocks).astype(np.intp), blocks - 1)
+    counts = days.value_counts().sort_index()
+    done = (counts.cumsum() - counts / 2) / counts.sum()
+    block = np.minimum((done * blocks).astype(np.intp), blocks - 1)
+    return days.map(block).to_numpy(np.intp)
+
+
+def _time_folds(rows: pd.DataFrame, horizon: timedelta, folds: int) -> list[tuple[Indices, Indices]]:
+    if rows["as_of"].dt.floor("D").nunique() < 2 * (folds + 1):
+        return []
+    block = time_blocks(rows, folds + 1)
+    result = []
+    for number in range(1, folds + 1):
+        valid = block == number
+        earlier = before(rows["as_of"], rows["as_of"][valid].min(), horizon)
+        result.append((np.flatnonzero(earlier), np.flatnonzero(valid)))
+    return result
+
+
+def _user_folds(rows: pd.DataFrame, folds: int) -> list[tuple[Indices, Indices]]:
+    fold = np.minimum((user_share(rows["user_id"], "folds") * folds).astype(np.intp), folds - 1)
+    return [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(folds)]
+
+
+def _both_classes(labels: Mask, fold: tuple[Indices, Indices]) -> bool:
+    return all(0 < labels[part].sum() < len(part) for part in fold)

@@ -1,0 +1,116 @@
+"""From probability to decision: the best-F1 threshold and the certified recall.
+
+The certificate is exact. With the scores of n independent buyers in ascending order, the threshold at
+the (m+1)-th finds at least a share r of all buyers with confidence 1 - delta if and only if the
+one-sided Clopper-Pearson lower bound of n - m found out of n is at least r. Thresholds are tested
+upwards and the last that passes before the first failure is taken (fixed sequence: no price for
+multiplicity; with order statistics the bound is that of the tolerance limit).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from retail_core.model.sampling import Floats
+from retail_core.model.splits import Mask
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A promise about recall: with `confidence`, at least `lower_bound` of all buyers score `threshold` or more.
+
+    `target` is what was asked for, `buyers` how many distinct buyers certified it, `missed` how many
+    of them lie below the threshold.
+    """
+
+    target: float
+    confidence: float
+    lower_bound: float
+    threshold: float
+    buyers: int
+    missed: int
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RecallThreshold:
+    """A threshold for a recall target; without a `certificate` it is the naive one and `reason` says why."""
+
+    threshold: float
+    certificate: Certificate | None
+    reason: str | None
+
+
+def best_f1_threshold(probability: Floats, labels: Mask) -> float:
+    """The probability p at which "p or more" has the highest F1 on these rows (the largest such p)."""
+    order = np.argsort(-probability, kind="stable")
+    ranked, found = probability[order], np.cumsum(labels[order])
+    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
+    f1 = 2 * found / (np.arange(1, len(ranked) + 1) + labels.sum())
+    f1[~last_of_tie] = -1.0
+    return float(ranked[int(np.argmax(f1))])
+
+
+def buyer_scores(users: pd.Series, probability: Floats, labels: Mask, seed: int) -> Floats:
+    """The probabilities of one random buying row per buying user: independent draws, one a user."""
+    bought = np.flatnonzero(labels)
+    mixed = np.random.default_rng(seed).permutation(bought)
+    first = ~users.iloc[mixed].duplicated().to_numpy()
+    return probability[mixed[first]]
+
+
+def recall_threshold(scores: Floats, target: float, confidence: float) -> RecallThreshold:
+    """The largest threshold certified to find the share `target` of buyers.
+
+    Args:
+        scores: probabilities of independent buyers (`buyer_scores`), at least one.
+        target: share of buyers to find, in (0, 1]. 1.0 is the `no-miss` point: the lowest score of any
+            buyer, whose certificate states the bound that is really reached.
+        confidence: 1 - delta, in (0, 1).
+    """
+    ranked = np.sort(scores)
+    buyers = len(ranked)
+    if target >= 1.0:
+        return RecallThreshold(float(ranked[0]), _certificate(ranked, 0, 1.0, confidence), None)
+    missed = -1
+    while missed + 1 < buyers and recall_bound(buyers - missed - 1, buyers, confidence) >= target:
+        missed += 1
+    if missed < 0:
+        naive = float(ranked[min(buyers - 1, math.floor(buyers * (1 - target) + 1e-9))])
+        return RecallThreshold(naive, None, _why_not(buyers, target, confidence))
+    return RecallThreshold(float(ranked[missed]), _certificate(ranked, missed, target, confidence), None)
+
+
+def recall_bound(found: int, buyers: int, confidence: float) -> float:
+    """One-sided Clopper-Pearson lower bound of the recall, `found` of `buyers` having been found."""
+    from scipy.stats import beta
+
+    if found == 0:
+        return 0.0
+    return float(beta.ppf(1 - confidence, found, buyers - found + 1))
+
+
+def buyers_needed(target: float, confidence: float) -> int:
+    """The fewest buyers that certify `target` when none is missed: 59 for 0.95 at 95 %."""
+    return math.ceil(math.log(1 - confidence) / math.log(target) - 1e-9)
+
+
+def _certificate(ranked: Floats, missed: int, target: float, confidence: float) -> Certificate:
+    threshold = float(ranked[missed])
+    below = int((ranked < threshold).sum())
+    bound = recall_bound(len(ranked) - below, len(ranked), confidence)
+    return Certificate(target, confidence, bound, threshold, len(ranked), below)
+
+
+def _why_not(buyers: int, target: float, confidence: float) -> str:
+    return (
+        f"recall {target:g} at {confidence:.0%} needs at least {buyers_needed(target, confidence)} buyers "
+        f"in the certification rows; there are {buyers}: certificate left out"
+    )
