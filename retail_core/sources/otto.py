@@ -1,0 +1,54 @@
+"""OTTO's sessions: one JSON object a line, a session and its events. The session is the user."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from retail_core.sources.readers import as_text, load_object
+from retail_core.sources.rules import Refusal, refusal
+from retail_core.sources.source import Layout, Source, Table, TimeFormat
+
+_NAMES = ("session", "aid", "ts", "type")
+
+
+def prepare(table: Table, _: Source) -> Table:
+    """One record for each event of each session; a line that is no session is one refusal.
+
+    A refused event is kept as a session of its own, so that it can be replayed alone.
+    """
+    rows: list[tuple[str | None, ...]] = []
+    owners: list[int] = []
+    refused: list[Refusal] = []
+    for row, line in enumerate(table.columns["json"].to_pylist()):
+        value = load_object(line)
+        events = None if value is None else value.get("events")
+        if value is None or not isinstance(events, list) or not all(isinstance(e, dict) for e in events):
+            refused.append(refusal(table.lines[row], None, "json", None, line.rstrip("\r\n")))
+            continue
+        user = as_text(value.get("session"))
+        rows += [(user, *(as_text(event.get(name)) for name in _NAMES[1:])) for event in events]
+        owners += [row] * len(events)
+    spread = table.take(np.array(owners, dtype=np.int64), (*table.refused, *refused))
+    values = zip(*rows, strict=True) if rows else ([] for _ in _NAMES)
+    columns = {name: pa.array(column, pa.string()) for name, column in zip(_NAMES, values, strict=True)}
+    return replace(spread, columns=columns, raw=lambda row: _alone(rows[row]))
+
+
+def _alone(record: tuple[str | None, ...]) -> str:
+    user, *event = record
+    return json.dumps({"session": user, "events": [dict(zip(_NAMES[1:], event, strict=True))]})
+
+
+OTTO = Source(
+    name="otto",
+    columns={"user_id": ("session",), "event_time": ("ts",), "event_type": ("type",), "item_id": ("aid",)},
+    layout=Layout(kind="jsonl"),
+    time=TimeFormat("unix", "ms"),
+    vocabulary={"clicks": "view_item", "carts": "add_to_cart", "orders": "purchase"},
+    needs=("session", "events"),
+    prepare=prepare,
+)

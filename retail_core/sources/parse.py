@@ -1,0 +1,264 @@
+"""Tables of raw records into events that keep the contract, user attributes, and refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pandera.errors
+import pyarrow as pa
+from pandera.typing.pandas import DataFrame
+
+from retail_core.schemas import EVENT_COLUMNS, Event, UserAttributes
+from retail_core.sources.arrow import pc
+from retail_core.sources.rules import Refusal, refusal
+from retail_core.sources.source import REQUIRED, Chunk, Problems, Source, Table, empty_users
+from retail_core.sources.values import NOT_A_TIME, prices, quantities, text, times
+
+_TEXTS = (
+    "user_id",
+    "event_type",
+    "item_id",
+    "category",
+    "brand",
+    "currency",
+    "session_id",
+    "platform",
+    "order_id",
+)
+_HASHED = tuple(name for name in EVENT_COLUMNS if name != "event_id")
+_CHECKS = (
+    ("not_nullable", "missing"),
+    ("str_length", "length"),
+    ("greater_than_or_equal_to(1990", "time_range"),
+    ("less_than(", "time_range"),
+    ("less_than_or_equal_to", "too_large"),
+)
+"""How the contract's checks begin -> our rule."""
+
+
+def parse(table: Table, source: Source) -> Chunk:
+    """The events of `table`; whatever cannot become one is refused with its rule."""
+    if source.prepare is not None:
+        table = source.prepare(table, source)
+    columns, problems = _typed(table, source)
+    if problems:
+        table, kept = table.without(problems)
+        columns = {name: column.take(pa.array(kept)) for name, column in columns.items()}
+    given = columns["event_id"].is_valid().to_numpy(zero_copy_only=False)
+    frame = _frame(columns, _event_ids(columns, source.name))
+    frame, refused, kept = _contract(frame, table, source)
+    users = empty_users()
+    if source.attributes:
+        users = _users(source, table.users or _profile(table, columns, kept))
+    return Chunk(
+        events=DataFrame[Event](frame),
+        users=users,
+        refused=(*table.refused, *refused),
+        given=given[kept],
+        lines=table.lines[kept],
+        raw=lambda row: table.raw(int(kept[row])),
+        first=table.first,
+        last=table.last,
+    )
+
+
+def _profile(
+    table: Table, columns: Mapping[str, pa.Array], kept: npt.NDArray[np.int64]
+) -> dict[str, pa.Array]:
+    """The raw columns of the kept rows, with whose they are and since when they are known."""
+    own = {"user_id": columns["user_id"], "valid_from": columns["event_time"]}
+    return {name: values.take(pa.array(kept)) for name, values in (dict(table.columns) | own).items()}
+
+
+def _typed(table: Table, source: Source) -> tuple[dict[str, pa.Array], Problems]:
+    problems: Problems = {}
+
+    def note(name: str, rules: Mapping[int, str], raw: pa.Array) -> None:
+        for row, rule in rules.items():
+            problems.setdefault(row, (source.raw_name(name), rule, raw[row].as_py()))
+
+    columns = {name: column(table, source, name) for name in ("event_id", *_TEXTS)}
+    columns["event_type"] = _renamed(columns["event_type"], source.vocabulary)
+    raw_time = time_column(table, source)
+    instants, rules = times(raw_time, source.time, source.timezone)
+    note("event_time", rules, raw_time)
+    columns["event_time"] = pa.array(instants, mask=instants == NOT_A_TIME)
+    for name, raw_field, read in (
+        ("price_minor", "price", prices),
+        ("quantity", "quantity", quantities),
+    ):
+        raw = column(table, source, raw_field)
+        columns[name], rules = read(raw)
+        note(raw_field, rules, raw)
+    columns["properties"], rules = _properties(table, source)
+    note("properties", rules, table.columns.get("properties"))
+    for name in REQUIRED:
+        absent = np.flatnonzero(columns[name].is_null().to_numpy(zero_copy_only=False))
+        for row in absent:
+            problems.setdefault(int(row), (source.raw_name(name), "missing", None))
+    return columns, problems
+
+
+def column(table: Table, source: Source, name: str) -> pa.Array:
+    """The text of an event field: a constant, or the first of its raw columns that has a value."""
+    if name in source.constants:
+        return pa.array([source.constants[name]] * len(table), pa.string())
+    present = [table.columns[raw] for raw in source.columns.get(name, ()) if raw in table.columns]
+    if not present:
+        return pa.nulls(len(table), pa.string())
+    return pc.coalesce(*map(text, present)) if len(present) > 1 else text(present[0])
+
+
+def time_column(table: Table, source: Source) -> pa.Array:
+    """The raw event time, typed where the file types it."""
+    for raw in source.columns.get("event_time", ()):
+        if raw in table.columns:
+            return table.columns[raw]
+    return pa.nulls(len(table), pa.string())
+
+
+def _renamed(types: pa.Array, vocabulary: Mapping[str, str]) -> pa.Array:
+    if not vocabulary:
+        return types
+    encoded = types.dictionary_encode()
+    names = [vocabulary.get(name, name) for name in encoded.dictionary.to_pylist()]
+    return pa.array(names, pa.string()).take(encoded.indices)
+
+
+def _property_names(table: Table, source: Source) -> list[str]:
+    if source.properties is not None:
+        return [name for name in source.properties if name in table.columns]
+    used = {raw for names in source.columns.values() for raw in names} | set(source.attributes)
+    return [name for name in table.columns if name not in used]
+
+
+def _properties(table: Table, source: Source) -> tuple[pa.Array, dict[int, str]]:
+    """JSON of the columns without a field of their own; a column named `properties` is merged in."""
+    names = _property_names(table, source)
+    if not names:
+        return pa.nulls(len(table), pa.string()), {}
+    values = [text(table.columns[name]).to_pylist() for name in names]
+    found: list[str | None] = []
+    rules: dict[int, str] = {}
+    for row, cells in enumerate(zip(*values, strict=True)):
+        held: dict[str, object] = {
+            name: cell for name, cell in zip(names, cells, strict=True) if cell is not None
+        }
+        if "properties" in held and not _merge(held):
+            rules[row] = "properties"
+        found.append(_json(held) if held else None)
+    return pa.array(found, pa.string()), rules
+
+
+def _merge(held: dict[str, object]) -> bool:
+    """Replace the text under `properties` by the object in it; False if it holds none."""
+    try:
+        inner = json.loads(str(held.pop("properties")))
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(inner, dict):
+        return False
+    held.update(inner)
+    return True
+
+
+def _json(value: Mapping[str, object]) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _event_ids(columns: Mapping[str, pa.Array], source: str) -> list[str]:
+    """One id an event: the hash of its given id, or of its canonical row."""
+    rows = [columns[name].cast(pa.string()) for name in _HASHED]
+    joined = pc.binary_join_element_wise(
+        pa.scalar(f"{source}\x1frow"), *rows, "\x1f", null_handling="replace", null_replacement="\x00"
+    )
+    given = columns["event_id"]
+    if given.null_count < len(given):
+        named = pc.binary_join_element_wise(pa.scalar(f"{source}\x1fid"), given, "\x1f")
+        joined = pc.coalesce(named, joined)
+    digest = hashlib.blake2b
+    keys = joined.cast(pa.binary()).to_pylist()
+    return [digest(key, digest_size=16).hexdigest() for key in keys]
+
+
+def _frame(columns: Mapping[str, pa.Array], ids: list[str]) -> pd.DataFrame:
+    """Columns as the Event contract types them."""
+    texts = pa.table(
+        {"event_id": pa.array(ids, pa.string())} | {name: columns[name] for name in (*_TEXTS, "properties")}
+    )
+    frame = texts.to_pandas()
+    for name in frame.columns:
+        frame[name] = frame[name].astype("str")
+    frame["event_time"] = pd.DatetimeIndex(
+        np.where(columns["event_time"].is_null(), NOT_A_TIME, columns["event_time"].fill_null(0)).astype(
+            "datetime64[ms]"
+        )
+    ).tz_localize("UTC")
+    for name in ("price_minor", "quantity"):
+        missing = columns[name].is_null().to_numpy(zero_copy_only=False)
+        frame[name] = pd.arrays.IntegerArray(columns[name].fill_null(0).to_numpy().copy(), missing)
+    ordered: pd.DataFrame = frame[list(EVENT_COLUMNS)]
+    return ordered
+
+
+def _contract(
+    frame: pd.DataFrame, table: Table, source: Source
+) -> tuple[pd.DataFrame, list[Refusal], npt.NDArray[np.int64]]:
+    """The rows that keep the Event contract, refusals of the others, and which rows were kept."""
+    everything = np.arange(len(frame))
+    if frame.empty:
+        return frame, [], everything
+    try:
+        Event.validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        if cases["index"].isna().any():
+            raise
+        refused = []
+        first = cases.drop_duplicates("index").sort_values("index")
+        for row, name, check, value in zip(
+            first["index"], first["column"], first["check"], first["failure_case"], strict=True
+        ):
+            rule, place = rule_of(str(check)), source.raw_name(str(name))
+            refused.append(refusal(table.lines[row], place, rule, value, table.raw(int(row))))
+        kept = np.setdiff1d(everything, cases["index"].to_numpy(dtype=np.int64))
+        return frame.iloc[kept].reset_index(drop=True), refused, kept
+    return frame, [], everything
+
+
+def rule_of(check: str) -> str:
+    """Our name for one of the contract's checks."""
+    return next((rule for begin, rule in _CHECKS if check.startswith(begin)), "contract")
+
+
+def _users(source: Source, raw: Mapping[str, pa.Array]) -> DataFrame[UserAttributes]:
+    """Attributes by `user_id` from `valid_from` (ms) on; what repeats itself is kept once, the first."""
+    names = [name for name in source.attributes if name in raw]
+    kinds = [source.attributes[name] for name in names]
+    cells = [text(raw[name]).to_pylist() for name in names]
+    held = [_json(_attributes(names, kinds, row)) for row in zip(*cells, strict=True)]
+    instants = np.where(raw["valid_from"].is_null(), NOT_A_TIME, raw["valid_from"].fill_null(0))
+    frame = pd.DataFrame({"user_id": raw["user_id"].to_pandas(), "attributes": held}, dtype="str")
+    frame.insert(1, "valid_from", pd.DatetimeIndex(instants.astype("datetime64[ms]")).tz_localize("UTC"))
+    first = frame[frame["attributes"] != "{}"].drop_duplicates(["user_id", "attributes"], ignore_index=True)
+    return UserAttributes.validate(first)
+
+
+def _attributes(names: list[str], kinds: Sequence[str], cells: tuple[str | None, ...]) -> dict[str, object]:
+    triples = zip(names, kinds, cells, strict=True)
+    return {name: _attribute(cell, kind) for name, kind, cell in triples if cell is not None}
+
+
+def _attribute(value: str, kind: str) -> object:
+    if kind == "text":
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number

@@ -1,0 +1,56 @@
+"""Why a row can be refused, and what to do about it. `docs/sources.md` lists the same rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VALUE_LIMIT = 200
+"""Characters of an offending value that are kept; the raw row is kept whole."""
+
+REMEDIES: dict[str, str] = {
+    "fields": "give the row as many fields as the header; where the file ends in it, fetch the file again",
+    "quotes": "close the quotation mark, or double it inside a quoted field",
+    "too_long": "shorten the field to at most 131072 characters",
+    "encoding": "name the file's encoding in a mapping, for example encoding: latin-1",
+    "nul": "remove the NUL bytes; the file was probably damaged on the way",
+    "json": "write one valid JSON object a line",
+    "missing": "fill in the value; the field is required",
+    "length": "shorten the value, or map another column to this field",
+    "time": "write times in the format of the source, or name the format in a mapping",
+    "time_range": "correct the time; it must lie in the years 1990 to 2099",
+    "price": "write the price as a plain decimal number such as 1234.50",
+    "price_separator": "write the price without thousands separators and with a decimal point",
+    "price_negative": "write refunds as events of type refund with a positive price",
+    "price_finite": "leave the price empty where it is unknown",
+    "quantity": "write the quantity as a whole number of at least 0",
+    "too_large": "correct the number; it is beyond what one event can hold",
+    "properties": "write properties as a JSON object",
+    "adjustment": "nothing: it is the shop's own bookkeeping, not something a user did",
+    "not_a_product": "nothing: it is the shop's own bookkeeping, not something a user did",
+    "conflict": "give each event an id of its own; the one stored first was kept",
+    "contract": "compare the row with the contract in retail_core/schemas.py",
+}
+"""Rule name -> remedy."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One row that could not be stored.
+
+    `line` is the physical line (CSV, JSON lines; the header is line 1) or the row number (Parquet,
+    lists), from 1. `field` is the raw column, None where the whole row is meant. `raw` is the row as
+    it stood in the file; bytes that could not be decoded are in it as surrogate escapes.
+    """
+
+    line: int
+    field: str | None
+    rule: str
+    value: str | None
+    raw: str
+    remedy: str
+
+
+def refusal(line: int, field: str | None, rule: str, value: object, raw: str) -> Refusal:
+    """A refusal with the rule's own remedy and the value cut to `VALUE_LIMIT` characters."""
+    text = None if value is None else str(value)[:VALUE_LIMIT]
+    return Refusal(int(line), field, rule, text, raw, REMEDIES[rule])
