@@ -1,0 +1,26 @@
+"""Entry of the app: `streamlit run app/Home.py`. Names the pages and leads to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+PAGES = Path(__file__).parent / "pages"
+
+
+def main() -> None:
+    """Draw the navigation and the page that was chosen."""
+    st.set_page_config(page_title="Purchase within 24 hours", page_icon="🛍️", layout="wide")
+    score = st.Page(
+        PAGES / "score.py",
+        title="Score a file",
+        icon=":material/upload_file:",
+        url_path="score",
+        default=True,
+    )
+    monitor = st.Page(PAGES / "monitor.py", title="Monitor", icon=":material/monitoring:")
+    st.navigation([score, monitor]).run()
+
+
+main()

@@ -1,0 +1,139 @@
+"""What the monitor shows, read from MongoDB and the lake through `retail_core`, shaped into frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pandas as pd
+import pyarrow.parquet
+from pyarrow.fs import FileSystem, LocalFileSystem
+from pymongo import DESCENDING
+from pymongo.errors import PyMongoError
+
+from retail_core.errors import DependencyError
+from retail_core.lifecycle.live_metrics import live_metrics
+from retail_core.settings import Settings
+from retail_core.store.lake import Lake
+from retail_core.store.mongo import Store, open_store
+from retail_core.store.predictions import read_outcomes
+from retail_core.store.shop import shop_zone
+
+RECENT_DOCUMENTS = 200
+LIVE_DAYS = timedelta(days=90)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything the monitor draws, read at one moment.
+
+    Attributes:
+        zone: the shop's time zone.
+        files: one row an ingested file, newest first, with its counts.
+        arrivals: `day`, `events` by UTC event day, as the lake has them.
+        refused: `rule`, `rows` of what waits in quarantine.
+        live: one row a day of matured predictions: day, n, buyers, base_rate, f1, ap, ...
+        checks: trigger checks, newest first.
+        promotions: the promotion log, newest first.
+        predictions: how many predictions are stored.
+    """
+
+    zone: str
+    files: pd.DataFrame
+    arrivals: pd.DataFrame
+    refused: pd.DataFrame
+    live: pd.DataFrame
+    checks: pd.DataFrame
+    promotions: pd.DataFrame
+    predictions: int
+
+
+def read(settings: Settings) -> Snapshot:
+    """Read all of it.
+
+    Raises:
+        DependencyError: MongoDB is unreachable.
+    """
+    with open_store(settings) as store:
+        try:
+            zone = shop_zone(store)
+            return Snapshot(
+                zone=zone,
+                files=_files(store),
+                arrivals=_arrivals(settings),
+                refused=_refused(store),
+                live=_live(store, zone),
+                checks=_newest(store, "trigger_checks"),
+                promotions=_newest(store, "promotions"),
+                predictions=store.predictions.estimated_document_count(),
+            )
+        except PyMongoError as error:
+            raise DependencyError(
+                f"MongoDB stopped answering ({type(error).__name__}).", remedy="see `retail status`."
+            ) from error
+
+
+def _files(store: Store) -> pd.DataFrame:
+    found = store.ledger.find({"kind": "file"}).sort("started_at", DESCENDING).limit(RECENT_DOCUMENTS)
+    return pd.DataFrame(
+        [
+            {
+                "file": str(one.get("file", "")).rsplit("/", 1)[-1],
+                "source": one.get("source"),
+                "state": one.get("state"),
+                **{name: one.get("counts", {}).get(name, 0) for name in _COUNTS},
+                "started_at": one.get("started_at"),
+            }
+            for one in found
+        ],
+        columns=["file", "source", "state", *_COUNTS, "started_at"],
+    )
+
+
+_COUNTS = ("rows_read", "inserted", "duplicates", "quarantined")
+
+
+def _arrivals(settings: Settings) -> pd.DataFrame:
+    lake = Lake(settings.lake_url).snapshot()
+    days, files = lake.state().days, lake.files()
+    events = [_rows(file) for file in files]
+    return pd.DataFrame({"day": pd.to_datetime(list(days)), "events": events})
+
+
+def _rows(file: str) -> int:
+    filesystem, path = FileSystem.from_uri(file) if "://" in file else (LocalFileSystem(), file)
+    return int(pyarrow.parquet.read_metadata(path, filesystem=filesystem).num_rows)
+
+
+def _refused(store: Store) -> pd.DataFrame:
+    stages: list[dict[str, object]] = [
+        {"$match": {"state": {"$ne": "replayed"}}},
+        {"$group": {"_id": {"rule": "$rule", "field": "$field"}, "rows": {"$sum": 1}}},
+        {"$sort": {"rows": -1}},
+        {"$limit": RECENT_DOCUMENTS},
+    ]
+    rows = [{**one["_id"], "rows": one["rows"]} for one in store.quarantine.aggregate(stages)]
+    return pd.DataFrame(rows, columns=["rule", "field", "rows"])
+
+
+def _live(store: Store, zone: str) -> pd.DataFrame:
+    newest = store.outcomes.find_one(sort=[("as_of", DESCENDING)], projection={"as_of": 1})
+    if newest is None:
+        return pd.DataFrame(columns=["day"])
+    outcomes = read_outcomes(store, since=newest["as_of"] - LIVE_DAYS)
+    days = outcomes["as_of"].dt.tz_convert(zone).dt.date
+    return pd.DataFrame(
+        [
+            {
+                "day": pd.Timestamp(str(day)),
+                "versions": ", ".join(sorted(rows["model_version"].unique())),
+                **live_metrics(rows).to_dict(),
+            }
+            for day, rows in outcomes.groupby(days, sort=True)
+        ]
+    )
+
+
+def _newest(store: Store, collection: str) -> pd.DataFrame:
+    found = store.database[collection].find({}, {"_id": 0}).sort("at", DESCENDING).limit(RECENT_DOCUMENTS)
+    return pd.DataFrame(list(found))

@@ -1,0 +1,179 @@
+"""Page: how the model in production does, what came in, and whether it is time to retrain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import charts, frames, parts, words
+from retail_core.settings import Settings, load_settings
+
+LIVE_METRICS = {"F1": "f1", "Average precision": "ap", "Recall": "recall", "Precision": "precision"}
+TRIGGERS = {"new_data": "New data", "performance": "Performance"}
+
+Json = Mapping[str, Any]  # what the service says of the model
+
+
+@st.cache_data(ttl=parts.REFRESH_SECONDS, show_spinner="Reading MongoDB…")
+def _snapshot(home: str, database: str, _settings: Settings) -> frames.Snapshot:  # noqa: ARG001 - the key
+    return frames.read(_settings)
+
+
+def main() -> None:
+    """Draw the page."""
+    settings = load_settings()
+    heading, refresh = st.columns([6, 1], vertical_alignment="bottom")
+    heading.title("Monitor")
+    if refresh.button("Refresh", icon=":material/refresh:", width="stretch"):
+        st.cache_data.clear()
+    model = None
+    with parts.explained():
+        model = parts.current_model(settings)
+        _production(model)
+    with parts.explained():
+        found = _snapshot(str(settings.home_dir), settings.mongodb_database, settings)
+        live, retraining, data, history = st.tabs(["Live quality", "Retraining", "Data", "Versions"])
+        with live:
+            _live(found, model)
+        with retraining:
+            _retraining(found.checks)
+        with data:
+            _data(found)
+        with history:
+            _history(found.promotions)
+
+
+def _production(model: Json) -> None:
+    metrics = model["metrics"]
+    st.subheader(f"In production: version {model['version']}")
+    st.caption(
+        f"Trained {words.moment(model['trained_at'])} · policies {', '.join(model['policies'])} · "
+        f"features {model['feature_set_hash'][:12]} · run {model['run_id'][:12]}"
+    )
+    parts.tiles(
+        [
+            ("Average precision", words.decimal(metrics["ap"]), "Area under the precision-recall curve."),
+            ("ROC-AUC", words.decimal(metrics["auc"]), "Chance that a buyer ranks above a non-buyer."),
+            ("F1", words.decimal(metrics["f1"]), "At the best-F1 threshold stored with the model."),
+            ("Recall", words.share(metrics["recall"]), "Share of the buyers found at that threshold."),
+            ("Precision", words.share(metrics["precision"]), "Share of those found that did buy."),
+            ("Base rate", words.share(metrics["base_rate"], 2), "Share of the test rows that bought."),
+        ]
+    )
+    st.caption(words.measured_on(metrics) + ".")
+    st.caption(words.question(model["question"]))
+    st.caption(words.certificate(model["certificate"], model["uncertified"]))
+    if model["reload_refused"]:
+        st.warning(f"The last newer version was refused: {model['reload_refused']}")
+
+
+def _live(found: frames.Snapshot, model: Json | None) -> None:
+    live = found.live
+    if live.empty:
+        st.info(
+            f"No prediction has matured yet ({words.count(found.predictions)} are stored). Run "
+            "`retail score`, let the horizon pass and newer events come in, then run `retail outcomes`."
+        )
+        return
+    name = st.segmented_control("Metric", list(LIVE_METRICS), default="F1", required=True)
+    column = LIVE_METRICS[name or "F1"]
+    reference = model["metrics"].get(column) if model else None
+    days = live.assign(value=live[column]).dropna(subset=["value"])
+    st.altair_chart(charts.against_reference(days, reference, name or "F1"), width="stretch")
+    rows, buyers = int(live["n"].sum()), int(live["buyers"].sum())
+    st.caption(
+        f"Population: every scored user · {words.count(rows)} matured predictions on {len(live)} days "
+        f"({live['day'].min():%Y-%m-%d} to {live['day'].max():%Y-%m-%d}, {found.zone}), "
+        f"{words.count(buyers)} of them buyers · base rate {words.share(buyers / rows, 2)}. "
+        "The reference is the model's own metric on its test period; F1 moves with the base rate."
+    )
+    with st.expander("Day by day"):
+        st.dataframe(
+            live,
+            hide_index=True,
+            width="stretch",
+            column_config={
+                "day": st.column_config.DateColumn("Day"),
+                "base_rate": st.column_config.NumberColumn("Base rate", format="percent"),
+                **{
+                    value: st.column_config.NumberColumn(key, format="%.3f")
+                    for key, value in LIVE_METRICS.items()
+                },
+                "auc": st.column_config.NumberColumn("ROC-AUC", format="%.3f"),
+                "brier": st.column_config.NumberColumn("Brier", format="%.4f"),
+            },
+        )
+
+
+def _retraining(checks: pd.DataFrame) -> None:
+    if checks.empty:
+        st.info("The triggers have not been checked yet. Run `retail retrain --check-only`.")
+        return
+    latest = checks.drop_duplicates("name")
+    for column, (_, check) in zip(st.columns(len(latest)), latest.iterrows(), strict=True):
+        with column.container(border=True):
+            state = ":red-badge[fires]" if check["fired"] else ":green-badge[quiet]"
+            st.markdown(f"**{TRIGGERS.get(check['name'], check['name'])}** {state}")
+            value = None if pd.isna(check["value"]) else float(check["value"])
+            limit = None if pd.isna(check["limit"]) else float(check["limit"])
+            st.metric("Value", words.decimal(value), help="Empty where it could not be measured.")
+            st.caption(f"Limit {words.decimal(limit)} · as of {check['as_of']:%Y-%m-%d %H:%M} UTC")
+            st.caption(str(check["evidence"]))
+    with st.expander(f"The last {len(checks)} checks"):
+        st.dataframe(
+            checks[["at", "name", "fired", "value", "limit", "model_version", "evidence"]],
+            hide_index=True,
+            width="stretch",
+            column_config={"at": st.column_config.DatetimeColumn("Checked at (UTC)", timezone="UTC")},
+        )
+
+
+def _data(found: frames.Snapshot) -> None:
+    files = found.files
+    if files.empty and found.arrivals.empty:
+        st.info("Nothing has been ingested yet. Run `retail ingest FILE --source PRESET`.")
+        return
+    total = files[["rows_read", "inserted", "duplicates", "quarantined"]].sum()
+    parts.tiles(
+        [
+            (
+                "Rows read",
+                words.count(total["rows_read"]),
+                "Of the files below; the sum of the next three.",
+            ),
+            ("Events stored", words.count(total["inserted"]), "New events."),
+            ("Duplicates", words.count(total["duplicates"]), "Events that were there already."),
+            (
+                "In quarantine",
+                words.count(total["quarantined"]),
+                "Refused rows, each with its reason.",
+            ),
+        ]
+    )
+    if not found.arrivals.empty:
+        st.markdown("###### Events by day of the event (UTC), as the lake has them")
+        st.altair_chart(charts.arrivals(found.arrivals), width="stretch")
+    st.markdown("###### Files")
+    st.dataframe(
+        files,
+        hide_index=True,
+        width="stretch",
+        column_config={"started_at": st.column_config.DatetimeColumn("Started (UTC)", timezone="UTC")},
+    )
+    if not found.refused.empty:
+        st.markdown("###### Waiting in quarantine")
+        st.dataframe(found.refused, hide_index=True, width="stretch")
+
+
+def _history(promotions: pd.DataFrame) -> None:
+    if promotions.empty:
+        st.info("No version has been promoted yet. Run `retail train`.")
+        return
+    st.caption("Every change of the production version, newest first; nothing is ever removed from this log.")
+    st.dataframe(promotions, hide_index=True, width="stretch")
+
+
+main()

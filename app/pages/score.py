@@ -1,0 +1,204 @@
+"""Page: upload a log, see who will buy, choose whom to contact, take the list home."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from app import charts, parts, service, words
+from retail_core.settings import Settings, load_settings
+
+UPLOAD, RESULT = "upload", "result"
+TOP_USERS = 50
+CERTIFIED, LIKELY, BUDGET = "Certified recall", "Likely buyers (best F1)", "A budget"
+
+
+def main() -> None:
+    """Draw the page."""
+    settings = load_settings()
+    st.title("Score a file")
+    st.markdown(
+        "Upload a log of what users did. Each of them comes back with the probability of buying within the "
+        "model's horizon, most likely first."
+    )
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        _form(settings)
+    with right, parts.explained():
+        parts.model_card(parts.current_model(settings))
+    if RESULT in st.session_state:
+        st.divider()
+        _result(st.session_state[RESULT])
+
+
+def _form(settings: Settings) -> None:
+    dropped = st.file_uploader(
+        "Events (CSV, also .gz or .zst, or Parquet)",
+        type=["csv", "gz", "zst", "parquet", "jsonl"],
+        help=f"At most {settings.upload_mb} MB. A file of features, one row a user, is understood too.",
+    )
+    if dropped is not None:
+        st.session_state[UPLOAD] = (dropped.name, dropped.getvalue())
+    first, second = st.columns(2)
+    source = first.selectbox("Written by", list(words.PRESETS), format_func=words.PRESETS.__getitem__)
+    as_of = second.text_input(
+        "As of",
+        placeholder="just after the newest event",
+        help="ISO 8601, such as 2025-02-01T00:00:00Z. Only events before it count.",
+    )
+    held: tuple[str, bytes] | None = st.session_state.get(UPLOAD)
+    if held is not None:
+        st.caption(f":material/draft: {held[0]}, {len(held[1]) / 1e6:,.1f} MB")
+    if st.button("Score", type="primary", disabled=held is None, width="stretch") and held is not None:
+        st.session_state.pop(RESULT, None)
+        with parts.explained():
+            st.session_state[RESULT] = _score(settings, service.Upload(*held, source, as_of.strip()))
+
+
+def _score(settings: Settings, upload: service.Upload) -> service.Scored:
+    working = "The service is scoring the file…"
+    with st.status(working) as status:
+        scored = service.score(
+            settings, upload, lambda seconds: status.update(label=f"{working} {seconds:.0f} s")
+        )
+        status.update(label="Scored", state="complete")
+    return scored
+
+
+def _result(scored: service.Scored) -> None:
+    report = scored.report
+    frame = pd.read_csv(io.BytesIO(scored.csv), dtype={"user_id": "str", "model_version": "str"})
+    _read_counts(report)
+    st.subheader("Who will buy")
+    parts.tiles(
+        [
+            ("Users scored", words.count(len(frame)), "Users of the file with an event in the look-back."),
+            (
+                "Expected buyers",
+                words.count(frame["probability"].sum()),
+                "Sum of the probabilities: how many of them will buy if the model is right.",
+            ),
+            ("To contact", words.count(frame["contact"].sum()), "At or above the certified threshold."),
+            (
+                "Highest probability",
+                words.share(frame["probability"].max()),
+                "Of the user at the top of the list.",
+            ),
+        ]
+    )
+    st.caption(
+        f"Population: every user of the file, as of {words.moment(report['as_of'])} · model version "
+        f"{report['model_version']} · policy {report['policy']}"
+    )
+    audience = _choose(frame)
+    _charts(frame, audience)
+    _downloads(scored, audience)
+    _table(frame)
+
+
+def _read_counts(report: dict[str, Any]) -> None:
+    st.subheader("What was read")
+    what = "events" if report["kind"] == "events" else "users"
+    silent = report["silent_users"]
+    parts.tiles(
+        [
+            ("Rows read", words.count(report["rows_read"]), "Rows of the file; the sum of the next three."),
+            (f"Usable {what}", words.count(report["used"]), "Rows that were used."),
+            ("Duplicates", words.count(report["duplicates"]), "Rows that were there before, to the letter."),
+            ("Refused", words.count(report["refused"]), "Rows that break a rule; see below which and why."),
+        ]
+    )
+    if silent:
+        st.caption(f"{words.count(silent)} users have no event in the look-back and are not scored.")
+    if report["features_missing"]:
+        missing = ", ".join(
+            f"{name} ({words.count(rows)})" for name, rows in report["features_missing"].items()
+        )
+        st.caption(f"Missing feature values, taken as unknown: {missing}")
+    if report["refused"]:
+        with st.expander(f"Why {words.count(report['refused'])} rows were refused (the first of them)"):
+            st.dataframe(pd.DataFrame(report["examples"]), hide_index=True, width="stretch")
+
+
+def _choose(frame: pd.DataFrame) -> pd.DataFrame:
+    """Whom to contact, by the chosen operating point; `frame` is in order of rank."""
+    st.subheader("Whom to contact")
+    choice = st.segmented_control(
+        "Choose by",
+        [CERTIFIED, LIKELY, BUDGET],
+        default=CERTIFIED,
+        required=True,
+        label_visibility="collapsed",
+    )
+    if choice == BUDGET:
+        top = st.slider("Users to contact", 1, max(len(frame), 2), min(max(len(frame) // 10, 1), len(frame)))
+        audience = frame.head(top)
+    else:
+        audience = frame[frame["contact" if choice == CERTIFIED else "will_purchase"]]
+    total = float(frame["probability"].sum())
+    expected = float(audience["probability"].sum())
+    reached = expected / total if total else 0.0
+    st.markdown(
+        f"**{words.count(len(audience))}** of {words.count(len(frame))} users, among them "
+        f"**{words.count(expected)}** expected buyers: **{words.share(reached, 0)}** of all expected buyers, "
+        f"one in {words.decimal(len(audience) / expected if expected else None, 1)} contacted users buys."
+    )
+    return audience
+
+
+def _charts(frame: pd.DataFrame, audience: pd.DataFrame) -> None:
+    threshold = float(audience["probability"].min()) if len(audience) else None
+    left, right = st.columns(2, gap="large")
+    left.markdown("###### Users by probability")
+    left.altair_chart(charts.probability_histogram(frame["probability"], threshold), width="stretch")
+    right.markdown("###### Expected buyers reached")
+    right.altair_chart(charts.gain_curve(frame["probability"], len(audience)), width="stretch")
+
+
+def _downloads(scored: service.Scored, audience: pd.DataFrame) -> None:
+    left, right = st.columns(2, gap="large")
+    left.download_button(
+        "Download the scored CSV",
+        scored.csv,
+        "scored.csv",
+        "text/csv",
+        type="primary",
+        icon=":material/download:",
+        width="stretch",
+        on_click="ignore",
+    )
+    right.download_button(
+        f"Download these {words.count(len(audience))} users",
+        audience.to_csv(index=False).encode(),
+        "audience.csv",
+        "text/csv",
+        icon=":material/download:",
+        width="stretch",
+        on_click="ignore",
+    )
+
+
+def _table(frame: pd.DataFrame) -> None:
+    st.markdown(f"###### The {min(TOP_USERS, len(frame))} most likely buyers")
+    columns = ["rank", "user_id", "probability", "will_purchase", "contact", "policy"]
+    st.dataframe(
+        frame[columns].head(TOP_USERS),
+        hide_index=True,
+        width="stretch",
+        column_config={
+            "rank": st.column_config.NumberColumn("Rank", width="small"),
+            "user_id": st.column_config.TextColumn("User"),
+            "probability": st.column_config.ProgressColumn(
+                "Probability", format="percent", min_value=0, max_value=float(frame["probability"].max())
+            ),
+            "will_purchase": st.column_config.CheckboxColumn("Will purchase"),
+            "contact": st.column_config.CheckboxColumn("Contact"),
+            "policy": st.column_config.TextColumn("Policy"),
+        },
+    )
+
+
+main()

@@ -1,0 +1,60 @@
+"""Pieces that both pages draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import streamlit as st
+
+from app import service, words
+from retail_core.errors import DependencyError, RetailError
+from retail_core.settings import Settings
+
+REFRESH_SECONDS = 30
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Show one of our errors as a sentence with its remedy, and draw nothing further in this block."""
+    try:
+        yield
+    except DependencyError as error:
+        st.warning(f"**{error.message}**  \nWhat to do: {error.remedy}", icon=":material/cloud_off:")
+    except RetailError as error:
+        st.error(f"**{error.message}**  \nWhat to do: {error.remedy}", icon=":material/error:")
+
+
+@st.cache_data(ttl=REFRESH_SECONDS, show_spinner=False)
+def _model(address: str, _settings: Settings) -> dict[str, Any]:  # noqa: ARG001 - the cache's key
+    return service.model(_settings)
+
+
+def current_model(settings: Settings) -> dict[str, Any]:
+    """The model the service answers with, at most half a minute old.
+
+    Raises:
+        RetailError: the service does not answer or refuses.
+    """
+    return _model(service.url(settings), settings)
+
+
+def tiles(values: Sequence[tuple[str, str, str]]) -> None:
+    """A row of figures: label, value, what it means."""
+    for column, (label, value, meaning) in zip(st.columns(len(values)), values, strict=True):
+        column.metric(label, value, help=meaning, border=True)
+
+
+def model_card(model: Mapping[str, Any]) -> None:
+    """Version, question and quality of the model that answers."""
+    metrics = model["metrics"]
+    with st.container(border=True):
+        st.markdown(f"##### Model version {model['version']}")
+        st.caption(f"trained {words.moment(model['trained_at'])}")
+        left, right = st.columns(2)
+        left.metric("Average precision", words.decimal(metrics.get("ap")))
+        right.metric("ROC-AUC", words.decimal(metrics.get("auc")))
+        st.caption(words.measured_on(metrics))
+        st.caption(words.question(model["question"]))
+        st.caption(words.certificate(model["certificate"], model["uncertified"]))

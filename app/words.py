@@ -1,0 +1,70 @@
+"""Numbers and facts as a person reads them, each with its population."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+PRESETS = {
+    "canonical": "Canonical CSV or Parquet (or a file of features)",
+    "ga4": "Google Analytics 4 export, flattened",
+    "taobao": "Taobao user behaviour",
+    "rees46": "REES46 multi-category shop",
+    "retailrocket": "Retailrocket",
+    "online_retail": "UCI Online Retail",
+    "otto": "OTTO sessions",
+    "app_profile": "User table of an app",
+}
+"""Source preset -> what it is called on the page."""
+
+
+def count(value: float) -> str:
+    """A whole number with thousands separators."""
+    return f"{value:,.0f}"
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """A share as per cent; n/a where there is none."""
+    return "n/a" if value is None else f"{value:.{digits}%}"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """A number with fixed digits; n/a where there is none."""
+    return "n/a" if value is None else f"{value:.{digits}f}"
+
+
+def moment(text: str) -> str:
+    """An ISO 8601 instant to the minute: `2025-02-14 09:30 UTC`."""
+    return f"{text[:16].replace('T', ' ')} UTC"
+
+
+def measured_on(metrics: Mapping[str, Any]) -> str:
+    """Population, period and base rate of the metrics, in one sentence."""
+    rows, buyers = metrics.get("n"), metrics.get("positives")
+    parts = [
+        f"{count(rows)} rows" if rows else None,
+        f"{count(buyers)} of them buyers" if buyers is not None else None,
+        f"base rate {share(metrics.get('base_rate'), 2)}",
+        str(metrics["population"]) if metrics.get("population") else None,
+        str(metrics["period"]) if metrics.get("period") else None,
+    ]
+    return "Measured on " + " · ".join(part for part in parts if part)
+
+
+def question(asked: Mapping[str, Any]) -> str:
+    """What the model answers."""
+    return (
+        f"Will the user buy within {asked['horizon_hours']} hours? Asked of users with an event in the last "
+        f"{asked['eligible_days']} days, looking back {asked['lookback_days']} days."
+    )
+
+
+def certificate(content: Mapping[str, Any] | None, uncertified: str | None) -> str:
+    """What the contact threshold promises, or why it promises nothing."""
+    if content is None:
+        return f"No recall is certified: {uncertified or 'too few buyers'}."
+    return (
+        f"Contacting everyone at or above the threshold reaches at least {share(content['target'], 0)} of "
+        f"the buyers, with {share(content['confidence'], 0)} confidence ({count(content['buyers'])} buyers "
+        f"certified it)."
+    )

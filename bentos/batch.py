@@ -1,0 +1,127 @@
+"""A whole file, scored: events or features in, a CSV of ranked users out."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+from pandera.typing.pandas import DataFrame
+
+from bentos.batch_files import EventFile, FeatureFile
+from bentos.batch_report import BatchReport
+from bentos.predictor import LAST_EVENT_FEATURE, policy_for
+from retail_core.csv_out import write_csv
+from retail_core.errors import DataError
+from retail_core.features.batch import compute
+from retail_core.lifecycle.scoring import CSV_COLUMNS, ranked
+from retail_core.model.runtime import ServedModel
+from retail_core.model.spec import ModelSpec
+from retail_core.schemas import EVENT_ARROW, TIME_DTYPE, Pairs
+from retail_core.times import iso, to_utc_ms
+
+ONE_MS = timedelta(milliseconds=1)
+
+
+def score_file(
+    served: ServedModel, upload: EventFile | FeatureFile, out: Path, *, as_of: datetime
+) -> BatchReport:
+    """Score every user of the upload at `as_of` and write the ranked CSV to `out`.
+
+    Raises:
+        DataError: there is nobody in it to score.
+    """
+    instant = to_utc_ms(as_of)
+    report = upload.report(served.spec.version, iso(instant))
+    if isinstance(upload, FeatureFile):
+        rows = upload.rows.assign(policy=_policies_of_features(served.spec, upload.rows))
+    else:
+        rows = _features(served.spec, upload, instant)
+        report.silent_users = upload.events["user_id"].nunique() - len(rows)
+    if rows.empty:
+        raise DataError(
+            f"The file has no user with an event in the look-back before {iso(instant)}.",
+            remedy="choose an as_of after the events, and the source that wrote the file.",
+        )
+    by_policy = rows.groupby("policy", sort=True)
+    predictions = ranked([_scored(served, part, str(policy), instant) for policy, part in by_policy])
+    write_csv(predictions[list(CSV_COLUMNS)], out)
+    report.users = len(predictions)
+    report.policy = ", ".join(sorted(predictions["policy"].unique()))
+    return report
+
+
+def default_as_of(upload: EventFile | FeatureFile, now: datetime) -> datetime:
+    """One millisecond after the newest event, so that every event of the file counts; else `now`."""
+    if isinstance(upload, FeatureFile) or upload.events.empty:
+        return now
+    newest: pd.Timestamp = upload.events["event_time"].max()
+    return newest.to_pydatetime() + ONE_MS
+
+
+class _FileAsLake:
+    """An upload where the batch interpreter expects the lake."""
+
+    def __init__(self, upload: EventFile, folder: Path) -> None:
+        self._events, self._users = folder / "events.parquet", folder / "users.parquet"
+        table = pa.Table.from_pandas(upload.events, schema=EVENT_ARROW, preserve_index=False)
+        pyarrow.parquet.write_table(table, self._events)
+        users = pa.Table.from_pandas(upload.users, preserve_index=False)
+        pyarrow.parquet.write_table(users, self._users)
+        self._has_users = len(users) > 0
+
+    def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:  # noqa: ARG002
+        """The one file, whatever the period."""
+        return [str(self._events)]
+
+    def users_file(self) -> str | None:
+        """User attributes, where the source brings some."""
+        return str(self._users) if self._has_users else None
+
+
+def _features(spec: ModelSpec, upload: EventFile, as_of: datetime) -> pd.DataFrame:
+    pairs = _pairs(spec, upload, as_of)
+    if pairs.empty:
+        return pairs
+    with tempfile.TemporaryDirectory() as folder:
+        lake = _FileAsLake(upload, Path(folder))
+        return compute(lake, DataFrame[Pairs](pairs), spec.feature_set)
+
+
+def _pairs(spec: ModelSpec, upload: EventFile, as_of: datetime) -> pd.DataFrame:
+    """user_id, as_of and policy of every user with an event in the look-back."""
+    times = upload.events["event_time"]
+    seen = (times < as_of) & (times >= as_of - spec.feature_set.question.lookback)
+    last = upload.events[seen].groupby("user_id", sort=True)["event_time"].max()
+    hours = (pd.Timestamp(as_of) - last) / pd.Timedelta(hours=1)
+    return pd.DataFrame(
+        {
+            "user_id": pd.Series(last.index, dtype="str"),
+            "as_of": pd.Series(pd.Timestamp(as_of), index=range(len(last))).astype(TIME_DTYPE),
+            "policy": pd.Series([policy_for(spec, silent) for silent in hours], dtype="str"),
+        }
+    )
+
+
+def _policies_of_features(spec: ModelSpec, rows: pd.DataFrame) -> list[str]:
+    if LAST_EVENT_FEATURE not in rows:
+        return [spec.primary] * len(rows)
+    return [policy_for(spec, None if math.isnan(hours) else hours) for hours in rows[LAST_EVENT_FEATURE]]
+
+
+def _scored(served: ServedModel, rows: pd.DataFrame, policy: str, as_of: datetime) -> pd.DataFrame:
+    rows = rows.reset_index(drop=True)
+    answer = served.predict(rows, policy)
+    return pd.DataFrame(
+        {
+            "user_id": rows["user_id"].astype("str"),
+            "as_of": pd.Series(pd.Timestamp(as_of), index=rows.index).astype(TIME_DTYPE),
+            "model_version": pd.Series(served.spec.version, index=rows.index, dtype="str"),
+            "policy": pd.Series(policy, index=rows.index, dtype="str"),
+            **{name: answer[name] for name in ("probability", "raw_score", "will_purchase", "contact")},
+        }
+    )

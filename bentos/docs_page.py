@@ -1,0 +1,79 @@
+"""`/docs` and `/openapi.json`: Swagger UI from the files BentoML brings, so that no network is needed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from bentos.openapi import document
+from bentos.problems import Problem
+
+ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js")
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Purchase within 24 hours: the API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+<noscript>The document itself is at <a href="/openapi.json">/openapi.json</a>.</noscript>
+</body>
+</html>
+"""
+
+START = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  persistAuthorization: true,
+  presets: [SwaggerUIBundle.presets.apis],
+});
+"""
+
+
+def docs_routes() -> list[Route]:
+    """The routes, all open: they hold no data."""
+    return [
+        Route("/docs", _page, methods=["GET"]),
+        Route("/docs/{asset}", _asset, methods=["GET"]),
+        Route("/openapi.json", _openapi, methods=["GET"]),
+    ]
+
+
+@lru_cache(maxsize=1)
+def assets_folder() -> Path:
+    """Where BentoML's package keeps Swagger UI."""
+    found = find_spec("bentoml")
+    if found is None or found.origin is None:
+        raise FileNotFoundError("bentoml")
+    return Path(found.origin).parent / "_internal" / "server" / "static_content"
+
+
+async def _page(_: Request) -> Response:
+    return HTMLResponse(PAGE)
+
+
+async def _asset(request: Request) -> Response:
+    name = request.path_params["asset"]
+    if name == "start.js":
+        return Response(START, media_type="text/javascript")
+    if name not in ASSETS:
+        raise Problem(404, "not-found", f"There is no {name} here.")
+    return FileResponse(assets_folder() / name)
+
+
+async def _openapi(request: Request) -> Response:
+    return JSONResponse(document(request.app.state.bento_document()))

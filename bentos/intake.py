@@ -1,0 +1,135 @@
+"""From bytes to checked items: one bad item never spoils another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+import pandas as pd
+from retail_core.features.online import OnlineEvent, online_event
+
+from bentos.problems import Problem, from_msgspec, from_retail, invalid
+from bentos.wire import MAX_ITEMS, PredictItem
+from retail_core import sources
+from retail_core.errors import InputError, RetailError
+from retail_core.schemas import EventFrame
+from retail_core.times import parse_instant, to_utc_ms
+
+Row = dict[str, object]
+
+_item = msgspec.json.Decoder(PredictItem)
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+_row = msgspec.json.Decoder(dict[str, object])
+_rows = msgspec.json.Decoder(list[dict[str, object]])
+_named = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+@dataclass(frozen=True)
+class Item:
+    """A decoded item with its instant; `sent` are the parsed events of the request."""
+
+    user_id: str
+    as_of: datetime
+    features: dict[str, float | None] | None
+    rows: list[Row] | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An item that cannot be answered, and whose it was where that could be read."""
+
+    user_id: str | None
+    problem: Problem
+
+
+def items(body: bytes, now: datetime) -> tuple[list[Item | Refused], bool]:
+    """Items in order, and whether the body was a list.
+
+    Raises:
+        Problem: the body is no JSON, or a list that is too long or empty.
+    """
+    if body.lstrip()[:1] != b"[":
+        return [_decode(body, now)], False
+    try:
+        raw = _items.decode(body)
+    except msgspec.MsgspecError as error:
+        raise from_msgspec(error) from error
+    if not 1 <= len(raw) <= MAX_ITEMS:
+        raise invalid("", f"a list has 1 to {MAX_ITEMS} items, this one {len(raw)}")
+    return [_decode(bytes(one), now) for one in raw], True
+
+
+def event_rows(body: bytes, limit: int) -> list[Row]:
+    """Canonical events as posted, one or a list of them.
+
+    Raises:
+        Problem: no JSON, no objects, none or too many.
+    """
+    try:
+        rows = _rows.decode(body) if body.lstrip()[:1] == b"[" else [_row.decode(body)]
+    except msgspec.MsgspecError as error:
+        raise from_msgspec(error) from error
+    if not 1 <= len(rows) <= limit:
+        raise invalid("", f"a request has 1 to {limit} events, this one {len(rows)}")
+    return rows
+
+
+def sent_events(item: Item) -> list[OnlineEvent]:
+    """The events of the request, through the same rules as a canonical file.
+
+    Raises:
+        Problem: the first event that breaks a rule, with its field.
+    """
+    rows = [{"user_id": item.user_id, **row} for row in item.rows or ()]
+    for position, row in enumerate(rows):
+        if row["user_id"] != item.user_id:
+            raise invalid(f"events[{position}].user_id", f"is not the item's user_id {item.user_id!r}")
+    if not rows:
+        return []
+    try:
+        frame, refused = sources.parse_events(rows, sources.get("canonical"))
+    except RetailError as error:
+        raise from_retail(error) from error
+    if refused:
+        first = refused[0]
+        where = f"events[{first.line - 1}]" + (f".{first.field}" if first.field else "")
+        raise invalid(where, f"{first.rule} (value {first.value!r}): {first.remedy}")
+    return online(frame)
+
+
+def online(frame: EventFrame) -> list[OnlineEvent]:
+    """A frame of events, one by one, as the online interpreter takes them."""
+    records = frame.drop(columns="properties", errors="ignore").to_dict("records")
+    return [online_event(_document({str(name): value for name, value in one.items()})) for one in records]
+
+
+def _document(record: Row) -> Row:
+    document = {name: value for name, value in record.items() if value is not None and value is not pd.NA}
+    document = {name: value for name, value in document.items() if value == value}  # noqa: PLR0124 - drops NaN
+    moment = document["event_time"]
+    if isinstance(moment, pd.Timestamp):
+        document["event_time"] = moment.to_pydatetime()
+    return {"_id": document.pop("event_id"), **document}
+
+
+def _decode(body: bytes, now: datetime) -> Item | Refused:
+    try:
+        item = _item.decode(body)
+        if item.events is not None and item.features is not None:
+            raise invalid("features", "give `events` or `features`, not both")
+        as_of = parse_instant(item.as_of) if item.as_of is not None else to_utc_ms(now)
+    except msgspec.MsgspecError as error:
+        return Refused(_user(body), from_msgspec(error))
+    except InputError as error:
+        return Refused(_user(body), invalid("as_of", error.message))
+    except Problem as problem:
+        return Refused(_user(body), problem)
+    return Item(item.user_id, as_of, item.features, item.events)
+
+
+def _user(body: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(_named.decode(body)["user_id"], type=str)
+    except (msgspec.MsgspecError, KeyError):
+        return None

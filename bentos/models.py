@@ -1,0 +1,72 @@
+"""The model that answers now: taken from BentoML's store, tried before it takes a question."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bentos.environment import MODEL_VARIABLE, variables
+from retail_core.errors import DataError, IntegrityError
+from retail_core.model.runtime import ServedModel, load_path
+from retail_core.processes import call_json
+from retail_core.settings import Settings
+
+if TYPE_CHECKING:
+    import bentoml
+
+MODEL_FOLDER = "mlflow_model"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A tried model and the tag it has in BentoML's store."""
+
+    tag: str
+    served: ServedModel
+
+
+def load(settings: Settings, tag: str | None = None) -> Loaded:
+    """Load and try the model `tag`; without one the tag in RETAIL_BENTO_MODEL, else the newest.
+
+    Raises:
+        DataError: BentoML's store has no such model.
+        IntegrityError: features, types or the self-test of the model do not hold.
+    """
+    stored = _find(tag or os.environ.get(MODEL_VARIABLE) or f"{settings.model_name}:latest")
+    metadata = stored.info.metadata
+    served = load_path(Path(stored.path_of(MODEL_FOLDER)), str(metadata["version"]))
+    trained_on = str(metadata["feature_set_hash"])
+    if served.spec.feature_set.hash != trained_on:
+        raise IntegrityError(
+            f"{stored.tag} was imported with features {trained_on[:12]}, its folder says "
+            f"{served.spec.feature_set.hash[:12]}.",
+            remedy="run `python -m bentos.import_model` again.",
+        )
+    return Loaded(str(stored.tag), served)
+
+
+async def import_again(settings: Settings) -> str:
+    """Import what is under `production` now, in a process of its own; the tag it got.
+
+    Raises:
+        RetailError: the import failed; says why.
+    """
+    environment = {**os.environ, **variables(settings)}
+    answer = await asyncio.to_thread(call_json, "bentos.import_model", [], environment)
+    return str(answer["tag"])
+
+
+def _find(tag: str) -> bentoml.Model:
+    import bentoml
+    from bentoml.exceptions import BentoMLException
+
+    try:
+        return bentoml.models.get(tag)
+    except BentoMLException as error:
+        raise DataError(
+            f"BentoML's store has no model {tag}.",
+            remedy="run `retail train`, then `python -m bentos.import_model`.",
+        ) from error

@@ -1,0 +1,162 @@
+"""Our OpenAPI document: the mounted routes, described from their own types, merged with BentoML's paths."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bentos.wire import Answer, EventsAccepted, ItemError, ModelAnswer, PredictItem, ProblemDocument
+from retail_core import __version__
+
+Json = dict[str, Any]  # any JSON value may stand in an OpenAPI document
+REF = "#/components/schemas/{name}"
+TYPES = (PredictItem, Answer, ItemError, EventsAccepted, ModelAnswer, ProblemDocument)
+
+DESCRIPTION = """Which app users will buy within the next 24 hours?
+
+Send a user's id, their events or their features to `POST /predict`; upload a whole file to
+`POST /score_batch/submit`, ask `/score_batch/status` and take the scored CSV from `/score_batch/get`.
+Where keys are set, each request carries one in `X-API-Key`. Errors are RFC 9457 problem documents.
+"""
+
+EXAMPLES: Json = {
+    "by user": {"value": {"user_id": "u1"}},
+    "by events": {
+        "value": {
+            "user_id": "u1",
+            "as_of": "2025-02-01T12:00:00Z",
+            "events": [
+                {"event_time": "2025-02-01T11:40:00Z", "event_type": "view_item", "item_id": "i7"},
+                {
+                    "event_time": "2025-02-01T11:45:00Z",
+                    "event_type": "add_to_cart",
+                    "item_id": "i7",
+                    "price": "19.90",
+                },
+            ],
+        }
+    },
+    "several": {"value": [{"user_id": "u1"}, {"user_id": "u2", "as_of": "2025-02-01T00:00:00Z"}]},
+}
+
+
+def document(bento: Json) -> Json:
+    """The whole document (OpenAPI 3.1): ours merged with `bento`, BentoML's own of the service."""
+    paths = {path: _secured(path, item) for path, item in bento["paths"].items()}
+    _, schemas = msgspec.json.schema_components(TYPES, ref_template=REF)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Purchase within 24 hours", "version": __version__, "description": DESCRIPTION},
+        "servers": [{"url": "/"}],
+        "security": [{"apiKey": []}, {}],
+        "tags": [{"name": "Prediction"}, {"name": "Model"}, *bento.get("tags", [])],
+        "paths": {**own_paths(), **paths},
+        "components": {
+            "schemas": {**bento.get("components", {}).get("schemas", {}), **schemas},
+            "securitySchemes": {"apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+        },
+    }
+
+
+def own_paths() -> Json:
+    """The mounted routes."""
+    answers = {
+        "anyOf": [_ref(Answer), {"type": "array", "items": {"anyOf": [_ref(Answer), _ref(ItemError)]}}]
+    }
+    question = {"anyOf": [_ref(PredictItem), {"type": "array", "items": _ref(PredictItem), "maxItems": 1000}]}
+    event = {"type": "object", "additionalProperties": True}
+    example = {"user_id": "u1", **EXAMPLES["by events"]["value"]["events"][0]}
+    posted = {"anyOf": [event, {"type": "array", "items": event, "minItems": 1}]}
+    return {
+        "/predict": {
+            "post": _operation(
+                "Prediction",
+                "Probability that a user buys within the horizon after as_of",
+                _body(question, EXAMPLES),
+                {"200": _content("An answer, or one per item in order", answers)},
+                (400, 401, 404, 413, 422, 503),
+            )
+        },
+        "/events": {
+            "post": _operation(
+                "Prediction",
+                "Store one or many canonical events, durably and once",
+                _body(
+                    posted,
+                    {"one": {"value": example}},
+                ),
+                {"202": _content("Stored by a majority of MongoDB's members", _ref(EventsAccepted))},
+                (400, 401, 413, 422, 503),
+            )
+        },
+        "/model": {
+            "get": _operation(
+                "Model",
+                "The model that answers now",
+                None,
+                {"200": _content("It", _ref(ModelAnswer))},
+                (401,),
+            )
+        },
+        "/model/reload": {
+            "post": _operation(
+                "Model",
+                "Load what is under the alias production; the old model stays if that fails its test",
+                None,
+                {"200": _content("The model that answers now", _ref(ModelAnswer))},
+                (401, 409),
+            )
+        },
+    }
+
+
+def _operation(tag: str, summary: str, body: Json | None, answers: Json, problems: tuple[int, ...]) -> Json:
+    failures = {str(status): _problem(status) for status in problems}
+    operation: Json = {"tags": [tag], "summary": summary, "responses": {**answers, **failures}}
+    if body is not None:
+        operation["requestBody"] = body
+    return operation
+
+
+def _secured(path: str, item: Json) -> Json:
+    """BentoML's path with our errors; its health and metrics need no key."""
+    is_open = path in {"/livez", "/readyz", "/healthz", "/metrics"}
+    secured: Json = {}
+    for method, operation in item.items():
+        if not isinstance(operation, dict):
+            continue
+        good = {code: answer for code, answer in operation["responses"].items() if code.startswith("2")}
+        failures = {} if is_open else {str(status): _problem(status) for status in (400, 401, 404, 413)}
+        secured[method] = {**operation, "responses": {**good, **failures}}
+        if is_open:
+            secured[method]["security"] = []
+    return secured
+
+
+def _ref(of: type) -> Json:
+    return {"$ref": REF.format(name=of.__name__)}
+
+
+def _body(schema: Json, examples: Json) -> Json:
+    return {"required": True, "content": {"application/json": {"schema": schema, "examples": examples}}}
+
+
+def _content(description: str, schema: Json) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+_MEANING = {
+    400: "Not JSON, or not usable as a file",
+    401: "No valid key in X-API-Key",
+    404: "Nothing is known of this user (or task)",
+    409: "The new version was refused; the old one keeps answering",
+    413: "The body is too large",
+    422: "A field breaks a rule",
+    503: "MongoDB is away; Retry-After says when to ask again",
+}
+
+
+def _problem(status: int) -> Json:
+    content = {"application/problem+json": {"schema": _ref(ProblemDocument)}}
+    return {"description": _MEANING[status], "content": content}

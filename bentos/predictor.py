@@ -1,0 +1,154 @@
+"""From validated questions to answers: features of one user at one instant, then the model."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+from retail_core.features.online import OnlineEvent, compute_one, online_event
+
+from bentos.attributes import attributes_at
+from bentos.problems import Problem, invalid
+from bentos.wire import Answer
+from retail_core.model.runtime import ServedModel
+from retail_core.model.spec import ModelSpec
+from retail_core.times import iso
+
+IN_SESSION_HOURS = 0.5
+MICROS_PER_HOUR = 3_600_000_000
+LAST_EVENT_FEATURE = "hours_since_event"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One item, checked: exactly one of `features` and `events` is in use.
+
+    Attributes:
+        user_id: the user.
+        as_of: t, UTC, whole milliseconds.
+        features: given feature values, or None.
+        events: the user's events of the look-back (stored and sent), or None with `features`.
+        attribute_rows: documents of `users` of this user.
+        history: where the events come from, as `Answer.history` says.
+        warnings: what the asker should know about this answer.
+    """
+
+    user_id: str
+    as_of: datetime
+    features: Mapping[str, float | None] | None = None
+    events: Sequence[OnlineEvent] | None = None
+    attribute_rows: Sequence[Mapping[str, object]] = ()
+    history: str = "features"
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """The feature values of one question and the policy its model part is chosen by."""
+
+    question: Question
+    values: Mapping[str, float | None]
+    policy: str
+    eligible: bool | None
+
+
+def predict(model: ServedModel, questions: Sequence[Question]) -> list[Answer | Problem]:
+    """Answers in the order of the questions; a question without an answer gets its problem."""
+    answers: list[Answer | Problem | None] = [None] * len(questions)
+    by_policy: dict[str, list[tuple[int, Row]]] = defaultdict(list)
+    for position, question in enumerate(questions):
+        try:
+            row = row_of(model.spec, question)
+        except Problem as problem:
+            answers[position] = problem
+        else:
+            by_policy[row.policy].append((position, row))
+    for policy, rows in by_policy.items():
+        for position, answer in _answers(model, policy, rows):
+            answers[position] = answer
+    return [answer for answer in answers if answer is not None]
+
+
+def merge(stored: Sequence[Mapping[str, object]], sent: Sequence[OnlineEvent]) -> list[OnlineEvent]:
+    """Stored and sent events of one user, each id once (the stored one stays), in order of time."""
+    events = {event.event_id: event for event in sent}
+    events.update((event.event_id, event) for event in map(online_event, stored))
+    return sorted(events.values(), key=lambda event: (event.event_time, event.event_id))
+
+
+def row_of(spec: ModelSpec, question: Question) -> Row:
+    """Features of one question.
+
+    Raises:
+        Problem: 404 where the user has no event in the look-back, 422 for an unknown feature.
+    """
+    if question.features is not None:
+        return _row_of_features(spec, question, question.features)
+    now = _micros(question.as_of)
+    asked = spec.feature_set.question
+    events = [event for event in question.events or () if now - asked.lookback_us <= event.event_time < now]
+    if not events:
+        said = f"in the {asked.lookback_days} days before {iso(question.as_of)}"
+        raise Problem(404, "unknown-user", f"There are no events of this user {said}.")
+    silent = now - max(event.event_time for event in events)
+    eligible = silent <= asked.eligible_days * 24 * MICROS_PER_HOUR
+    policy = policy_for(spec, silent / MICROS_PER_HOUR)
+    known = attributes_at(question.attribute_rows, question.as_of, undated=policy == "first-visit")
+    values = compute_one(events, question.as_of, spec.feature_set, known)
+    return Row(question, values, policy, eligible)
+
+
+def _row_of_features(spec: ModelSpec, question: Question, given: Mapping[str, float | None]) -> Row:
+    known = spec.feature_set.columns
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise invalid(
+            f"features.{unknown[0]}", "the model has no feature of this name (GET /model lists them)"
+        )
+    policy = policy_for(spec, given.get(LAST_EVENT_FEATURE))
+    return Row(question, {name: given.get(name) for name in known}, policy, None)
+
+
+def policy_for(spec: ModelSpec, hours_silent: float | None) -> str:
+    """In-session if and only if the model has it and the last event is under 30 minutes old."""
+    in_session = hours_silent is not None and hours_silent < IN_SESSION_HOURS
+    if in_session and "in-session" in spec.policies:
+        return "in-session"
+    return spec.primary
+
+
+def _answers(model: ServedModel, policy: str, rows: Sequence[tuple[int, Row]]) -> list[tuple[int, Answer]]:
+    columns = list(model.spec.feature_set.columns)
+    frame = pd.DataFrame([row.values for _, row in rows], columns=columns).astype("float64")
+    scored = model.predict(frame, policy)
+    columns_scored = zip(rows, scored["probability"], scored["will_purchase"], scored["contact"], strict=True)
+    return [
+        (position, _answer(model.spec, row, float(probability), bool(will), bool(contact)))
+        for (position, row), probability, will, contact in columns_scored
+    ]
+
+
+def _answer(spec: ModelSpec, row: Row, probability: float, will_purchase: bool, contact: bool) -> Answer:
+    question = row.question
+    by_features = question.features is not None
+    return Answer(
+        user_id=question.user_id,
+        probability=probability,
+        will_purchase=will_purchase,
+        contact=contact,
+        threshold=spec.thresholds[row.policy]["contact"],
+        model_version=spec.version,
+        policy=row.policy,
+        as_of=iso(question.as_of),
+        history=question.history,
+        eligible=row.eligible,
+        features_missing=sum(value is None for value in row.values.values()) if by_features else None,
+        warnings=list(question.warnings),
+    )
+
+
+def _micros(instant: datetime) -> int:
+    return round(instant.timestamp() * 1000) * 1000

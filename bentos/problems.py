@@ -1,0 +1,91 @@
+"""RFC 9457 problem documents: the one shape in which this service says no."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import msgspec
+from starlette.responses import Response
+
+from retail_core.errors import DependencyError, RetailError
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = "2"
+
+_AT = re.compile(r"^(?P<rule>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """Where in the request (`events[0].price`; `` for the whole) which rule was broken."""
+
+    field: str
+    rule: str
+
+
+@dataclass(eq=False)
+class Problem(Exception):  # noqa: N818 - the RFC's word
+    """An answer that is not the one asked for.
+
+    Attributes:
+        status: HTTP status.
+        kind: short name, the fragment of `type`; the kinds are listed in docs/api.md.
+        detail: what is wrong and what to do, in a sentence or two.
+        errors: the fields at fault.
+        retry: whether the same request may work in a moment.
+    """
+
+    status: int
+    kind: str
+    detail: str
+    errors: tuple[FieldError, ...] = ()
+    retry: bool = False
+
+    def body(self) -> dict[str, object]:
+        """The problem document."""
+        document: dict[str, object] = {
+            "type": f"/docs#{self.kind}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            document["errors"] = self.errors
+        return document
+
+    def headers(self) -> dict[str, str]:
+        """Headers that belong to the answer."""
+        return {"Retry-After": RETRY_AFTER_SECONDS} if self.retry else {}
+
+    def response(self, headers: Mapping[str, str] | None = None) -> Response:
+        """The answer itself."""
+        return Response(
+            msgspec.json.encode(self.body()),
+            status_code=self.status,
+            headers={**self.headers(), **(headers or {})},
+            media_type=MEDIA_TYPE,
+        )
+
+
+def invalid(field_path: str, rule: str) -> Problem:
+    """422: one field breaks one rule."""
+    where = f"{field_path}: " if field_path else ""
+    return Problem(422, "invalid-request", f"{where}{rule}", (FieldError(field_path, rule),))
+
+
+def from_msgspec(error: Exception) -> Problem:
+    """422 (400 if it is no JSON at all) from what msgspec says: `<rule> - at `$.path``."""
+    if isinstance(error, msgspec.ValidationError):
+        match = _AT.match(str(error))
+        path = (match["path"] or "$") if match else "$"
+        return invalid(path.removeprefix("$").removeprefix("."), match["rule"] if match else str(error))
+    return Problem(400, "not-json", f"The body is not JSON: {error}.")
+
+
+def from_retail(error: RetailError) -> Problem:
+    """The problem for one of our own errors: 503 where something is away, else 422."""
+    if isinstance(error, DependencyError):
+        return Problem(503, "dependency-away", str(error), retry=True)
+    return Problem(422, "invalid-request", str(error))

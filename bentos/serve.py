@@ -1,0 +1,72 @@
+"""`python -m bentos.serve`: import the production model if need be, then become `bentoml serve`."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import sys
+
+from bentos.environment import MODEL_VARIABLE, ROOT, prepare
+from bentos.import_model import import_production
+from retail_core.errors import InputError, RetailError
+from retail_core.settings import Settings, load_settings
+
+SERVICE = "bentos.service:PurchaseService"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line. Where all is well this process becomes the server; else the exit code is returned."""
+    settings = load_settings()
+    options = _parser(settings).parse_args(arguments)
+    try:
+        check_exposure(options.host, settings)
+        prepare(settings)
+        if MODEL_VARIABLE not in os.environ:
+            found = import_production(settings)
+            print(f"serving {found.tag}: version {found.version}", file=sys.stderr)  # noqa: T201
+    except RetailError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    return _become_server(options.host, options.port)
+
+
+def _become_server(host: str, port: int) -> int:
+    command = ["-m", "bentoml", "serve", SERVICE, "--working-dir", str(ROOT)]
+    address = ["--host", host, "--port", str(port)]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.chdir(ROOT)
+    return os.execv(sys.executable, [sys.executable, *command, *address])  # noqa: S606
+
+
+def check_exposure(host: str, settings: Settings) -> None:
+    """Without keys nobody but this machine may reach the service.
+
+    Raises:
+        InputError: `host` is no address, or not the loopback while no key is set.
+    """
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError as error:
+        raise InputError(f"{host!r} is no IP address.", remedy="use 127.0.0.1 or 0.0.0.0.") from error
+    if not address.is_loopback and settings.api_keys is None:
+        raise InputError(
+            f"The API would be open to everyone on {host}: no keys are set.",
+            remedy="set RETAIL_API_KEYS to one or more keys, or serve on 127.0.0.1.",
+        )
+
+
+def _parser(settings: Settings) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bentos.serve",
+        description="Serve the production model over HTTP.",
+        epilog="example: python -m bentos.serve --port 8080",
+    )
+    parser.add_argument("--host", default=settings.api_host, help="IP address to bind (default %(default)s)")
+    parser.add_argument("--port", type=int, default=settings.api_port, help="default %(default)s")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""The two runners: `PurchaseService` answers at once, `BatchScorer` works through files beside it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+
+import bentoml
+from bentoml.exceptions import BentoMLException
+from pydantic import Field
+
+from bentos import models
+from bentos.api import Api
+from bentos.batch import default_as_of, score_file
+from bentos.batch_files import read_upload
+from bentos.batch_report import HEADER
+from bentos.guard import Guard
+from bentos.history import History
+from bentos.routes import create_app
+from retail_core.errors import RetailError
+from retail_core.settings import Settings, load_settings
+from retail_core.times import parse_instant
+
+SETTINGS: Settings = load_settings()
+BATCH_SECONDS = 3600
+
+api_app = create_app()
+
+
+@bentoml.service(workers=1, traffic={"timeout": BATCH_SECONDS}, resources={"cpu": "1"})
+class BatchScorer:
+    """Scores whole files, in a process of its own, so that no file slows a real-time answer."""
+
+    def __init__(self) -> None:
+        self._loaded: models.Loaded | None = None
+
+    @bentoml.api
+    def score(self, path: str, out: str, tag: str, source: str, as_of: str) -> dict[str, str]:
+        """Score the file at `path` with the model `tag`, writing `out`; a `report` or a `problem`."""
+        try:
+            if self._loaded is None or self._loaded.tag != tag:
+                self._loaded = models.load(SETTINGS, tag)
+            served = self._loaded.served
+            upload = read_upload(Path(path), source, served.spec.feature_set)
+            instant = parse_instant(as_of) if as_of else default_as_of(upload, datetime.now(UTC))
+            report = score_file(served, upload, Path(out), as_of=instant)
+        except RetailError as error:
+            return {"problem": str(error)}
+        return {"report": report.header()}
+
+
+@bentoml.service(
+    workers=1,
+    traffic={"timeout": BATCH_SECONDS},
+    http={"host": SETTINGS.api_host, "port": SETTINGS.api_port, "cors": {"enabled": False}},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(api_app, path="/")
+class PurchaseService:
+    """Which app users will buy within the next 24 hours?"""
+
+    batch = bentoml.depends(BatchScorer)
+
+    def __init__(self) -> None:
+        self.api = Api(SETTINGS, models.load(SETTINGS), History(SETTINGS))
+        api_app.state.api = self.api
+
+    @bentoml.task
+    async def score_batch(
+        self,
+        ctx: bentoml.Context,
+        file: Annotated[Path, Field(description="CSV (also .gz) or Parquet of events, or of features.")],
+        source: Annotated[str, Field(description="Which preset wrote the file.")] = "canonical",
+        as_of: Annotated[str, Field(description="ISO 8601; default 1 ms after the newest event.")] = "",
+    ) -> Path:
+        """Score every user of a file. The answer is a CSV; its header X-Score-Report has the counts."""
+        out = Path(ctx.temp_dir) / "scored.csv"
+        answer = await self.batch.to_async.score(
+            path=str(file), out=str(out), tag=self.api.loaded.tag, source=source, as_of=as_of
+        )
+        if "problem" in answer:
+            raise BentoMLException(answer["problem"], error_code=HTTPStatus.BAD_REQUEST)
+        ctx.response.metadata[HEADER] = answer["report"]
+        return out
+
+
+def _bento_document() -> dict[str, object]:
+    """BentoML's own OpenAPI document, which leaves mounted routes out."""
+    return dict(PurchaseService.openapi_spec.asdict())
+
+
+api_app.state.bento_document = _bento_document
+keys = SETTINGS.api_keys.get_secret_value() if SETTINGS.api_keys else ""
+PurchaseService.add_asgi_middleware(
+    Guard,
+    keys=tuple(key.strip() for key in keys.split(",") if key.strip()),
+    upload_bytes=SETTINGS.upload_mb * 1024 * 1024,
+)

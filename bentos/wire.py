@@ -1,0 +1,109 @@
+"""What travels over HTTP, as types: decoding is validating."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from bentos.problems import FieldError
+from retail_core.schemas import MAX_ID_LENGTH
+
+MAX_ITEMS = 1_000
+MAX_EVENTS = 10_000
+FLOAT32_MAX = 3.4e38
+
+UserId = Annotated[
+    str,
+    msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, description="The user's id, as in the events."),
+]
+Instant = Annotated[str, msgspec.Meta(description="ISO 8601; without an offset UTC. Default: now.")]
+FeatureValue = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
+EventRows = Annotated[
+    list[dict[str, object]],
+    msgspec.Meta(max_length=MAX_EVENTS, description="Canonical events; `user_id` may be left out."),
+]
+
+
+class PredictItem(msgspec.Struct, forbid_unknown_fields=True):
+    """One question: will this user buy in the hours after `as_of`?
+
+    By `user_id` alone the stored events of the look-back are used, with `events` those as well, and
+    with `features` nothing but these values.
+    """
+
+    user_id: UserId
+    as_of: Instant | None = None
+    events: EventRows | None = None
+    features: dict[str, FeatureValue | None] | None = None
+
+
+class Answer(msgspec.Struct, omit_defaults=True):
+    """The prediction for one item. `threshold` is the one behind `contact` (the certified recall)."""
+
+    user_id: str
+    probability: float
+    will_purchase: bool
+    contact: bool
+    threshold: float
+    model_version: str
+    policy: str
+    as_of: str
+    history: Annotated[
+        str, msgspec.Meta(description="`features`, `stored`, `stored+request`, or `request` (store away).")
+    ]
+    eligible: Annotated[
+        bool | None, msgspec.Meta(description="Whether the user is in the population the metrics are about.")
+    ] = None
+    features_missing: int | None = None
+    warnings: list[str] = []
+
+
+class ProblemDocument(msgspec.Struct, omit_defaults=True):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldError] = []
+
+
+class ItemError(msgspec.Struct):
+    """What a list's answer holds in the place of an item that could not be answered."""
+
+    user_id: str | None
+    error: ProblemDocument
+
+
+class EventsAccepted(msgspec.Struct):
+    """What became of posted events; `received` is the sum of the other three."""
+
+    received: int
+    inserted: int
+    duplicates: int
+    quarantined: int
+    refused: list[FieldError]
+
+
+class ModelAnswer(msgspec.Struct):
+    """The model that answers now; metrics, threshold and certificate are of its primary (first) policy."""
+
+    name: str
+    version: str
+    run_id: str
+    trained_at: str
+    bento_model: str
+    feature_set_hash: str
+    features: list[str]
+    question: dict[str, Any]
+    policies: list[str]
+    base_rate: float
+    metrics: dict[str, Any]
+    threshold: float
+    certificate: dict[str, Any] | None
+    uncertified: str | None
+    by_policy: dict[str, Any]
+    reference: dict[str, float]
+    data: dict[str, Any]
+    reload_refused: str | None
