@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from retail_core.stack.commands import down, status, up
+from retail_core.stack.doctor import doctor
 
-__all__ = ["down", "status", "up"]
+__all__ = ["doctor", "down", "status", "up"]

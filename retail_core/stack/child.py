@@ -54,7 +54,7 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     wait: Callable[[], str | None] | None = None
-    timeout: float = 180.0
+    timeout: float = 300.0
     grace: float = 10.0
     restarts: int = 5
     backoff: float = 1.0

@@ -132,13 +132,8 @@ def _prefect(settings: Settings) -> Service:
 def _deployments(settings: Settings) -> list[Service]:
     server = ("prefect",) if runs_prefect(settings) else ()
     port = free_port()
-    pool = Service(
-        name="pool",
-        command=_module(
-            "prefect", "--no-prompt", *_words(f"work-pool create {POOL} --type process --overwrite")
-        ),
-        after=server,
-    )
+    own = ["--own-server"] if runs_prefect(settings) else []
+    pool = Service(name="pool", command=_module("retail_core.stack.work_pool", *own), after=server)
     deployments = Service(
         name="deployments",
         command=_module(*_words("prefect --no-prompt deploy --all --prefect-file prefect.yaml")),

@@ -1,0 +1,218 @@
+"""What could go wrong here, found before it does. Nothing in this module raises."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Literal
+
+from retail_core.errors import RetailError
+from retail_core.settings import Settings
+from retail_core.stack import processes
+from retail_core.stack.child import answers
+from retail_core.stack.commands import status
+from retail_core.stack.services import runs_mlflow, services
+from retail_core.store.embedded import mongod_status
+from retail_core.store.lake_manifest import Manifest
+from retail_core.store.mongo import Store, open_store
+from retail_core.store.shop import shop_zone
+from retail_core.times import iso
+
+PYTHONS = ((3, 11), (3, 12))
+LOW_DISK_BYTES = 5 * 10**9
+FULL_DISK_BYTES = 10**9
+MONGO_RELEASE = 6
+CLOCK_TOLERANCE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `remedy` is empty where there is nothing to do."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    what: str
+    remedy: str = ""
+
+
+def doctor(settings: Settings) -> list[dict[str, str]]:
+    """Every check: `name`, `state` (ok, warn or fail), `what` was found, and the `remedy`.
+
+    MongoDB is started if this home has data and its embedded server does not run.
+    """
+    checks = [
+        _guarded("python", _python),
+        _guarded("disk", partial(_disk, settings)),
+        _guarded("ports", partial(_ports, settings)),
+        _guarded("stack", partial(_stack, settings)),
+        _guarded("mlflow", partial(_mlflow, settings)),
+        _guarded("champion", partial(_champion, settings)),
+        _guarded("java", partial(_java, settings)),
+        *_with_store(settings),
+    ]
+    return [asdict(check) for check in checks]
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except RetailError as error:
+        return Check(name, "fail", error.message, error.remedy)
+    except Exception as error:  # noqa: BLE001 - a check that fails is a finding, whatever failed
+        return Check(name, "fail", f"{type(error).__name__}: {error}", "report this together with the log.")
+
+
+def _python() -> Check:
+    version = platform.python_version()
+    known = sys.version_info[:2] in PYTHONS
+    remedy = "" if known else "use Python 3.11 or 3.12."
+    return Check("python", "ok" if known else "warn", f"Python {version} on {platform.platform()}", remedy)
+
+
+def _disk(settings: Settings) -> Check:
+    place = settings.home_dir
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    state: Literal["ok", "warn", "fail"] = "ok"
+    if free < LOW_DISK_BYTES:
+        state = "fail" if free < FULL_DISK_BYTES else "warn"
+    remedy = "" if state == "ok" else "free space, or set RETAIL_HOME to a larger disk."
+    return Check("disk", state, f"{free / 1e9:.1f} GB free at {settings.home_dir}", remedy)
+
+
+def _ports(settings: Settings) -> Check:
+    if status(settings)["running"]:
+        return Check("ports", "ok", "held by the running stack")
+    wanted = [one for one in services(settings, lambda: True) if one.port is not None]
+    busy = [
+        f"{one.port} for {one.name} is in use by {processes.port_holder(one.port)} ({one.variable})"
+        for one in wanted
+        if one.port is not None and not processes.port_is_free(one.host, one.port)
+    ]
+    if busy:
+        return Check("ports", "fail", "; ".join(busy), "end it, or set the variable to a free port.")
+    return Check("ports", "ok", "free: " + ", ".join(f"{one.port} ({one.name})" for one in wanted))
+
+
+def _stack(settings: Settings) -> Check:
+    report = status(settings)
+    found = report["services"]
+    if not report["running"] or not isinstance(found, dict):
+        return Check("stack", "ok", "not running")
+    ill = [f"{name}: {one['note'] or one['state']}" for name, one in found.items() if not one["healthy"]]
+    if ill:
+        return Check("stack", "warn", "; ".join(ill), "see `retail status` and the logs it names.")
+    return Check("stack", "ok", f"running and healthy since {report['since']}")
+
+
+def _mlflow(settings: Settings) -> Check:
+    if not runs_mlflow(settings):
+        import httpx
+
+        httpx.get(settings.tracking_uri, timeout=5).raise_for_status()
+        return Check("mlflow", "ok", f"{settings.tracking_uri} answers")
+    served = answers(f"http://127.0.0.1:{settings.mlflow_port}/health")
+    how = f"port {settings.mlflow_port} answers" if served else "read directly; no server runs"
+    return Check("mlflow", "ok", f"embedded below {settings.home_dir}, {how}")
+
+
+def _champion(settings: Settings) -> Check:
+    from retail_core.model.registry import champion_spec
+
+    remedy = "run `retail train`."
+    if runs_mlflow(settings) and not (settings.home_dir / "mlflow" / "mlflow.db").exists():
+        return Check("champion", "warn", "no model has been trained", remedy)
+    spec = champion_spec(settings)
+    if spec is None:
+        return Check("champion", "warn", "no version is in production", remedy)
+    return Check("champion", "ok", f"version {spec.version}, trained {spec.trained_at}, loadable")
+
+
+def _java(settings: Settings) -> Check:
+    java = shutil.which("java")
+    said = ""
+    if java is not None:
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    if said:
+        return Check("java", "ok", said.splitlines()[0])
+    needed = settings.engine == "spark"
+    what = "none, and RETAIL_ENGINE=spark needs one" if needed else "none; only RETAIL_ENGINE=spark needs one"
+    remedy = "install a Java 17 runtime, or unset RETAIL_ENGINE." if needed else ""
+    return Check("java", "fail" if needed else "ok", what, remedy)
+
+
+def _with_store(settings: Settings) -> list[Check]:
+    """The checks that need MongoDB; one finding in place of all of them where it cannot be reached."""
+    unused = settings.mongodb_uri is None and not (settings.home_dir / "mongo" / "data").exists()
+    if unused:
+        return [Check("mongodb", "ok", "no data yet", "run `retail ingest` or `retail demo`.")]
+    try:
+        store = open_store(settings)
+    except RetailError as error:
+        return [Check("mongodb", "fail", error.message, error.remedy)]
+    with store:
+        return [
+            _guarded("mongodb", partial(_mongodb, store)),
+            _guarded("clock", partial(_clock, store)),
+            _guarded("lake", partial(_lake, store)),
+            _guarded("quarantine", partial(_quarantine, store)),
+        ]
+
+
+def _mongodb(store: Store) -> Check:
+    version = str(store.client.server_info()["version"])
+    embedded = mongod_status(store.settings) if store.settings.mongodb_uri is None else None
+    place = f"embedded, port {embedded['port']}" if embedded else "at RETAIL_MONGODB_URI"
+    what = f"MongoDB {version} {place}, {store.events.estimated_document_count():,} events"
+    if int(version.split(".", maxsplit=1)[0]) < MONGO_RELEASE:
+        return Check("mongodb", "warn", what, "use MongoDB 6 or newer.")
+    return Check("mongodb", "ok", what)
+
+
+def _clock(store: Store) -> Check:
+    """This machine's clock against MongoDB's and against the newest event."""
+    here = datetime.now(UTC)
+    there = store.client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
+    zone = f"now {iso(here)}, shop zone {shop_zone(store)}"
+    if abs(here - there) > CLOCK_TOLERANCE:
+        return Check("clock", "warn", f"{zone}; MongoDB says {iso(there)}", "set the clocks (NTP).")
+    newest = _manifest(store).state().last_event
+    if newest is not None and newest > here + CLOCK_TOLERANCE:
+        remedy = "check the clock here, and the --timezone the files were ingested with."
+        return Check("clock", "warn", f"{zone}; the newest event is of {iso(newest)}, in the future", remedy)
+    return Check("clock", "ok", zone)
+
+
+def _manifest(store: Store) -> Manifest:
+    from retail_core.store.lake_folder import LakeFolder
+
+    return LakeFolder(store.settings.lake_url).read_manifest() or Manifest()
+
+
+def _lake(store: Store) -> Check:
+    from retail_core.store.lake_rows import pending_windows
+
+    manifest = _manifest(store)
+    pending = pending_windows(store, manifest)
+    state = manifest.state()
+    what = f"{state.rows:,} events in {len(state.days)} days at {store.settings.lake_url}"
+    if pending:
+        remedy = "nothing to do: `retail train` and `retail score` bring it up to date first."
+        return Check("lake", "warn", f"{what}; {len(pending)} ingested windows behind MongoDB", remedy)
+    return Check("lake", "ok", f"{what}, in step with MongoDB")
+
+
+def _quarantine(store: Store) -> Check:
+    count = store.quarantine.count_documents({"state": "open"})
+    if count:
+        return Check(
+            "quarantine", "warn", f"{count:,} refused rows are open", "see `retail quarantine list`."
+        )
+    return Check("quarantine", "ok", "no open rows")
