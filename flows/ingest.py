@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from prefect import flow
+from prefect import State, flow
 from prefect.artifacts import create_table_artifact
-from prefect.states import Completed, State
-from retail_core.store.lake import sync
+from prefect.states import Completed
 
 from flows.edge import JsonFlag, finish, run
 from flows.running import Report, now, plainly, step
@@ -22,6 +21,7 @@ from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
 from retail_core.settings import load_settings
+from retail_core.store.lake import sync
 from retail_core.store.mongo import open_store
 
 COUNTS = ("files", "rows_read", "events_inserted", "duplicates", "quarantined", "skipped_files", "seconds")

@@ -10,10 +10,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any, cast
 
-from prefect import flow
+from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, now, plainly, step

@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Annotated, Any, cast
 
 import typer
-from prefect import flow
+from prefect import State, flow
 from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, now, once, plainly, step

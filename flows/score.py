@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 from pandera.pandas import check_types
 from pandera.typing.pandas import DataFrame
-from prefect import flow
+from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, midnight_or, plainly, step

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from prefect import flow
+from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed, State
+from prefect.states import Completed
 from retail_core.model.training import TrainOptions, train
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
@@ -24,11 +24,15 @@ from retail_core.workspace import open_workspace
 
 
 @once("train")
-def train_model(as_of: datetime, cutoffs: str | None, options: Mapping[str, object]) -> Report:
+def train_model(
+    as_of: datetime, cutoffs: str | None, model: str, target_recall: float, confidence: float
+) -> Report:
     """Train on what the lake knows at `as_of`. Registers a new version each time, so never retried."""
     with open_workspace(load_settings()) as work:
         policies = tuple((cutoffs or default_policy(work.store)).split(","))
-        chosen = TrainOptions(policies=policies, **options)  # type: ignore[arg-type] - checked by the flow
+        chosen = TrainOptions(
+            policies=policies, model=model, target_recall=target_recall, confidence=confidence
+        )
         return train(work.store, work.lake, work.settings, as_of=as_of, options=chosen).to_dict()
 
 
@@ -64,8 +68,7 @@ def train_flow(
 ) -> State[Report]:
     """Train as of `as_of`, by default the last midnight of the shop's zone."""
     moment = midnight_or(as_of)
-    options = {"model": model, "target_recall": target_recall, "confidence": confidence}
-    report = train_model(moment, cutoffs, options)
+    report = train_model(moment, cutoffs, model, target_recall, confidence)
     show(report, moment)
     verdict = "promoted" if report["promoted"] else "not promoted"
     return Completed(message=f"version {report['version']} {verdict}: {report['reason']}", data=report)

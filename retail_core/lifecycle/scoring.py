@@ -1,0 +1,160 @@
+"""Who will buy within the horizon: every eligible user at one cut-off, by the production model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from pandera.typing.pandas import DataFrame
+
+from retail_core.csv_out import write_csv
+from retail_core.errors import DataError
+from retail_core.features.batch import compute
+from retail_core.features.cutoffs import daily_pairs, first_visit_pairs
+from retail_core.lifecycle.mirror import mirror_predictions
+from retail_core.model.runtime import ModelSpec, ServedModel, load_champion
+from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
+from retail_core.settings import Settings
+from retail_core.store.lake import Lake, sync
+from retail_core.store.mongo import Store
+from retail_core.store.predictions import replace_predictions
+from retail_core.times import iso, to_utc_ms
+
+CHUNK_USERS = 100_000
+"""Users whose features are in memory at once: some 100 MB."""
+
+CSV_COLUMNS = (
+    "user_id",
+    "probability",
+    "rank",
+    "will_purchase",
+    "contact",
+    "raw_score",
+    "as_of",
+    "policy",
+    "model_version",
+)
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """What was scored. `users` is the number of eligible users; `file` the CSV, where one was asked for."""
+
+    users: int
+    model_version: str
+    as_of: datetime
+    seconds: float
+    file: Path | None
+    policy: str
+    expected_buyers: float
+    will_purchase: int
+    contact: int
+
+
+def score(  # noqa: PLR0913 - the call every edge makes
+    store: Store,
+    lake: Lake,
+    settings: Settings,
+    *,
+    as_of: datetime,
+    out: Path | None,
+    keep: bool = True,
+    model: ServedModel | None = None,
+) -> ScoreReport:
+    """Score every eligible user at `as_of` (aware) with `model`, by default the champion.
+
+    `keep` stores the predictions and mirrors them to the lake, in place of those of the same cut-off
+    and version; `out` is a CSV sorted by rank, safe to open in a spreadsheet (see `csv_out.write_csv`).
+
+    Raises:
+        DataError: there is no champion, or nobody is eligible.
+        InputError: `out` cannot be written.
+    """
+    started = time.perf_counter()
+    instant = to_utc_ms(as_of)
+    sync(store)
+    served = model or load_champion(settings)
+    pinned = lake.snapshot()
+    pairs = eligible_pairs(pinned, served.spec, instant)
+    predictions = ranked([_predict(pinned, settings, served, part) for part in _chunks(pairs)])
+    if keep:
+        _keep(store, predictions, instant, served.spec.version)
+    if out is not None:
+        write_csv(predictions[list(CSV_COLUMNS)], out)
+    return ScoreReport(
+        users=len(predictions),
+        model_version=served.spec.version,
+        as_of=instant,
+        seconds=round(time.perf_counter() - started, 3),
+        file=out,
+        policy=served.spec.primary,
+        expected_buyers=float(predictions["probability"].sum()),
+        will_purchase=int(predictions["will_purchase"].sum()),
+        contact=int(predictions["contact"].sum()),
+    )
+
+
+def eligible_pairs(lake: Lake, spec: ModelSpec, as_of: datetime) -> DataFrame[Pairs]:
+    """Whom to score at `as_of` by the model's primary policy, ordered by user_id.
+
+    daily: every user with an event in the eligibility window, at `as_of`. first-visit: every user whose
+    own cut-off (first visit + 1 s) is not after `as_of`, each at that cut-off, which is where the model
+    was taught; their rows carry it as `as_of`.
+
+    Raises:
+        DataError: there is no such user.
+    """
+    question = spec.feature_set.question
+    if spec.primary == "first-visit":
+        known = first_visit_pairs(lake, question, as_of)
+        pairs = known[known["as_of"] <= as_of]
+        missing = f"No user's first visit lies before {iso(as_of)}."
+    else:
+        pairs = daily_pairs(lake, question, [as_of])
+        missing = f"Nobody was active in the {question.eligible_days} days before {iso(as_of)}."
+    if pairs.empty:
+        raise DataError(missing, remedy="ingest newer events, or choose an --as-of within the data.")
+    ordered = pairs.sort_values("user_id", ignore_index=True)
+    return Pairs.validate(ordered.assign(policy=pd.Series(spec.primary, index=ordered.index, dtype="str")))
+
+
+def _chunks(pairs: DataFrame[Pairs]) -> Iterator[DataFrame[Pairs]]:
+    for start in range(0, len(pairs), CHUNK_USERS):
+        yield cast("DataFrame[Pairs]", pairs.iloc[start : start + CHUNK_USERS].reset_index(drop=True))
+
+
+def _predict(lake: Lake, settings: Settings, served: ServedModel, pairs: DataFrame[Pairs]) -> pd.DataFrame:
+    spec = served.spec
+    features = compute(lake, pairs, spec.feature_set, memory_limit=settings.memory_limit)
+    answer = served.predict(features, spec.primary)
+    return pd.DataFrame(
+        {
+            "user_id": pairs["user_id"].astype("str"),
+            "as_of": pairs["as_of"].astype(TIME_DTYPE),
+            "model_version": pd.Series(spec.version, index=pairs.index, dtype="str"),
+            "policy": pairs["policy"].astype("str"),
+            **{name: answer[name] for name in ("probability", "raw_score", "will_purchase", "contact")},
+        }
+    )
+
+
+def ranked(parts: list[pd.DataFrame]) -> DataFrame[Prediction]:
+    """One frame in order of rank: by probability, ties by raw score, then by user_id."""
+    together = pd.concat(parts, ignore_index=True)
+    together = together.sort_values(
+        ["probability", "raw_score", "user_id"], ascending=[False, False, True], ignore_index=True
+    )
+    return Prediction.validate(together.assign(rank=np.arange(1, len(together) + 1)))
+
+
+def _keep(store: Store, predictions: DataFrame[Prediction], as_of: datetime, version: str) -> None:
+    for instant, window in predictions.groupby("as_of", sort=True):
+        moment = to_utc_ms(cast("pd.Timestamp", instant).to_pydatetime())
+        replace_predictions(store, cast("DataFrame[Prediction]", window), as_of=moment, model_version=version)
+    mirror_predictions(store.settings.lake_url, predictions, as_of=as_of, version=version)

@@ -1,0 +1,124 @@
+"""A Prefect server of the tests' own, and a small shop that the flows have ingested, trained and scored."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from retail_core.processes import free_port
+from retail_core.settings import Settings
+from retail_core.simulate import SimulationConfig, simulate
+from retail_core.store.mongo import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+SCORED = datetime(2025, 1, 29, tzinfo=UTC)
+LATER = datetime(2025, 2, 1, tzinfo=UTC)
+FOREIGN = ("PREFECT_", "RETAIL_", "MLFLOW_", "BENTOML_")
+
+
+@dataclass
+class FlowShop:
+    """Where the flows of the tests run; `reports` is what each module printed."""
+
+    environment: dict[str, str]
+    settings: Settings
+    api: str
+    scored: datetime = SCORED
+    later: datetime = LATER
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def run(self, module: str, *args: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        """`python -m flows.<module>` with some variables changed ("" takes one away)."""
+        environment = {name: value for name, value in (self.environment | changed).items() if value}
+        command = [sys.executable, "-m", f"flows.{module}", *args]
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    def report(self, module: str, *args: str) -> dict[str, Any]:
+        """The one JSON object a successful run printed."""
+        done = self.run(module, *args, "--json")
+        assert done.returncode == 0, done.stderr
+        (line,) = done.stdout.splitlines()
+        content: dict[str, Any] = json.loads(line)
+        self.reports[module] = content
+        return content
+
+    def ask(self, path: str, body: Mapping[str, object]) -> Any:
+        """What the Prefect server answers."""
+        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=60)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+
+
+@pytest.fixture(scope="session")
+def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment that leads to a real Prefect server on a free port, with a database of its own."""
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    environment = clean_environment() | {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--port", str(port)]
+    api = f"http://127.0.0.1:{port}/api"
+    with (home / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            wait_for_server(server, api, home / "server.log")
+            yield environment | {"PREFECT_API_URL": api}
+        finally:
+            server.terminate()
+            server.wait(60)
+
+
+def wait_for_server(server: subprocess.Popen[bytes], api: str, log: Path) -> None:
+    for _ in range(360):
+        try:
+            if httpx.get(f"{api}/health", timeout=5).status_code == 200:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.5)
+        assert server.poll() is None, log.read_text()
+    pytest.fail(f"the Prefect server did not answer: {log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def flow_shop(
+    prefect_environment: dict[str, str], mongod_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FlowShop]:
+    """Everything ingested, trained as of `SCORED` and scored there, each by its flow."""
+    home = tmp_path_factory.mktemp("flow-shop")
+    own = {
+        "RETAIL_HOME": str(home),
+        "RETAIL_MONGODB_URI": mongod_uri,
+        "RETAIL_MONGODB_DATABASE": f"flows_{uuid.uuid4().hex[:8]}",
+        "RETAIL_SEARCH_ROWS": "2000",
+        "RETAIL_FIT_ROWS": "8000",
+        "RETAIL_MIN_MATURED_BUYERS": "1000000",
+    }
+    settings = Settings(home=home, mongodb_uri=mongod_uri, mongodb_database=own["RETAIL_MONGODB_DATABASE"])
+    shop = FlowShop(prefect_environment | own, settings, prefect_environment["PREFECT_API_URL"])
+    simulate(SimulationConfig(users=500, days=34, seed=3, start=date(2025, 1, 1)), home / "log.csv", None)
+    shop.report("ingest", str(home / "log.csv"), "--source", "canonical")
+    shop.report("train", "--as-of", SCORED.isoformat())
+    shop.report("score", "--as-of", SCORED.isoformat(), "--out", str(home / "scores.csv"))
+    yield shop
+    with open_store(settings) as store:
+        store.client.drop_database(settings.mongodb_database)

@@ -1,0 +1,267 @@
+"""One shop's story, told once: trained, scored, matured, checked, retrained; each test reads a part."""
+
+from __future__ import annotations
+
+import csv
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from retail_core import sources
+from retail_core.errors import DataError
+from retail_core.ingest import ingest
+from retail_core.lifecycle.mirror import read_mirror
+from retail_core.lifecycle.outcomes import OutcomeReport, mature
+from retail_core.lifecycle.retraining import RetrainReport, retrain
+from retail_core.lifecycle.scoring import CSV_COLUMNS, ScoreReport, score
+from retail_core.lifecycle.triggers import TriggerCheck, check
+from retail_core.model.registry import version_spec
+from retail_core.model.training import TrainOptions, TrainReport, train
+from retail_core.schemas import TIME_DTYPE, Prediction
+from retail_core.settings import Settings
+from retail_core.simulate import SimulationConfig, simulate
+from retail_core.store.lake import Lake, sync
+from retail_core.store.mongo import Store, open_store
+from retail_core.store.predictions import read_outcomes, read_predictions, replace_predictions
+
+pytestmark = pytest.mark.integration
+
+TRAINED = datetime(2025, 1, 29, tzinfo=UTC)
+LATER = datetime(2025, 2, 3, tzinfo=UTC)
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Story:
+    store: Store
+    lake: Lake
+    settings: Settings
+    log: pd.DataFrame
+    no_champion: str
+    checked_without: list[TriggerCheck]
+    first: TrainReport
+    scored: ScoreReport
+    file: Path
+    again: ScoreReport
+    early: OutcomeReport
+    quiet: RetrainReport
+    grown: RetrainReport
+    matured: OutcomeReport
+    repeated: OutcomeReport
+    retrained: RetrainReport
+    reference_f1: float
+
+
+def split(log: Path, at: datetime) -> tuple[Path, Path]:
+    parts = log.with_name("before.csv"), log.with_name("after.csv")
+    frame = pd.read_csv(log, dtype=str, keep_default_na=False)
+    before = pd.to_datetime(frame["event_time"], format="ISO8601") < at
+    frame[before].to_csv(parts[0], index=False)
+    frame[~before].to_csv(parts[1], index=False)
+    return parts
+
+
+@pytest.fixture(scope="module")
+def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    home = tmp_path_factory.mktemp("shop")
+    settings = Settings(
+        home=home,
+        mongodb_uri=mongod_uri,
+        mongodb_database=f"story_{uuid.uuid4().hex[:8]}",
+        search_rows=2_000,
+        fit_rows=8_000,
+        min_matured_buyers=10,
+        new_data_limit=0.05,
+    )
+    simulate(SimulationConfig(users=700, days=34, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
+    before, after = split(home / "log.csv", TRAINED)
+    lake, source = Lake(settings.lake_url), sources.get("canonical")
+    with open_store(settings) as store:
+        ingest(store, [before], source, at=AT)
+        sync(store)
+        with pytest.raises(DataError) as refused:
+            score(store, lake, settings, as_of=TRAINED, out=None)
+        without = check(store, lake, settings, as_of=TRAINED, at=AT)
+        first = train(store, lake, settings, as_of=TRAINED, options=TrainOptions())
+        scored = score(store, lake, settings, as_of=TRAINED, out=home / "scores.csv")
+        again = score(store, lake, settings, as_of=TRAINED, out=None)
+        early = mature(store, lake, settings, as_of=TRAINED + DAY)
+        quiet = retrain(store, lake, settings, as_of=TRAINED, check_only=False, at=AT)
+        ingest(store, [after], source, at=AT)
+        matured = mature(store, lake, settings, as_of=LATER)
+        grown = retrain(store, lake, settings, as_of=LATER, check_only=True, at=AT)
+        yield Story(
+            store=store,
+            lake=lake,
+            settings=settings,
+            log=pd.read_csv(home / "log.csv", dtype={"user_id": str}, parse_dates=["event_time"]),
+            no_champion=str(refused.value),
+            checked_without=without,
+            first=first,
+            scored=scored,
+            file=home / "scores.csv",
+            again=again,
+            early=early,
+            reference_f1=version_spec(settings, first.version).reference["f1"],
+            quiet=quiet,
+            grown=grown,
+            matured=matured,
+            repeated=mature(store, lake, settings, as_of=LATER),
+            retrained=retrain(store, lake, settings, as_of=LATER, check_only=False, at=AT),
+        )
+        store.client.drop_database(settings.mongodb_database)
+
+
+def test_without_a_champion_one_is_told_to_train(story: Story) -> None:
+    assert "retail train" in story.no_champion
+    assert [one.name for one in story.checked_without] == ["new_data", "performance"]
+    assert not any(one.fired for one in story.checked_without)
+
+
+def test_every_eligible_user_is_scored_once_and_ranked(story: Story) -> None:
+    times = story.log["event_time"]
+    eligible = set(story.log[(times >= TRAINED - 7 * DAY) & (times < TRAINED)]["user_id"])
+    frame = read_predictions(story.store, as_of=TRAINED)
+    assert set(frame["user_id"]) == eligible
+    assert story.scored.users == story.again.users == len(frame) == len(eligible)
+    assert frame["rank"].tolist() == list(range(1, len(frame) + 1))
+    order = frame.sort_values(["probability", "raw_score", "user_id"], ascending=[False, False, True])
+    assert order["rank"].is_monotonic_increasing
+    assert story.scored.model_version == story.first.version
+
+
+def test_file_and_lake_say_what_the_database_says(story: Story) -> None:
+    frame = read_predictions(story.store, as_of=TRAINED)
+    with story.file.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    assert tuple(rows[0]) == CSV_COLUMNS
+    assert CSV_COLUMNS[:5] == ("user_id", "probability", "rank", "will_purchase", "contact")
+    assert [row["user_id"] for row in rows] == frame["user_id"].tolist()
+    assert [float(row["probability"]) for row in rows] == frame["probability"].tolist()
+    mirrored = read_mirror(story.settings.lake_url, as_of=TRAINED, version=story.scored.model_version)
+    pd.testing.assert_frame_equal(mirrored[list(frame.columns)], frame)
+
+
+def test_nobody_eligible_is_one_sentence(story: Story) -> None:
+    with pytest.raises(DataError, match="Nobody was active"):
+        score(story.store, story.lake, story.settings, as_of=datetime(2030, 1, 1, tzinfo=UTC), out=None)
+
+
+def test_a_label_that_is_not_known_yet_is_no_label(story: Story) -> None:
+    assert (story.early.matured, story.early.new, story.early.metrics) == (0, 0, None)
+    assert story.early.by_day == []
+
+
+def test_outcomes_are_what_the_log_says(story: Story) -> None:
+    outcomes = read_outcomes(story.store)
+    bought = story.log[story.log["event_type"] == "purchase"]
+    window = (bought["event_time"] >= TRAINED) & (bought["event_time"] < TRAINED + DAY)
+    buyers = set(bought[window]["user_id"])
+    assert set(outcomes[outcomes["purchased"]]["user_id"]) == buyers & set(outcomes["user_id"])
+    assert story.matured.matured == story.matured.new == len(outcomes) == story.scored.users
+    assert story.matured.metrics is not None
+    assert story.matured.metrics["n"] == len(outcomes)
+    assert story.matured.metrics["base_rate"] == pytest.approx(outcomes["purchased"].mean())
+    assert [day["day"] for day in story.matured.by_day] == ["2025-01-29"]
+
+
+def test_maturing_twice_changes_nothing(story: Story) -> None:
+    assert story.repeated.new == 0
+    assert story.repeated.matured == story.matured.matured
+    assert story.repeated.metrics == story.matured.metrics
+    assert story.store.outcomes.count_documents({}) == story.matured.matured
+
+
+def test_nothing_new_trains_nothing(story: Story) -> None:
+    assert (story.quiet.retrained, story.quiet.version, story.quiet.promoted) == (False, None, False)
+    performance = story.quiet.triggers[1]
+    assert performance.value is None
+    assert "insufficient data" in performance.evidence
+
+
+def test_new_events_fire_and_check_only_trains_nothing(story: Story) -> None:
+    new_data, performance = story.grown.triggers
+    assert new_data.fired
+    before = int((story.log["event_time"] < TRAINED).sum())
+    assert new_data.value == pytest.approx(len(story.log) / before - 1)
+    assert performance.value is not None
+    assert performance.limit == pytest.approx(0.95 * story.reference_f1)
+    assert not story.grown.retrained
+
+
+def test_retraining_names_its_reason_and_leaves_production_to_the_gate(story: Story) -> None:
+    report = story.retrained
+    assert report.retrained
+    assert report.reason.startswith("new_data")
+    assert report.version != story.first.version
+    assert report.to_dict()["triggers"]
+
+
+def test_every_check_is_kept_with_its_evidence(story: Story) -> None:
+    kept = list(story.store.trigger_checks.find().sort("_id", 1))
+    assert len(kept) == 2 * 4
+    assert {one["name"] for one in kept} == {"new_data", "performance"}
+    last = kept[-2]
+    assert last["fired"] is True
+    assert last["model_version"] == story.first.version
+    assert last["as_of"] == LATER
+    assert last["at"] == AT
+    assert {"value", "limit", "evidence"} <= set(last)
+
+
+def prediction(as_of: datetime, users: list[str]) -> pd.DataFrame:
+    count = len(users)
+    return Prediction.validate(
+        pd.DataFrame(
+            {
+                "user_id": pd.Series(users, dtype="str"),
+                "as_of": pd.Series([pd.Timestamp(as_of)] * count).astype(TIME_DTYPE),
+                "model_version": pd.Series(["99"] * count, dtype="str"),
+                "policy": pd.Series(["daily"] * count, dtype="str"),
+                "probability": [0.5] * count,
+                "raw_score": [0.5] * count,
+                "rank": range(1, count + 1),
+                "will_purchase": [True] * count,
+                "contact": [True] * count,
+            }
+        )
+    )
+
+
+def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(
+    store: Store, settings: Settings, tmp_path: Path
+) -> None:
+    first = datetime(2025, 3, 1, tzinfo=UTC)
+    silent = 5
+
+    def write(name: str, rows: list[tuple[str, datetime, str]]) -> Path:
+        path = tmp_path / name
+        lines = [f"{user},{time.isoformat()},{kind}" for user, time, kind in rows]
+        path.write_text("\n".join(["user_id,event_time,event_type", *lines]) + "\n")
+        return path
+
+    days = [day for day in range(10) if day != silent]
+    rows = [(f"u{user}", first + day * DAY + 9 * DAY / 24, "view_item") for day in days for user in range(3)]
+    lake, source = Lake(settings.lake_url), sources.get("canonical")
+    ingest(store, [write("first.csv", rows)], source, at=AT)
+    for day in (3, silent, 7):
+        as_of = first + day * DAY
+        replace_predictions(store, prediction(as_of, ["u0", "u1"]), as_of=as_of, model_version="99")
+    report = mature(store, lake, settings, as_of=first + 9 * DAY)
+    assert [day["day"] for day in report.by_day] == ["2025-03-04", "2025-03-08"]
+    assert report.metrics is not None
+    assert (report.metrics["buyers"], report.metrics["auc"]) == (0, None)
+    late = ("u1", first + 7 * DAY + DAY / 2, "purchase")
+    ingest(store, [write("late.csv", [late])], source, at=AT)
+    after = mature(store, lake, settings, as_of=first + 9 * DAY)
+    assert (after.matured, after.new) == (4, 0)
+    assert read_outcomes(store).query("purchased")["user_id"].tolist() == ["u1"]
+    rescored = prediction(first + 3 * DAY, ["u0"])
+    replace_predictions(store, rescored, as_of=first + 3 * DAY, model_version="99")
+    assert mature(store, lake, settings, as_of=first + 9 * DAY).matured == 3

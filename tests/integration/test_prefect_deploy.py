@@ -1,0 +1,111 @@
+"""`prefect.yaml` on a real server, and one real worker: matured outcomes start the retraining check."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import FlowShop
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = {"ingest", "train", "score", "outcomes", "retrain"}
+
+
+def prefect(shop: FlowShop, *args: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "--no-prompt", *args],
+        cwd=ROOT,
+        env=shop.environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def deployments(flow_shop: FlowShop) -> dict[str, Any]:
+    prefect(flow_shop, "work-pool", "create", "retail", "--type", "process")
+    prefect(flow_shop, "deploy", "--all")
+    return {one["name"]: one for one in flow_shop.ask("deployments/filter", {})}
+
+
+@pytest.fixture
+def worker(flow_shop: FlowShop, deployments: dict[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
+    environment = flow_shop.environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "retail"]
+    with (flow_shop.settings.home / "worker.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd="/", env=environment, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def finished(shop: FlowShop, deployment: str, seconds: int) -> dict[str, Any]:
+    """The newest finished run of a deployment."""
+    wanted = {
+        "deployments": {"name": {"any_": [deployment]}},
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}},
+        "sort": "START_TIME_DESC",
+    }
+    for _ in range(seconds * 2):
+        if runs := shop.ask("flow_runs/filter", wanted):
+            found: dict[str, Any] = runs[0]
+            return found
+        time.sleep(0.5)
+    pytest.fail((shop.settings.home / "worker.log").read_text())
+
+
+def test_every_deployment_is_accepted_as_written(deployments: dict[str, Any]) -> None:
+    assert set(deployments) == NAMES
+    crons = {
+        name: [(one["schedule"]["cron"], one["schedule"]["timezone"]) for one in deployment["schedules"]]
+        for name, deployment in deployments.items()
+    }
+    assert crons == {
+        "ingest": [],
+        "train": [],
+        "score": [("0 5 * * *", "UTC")],
+        "outcomes": [("30 5 * * *", "UTC")],
+        "retrain": [("0 6 * * *", "UTC")],
+    }
+    for deployment in deployments.values():
+        assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+        assert deployment["global_concurrency_limit"]["limit"] == 1
+        (step,) = deployment["pull_steps"]
+        assert step["prefect.deployments.steps.set_working_directory"]["directory"] == str(ROOT)
+
+
+def test_the_file_names_no_machine() -> None:
+    text = (ROOT / "prefect.yaml").read_text()
+    assert str(ROOT) not in text
+    assert {one["name"] for one in yaml.safe_load(text)["deployments"]} == NAMES
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_worker_runs_outcomes_and_what_they_start(flow_shop: FlowShop, deployments: dict[str, Any]) -> None:
+    as_of = flow_shop.later.isoformat().replace("+00:00", "Z")
+    flow_shop.ask(
+        f"deployments/{deployments['outcomes']['id']}/create_flow_run", {"parameters": {"as_of": as_of}}
+    )
+    outcomes = finished(flow_shop, "outcomes", 150)
+    assert outcomes["state"]["type"] == "COMPLETED", outcomes["state"]
+    users = flow_shop.reports["score"]["users"]
+    assert outcomes["state"]["message"] == f"{users} matured, {users} new"
+    retrain = finished(flow_shop, "retrain", 150)
+    assert (retrain["state"]["type"], retrain["state"]["name"]) == ("COMPLETED", "Skipped")
+    assert retrain["parameters"]["as_of"] == as_of
+    assert f"{users} predictions newly matured" in retrain["parameters"]["requested_by"]
