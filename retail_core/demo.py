@@ -18,10 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.question import Question
 from retail_core.processes import answers, call_json, free_port, start, stop, wait_until
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.times import iso
+from retail_core.store.embedded import stop_mongod
+from retail_core.store.shop import shop_zone
+from retail_core.times import midnights, parse_instant
 from retail_core.workspace import open_workspace
 
 Advance = Callable[[str, int, int], None]
@@ -127,18 +133,18 @@ def run_demo(settings: Settings, config: DemoConfig, advance: Advance) -> DemoRe
         with step("train"):
             trained = call_json("flows.train", [], environment)
         with step("score"):
-            call_json("flows.score", ["--out", str(scores)], environment)
+            scored = call_json("flows.score", ["--out", str(scores)], environment)
         top = top_users(scores)
         with step("serve"):
             server, url = serve(own, environment)
         try:
             with step("ask"):
-                live = ask(url, str(top[0]["user_id"]), _score_instant(own))
+                live = ask(url, str(top[0]["user_id"]), scored["as_of"])
         finally:
             stop(server)
-        truth_ap = average_precision_of_truth(own, truth, trained["split"])
+        truth_ap = average_precision_of_truth(own, truth, trained["periods"]["test"])
     finally:
-        _stop_mongod(own)
+        stop_mongod(own)
     seconds["total"] = round(sum(seconds.values()), 1)
     return DemoResult(
         events=simulated.events,
@@ -184,3 +190,17 @@ def ask(url: str, user_id: str, as_of: str) -> dict[str, Any]:
     with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
         answer: dict[str, Any] = json.load(response)
     return answer
+
+
+def average_precision_of_truth(settings: Settings, truth: Path, period: Mapping[str, str]) -> float:
+    """Average precision of the simulator's true probabilities on the rows the model was judged on."""
+    from sklearn.metrics import average_precision_score
+
+    first, last = (parse_instant(period[end]) for end in ("first_cutoff", "last_cutoff"))
+    with open_workspace(settings) as work:
+        question = Question.from_settings(settings, shop_zone(work.store))
+        pairs = daily_pairs(work.lake, question, list(midnights(first, last, question.timezone)))
+    known = pd.read_parquet(truth)
+    known["as_of"] = pd.to_datetime(known["as_of"], utc=True).astype("datetime64[ms, UTC]")
+    rows = pairs.merge(known, on=["user_id", "as_of"], how="inner", validate="one_to_one")
+    return float(average_precision_score(rows["purchased"], rows["probability"]))

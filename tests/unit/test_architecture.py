@@ -41,9 +41,7 @@ def test_only_the_registry_talks_to_mlflow() -> None:
         for path in MODULES
         if any(name.split(".")[0] == "mlflow" for name in imported(ast.parse(path.read_text())))
     }
-    assert {name for name in found if not name.startswith("retail_core/model/registry")} <= {
-        "retail_core/model/runtime.py"
-    }
+    assert found <= {f"retail_core/model/{name}.py" for name in ("registry", "mlflow_session", "runtime")}
 
 
 def test_the_domain_has_no_clock_and_reads_no_environment() -> None:
