@@ -1,0 +1,1 @@
+"""The model: split, search, calibrate, certify, judge, register, serve."""

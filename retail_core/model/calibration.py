@@ -23,7 +23,7 @@ _FAR = 40.0
 
 @dataclass(frozen=True)
 class Calibrator:
-    """Knots of the map: `scores` and `values`, both logits, both ascending. `method` says how it was fitted."""
+    """Knots of the map: `scores` and `values`, both logits, both ascending; `method` names the fit."""
 
     method: str
     scores: Floats
@@ -79,7 +79,7 @@ def _isotonic(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
 
 
 def _sigmoid(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
-    """p = sigmoid(slope * logit(score) + offset); a slope that would turn the order round is not taken."""
+    """A sigmoid of slope * logit(score) + offset; a slope that would turn the order round is not taken."""
     x = logit(score)
     model = LogisticRegression(C=1e6, max_iter=1000).fit(x[:, None], labels, sample_weight=weights)
     slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])

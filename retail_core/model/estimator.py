@@ -20,8 +20,8 @@ MISSING = np.float32(1e9)
 
 _CHUNK = 8_192
 
-Features = pd.DataFrame | npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float32]
+Features = pd.DataFrame | npt.NDArray[np.float64] | Matrix
 
 
 def to_matrix(features: Features) -> Matrix:
@@ -29,6 +29,8 @@ def to_matrix(features: Features) -> Matrix:
 
     Fit, search and predict all go through here.
     """
+    if isinstance(features, np.ndarray) and features.dtype == np.float32 and not np.isnan(features).any():
+        return np.ascontiguousarray(features)
     values = np.asarray(features, dtype=np.float64)
     largest = float(np.finfo(np.float32).max)
     matrix = np.clip(values, -largest, largest).astype(np.float32, order="C")
@@ -68,7 +70,7 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.primary = primary
         self.threshold = threshold
 
-    def fit(self, X: Features, y: npt.ArrayLike) -> Self:
+    def fit(self, X: Features, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
         """Refit the ranker in place; calibrators stay as they are."""
         self._forest().fit(to_matrix(X), np.asarray(y, dtype=bool))
         return self
@@ -83,7 +85,7 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """How many feature columns it expects."""
         return int(self._forest().n_features_in_)
 
-    def raw_score(self, X: Features) -> Floats:
+    def raw_score(self, X: Features) -> Floats:  # noqa: N803 - scikit-learn's name
         """Prior-corrected forest score in [0, 1], not calibrated. Shape (rows,).
 
         The trees are added up in their own order, row by row, so one row gives to the bit what it
@@ -100,7 +102,7 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return correct_prior(_forest_score(self._forest(), matrix), self.factor)
 
-    def probability(self, X: Features, policy: str) -> Floats:
+    def probability(self, X: Features, policy: str) -> Floats:  # noqa: N803 - scikit-learn's name
         """Calibrated probability of buying within the horizon, for rows of that cut-off policy."""
         return self.calibrate(self.raw_score(X), policy)
 
@@ -118,12 +120,12 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return calibrator(raw)
 
-    def predict_proba(self, X: Features) -> Floats:
+    def predict_proba(self, X: Features) -> Floats:  # noqa: N803 - scikit-learn's name
         """Shape (rows, 2): not buying, buying; of the primary policy."""
         bought = self.probability(X, self.primary)
         return np.column_stack([1 - bought, bought])
 
-    def predict(self, X: Features) -> npt.NDArray[np.bool_]:
+    def predict(self, X: Features) -> npt.NDArray[np.bool_]:  # noqa: N803 - scikit-learn's name
         """Whether the probability reaches `threshold`."""
         return np.asarray(self.probability(X, self.primary) >= self.threshold, dtype=np.bool_)
 

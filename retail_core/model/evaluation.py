@@ -15,8 +15,8 @@ from retail_core.model.sampling import Floats
 from retail_core.model.splits import Mask
 
 LIFT_SHARE = 0.10
-OPEN_CART_COLUMNS = ("open_cart_value", "cart_count")
-"""Features that can stand for the rule "who has something in the cart", the first that tells users apart."""
+OPEN_CART_COLUMN = "cart_count"
+"""The feature behind the rule "who has most in the cart buys"."""
 
 Metrics = dict[str, float | int | None]
 

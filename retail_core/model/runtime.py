@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from retail_core.errors import DataError, InputError, IntegrityError
-from retail_core.features.definitions import FeatureSet
-from retail_core.times import iso, parse_instant
+from retail_core.model.spec import ModelSpec
 
 if TYPE_CHECKING:
     from retail_core.model.estimator import CalibratedRanker
     from retail_core.settings import Settings
+
+__all__ = ["ModelSpec", "ServedModel", "load_champion", "load_path", "load_version", "read_spec"]
 
 MODEL_FILE, SPEC_FILE, REGISTRY_FILE = "model.skops", "extra_files/spec.json", "registered_model_meta"
 
@@ -35,111 +35,6 @@ TRUSTED_TYPES = [
 hold arrays and numbers, and scikit-learn's tree, which is rebuilt from arrays."""
 
 SELF_TEST_TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What is known of a model version; travels as JSON inside the model's folder.
-
-    Attributes:
-        version: registry version; "" until registered.
-        run_id: MLflow run that holds parameters, metrics, plots and the evaluation model.
-        trained_at: when its run began, UTC.
-        feature_set: its inputs; the stored hash is compared on reading.
-        policies: cut-off policies it is calibrated for, the primary one first.
-        thresholds: by policy: `f1` (will_purchase), `recall`, `no-miss` and `contact` (the one in use).
-        certificates: by policy: target, confidence, lower_bound, threshold, buyers, missed; or None.
-        reasons: by policy: why there is no certificate; or None.
-        metrics: by policy: of the procedure on the test period, with population and period.
-        reference: f1 (at `f1`), recall, false_positive_rate, base_rate, n, positives of the primary policy.
-        data: rows, events (in the lake at training), data_hash, last_event and as_of (ISO 8601).
-        training: split, best_params, search, sampling and whatever else explains the fit.
-        self_test: a few rows of features with the probabilities they must give.
-        leaky: whether a leaking column was allowed; such a version is never promoted.
-    """
-
-    version: str
-    run_id: str
-    trained_at: datetime
-    feature_set: FeatureSet
-    policies: tuple[str, ...]
-    thresholds: dict[str, dict[str, float]]
-    certificates: dict[str, dict[str, Any] | None]
-    reasons: dict[str, str | None]
-    metrics: dict[str, dict[str, Any]]
-    reference: dict[str, float]
-    data: dict[str, Any]
-    training: dict[str, Any] = field(default_factory=dict)
-    self_test: dict[str, Any] = field(default_factory=dict)
-    leaky: bool = False
-
-    @property
-    def primary(self) -> str:
-        """The policy whose metrics stand for the model."""
-        return self.policies[0]
-
-    @property
-    def certificate(self) -> dict[str, Any] | None:
-        """The primary policy's certificate of recall, or None."""
-        return self.certificates[self.primary]
-
-    @property
-    def base_rate(self) -> float:
-        """Share of buyers among the primary policy's test rows."""
-        return float(self.metrics[self.primary]["base_rate"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        values = {
-            name: asdict(self)[name] for name in self.__dataclass_fields__ if name not in {"feature_set"}
-        }
-        return values | {
-            "trained_at": iso(self.trained_at),
-            "policies": list(self.policies),
-            "feature_set": self.feature_set.to_dict(),
-            "feature_set_hash": self.feature_set.hash,
-            "certificate": self.certificate,
-            "base_rate": self.base_rate,
-        }
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> ModelSpec:
-        """Back from `to_dict`.
-
-        Raises:
-            IntegrityError: the features it was trained on are no longer defined as they were.
-        """
-        feature_set = FeatureSet.from_dict(content["feature_set"])
-        if feature_set.hash != content["feature_set_hash"]:
-            raise IntegrityError(
-                f"Version {content['version'] or '(unregistered)'} was trained on other feature definitions "
-                f"({content['feature_set_hash']}, now {feature_set.hash}).",
-                remedy="train again with this release, or run the release that trained it.",
-            )
-        kept = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
-        return cls(
-            **kept
-            | {
-                "trained_at": parse_instant(content["trained_at"]),
-                "policies": tuple(content["policies"]),
-                "feature_set": feature_set,
-            }
-        )
-
-    def summary(self) -> dict[str, Any]:
-        """One line of a list of versions; plain values."""
-        metrics = self.metrics[self.primary]
-        shown = ("ap", "auc", "f1", "base_rate", "n", "positives")
-        return {
-            "version": self.version,
-            "run_id": self.run_id,
-            "trained_at": iso(self.trained_at),
-            "data_until": self.data["as_of"],
-            "policy": self.primary,
-            **{name: metrics[name] for name in shown},
-            "certified_recall": (self.certificate or {}).get("lower_bound"),
-            "leaky": self.leaky,
-        }
 
 
 @dataclass

@@ -30,7 +30,7 @@ class Sampling:
 
     @property
     def factor(self) -> float:
-        """k of the prior correction: negative rate over positive rate."""
+        """The k of the prior correction: negative rate over positive rate."""
         return self.negative_rate / self.positive_rate
 
     def keep(self, rows: pd.DataFrame, seed: int) -> Mask:

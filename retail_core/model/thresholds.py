@@ -21,7 +21,7 @@ from retail_core.model.splits import Mask
 
 @dataclass(frozen=True)
 class Certificate:
-    """A promise about recall: with `confidence`, at least `lower_bound` of all buyers score `threshold` or more.
+    """With `confidence`, at least `lower_bound` of all buyers have a probability of `threshold` or more.
 
     `target` is what was asked for, `buyers` how many distinct buyers certified it, `missed` how many
     of them lie below the threshold.
@@ -63,7 +63,7 @@ def buyer_scores(users: pd.Series, probability: Floats, labels: Mask, seed: int)
     bought = np.flatnonzero(labels)
     mixed = np.random.default_rng(seed).permutation(bought)
     first = ~users.iloc[mixed].duplicated().to_numpy()
-    return probability[mixed[first]]
+    return np.asarray(probability[mixed[first]], dtype=np.float64)
 
 
 def recall_threshold(scores: Floats, target: float, confidence: float) -> RecallThreshold:

@@ -1,0 +1,209 @@
+"""What is in production and why: the gate, the append-only record, the alias that follows it.
+
+MongoDB's `promotions` is the record and MLflow's alias `production` follows it. An entry is written
+first, then the alias moves. A run killed between the two leaves the alias behind the record, and the
+next promotion, rollback or training moves it on (`repair`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+from pymongo.errors import DuplicateKeyError
+
+from retail_core.errors import DataError, IntegrityError
+from retail_core.model import registry
+from retail_core.model.evaluation import ap_difference
+from retail_core.model.sampling import Floats
+from retail_core.model.spec import ModelSpec
+from retail_core.model.splits import Mask
+from retail_core.settings import Settings
+from retail_core.store.mongo import Store
+from retail_core.times import to_utc_ms
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to promote, why, and on what evidence."""
+
+    promote: bool
+    reason: str
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The same rows scored by both: `champion` as it is served, `challenger` by the procedure refitted
+    on rows before them. `later` says that the champion's training data end before these rows begin;
+    where they do not, the champion has seen their answers and a win of the challenger counts the more.
+    """
+
+    users: pd.Series
+    labels: Mask
+    champion: Floats
+    challenger: Floats
+    later: bool
+    champion_version: str
+
+
+def gate(contest: Contest | None, *, leaky: bool, seed: int, no_contest: str = "") -> Decision:
+    """Decide on a challenger.
+
+    Args:
+        contest: None where there is no champion to beat.
+        leaky: whether the challenger was allowed a leaking column; then it is refused, whatever it scores.
+        seed: of the bootstrap over users.
+        no_contest: why there is none, when there is a champion after all.
+    """
+    if leaky:
+        return Decision(False, "refused: it was trained with a column that leaks the answer", {})
+    if contest is None:
+        return Decision(True, no_contest or "promoted: there is no champion", {})
+    value, low, high = ap_difference(
+        contest.users, contest.labels, contest.challenger, contest.champion, seed
+    )
+    evidence = {
+        "champion": contest.champion_version,
+        "ap_difference": value,
+        "interval": [low, high],
+        "rows": len(contest.labels),
+        "positives": int(contest.labels.sum()),
+        "rows_later_than_champion": contest.later,
+    }
+    told = f"AP {value:+.4f} (95 % {low:+.4f} to {high:+.4f}) against version {contest.champion_version}"
+    told += f" on the same {len(contest.labels):,} rows, base rate {contest.labels.mean():.2%}"
+    if not contest.later:
+        told += "; the champion was trained on these rows"
+    if low > 0:
+        return Decision(True, f"promoted: {told}", evidence)
+    return Decision(False, f"kept the champion: {told}", evidence)
+
+
+def promote(
+    store: Store,
+    settings: Settings,
+    version: str,
+    *,
+    reason: str,
+    at: datetime,
+    evidence: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Record that `version` goes into production, then move the alias. Returns the entry.
+
+    Raises:
+        DataError: there is no such version, or it is in production already.
+        IntegrityError: it was trained with a leaking column, or another promotion came in between.
+    """
+    repair(store, settings)
+    spec = registry.version_spec(settings, version)
+    if spec.leaky:
+        raise IntegrityError(
+            f"Version {version} was trained with a column that leaks the answer.",
+            remedy="train without --allow-leak and promote that version.",
+        )
+    previous = registry.production_version(settings)
+    if previous == version:
+        raise DataError(f"Version {version} is in production already.", remedy="promote another version.")
+    return _record(store, settings, "promote", spec, previous, reason=reason, at=at, evidence=evidence or {})
+
+
+def rollback(store: Store, settings: Settings, *, at: datetime) -> dict[str, Any]:
+    """Put the version before the current one back; rolling back again goes one further. Returns the entry.
+
+    Raises:
+        DataError: there is no version before it.
+    """
+    repair(store, settings)
+    stack = _stack(store)
+    if len(stack) < 2:
+        raise DataError(
+            "There is no earlier version to go back to.", remedy="`retail models promote VERSION`."
+        )
+    spec = registry.version_spec(settings, stack[-2])
+    return _record(
+        store,
+        settings,
+        "rollback",
+        spec,
+        stack[-1],
+        reason=f"rollback of version {stack[-1]}",
+        at=at,
+        evidence={},
+    )
+
+
+def repair(store: Store, settings: Settings) -> str | None:
+    """Move the alias to what the record says, where a killed run left it behind; returns that version.
+
+    None where nothing was to be done. A version that MLflow no longer has is logged and left.
+    """
+    newest = store.promotions.find_one(sort=[("_id", -1)])
+    if newest is None or registry.production_version(settings) == newest["version"]:
+        return None
+    try:
+        registry.set_production(settings, newest["version"])
+    except DataError as error:
+        log.warning("The promotion record and the registry disagree: %s", error)
+        return None
+    log.warning("Finished an interrupted %s of version %s.", newest["kind"], newest["version"])
+    return str(newest["version"])
+
+
+def history(store: Store) -> list[dict[str, Any]]:
+    """Every entry, oldest first."""
+    return list(store.promotions.find(sort=[("_id", 1)]))
+
+
+def _stack(store: Store) -> list[str]:
+    """Versions in production one after the other, rollbacks taken back; the last one is in production."""
+    stack: list[str] = []
+    for entry in history(store):
+        if entry["kind"] == "rollback" and len(stack) > 1:
+            stack.pop()
+            continue
+        if not stack and entry["previous"]:
+            stack.append(entry["previous"])
+        stack.append(entry["version"])
+    return stack
+
+
+def _record(
+    store: Store,
+    settings: Settings,
+    kind: str,
+    spec: ModelSpec,
+    previous: str | None,
+    *,
+    reason: str,
+    at: datetime,
+    evidence: dict[str, Any],
+) -> dict[str, Any]:
+    newest = store.promotions.find_one(sort=[("_id", -1)])
+    entry = {
+        "_id": (newest["_id"] if newest else 0) + 1,
+        "kind": kind,
+        "version": spec.version,
+        "previous": previous,
+        "reason": reason,
+        "evidence": evidence,
+        "metrics": spec.metrics,
+        "data_hash": spec.data["data_hash"],
+        "feature_set_hash": spec.feature_set.hash,
+        "run_id": spec.run_id,
+        "at": to_utc_ms(at),
+    }
+    try:
+        store.promotions.insert_one(dict(entry))
+    except DuplicateKeyError as error:
+        raise IntegrityError(
+            "Another promotion was recorded at the same moment.",
+            remedy="look at `retail models list` and repeat.",
+        ) from error
+    registry.set_production(settings, spec.version)
+    return entry

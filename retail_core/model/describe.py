@@ -1,0 +1,211 @@
+"""What a training found, in numbers and words: metrics with their population, the spec, the captions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from retail_core.model.dataset import TrainingData
+from retail_core.model.estimator import MISSING, CalibratedRanker
+from retail_core.model.evaluation import (
+    OPEN_CART_COLUMN,
+    Judged,
+    ap_interval,
+    choice_quality,
+    judge,
+    open_cart_ap,
+    recall_interval,
+)
+from retail_core.model.procedure import Points, period
+from retail_core.model.registry import Run
+from retail_core.model.search import LEAF, SearchResult
+from retail_core.model.spec import ModelSpec
+from retail_core.store.lake import LakeState
+from retail_core.times import iso
+
+SELF_TEST_ROWS = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that the procedure produced; dictionaries are by policy, the primary one first."""
+
+    search: SearchResult
+    evaluation: CalibratedRanker
+    served: CalibratedRanker
+    test: dict[str, Judged]
+    points: dict[str, Points]
+    thresholds: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def describe(data: TrainingData, outcome: Outcome, seed: int) -> Outcome:
+    """The outcome with the metrics of its test rows, by policy."""
+    metrics = {
+        policy: _metrics(data, policy, rows, outcome.points[policy], seed)
+        for policy, rows in outcome.test.items()
+    }
+    return replace(outcome, metrics=metrics)
+
+
+def _metrics(data: TrainingData, policy: str, rows: Judged, points: Points, seed: int) -> dict[str, Any]:
+    tested, matrix = period(data, "test")
+    mine = tested["policy"].eq(policy).to_numpy(bool)
+    tested = tested[mine]
+    low, high = ap_interval(rows, seed)
+    contact = choice_quality(rows.labels, rows.probability >= points.in_use.threshold)
+    cart = data.columns_of(matrix[mine], (OPEN_CART_COLUMN,))
+    found = recall_interval(rows, points.in_use.threshold, seed) if rows.labels.any() else (0.0, 0.0)
+    return judge(rows, points.f1) | {
+        "ap_low": low,
+        "ap_high": high,
+        "open_cart_ap": open_cart_ap(cart, rows.labels),
+        "contact_recall": contact["recall"],
+        "contact_recall_low": found[0],
+        "contact_recall_high": found[1],
+        "contact_precision": contact["precision"],
+        "contact_share": contact["chosen_share"],
+        "population": who(data, policy),
+        "first_cutoff": iso(tested["as_of"].min().to_pydatetime()),
+        "last_cutoff": iso(tested["as_of"].max().to_pydatetime()),
+    }
+
+
+def who(data: TrainingData, policy: str) -> str:
+    """Whom a row of that policy is about, in words."""
+    question = data.question
+    if policy == "first-visit":
+        return "every user, one second after the first visit"
+    active = f"users with an event in the {question.eligible_days} days before the cut-off"
+    return f"{active}, each midnight {question.timezone}"
+
+
+def caption(data: TrainingData, outcome: Outcome, policy: str) -> str:
+    """Population, period and base rate of the test rows, on two lines."""
+    metrics = outcome.metrics[policy]
+    days = f"{metrics['first_cutoff'][:10]} to {metrics['last_cutoff'][:10]}"
+    return (
+        f"{who(data, policy)}\ntest cut-offs {days} ({data.split.kind}), {metrics['n']:,} rows, "
+        f"{metrics['positives']:,} bought within {data.question.horizon_hours} h: "
+        f"base rate {metrics['base_rate']:.2%}"
+    )
+
+
+def population(data: TrainingData) -> dict[str, Any]:
+    """Who is eligible, and how many labelled rows that made."""
+    rows = data.labelled.rows
+    return {
+        "definition": "; ".join(who(data, policy) for policy in data.policies),
+        **asdict(data.question),
+        "policies": list(data.policies),
+        "rows": len(rows),
+        "users": int(rows["user_id"].nunique()),
+        "positives": int(rows["label"].sum()),
+        "base_rate": float(rows["label"].mean()),
+        "first_cutoff": iso(rows["as_of"].min().to_pydatetime()),
+        "last_cutoff": iso(rows["as_of"].max().to_pydatetime()),
+    }
+
+
+def as_spec(
+    data: TrainingData, outcome: Outcome, run: Run, lake: LakeState, as_of: datetime, *, leaky: bool
+) -> ModelSpec:
+    """The spec of the served model, not yet registered."""
+    policies = data.policies
+    certified = {policy: outcome.points[policy].in_use for policy in policies}
+    return ModelSpec(
+        version="",
+        run_id=run.run_id,
+        trained_at=datetime.fromtimestamp(run.started_ms / 1000, UTC),
+        feature_set=data.feature_set,
+        policies=policies,
+        thresholds=outcome.thresholds,
+        certificates={
+            policy: one.certificate.to_dict() if one.certificate else None
+            for policy, one in certified.items()
+        },
+        reasons={policy: one.reason for policy, one in certified.items()},
+        metrics=outcome.metrics,
+        reference=_reference(outcome, policies[0]),
+        data={
+            "rows": len(data.labelled.rows),
+            "events": lake.rows,
+            "data_hash": lake.data_hash,
+            "last_event": iso(lake.last_event) if lake.last_event else None,
+            "as_of": iso(as_of),
+        },
+        training=_training(data, outcome),
+        self_test=_self_test(data, outcome),
+        leaky=leaky,
+    )
+
+
+def flat_params(data: TrainingData, outcome: Outcome, spec: ModelSpec) -> dict[str, object]:
+    """Parameters for MLflow's table."""
+    question = {f"question.{name}": value for name, value in asdict(data.question).items()}
+    periods = {
+        f"{name}.{key}": value for name, one in spec.training["periods"].items() for key, value in one.items()
+    }
+    return {
+        **outcome.search.best,
+        **{f"search.{name}": value for name, value in outcome.search.to_dict().items()},
+        **question,
+        **periods,
+        **{f"data.{name}": value for name, value in spec.data.items()},
+        "min_samples_leaf": LEAF,
+        "family": "random forest",
+        "split": data.split.kind,
+        "features": len(data.feature_set.columns),
+        "feature_set_hash": data.feature_set.hash,
+        "fit_negative_rate": data.fit_sampling.negative_rate,
+        "refit_negative_rate": data.refit_sampling.negative_rate,
+    }
+
+
+def _training(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
+    described = data.split.describe(data.labelled.rows)
+    return {
+        "family": "random forest",
+        "best_params": outcome.search.best | {"min_samples_leaf": LEAF},
+        "search": outcome.search.to_dict(),
+        "split": data.split.kind,
+        "periods": {
+            name: {key: iso(value) if isinstance(value, datetime) else value for key, value in one.items()}
+            for name, one in described.items()
+        },
+        "sampling": {"fit": asdict(data.fit_sampling), "refit": asdict(data.refit_sampling)},
+        "calibration": {policy: one.method for policy, one in (outcome.served.calibrators or {}).items()},
+        "evaluation_thresholds": {policy: one.to_dict() for policy, one in outcome.points.items()},
+        "gaps": [str(day) for day in data.labelled.gaps],
+        "dropped_features": list(data.dropped),
+        "eligible": population(data),
+    }
+
+
+def _reference(outcome: Outcome, policy: str) -> dict[str, float]:
+    rows, metrics = outcome.test[policy], outcome.metrics[policy]
+    chosen = rows.probability >= outcome.points[policy].f1
+    others = max(1, int((~rows.labels).sum()))
+    return {
+        "f1": float(metrics["f1"]),
+        "recall": float(metrics["recall"]),
+        "false_positive_rate": float((chosen & ~rows.labels).sum() / others),
+        "base_rate": float(metrics["base_rate"]),
+        "n": int(metrics["n"]),
+        "positives": int(metrics["positives"]),
+    }
+
+
+def _self_test(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
+    """A few rows spread over the test period, as float64 with nulls, and what the served model says."""
+    _, matrix = period(data, "test")
+    chosen = matrix[np.linspace(0, len(matrix) - 1, SELF_TEST_ROWS).astype(int)]
+    frame = pd.DataFrame(chosen.astype(np.float64), columns=list(data.feature_set.columns))
+    frame = frame.mask(chosen == MISSING)
+    answers = outcome.served.probability(frame, data.policies[0])
+    rows = [[None if pd.isna(value) else float(value) for value in row] for row in frame.to_numpy()]
+    return {"rows": rows, "probability": [float(value) for value in answers]}

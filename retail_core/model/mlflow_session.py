@@ -1,0 +1,224 @@
+"""How MLflow is spoken to: quietly, with its own errors turned into ours, one writer at a time.
+
+Part of the registry; nothing else imports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import logging
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from retail_core.errors import DependencyError, IntegrityError
+from retail_core.settings import Settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+
+    from retail_core.model.estimator import CalibratedRanker
+
+T = TypeVar("T")
+
+PROBE_SECONDS = 5.0
+_REMEDY = "start it with `retail up`, or correct or unset MLFLOW_TRACKING_URI."
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open connection, the experiment in use, and the few calls the registry makes."""
+
+    client: MlflowClient
+    experiment_id: str
+    model_name: str
+
+    def find(self, ask: Callable[[MlflowClient], T]) -> T | None:
+        """The answer, or None where MLflow says that there is no such thing."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return ask(self.client)
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+    ) -> None:
+        """Write one batch to a run."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        at = self.client.get_run(run_id).info.start_time
+        self.client.log_batch(
+            run_id,
+            metrics=[Metric(name, value, at, 0) for name, value in metrics.items()],
+            params=[Param(name, str(value)) for name, value in params.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
+        )
+
+    def log_child(
+        self,
+        parent: str,
+        name: str,
+        *,
+        params: Mapping[str, object],
+        metrics: Mapping[str, float],
+        tags: Mapping[str, str],
+    ) -> None:
+        """Write a finished run below another."""
+        marks = {"mlflow.parentRunId": parent, "mlflow.runName": name}
+        run = self.client.create_run(self.experiment_id, tags={**tags, **marks})
+        self.log(run.info.run_id, params=params, metrics=metrics, tags={})
+        self.client.set_terminated(run.info.run_id)
+
+    def log_model(
+        self,
+        model: CalibratedRanker,
+        *,
+        run_id: str,
+        example: pd.DataFrame,
+        extra_files: Sequence[Path],
+        trusted_types: list[str],
+        requirements: Sequence[str],
+    ) -> str:
+        """Log a scikit-learn model with a float64 signature; returns its URI.
+
+        Raises:
+            IntegrityError: MLflow stored no signature.
+        """
+        import mlflow.sklearn
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, Schema
+
+        columns = Schema([ColSpec("double", name) for name in example.columns])
+        with _active_run(run_id):
+            info = mlflow.sklearn.log_model(
+                model,
+                name="model",
+                signature=ModelSignature(inputs=columns, outputs=Schema([ColSpec("double")])),
+                input_example=example,
+                pyfunc_predict_fn="predict_proba",
+                pip_requirements=[f"{one}=={importlib.metadata.version(one)}" for one in requirements],
+                skops_trusted_types=trusted_types,
+                extra_files=[str(path) for path in extra_files],
+            )
+        if info.signature is None:
+            raise IntegrityError(
+                "MLflow stored the model without a signature.", remedy="report this as a bug."
+            )
+        return str(info.model_uri)
+
+    def register(self, uri: str, run_id: str, tags: Mapping[str, str]) -> str:
+        """Make the logged model a version; returns its number."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(self.model_name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = self.client.create_model_version(self.model_name, uri, run_id=run_id, tags=dict(tags))
+        return str(made.version)
+
+    def local(self, uri: str) -> Path:
+        """The local path of an artifact; downloaded where it is not local."""
+        from mlflow.artifacts import download_artifacts
+
+        return Path(download_artifacts(artifact_uri=uri))
+
+
+@contextmanager
+def open_session(settings: Settings) -> Iterator[Session]:
+    """Connect; the experiment is made where there is none.
+
+    MLflow prints to stdout and keeps the tracking URI per process: both are put in order here. With
+    the embedded SQLite file one process at a time has a session, since MLflow's first use (it makes
+    the tables) and its version numbers do not stand two.
+
+    Raises:
+        DependencyError: MLflow is unreachable or failed.
+    """
+    uri = settings.tracking_uri
+    _probe(uri)
+    with _one_at_a_time(settings), contextlib.redirect_stdout(sys.stderr), _our_errors(uri):
+        import mlflow
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
+        client = mlflow.MlflowClient(uri, uri)
+        yield Session(client, _experiment(client, settings), settings.model_name)
+
+
+def _experiment(client: MlflowClient, settings: Settings) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(settings.model_name)
+    if found is not None:
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(settings.model_name, settings.artifact_root))
+    except MlflowException:
+        found = client.get_experiment_by_name(settings.model_name)
+        if found is None:
+            raise
+        return str(found.experiment_id)
+
+
+@contextmanager
+def _active_run(run_id: str) -> Iterator[None]:
+    """Resume the run without ending it: whoever began it ends it."""
+    import mlflow
+
+    with mlflow.start_run(run_id=run_id):
+        yield
+
+
+@contextmanager
+def _one_at_a_time(settings: Settings) -> Iterator[None]:
+    if settings.mlflow_tracking_uri is not None:
+        yield
+        return
+    folder = settings.home_dir / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "registry.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _probe(uri: str) -> None:
+    """Ask a server whether it lives, since MLflow itself would retry for minutes."""
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS):  # noqa: S310
+            return
+    except (urllib.error.URLError, OSError) as error:
+        raise DependencyError(f"MLflow at {uri} does not answer: {error}.", remedy=_REMEDY) from error
+
+
+@contextmanager
+def _our_errors(uri: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        line = str(error).splitlines()[0]
+        raise DependencyError(f"MLflow at {uri} failed: {line}", remedy=_REMEDY) from error

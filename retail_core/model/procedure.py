@@ -1,0 +1,192 @@
+"""The training procedure on rows and features: evaluation model, thresholds, refit. Knows no store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from retail_core.model.calibration import Calibrator, fit_calibrator
+from retail_core.model.dataset import TrainingData
+from retail_core.model.estimator import CalibratedRanker, Matrix, build_forest
+from retail_core.model.evaluation import Judged
+from retail_core.model.sampling import Floats, Sampling, correct_prior
+from retail_core.model.search import LEAF, SearchResult, search
+from retail_core.model.splits import Mask, PeriodFolds, after, before, enough_days, time_blocks
+from retail_core.model.thresholds import (
+    RecallThreshold,
+    best_f1_threshold,
+    buyer_scores,
+    recall_threshold,
+)
+from retail_core.settings import Settings
+
+BLOCKS = 3
+
+
+@dataclass(frozen=True)
+class Points:
+    """Operating points of one policy, as calibrated probabilities; `in_use` is the one for contact."""
+
+    f1: float
+    recall: RecallThreshold
+    no_miss: RecallThreshold
+    in_use: RecallThreshold
+
+    def to_dict(self) -> dict[str, float]:
+        """Thresholds by name."""
+        return {
+            "f1": self.f1,
+            "recall": self.recall.threshold,
+            "no-miss": self.no_miss.threshold,
+            "contact": self.in_use.threshold,
+        }
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The recall that `contact` is to reach, and how sure of it."""
+
+    target_recall: float
+    confidence: float
+    seed: int
+
+
+def run_search(data: TrainingData, settings: Settings) -> SearchResult:
+    """Search on at most `settings.search_rows` of the train period's sampled rows."""
+    train = data.rows["period"].eq("train").to_numpy(bool) & data.rows["fit"].to_numpy(bool)
+    rows, matrix = data.take(train)
+    sampling = _smaller(data.fit_sampling, len(rows), settings.search_rows)
+    kept = sampling.keep(rows, settings.seed) if sampling != data.fit_sampling else np.ones(len(rows), bool)
+    rows, matrix = rows[kept].reset_index(drop=True), matrix[kept]
+    folds = PeriodFolds(rows, data.question.horizon)
+    return search(matrix, rows, folds, negative_rate=sampling.negative_rate, seed=settings.seed)
+
+
+def _smaller(sampling: Sampling, rows: int, limit: int) -> Sampling:
+    """The same draw with lower rates, where the fit's sample is larger than the search may use."""
+    if rows <= limit:
+        return sampling
+    share = limit / rows
+    return Sampling(sampling.positive_rate * share, sampling.negative_rate * share)
+
+
+def fit_ranker(
+    rows: pd.DataFrame, matrix: Matrix, sampling: Sampling, best: dict[str, int], seed: int
+) -> CalibratedRanker:
+    """A stock forest on sampled rows, with its prior correction; no calibrators yet."""
+    forest = build_forest(trees=best["n_estimators"], depth=best["max_depth"], leaf=LEAF, seed=seed)
+    forest.fit(matrix, rows["label"].to_numpy(bool))
+    return CalibratedRanker(forest, factor=sampling.factor)
+
+
+def evaluation_model(data: TrainingData, best: dict[str, int], seed: int) -> CalibratedRanker:
+    """Fitted on train, calibrated on calibrate: the model whose certify and test rows are looked at."""
+    model = fit_ranker(*data.take(data.rows["fit"].to_numpy(bool)), data.fit_sampling, best, seed)
+    rows, matrix = period(data, "calibrate")
+    raw, labels = model.raw_score(matrix), rows["label"].to_numpy(bool)
+    policies = data.policies
+    model.set_params(calibrators=_calibrators(rows, raw, labels, None, policies), primary=policies[0])
+    return model
+
+
+def judge_period(model: CalibratedRanker, data: TrainingData, name: str) -> dict[str, Judged]:
+    """The judged rows of one period with what the model says, by policy."""
+    rows, matrix = period(data, name)
+    raw = model.raw_score(matrix)
+    judged = {}
+    for policy in data.policies:
+        mine = rows["policy"].eq(policy).to_numpy(bool)
+        labels = rows["label"].to_numpy(bool)[mine]
+        judged[policy] = Judged(rows["user_id"][mine], labels, raw[mine], model.calibrate(raw[mine], policy))
+    return judged
+
+
+def period(data: TrainingData, name: str) -> tuple[pd.DataFrame, Matrix]:
+    """Judged rows and features of one of the later periods."""
+    return data.take((data.rows["period"].eq(name) & data.rows["judged"]).to_numpy(bool))
+
+
+def choose_points(calibrate: Judged, certify: Judged, goal: Goal) -> Points:
+    """Thresholds of one policy: best F1 on both periods, recall on one row per buyer of certify."""
+    f1 = best_f1_threshold(
+        np.concatenate([calibrate.probability, certify.probability]),
+        np.concatenate([calibrate.labels, certify.labels]),
+    )
+    scores = buyer_scores(certify.users, certify.probability, certify.labels, goal.seed)
+    if not len(scores):
+        nobody = RecallThreshold(
+            0.0, None, "there is no buyer in the certification rows: everybody is contacted"
+        )
+        return Points(f1, nobody, nobody, nobody)
+    no_miss = recall_threshold(scores, 1.0, goal.confidence)
+    target = recall_threshold(scores, goal.target_recall, goal.confidence)
+    return Points(f1, target, no_miss, target)
+
+
+def served_model(
+    data: TrainingData, best: dict[str, int], points: dict[str, Points], goal: Goal
+) -> tuple[CalibratedRanker, dict[str, dict[str, float]]]:
+    """Refit on all matured rows, recalibrated by cross-fitting; and the thresholds it is served with.
+
+    Thresholds carry over as calibrated probabilities. The recall and no-miss thresholds are lowered
+    where the cross-fitted probabilities of all buyers ask for it, never raised.
+    """
+    rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
+    rows = rows.reset_index(drop=True)
+    raw = _cross_fitted(data, rows, matrix, best, goal.seed)
+    labels, policies = rows["label"].to_numpy(bool), data.policies
+    weights = data.refit_sampling.weights(labels)
+    model = fit_ranker(rows, matrix, data.refit_sampling, best, goal.seed)
+    model.set_params(calibrators=_calibrators(rows, raw, labels, weights, policies), primary=policies[0])
+    carried = {}
+    for policy in policies:
+        mine = rows["policy"].eq(policy).to_numpy(bool)
+        probability = model.calibrate(raw[mine], policy)
+        scores = buyer_scores(rows["user_id"][mine], probability, labels[mine], goal.seed)
+        carried[policy] = _carry_over(points[policy], scores, goal)
+    model.set_params(threshold=carried[policies[0]]["f1"])
+    return model, carried
+
+
+def _carry_over(points: Points, scores: Floats, goal: Goal) -> dict[str, float]:
+    carried = points.to_dict()
+    if len(scores) and points.recall.threshold > 0:
+        again = recall_threshold(scores, goal.target_recall, goal.confidence).threshold
+        carried["recall"] = min(carried["recall"], again)
+        carried["no-miss"] = min(carried["no-miss"], float(scores.min()))
+        carried["contact"] = min(carried["contact"], again)
+    return carried
+
+
+def _cross_fitted(
+    data: TrainingData, rows: pd.DataFrame, matrix: Matrix, best: dict[str, int], seed: int
+) -> Floats:
+    """Prior-corrected scores of each row from a forest that saw neither its block nor its neighbourhood."""
+    block, labels, times = time_blocks(rows, BLOCKS), rows["label"].to_numpy(bool), rows["as_of"]
+    by_time = enough_days(rows, BLOCKS)
+    raw = np.zeros(len(rows))
+    for number in range(BLOCKS):
+        inside = block == number
+        outside = ~inside
+        if by_time:
+            first, last = times[inside].min(), times[inside].max()
+            outside = before(times, first, data.question.horizon) | after(times, last, data.question.horizon)
+        forest = build_forest(trees=best["n_estimators"], depth=best["max_depth"], leaf=LEAF, seed=seed)
+        ranker = CalibratedRanker(forest.fit(matrix[outside], labels[outside]))
+        raw[inside] = ranker.raw_score(matrix[inside])
+    return correct_prior(raw, data.refit_sampling.factor)
+
+
+def _calibrators(
+    rows: pd.DataFrame, raw: Floats, labels: Mask, weights: Floats | None, policies: tuple[str, ...]
+) -> dict[str, Calibrator]:
+    """One calibrator a policy; a policy without buyers (or only buyers) borrows that of all rows."""
+    fitted = {}
+    for policy in policies:
+        mine = rows["policy"].eq(policy).to_numpy(bool)
+        if labels[mine].all() or not labels[mine].any():
+            mine = np.ones(len(rows), bool)
+        fitted[policy] = fit_calibrator(raw[mine], labels[mine], None if weights is None else weights[mine])
+    return fitted

@@ -1,0 +1,256 @@
+"""`train`: from the lake to a registered, judged and perhaps promoted model. The wiring, in one page."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from retail_core.errors import InputError
+from retail_core.features.question import Question
+from retail_core.lifecycle import promotion
+from retail_core.model import dataset, procedure, registry
+from retail_core.model.contest import arrange
+from retail_core.model.dataset import TrainingData
+from retail_core.model.describe import Outcome, as_spec, caption, describe, flat_params, population
+from retail_core.model.procedure import Goal
+from retail_core.model.search import SearchResult
+from retail_core.model.spec import ModelSpec
+from retail_core.settings import Settings
+from retail_core.store.lake import Lake
+from retail_core.store.mongo import Store
+from retail_core.store.shop import shop_zone
+from retail_core.times import to_utc_ms
+
+STAGES = ("rows", "features", "search", "evaluate", "refit", "register", "gate")
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What to train.
+
+    Attributes:
+        policies: cut-off policies that make rows.
+        model: `auto` or `rf`; both are the random forest.
+        target_recall: share of buyers that `contact` is to find; 1.0 is the no-miss point.
+        confidence: of the certificate.
+        allow_leak: columns the leakage guard is told to let pass; brands the version as leaky.
+        reason: why it is trained; logged.
+    """
+
+    policies: tuple[str, ...] = ("daily",)
+    model: str = "auto"
+    target_recall: float = 0.95
+    confidence: float = 0.95
+    allow_leak: tuple[str, ...] = ()
+    reason: str = "manual"
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What came of it; metrics are of the primary policy, on the test period, by the evaluation model."""
+
+    run_id: str
+    version: str
+    promoted: bool
+    reason: str
+    metrics: dict[str, Any]
+    by_policy: dict[str, dict[str, Any]]
+    threshold: float
+    certificate: dict[str, Any] | None
+    certificate_reason: str | None
+    split: str
+    periods: dict[str, dict[str, Any]]
+    best_params: dict[str, int]
+    search: dict[str, Any]
+    leakage: dict[str, Any]
+    eligible: dict[str, Any]
+    gaps: tuple[str, ...]
+    dropped_features: tuple[str, ...]
+    features: int
+    gate: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self) | {"gaps": list(self.gaps), "dropped_features": list(self.dropped_features)}
+
+
+def train(
+    store: Store,
+    lake: Lake,
+    settings: Settings,
+    *,
+    as_of: datetime,
+    options: TrainOptions | None = None,
+    progress: Progress | None = None,
+) -> TrainReport:
+    """Search, calibrate, certify, judge, refit, log, register; promote if the gate says so.
+
+    Args:
+        store: for the shop's zone and the promotion record.
+        lake: synced; read as it is when training begins.
+        settings: rows, seed, question, where MLflow is.
+        as_of: aware; only labels known then are used (t + horizon <= as_of).
+        options: see `TrainOptions`.
+        progress: called with a stage of `STAGES`, done and total.
+
+    Raises:
+        InputError: an unknown model or policy, or a recall or confidence outside (0, 1].
+        DataError: too little data to train on.
+        DependencyError: MLflow or MongoDB is unreachable.
+    """
+    options = options or TrainOptions()
+    _refuse_unknown(options)
+    advance = progress or (lambda _stage, _done, _total: None)
+    instant, lake = to_utc_ms(as_of), lake.snapshot()
+    promotion.repair(store, settings)
+    data = _prepare(lake, settings, shop_zone(store), instant, options.policies, advance)
+    with registry.training_run(settings, reason=options.reason) as run:
+        advance("search", 0, 1)
+        found = procedure.run_search(data, settings)
+        advance("search", 1, 1)
+        outcome = _judge_and_refit(data, settings, found, options, advance)
+        spec = as_spec(data, outcome, run, lake.state(), instant, leaky=bool(options.allow_leak))
+        advance("register", 0, 1)
+        spec = _register(settings, data, outcome, spec)
+        advance("register", 1, 1)
+    decision = _gate(lake, settings, data, outcome, spec, advance)
+    if decision.promote:
+        promotion.promote(
+            store,
+            settings,
+            spec.version,
+            reason=decision.reason,
+            at=spec.trained_at,
+            evidence=decision.evidence,
+        )
+    return _report(data, outcome, spec, decision)
+
+
+def _refuse_unknown(options: TrainOptions) -> None:
+    if options.model not in {"auto", "rf"}:
+        raise InputError(f"There is no model family {options.model!r} yet.", remedy="use auto or rf.")
+    if not 0 < options.target_recall <= 1 or not 0 < options.confidence < 1:
+        raise InputError(
+            f"A recall of {options.target_recall:g} at {options.confidence:g} cannot be asked for.",
+            remedy="use a recall in (0, 1] and a confidence in (0, 1).",
+        )
+    if not options.policies:
+        raise InputError("No cut-off policy was given.", remedy="use --cutoffs daily.")
+
+
+def _prepare(
+    lake: Lake,
+    settings: Settings,
+    zone: str,
+    as_of: datetime,
+    policies: Sequence[str],
+    advance: Progress,
+) -> TrainingData:
+    question = Question.from_settings(settings, zone)
+    advance("rows", 0, 1)
+    labelled = dataset.labelled_rows(lake, question, policies, as_of)
+    advance("rows", 1, 1)
+    return dataset.build(
+        lake,
+        labelled,
+        question,
+        settings,
+        as_of=as_of,
+        advance=lambda done, total: advance("features", done, total),
+    )
+
+
+def _judge_and_refit(
+    data: TrainingData, settings: Settings, found: SearchResult, options: TrainOptions, advance: Progress
+) -> Outcome:
+    goal = Goal(options.target_recall, options.confidence, settings.seed)
+    advance("evaluate", 0, 1)
+    model = procedure.evaluation_model(data, found.best, settings.seed)
+    judged = {name: procedure.judge_period(model, data, name) for name in ("calibrate", "certify", "test")}
+    points = {
+        policy: procedure.choose_points(judged["calibrate"][policy], judged["certify"][policy], goal)
+        for policy in judged["test"]
+    }
+    model.set_params(threshold=points[model.primary].f1)
+    advance("evaluate", 1, 1)
+    advance("refit", 0, 1)
+    served, thresholds = procedure.served_model(data, found.best, points, goal)
+    advance("refit", 1, 1)
+    outcome = Outcome(found, model, served, judged["test"], points, thresholds)
+    return describe(data, outcome, settings.seed)
+
+
+def _register(settings: Settings, data: TrainingData, outcome: Outcome, spec: ModelSpec) -> ModelSpec:
+    from retail_core.model.plots import draw_all
+
+    primary = spec.primary
+    ranked = sorted(
+        zip(data.feature_set.columns, outcome.served.importances(), strict=True), key=lambda pair: -pair[1]
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        points = outcome.points[primary]
+        pictures = draw_all(
+            outcome.test[primary],
+            caption=caption(data, outcome, primary),
+            thresholds={"f1": points.f1, "contact": points.in_use.threshold},
+            importances=[(name, float(value)) for name, value in ranked],
+            folder=Path(folder),
+        )
+        return registry.log_and_register(
+            settings,
+            registry.Candidate(
+                spec,
+                outcome.served,
+                outcome.evaluation,
+                flat_params(data, outcome, spec),
+                outcome.search,
+                pictures,
+            ),
+        )
+
+
+def _gate(
+    lake: Lake, settings: Settings, data: TrainingData, outcome: Outcome, spec: ModelSpec, advance: Progress
+) -> promotion.Decision:
+    advance("gate", 0, 1)
+    contest, why_not = arrange(lake, settings, data, outcome.search.best)
+    decision = promotion.gate(contest, leaky=spec.leaky, seed=settings.seed, no_contest=why_not)
+    advance("gate", 1, 1)
+    return decision
+
+
+def _report(
+    data: TrainingData, outcome: Outcome, spec: ModelSpec, decision: promotion.Decision
+) -> TrainReport:
+    primary = spec.primary
+    return TrainReport(
+        run_id=spec.run_id,
+        version=spec.version,
+        promoted=decision.promote,
+        reason=decision.reason,
+        metrics=spec.metrics[primary],
+        by_policy={
+            policy: spec.metrics[policy]
+            | {"thresholds": spec.thresholds[policy], "certificate": spec.certificates[policy]}
+            for policy in spec.policies
+        },
+        threshold=spec.thresholds[primary]["contact"],
+        certificate=spec.certificate,
+        certificate_reason=spec.reasons[primary],
+        split=data.split.kind,
+        periods=spec.training["periods"],
+        best_params=outcome.search.best,
+        search=outcome.search.to_dict(),
+        leakage={"checked": [], "allowed": []},
+        eligible=population(data),
+        gaps=tuple(str(day) for day in data.labelled.gaps),
+        dropped_features=data.dropped,
+        features=len(data.feature_set.columns),
+        gate=asdict(replace(decision)),
+    )
