@@ -1,0 +1,158 @@
+"""User attributes as of the cut-off: the latest row of a user with `valid_from <= as_of`.
+
+Rows without `valid_from` cannot be placed in time and are left out, except in `first-visit` pairs,
+where they count as known at the first visit. Attributes are small (rows per user, not per event)
+and are joined here with pandas.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+from pyarrow import parquet
+
+from retail_core.features.question import Attribute, as_number
+from retail_core.features.reader import LakeReader, to_micros
+
+_MIN_USERS_FOR_IDS = 20
+_BEGINNING = np.iinfo(np.int64).min
+
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+def attributes_at(
+    lake: LakeReader, pairs: pd.DataFrame, attributes: Sequence[Attribute]
+) -> dict[str, Floats]:
+    """One float64 array per attribute column, in the order of `pairs`.
+
+    Args:
+        lake: where the users file is; without one every user has no attributes.
+        pairs: `user_id`, `as_of`, optionally `policy`.
+        attributes: what to encode; a missing number is NaN, a missing category 0 in all its columns.
+    """
+    rows = _rows(lake)
+    places = _latest(rows, pairs)
+    names = [column for attribute in attributes for column in attribute.columns]
+    # The last row of `codes` stands for "no attributes known".
+    codes = np.array(
+        [[v for a in attributes for v in a.encode(content)] for content in [*rows["content"], {}]], np.float64
+    )
+    return {name: codes[places, i] for i, name in enumerate(names)}
+
+
+def infer_attributes(
+    lake: LakeReader, before: datetime, max_categories: int = 20, *, include_undated: bool = False
+) -> tuple[Attribute, ...]:
+    """Attributes worth a column, from rows known before an instant.
+
+    Numbers where every value is one; else the most frequent categories. Left out: what looks like an
+    id (whole numbers or texts that hardly repeat) and attributes with one value only.
+
+    Args:
+        lake: where the users file is.
+        before: only rows with `valid_from` before it count.
+        max_categories: categories with a column of their own.
+        include_undated: count rows without `valid_from` too (for `first-visit` rows).
+    """
+    rows = _rows(lake)
+    known = rows["valid_from"] < to_micros(before)
+    if not include_undated:
+        known &= rows["valid_from"] != _BEGINNING
+    values: dict[str, list[object]] = {}
+    for content in rows.loc[known, "content"]:
+        for name, value in content.items():
+            if value is not None and not isinstance(value, list | dict):
+                values.setdefault(name, []).append(value)
+    found = (_infer(name, values[name], max_categories) for name in sorted(values))
+    return tuple(attribute for attribute in found if attribute is not None)
+
+
+def attribute_warnings(lake: LakeReader) -> tuple[str, ...]:
+    """What a person should know about attributes that were left out; one sentence each."""
+    rows = _rows(lake)
+    undated = int((rows["valid_from"] == _BEGINNING).sum())
+    if not undated:
+        return ()
+    return (
+        f"{undated} of {len(rows)} rows of user attributes have no valid_from and cannot be placed in time: "
+        "they are left out, except at a first visit.",
+    )
+
+
+def _rows(lake: LakeReader) -> pd.DataFrame:
+    """Users file as user_id, valid_from (microseconds, the beginning of time where null), content (dict)."""
+    path = lake.users_file()
+    if path is None:
+        return pd.DataFrame({"user_id": [], "valid_from": np.empty(0, np.int64), "content": []})
+    table = parquet.read_table(path, columns=["user_id", "valid_from", "attributes"])  # type: ignore[no-untyped-call]
+    since = table.column("valid_from").cast("timestamp[us, tz=UTC]").cast("int64").fill_null(_BEGINNING)
+    frame = pd.DataFrame(
+        {
+            "user_id": table.column("user_id").to_pylist(),
+            "valid_from": since.to_numpy(),
+            "text": table.column("attributes").to_pylist(),
+        }
+    )
+    # Rows of one user and instant have no order of their own; their text gives them one.
+    frame = frame.sort_values(["valid_from", "user_id", "text"], ignore_index=True)
+    content = pd.Series([json.loads(text) for text in frame["text"]], index=frame.index, dtype=object)
+    return frame.drop(columns="text").assign(content=content)
+
+
+def _latest(rows: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """For every pair the place of its row in `rows`, or len(rows) where there is none."""
+    places = np.full(len(pairs), len(rows), np.int64)
+    as_of = pairs["as_of"].dt.as_unit("us").astype("int64").to_numpy()
+    first_visit = (
+        (pairs["policy"] == "first-visit").to_numpy() if "policy" in pairs else np.zeros(len(pairs), bool)
+    )
+    for chosen, dated_only in ((~first_visit, True), (first_visit, False)):
+        known = rows[rows["valid_from"] != _BEGINNING] if dated_only else rows
+        if not chosen.any() or known.empty:
+            continue
+        left = pd.DataFrame(
+            {
+                "user_id": pairs["user_id"].to_numpy(object)[chosen],
+                "at": as_of[chosen],
+                "to": np.flatnonzero(chosen),
+            }
+        )
+        right = known.drop(columns="content").assign(place=known.index.to_numpy())
+        found = pd.merge_asof(
+            left.sort_values("at"),
+            right.astype({"user_id": object}),
+            left_on="at",
+            right_on="valid_from",
+            by="user_id",
+        ).dropna(subset="place")
+        places[found["to"].to_numpy()] = found["place"].to_numpy(np.int64)
+    return places
+
+
+def _infer(name: str, values: Sequence[object], max_categories: int) -> Attribute | None:
+    distinct = set(values)
+    if len(distinct) < 2:
+        return None
+    numbers = list(_numbers(values))
+    if len(numbers) == len(values):
+        whole = all(number.is_integer() for number in numbers)
+        is_id = whole and len(distinct) == len(values) >= _MIN_USERS_FOR_IDS
+        return None if is_id else Attribute(name, "number")
+    frequent = Counter(str(value) for value in values).most_common()
+    # Equal frequencies in the order of their names, so that the same data give the same columns.
+    top = sorted(frequent, key=lambda item: (-item[1], item[0]))[:max_categories]
+    if sum(count for _, count in top) * 2 < len(values) or len(distinct) * 2 > len(values):
+        return None
+    return Attribute(name, "category", tuple(sorted(category for category, _ in top)))
+
+
+def _numbers(values: Sequence[object]) -> Iterator[float]:
+    for value in values:
+        number = as_number(value)
+        if number is not None:
+            yield number

@@ -1,0 +1,163 @@
+"""The batch interpreter: features of many (user, cut-off) pairs, in one pass over the events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import numpy as np
+import pandas as pd
+import pyarrow
+from ibis.expr.types import Table
+from pandera.typing.pandas import DataFrame
+
+from retail_core.errors import InputError
+from retail_core.features.attributes import attributes_at, infer_attributes
+from retail_core.features.clock import clock_parts
+from retail_core.features.combine import Interpreter, derived, open_carts, rings
+from retail_core.features.definitions import FeatureSet, Question, expand, required
+from retail_core.features.engine import Engine, open_engine
+from retail_core.features.kinds import Feature
+from retail_core.features.partials import Needs, carts, spans, visits
+from retail_core.features.positions import grid, place
+from retail_core.features.reader import LakeReader, from_micros
+from retail_core.schemas import Pairs
+
+__all__ = ["Plan", "compute", "infer_attributes"]
+
+Plan = Literal["auto", "events"]
+
+_NEEDED = [
+    *("uid", "ts", "pos", "event_id", "event_type"),
+    *("item_id", "category", "order_id", "price_minor", "quantity"),
+]
+
+
+def compute(
+    lake: LakeReader,
+    pairs: DataFrame[Pairs],
+    feature_set: FeatureSet,
+    *,
+    memory_limit: str = "3GB",
+    threads: int | None = None,
+    plan: Plan = "auto",
+) -> pd.DataFrame:
+    """The features of every pair.
+
+    Args:
+        lake: where the events are.
+        pairs: `user_id`, `as_of` (UTC) and any further columns; a user without events is allowed. With
+            a column `policy`, attributes without a date count as known in `first-visit` rows.
+        feature_set: which features, of which question.
+        memory_limit: above it DuckDB spills to disk.
+        threads: of DuckDB; None for one per core.
+        plan: `events` never groups events by shared intervals; the result is the same.
+
+    Returns:
+        The pairs' columns and index in their order, then `feature_set.columns` as float64, null = NaN.
+
+    Raises:
+        InputError: a feature of the set is not in the list of features.
+    """
+    features = _features(feature_set)
+    values = _attributes(lake, pairs, feature_set)
+    if len(pairs) and features:
+        with open_engine(memory_limit=memory_limit, threads=threads) as engine:
+            rows = _Batch(engine, lake, feature_set.question, features).run(pairs, plan)
+        order = np.argsort(rows.column("pid").to_numpy())
+        for name in feature_set.names:
+            column = rows.column(name).to_numpy()
+            values[name] = column[order]
+            rows = rows.drop_columns([name])
+    frame = pd.DataFrame(
+        {name: values.get(name, np.empty(0)) for name in feature_set.columns}, index=pairs.index
+    )
+    return pd.concat([pairs, frame], axis=1)
+
+
+def _features(feature_set: FeatureSet) -> tuple[Feature, ...]:
+    known = expand(feature_set.question)
+    if unknown := [name for name in feature_set.names if name not in known]:
+        raise InputError(
+            f"There is no feature named {unknown[0]!r} for a look-back of "
+            f"{feature_set.question.lookback_days} days.",
+            remedy="take names from docs/features.md, or train a model with this version.",
+        )
+    return tuple(known[name] for name in required(feature_set.question, feature_set.names))
+
+
+def _attributes(
+    lake: LakeReader, pairs: pd.DataFrame, feature_set: FeatureSet
+) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    if not feature_set.attributes:
+        return {}
+    return attributes_at(lake, pairs, feature_set.attributes)
+
+
+class _Batch:
+    """One run: events -> placed and sequenced -> partial aggregates -> rings -> features."""
+
+    def __init__(
+        self, engine: Engine, lake: LakeReader, question: Question, features: Sequence[Feature]
+    ) -> None:
+        self.engine = engine
+        self.lake = lake
+        self.question = question
+        self.features = features
+
+    def run(self, pairs: pd.DataFrame, plan: Plan) -> pyarrow.Table:
+        """One row per pair: `pid` (its place in `pairs`) and every feature; not in order."""
+        engine = self.engine
+        users, keyed = self._keyed(pairs)
+        windows = self.question.windows
+        cutoffs = keyed.column("as_of").unique().to_pylist()
+        events = engine.events(
+            self.lake, from_micros(min(cutoffs) - self.question.lookback_us), from_micros(max(cutoffs))
+        ).join(engine.keep(engine.table(users)), "user_id")
+        cells = grid(cutoffs, windows) if plan == "auto" else None
+        events = engine.keep(place(engine, events, cells).select(_NEEDED))
+        needs = Needs.of(self.features, self._present(events))
+        pair_table = engine.keep(engine.table(keyed))
+        base = self._base(events, needs, pair_table)
+        full = derived(base, windows, self.features)
+        return engine.fetch(full.select("pid", *(feature.name for feature in self.features)))
+
+    def _keyed(self, pairs: pd.DataFrame) -> tuple[pyarrow.Table, pyarrow.Table]:
+        """Users (uid, user_id) and pairs (pid, uid, as_of, edge, clock_*) for the engine."""
+        codes, ids = pd.factorize(pairs["user_id"])
+        as_of = pairs["as_of"].dt.as_unit("us").astype("int64").to_numpy()
+        users = {"uid": np.arange(len(ids)), "user_id": pyarrow.array(ids, pyarrow.string())}
+        keyed = {
+            "pid": np.arange(len(pairs)),
+            "uid": codes,
+            "as_of": as_of,
+            "edge": as_of - self.question.lookback_us,
+            **clock_columns(as_of, self.question.timezone),
+        }
+        return pyarrow.table(users), pyarrow.table(keyed)
+
+    def _present(self, events: Table) -> set[str]:
+        types = self.engine.fetch(events.select("event_type").distinct())
+        return set(cast("list[str]", types.column("event_type").to_pylist()))
+
+    def _base(self, events: Table, needs: Needs, pairs: Table) -> Table:
+        engine, windows = self.engine, self.question.windows
+        changes = spans(events, needs)
+        kept = engine.keep(changes) if changes is not None else None
+        ringed = engine.keep(rings(engine.keep(visits(events, needs)), kept, pairs, windows))
+        interpreter = Interpreter(windows, needs)
+        wide = ringed.group_by("pid").agg(**interpreter.aggregates(ringed, self.features))
+        table = pairs.left_join(wide, "pid").drop("pid_right")
+        if needs.carts:
+            table = table.left_join(open_carts(engine.keep(carts(events)), pairs), "pid").drop("pid_right")
+        return table.select(pid=table.pid, **interpreter.base(table, self.features))
+
+
+def clock_columns(as_of: np.ndarray[tuple[int], np.dtype[np.int64]], zone: str) -> dict[str, object]:
+    """Hour, weekday and weekend flag of each cut-off (microseconds) on the shop's clock."""
+    instants, places = np.unique(as_of, return_inverse=True)
+    parts = [clock_parts(from_micros(int(t)), zone) for t in instants]
+    return {
+        f"clock_{name}": np.array([part[name] for part in parts])[places]
+        for name in ("hour", "weekday", "weekend")
+    }
