@@ -21,7 +21,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from retail_core.errors import DependencyError
 from retail_core.settings import Settings
-from retail_core.store.mongod import Place, Server, cannot_run, find_running, launch, locate_binary
+from retail_core.store.mongod import Place, Server, cannot_run, find_running, launch, locate_binary, server_of
 
 IDLE_SECONDS = 900.0
 PRIMARY_SECONDS = 120.0
@@ -90,7 +90,7 @@ def end_server(place: Place) -> bool:
     if server is not None:
         for sign in (signal.SIGTERM, signal.SIGKILL):
             _signal(server, sign)
-            if _gone(place, STOP_SECONDS):
+            if _gone(place, server, STOP_SECONDS):
                 break
     place.record.unlink(missing_ok=True)
     return server is not None
@@ -112,9 +112,9 @@ def _signal(server: Server, sign: signal.Signals) -> None:
         ) from error
 
 
-def _gone(place: Place, seconds: float) -> bool:
+def _gone(place: Place, server: Server, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while find_running(place) is not None:
+    while server_of(place, server.pid) is not None:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)

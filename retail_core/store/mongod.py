@@ -69,11 +69,6 @@ class Place:
         return self.folder / "server.json"
 
     @property
-    def last_port(self) -> Path:
-        """The port used last; reused where it is still free."""
-        return self.folder / "port"
-
-    @property
     def used(self) -> Path:
         """Its modification time changes whenever a command asks for the server."""
         return self.folder / "used"
@@ -109,7 +104,7 @@ class Place:
     def write_record(self, server: Server) -> None:
         """Record the server atomically."""
         write_atomically(self.record, json.dumps({"pid": server.pid, "port": server.port, "uri": server.uri}))
-        write_atomically(self.last_port, str(server.port))
+        write_atomically(self.folder / "port", str(server.port))
 
     def recorded(self) -> Server | None:
         """What `server.json` says, true or stale; None when absent or unreadable."""
@@ -130,12 +125,20 @@ def write_atomically(path: Path, text: str) -> None:
 def find_running(place: Place) -> Server | None:
     """The live server of this home, whoever started it: the pid mongod itself wrote, if it is still it."""
     try:
-        process = psutil.Process(int((place.data / "mongod.lock").read_text()))
+        return server_of(place, int((place.data / "mongod.lock").read_text()))
+    except (OSError, ValueError):
+        return None
+
+
+def server_of(place: Place, pid: int) -> Server | None:
+    """The process, if it lives and is a server of this home's data."""
+    try:
+        process = psutil.Process(pid)
         command = process.cmdline()
         if str(place.data) not in command or process.status() == psutil.STATUS_ZOMBIE:
             return None
-        return Server(process.pid, int(command[command.index("--port") + 1]))
-    except (OSError, ValueError, IndexError, psutil.Error):
+        return Server(pid, int(command[command.index("--port") + 1]))
+    except (ValueError, IndexError, psutil.Error):
         return None
 
 
@@ -229,7 +232,7 @@ def _command(place: Place, binary: Path, port: int) -> list[str]:
 def _usable_port(place: Place) -> int:
     """The last port where it is free, else any free one."""
     try:
-        return _free_port(int(place.last_port.read_text()))
+        return _free_port(int((place.folder / "port").read_text()))
     except (OSError, ValueError, OverflowError):
         return _free_port()
 

@@ -1,0 +1,267 @@
+"""The embedded mongod: one per home, whatever is started at once, killed or in its way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from pydantic import SecretStr
+
+from retail_core.errors import DependencyError, InputError
+from retail_core.settings import Settings
+from retail_core.store.embedded import ensure_mongod, mongod_status, stop_mongod
+from retail_core.store.mongo import open_store, redact
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Settings]:
+    """A home whose server no other test uses. Its name has a space, as homes of people may."""
+    yield from _served(tmp_path / "my home")
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A home whose server the tests of this module use in turn, each in a state the one before left."""
+    yield from _served(tmp_path_factory.mktemp("shared"))
+
+
+def _served(home: Path) -> Iterator[Settings]:
+    settings = Settings(home=home)
+    yield settings
+    stop_mongod(settings)
+    assert until(lambda: not _supervisors(settings))
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _command_lines(word: str, settings: Settings) -> list[psutil.Process]:
+    def is_ours(process: psutil.Process) -> bool:
+        try:
+            line = " ".join(process.cmdline())
+            return word in line and str(settings.home_dir) in line and process.status() != "zombie"
+        except psutil.Error:
+            return False
+
+    return [process for process in psutil.process_iter() if is_ours(process)]
+
+
+def _supervisors(settings: Settings) -> list[psutil.Process]:
+    return _command_lines("retail_core.store.supervisor", settings)
+
+
+def _pid(settings: Settings) -> int:
+    status = mongod_status(settings)
+    assert status is not None
+    return int(status["pid"])
+
+
+def _kill(settings: Settings) -> None:
+    pid = _pid(settings)
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: mongod_status(settings) is None)
+
+
+def test_a_server_starts_on_demand_serves_the_next_command_and_stops(own: Settings) -> None:
+    assert mongod_status(own) is None
+    assert not stop_mongod(own)
+    uri = ensure_mongod(own)
+    assert uri.startswith("mongodb://127.0.0.1:")
+    pid = _pid(own)
+    assert ensure_mongod(own) == uri
+    assert _pid(own) == pid
+    with open_store(own) as store:
+        store.events.insert_one({"_id": "a"})
+        hello = store.client.admin.command("hello")
+    assert hello["setName"] == "rs0"
+    listening = {one.laddr.ip for one in psutil.Process(pid).net_connections() if one.status == "LISTEN"}
+    assert listening == {"127.0.0.1"}
+    assert stop_mongod(own)
+    assert mongod_status(own) is None
+    assert not _command_lines("bin/mongod", own)
+    with open_store(own) as store:
+        assert store.events.count_documents({}) == 1
+
+
+def test_it_is_not_a_child_of_who_started_it_so_ctrl_c_does_not_reach_it(shared: Settings) -> None:
+    ensure_mongod(shared)
+    for pid in (_pid(shared), _supervisors(shared)[0].pid):
+        assert os.getsid(pid) != os.getsid(0)
+        assert psutil.Process(pid).terminal() is None
+        assert os.getpid() not in {parent.pid for parent in psutil.Process(pid).parents()}
+
+
+def test_commands_at_once_share_one_server(own: Settings) -> None:
+    program = (
+        "import sys; from pathlib import Path; from retail_core.settings import Settings;"
+        "from retail_core.store.mongo import open_store;"
+        "s = open_store(Settings(home=Path(sys.argv[1])));"
+        "s.events.insert_one({'_id': sys.argv[2]}); s.close()"
+    )
+    command = [sys.executable, "-c", program, str(own.home)]
+    running = [subprocess.Popen([*command, str(number)], cwd=ROOT) for number in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert len(_command_lines("bin/mongod", own)) == 1
+    assert len(_supervisors(own)) == 1
+    with open_store(own) as store:
+        assert store.events.count_documents({}) == 3
+
+
+def test_after_kill_9_the_next_command_has_the_data(shared: Settings) -> None:
+    with open_store(shared) as store:
+        store.events.delete_many({})
+        store.events.insert_many([{"_id": number} for number in range(1000)])
+        _kill(shared)
+    with open_store(shared) as store:
+        assert store.events.count_documents({}) == 1000
+
+
+def test_a_stale_record_that_names_a_living_foreign_process_is_not_believed(shared: Settings) -> None:
+    ensure_mongod(shared)
+    _kill(shared)
+    folder = shared.home_dir / "mongo"
+    (folder / "server.json").write_text(f'{{"pid": {os.getpid()}, "port": 1}}')
+    (folder / "data" / "mongod.lock").write_text(f"{os.getpid()}\n")
+    assert mongod_status(shared) is None
+    with open_store(shared) as store:
+        assert store.client.admin.command("ping")["ok"] == 1
+
+
+def test_a_server_that_was_never_recorded_is_adopted(shared: Settings) -> None:
+    uri = ensure_mongod(shared)
+    pid = _pid(shared)
+    (shared.home_dir / "mongo" / "server.json").unlink()
+    assert ensure_mongod(shared) == uri
+    assert _pid(shared) == pid
+
+
+def test_a_port_taken_by_somebody_else_moves_the_replica_set(shared: Settings) -> None:
+    with open_store(shared) as store:
+        store.events.delete_many({})
+        store.events.insert_one({"_id": "a"})
+    status = mongod_status(shared)
+    assert status is not None
+    stop_mongod(shared)
+    port = int(status["port"])
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as foreign:
+        try:
+            assert until(lambda: _answers(port))
+            with open_store(shared) as store:
+                assert store.events.count_documents({}) == 1
+                assert store.client.address is not None
+                assert store.client.address[1] != port
+        finally:
+            foreign.kill()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_a_killed_supervisor_is_replaced_and_the_server_stays(shared: Settings) -> None:
+    ensure_mongod(shared)
+    pid = _pid(shared)
+    (first,) = _supervisors(shared)
+    first.kill()
+    assert until(lambda: not _supervisors(shared))
+    ensure_mongod(shared)
+    assert _pid(shared) == pid
+    assert len(_supervisors(shared)) == 1
+
+
+def test_an_idle_server_stops_but_not_under_a_connected_client(own: Settings) -> None:
+    ensure_mongod(own, idle_seconds=1.5)
+    with open_store(own) as store:
+        store.client.admin.command("ping")
+        pid = _pid(own)
+        time.sleep(4)
+        assert _pid(own) == pid
+    record = own.home_dir / "mongo" / "server.json"
+    assert until(lambda: mongod_status(own) is None and not record.exists())
+    assert until(lambda: not _supervisors(own))
+    assert ensure_mongod(own)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "mongod: error while loading shared libraries: libcurl.so.4: cannot open shared object file",
+            "libcurl.so.4: cannot open shared object file",
+        ),
+        (
+            "mongod: /lib/libc.so.6: version `GLIBC_2.34' not found (required by mongod)",
+            "version `GLIBC_2.34' not found",
+        ),
+    ],
+)
+def test_a_binary_that_cannot_run_names_its_reason_and_the_ways_out(
+    own: Settings, tmp_path: Path, said: str, expected: str
+) -> None:
+    binary = tmp_path / "mongod"
+    binary.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 127\n")
+    binary.chmod(0o755)
+    with pytest.raises(DependencyError) as caught:
+        ensure_mongod(own, binary=binary)
+    text = str(caught.value)
+    assert expected in text
+    for way_out in ("RETAIL_MONGODB_URI", "docker compose up -d mongo", "apt-get install libcurl4 libssl3"):
+        assert way_out in text
+
+
+def test_a_binary_of_another_machine_and_damaged_data_are_explained(own: Settings, tmp_path: Path) -> None:
+    binary = tmp_path / "mongod"
+    binary.write_bytes(b"\x7fELF of another machine")
+    binary.chmod(0o755)
+    with pytest.raises(DependencyError, match="format"):
+        ensure_mongod(own, binary=binary)
+    ensure_mongod(own)
+    stop_mongod(own)
+    (own.home_dir / "mongo" / "data" / "storage.bson").write_text("damaged")
+    with pytest.raises(DependencyError, match=r"log: .*mongod\.log"):
+        ensure_mongod(own)
+
+
+def test_a_home_that_is_a_file_is_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="RETAIL_HOME"):
+        ensure_mongod(Settings(home=tmp_path / "file"))
+
+
+def test_no_error_shows_a_password(tmp_path: Path) -> None:
+    def refuse(uri: str, kind: type[Exception]) -> None:
+        with pytest.raises(kind) as caught:
+            open_store(Settings(home=tmp_path, mongodb_uri=SecretStr(uri)))
+        assert "s3cret" not in str(caught.value)
+        assert caught.value.__cause__ is None
+
+    refuse("mongodb://app:s3cret@127.0.0.1:1/?serverSelectionTimeoutMS=1", DependencyError)
+    refuse("mongodb://app:s3cret/s3cret@host:x/", InputError)
+    refuse("postgres://app:s3cret@host/", InputError)
+    assert redact("mongodb://a:b@c@host/?tls=true") == "mongodb://***@host/"
+
+
+def test_wrong_credentials_are_said_to_be_so(mongod_uri: str, tmp_path: Path) -> None:
+    uri = mongod_uri.replace("mongodb://", "mongodb://app:s3cret@")
+    with pytest.raises(DependencyError, match="refused the credentials") as caught:
+        open_store(Settings(home=tmp_path, mongodb_uri=SecretStr(uri)))
+    assert "s3cret" not in str(caught.value)
