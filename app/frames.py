@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import pandas as pd
-import pyarrow.parquet
-from pyarrow.fs import FileSystem, LocalFileSystem
 from pymongo import DESCENDING
 from pymongo.errors import PyMongoError
 
 from retail_core.errors import DependencyError
 from retail_core.lifecycle.live_metrics import live_metrics
 from retail_core.settings import Settings
+from retail_core.sources.arrow import pq
 from retail_core.store.lake import Lake
 from retail_core.store.mongo import Store, open_store
 from retail_core.store.predictions import read_outcomes
@@ -96,13 +95,8 @@ _COUNTS = ("rows_read", "inserted", "duplicates", "quarantined")
 def _arrivals(settings: Settings) -> pd.DataFrame:
     lake = Lake(settings.lake_url).snapshot()
     days, files = lake.state().days, lake.files()
-    events = [_rows(file) for file in files]
+    events = [int(pq.read_metadata(file).num_rows) for file in files]
     return pd.DataFrame({"day": pd.to_datetime(list(days)), "events": events})
-
-
-def _rows(file: str) -> int:
-    filesystem, path = FileSystem.from_uri(file) if "://" in file else (LocalFileSystem(), file)
-    return int(pyarrow.parquet.read_metadata(path, filesystem=filesystem).num_rows)
 
 
 def _refused(store: Store) -> pd.DataFrame:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet
 from pandera.typing.pandas import DataFrame
 
 from bentos.batch_files import EventFile, FeatureFile
@@ -22,6 +21,7 @@ from retail_core.lifecycle.scoring import CSV_COLUMNS, ranked
 from retail_core.model.runtime import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.schemas import EVENT_ARROW, TIME_DTYPE, Pairs
+from retail_core.sources.arrow import pq
 from retail_core.times import iso, to_utc_ms
 
 ONE_MS = timedelta(milliseconds=1)
@@ -69,9 +69,9 @@ class _FileAsLake:
     def __init__(self, upload: EventFile, folder: Path) -> None:
         self._events, self._users = folder / "events.parquet", folder / "users.parquet"
         table = pa.Table.from_pandas(upload.events, schema=EVENT_ARROW, preserve_index=False)
-        pyarrow.parquet.write_table(table, self._events)
+        pq.write_table(table, self._events)
         users = pa.Table.from_pandas(upload.users, preserve_index=False)
-        pyarrow.parquet.write_table(users, self._users)
+        pq.write_table(users, self._users)
         self._has_users = len(users) > 0
 
     def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:  # noqa: ARG002
@@ -97,7 +97,7 @@ def _pairs(spec: ModelSpec, upload: EventFile, as_of: datetime) -> pd.DataFrame:
     times = upload.events["event_time"]
     seen = (times < as_of) & (times >= as_of - spec.feature_set.question.lookback)
     last = upload.events[seen].groupby("user_id", sort=True)["event_time"].max()
-    hours = (pd.Timestamp(as_of) - last) / pd.Timedelta(hours=1)
+    hours = (pd.Timestamp(as_of) - last).dt.total_seconds() / 3600
     return pd.DataFrame(
         {
             "user_id": pd.Series(last.index, dtype="str"),

@@ -10,16 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet
 from pandera.typing.pandas import DataFrame
 
 from bentos.batch_report import SHOWN_REFUSALS, BatchReport
-from retail_core import ingest, sources
+from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.features.definitions import FeatureSet
 from retail_core.schemas import MAX_ID_LENGTH, Event, EventFrame
+from retail_core.sources.arrow import arrow_csv, pc, pq
 from retail_core.sources.files import file_kind
 
 CANONICAL = "canonical"
@@ -96,7 +94,7 @@ def _events(path: Path, source: str) -> EventFile:
     users: list[pd.DataFrame] = []
     examples: list[dict[str, object]] = []
     rows_read = refused = 0
-    for chunk in ingest.read_events(path, sources.get(source)):
+    for chunk in sources.read_events(path, sources.get(source)):
         frames.append(chunk.events.assign(properties=None))
         users.append(chunk.users)
         rows_read += chunk.rows_read
@@ -116,7 +114,7 @@ def _events(path: Path, source: str) -> EventFile:
 def _columns(path: Path) -> tuple[str, ...]:
     kind = file_kind(path)
     if kind == "parquet":
-        return tuple(pyarrow.parquet.read_schema(path).names)
+        return tuple(pq.read_schema(path).names)
     if kind != "plain":
         return ("event_time",)
     with path.open("rb") as file:
@@ -155,10 +153,10 @@ def _table(path: Path, features: Sequence[str]) -> pa.Table:
     wanted = ["user_id", *features]
     try:
         if file_kind(path) == "parquet":
-            return pyarrow.parquet.read_table(path, columns=wanted)
+            return pq.read_table(path, columns=wanted)
         types = {"user_id": pa.string()}
-        convert = pyarrow.csv.ConvertOptions(include_columns=wanted, column_types=types)
-        return pyarrow.csv.read_csv(path, convert_options=convert)
+        convert = arrow_csv.ConvertOptions(include_columns=wanted, column_types=types)
+        return arrow_csv.read_csv(path, convert_options=convert)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         raise InputError(
             f"The file cannot be read as features: {error}.",
@@ -183,7 +181,7 @@ def _usable(table: pa.Table, known: Sequence[str]) -> tuple[pd.DataFrame, int, l
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     try:
-        numbers = table[name].cast(pa.float64()).to_numpy()
+        numbers = np.asarray(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
     except pa.ArrowInvalid as error:
         raise InputError(
             f"The column {name} holds something that is no number: {error}.",

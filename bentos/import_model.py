@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from bentos.environment import prepare
 from retail_core.errors import DataError, RetailError
 from retail_core.settings import Settings, load_settings
+from retail_core.times import iso
 
 if TYPE_CHECKING:
     import bentoml
@@ -66,12 +67,17 @@ def _import(settings: Settings, spec: ModelSpec) -> bentoml.Model:
         "run_id": spec.run_id,
         "feature_set_hash": spec.feature_set.hash,
     }
-    return bentoml.mlflow.import_model(
+    imported: bentoml.Model = bentoml.mlflow.import_model(
         settings.model_name,
         f"models:/{settings.model_name}@{ALIAS}",
         labels={"alias": ALIAS, **identity},
-        metadata={**identity, "spec": json.dumps(spec.to_dict(), default=str)},
+        metadata={**identity, "trained_at": iso(spec.trained_at), "threshold": _contact(spec)},
     )
+    return imported
+
+
+def _contact(spec: ModelSpec) -> float:
+    return float(spec.thresholds[spec.primary]["contact"])
 
 
 def _newest(name: str) -> bentoml.Model | None:

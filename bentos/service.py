@@ -36,7 +36,7 @@ class BatchScorer:
     def __init__(self) -> None:
         self._loaded: models.Loaded | None = None
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator]
     def score(self, path: str, out: str, tag: str, source: str, as_of: str) -> dict[str, str]:
         """Score the file at `path` with the model `tag`, writing `out`; a `report` or a `problem`."""
         try:
@@ -47,7 +47,7 @@ class BatchScorer:
             instant = parse_instant(as_of) if as_of else default_as_of(upload, datetime.now(UTC))
             report = score_file(served, upload, Path(out), as_of=instant)
         except RetailError as error:
-            return {"problem": str(error)}
+            return {"problem": str(error).replace(path, "The file")}
         return {"report": report.header()}
 
 
@@ -67,7 +67,7 @@ class PurchaseService:
         self.api = Api(SETTINGS, models.load(SETTINGS), History(SETTINGS))
         api_app.state.api = self.api
 
-    @bentoml.task
+    @bentoml.task  # type: ignore[untyped-decorator]
     async def score_batch(
         self,
         ctx: bentoml.Context,
@@ -88,12 +88,12 @@ class PurchaseService:
 
 def _bento_document() -> dict[str, object]:
     """BentoML's own OpenAPI document, which leaves mounted routes out."""
-    return dict(PurchaseService.openapi_spec.asdict())
+    return dict(PurchaseService.openapi_spec.asdict())  # type: ignore[attr-defined]
 
 
 api_app.state.bento_document = _bento_document
 keys = SETTINGS.api_keys.get_secret_value() if SETTINGS.api_keys else ""
-PurchaseService.add_asgi_middleware(
+PurchaseService.add_asgi_middleware(  # type: ignore[attr-defined]
     Guard,
     keys=tuple(key.strip() for key in keys.split(",") if key.strip()),
     upload_bytes=SETTINGS.upload_mb * 1024 * 1024,

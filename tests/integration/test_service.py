@@ -1,0 +1,237 @@
+"""The real service, started as a user starts it, over a really trained model."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import pytest
+from pydantic import SecretStr
+
+from retail_core.model.runtime import load_champion
+from retail_core.settings import Settings
+from tests.serving import AS_OF, KEY, Shop, running_service, trained_shop
+
+pytestmark = pytest.mark.integration
+
+INSTANT = AS_OF.isoformat()
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
+    return trained_shop(tmp_path_factory.getbasetemp() / "shop", mongod_uri)
+
+
+@pytest.fixture(scope="module")
+def settings(shop: Shop) -> Settings:
+    return shop.settings.model_copy(update={"api_keys": SecretStr(f"other, {KEY}"), "upload_mb": 20})
+
+
+@pytest.fixture(scope="module")
+def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with running_service(settings, tmp_path_factory.mktemp("logs") / "api.log") as client:
+        yield client
+
+
+def ask(api: httpx.Client, body: object) -> httpx.Response:
+    return api.post("/predict", json=body)
+
+
+def batch(api: httpx.Client, name: str, content: bytes, **form: str) -> httpx.Response:
+    sent = api.post("/score_batch/submit", files={"file": (name, content)}, data=form)
+    task = {"task_id": sent.json()["task_id"]}
+    for _ in range(300):
+        if api.get("/score_batch/status", params=task).json()["status"] != "in_progress":
+            break
+        time.sleep(0.2)
+    return api.get("/score_batch/get", params=task)
+
+
+def test_stored_users_get_the_probability_of_the_morning_list(api: httpx.Client, shop: Shop) -> None:
+    expected = pd.concat([shop.scores.head(150), shop.scores.tail(50)])
+    answer = ask(api, [{"user_id": user, "as_of": INSTANT} for user in expected["user_id"]])
+    got = pd.DataFrame(answer.json())
+    assert got["user_id"].tolist() == expected["user_id"].tolist()
+    assert (got["probability"] - expected["probability"].to_numpy()).abs().max() <= 1e-6
+    assert got["will_purchase"].tolist() == expected["will_purchase"].tolist()
+    assert got["contact"].tolist() == expected["contact"].tolist()
+    assert (got["contact"] == (got["probability"] >= got["threshold"])).all()
+    assert set(got["policy"]) == {"daily"}
+    assert set(got["history"]) == {"stored"}
+    assert got["eligible"].all()
+
+
+def test_posted_events_count_in_the_next_prediction_and_only_once(api: httpx.Client) -> None:
+    event = {"user_id": "posted", "event_time": "2025-01-28T23:00:00Z", "event_type": "add_to_cart"}
+    question = {"user_id": "posted", "as_of": INSTANT}
+    unknown = ask(api, question)
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "/docs#unknown-user")
+    item = {"item_id": "i1", "price": "19.90", "quantity": 1}
+    first = api.post("/events", json=event | item)
+    assert first.status_code == 202, first.text
+    assert (first.json()["received"], first.json()["inserted"]) == (1, 1)
+    again = api.post("/events", json=[event | item, {**event, "event_time": "yesterday"}])
+    assert {name: again.json()[name] for name in ("received", "inserted", "duplicates", "quarantined")} == {
+        "received": 2,
+        "inserted": 0,
+        "duplicates": 1,
+        "quarantined": 1,
+    }
+    stored = ask(api, question).json()
+    assert stored["history"] == "stored"
+    same = ask(api, {**question, "user_id": "posted", "events": [event | item]}).json()
+    assert same["probability"] == stored["probability"]
+    never_stored = ask(api, {"user_id": "new", "as_of": INSTANT, "events": [event | item | {"user_id": "new"}]})
+    assert never_stored.json()["probability"] == stored["probability"]
+    assert never_stored.json()["history"] == "stored+request"
+
+
+def test_features_alone_are_enough(api: httpx.Client, settings: Settings) -> None:
+    champion = load_champion(settings)
+    columns = list(champion.spec.feature_set.columns)
+    values = dict.fromkeys(columns[:-2], 1.0)
+    frame = pd.DataFrame([values], columns=columns).astype("float64")
+    expected = champion.predict(frame, "daily")["probability"].iloc[0]
+    answer = ask(api, {"user_id": "f", "as_of": INSTANT, "features": {**values, columns[-1]: None}}).json()
+    assert answer["probability"] == pytest.approx(expected, abs=1e-9)
+    assert answer["features_missing"] == 2
+    refused = ask(api, {"user_id": "f", "features": {"no_such": 1}})
+    assert refused.status_code == 422
+    assert refused.json()["errors"] == [
+        {"field": "features.no_such", "rule": "no feature of the model (GET /model lists them)"}
+    ]
+
+
+def test_one_bad_item_spoils_no_other(api: httpx.Client, shop: Shop) -> None:
+    good = shop.scores["user_id"].iloc[0]
+    bad_event = [{"event_time": "2025-01-28T12:00:00Z", "event_type": "view_item", "price": "cheap"}]
+    items = [
+        {"user_id": good, "as_of": INSTANT},
+        {"user_id": 7},
+        {"user_id": "u", "as_of": "someday"},
+        {"user_id": "u", "surprise": 1},
+        {"user_id": "u", "as_of": INSTANT, "events": bad_event},
+        {"user_id": "nobody", "as_of": INSTANT},
+        {"user_id": good, "as_of": INSTANT},
+    ]
+    answers = ask(api, items).json()
+    assert answers[0] == answers[-1]
+    assert answers[0]["probability"] == pytest.approx(shop.scores["probability"].iloc[0], abs=1e-6)
+    errors = [one["error"] for one in answers[1:-1]]
+    assert [error["status"] for error in errors] == [422, 422, 422, 422, 404]
+    fields = [error["errors"][0]["field"] for error in errors[:-1]]
+    assert fields == ["user_id", "as_of", "", "events[0].price"]
+    assert "surprise" in errors[2]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind"),
+    [
+        (b"{", 400, "not-json"),
+        (b"[]", 422, "invalid-request"),
+        (b'"u1"', 422, "invalid-request"),
+        (b'{"user_id":"u","events":[],"features":{}}', 422, "invalid-request"),
+        (b'{"user_id":""}', 422, "invalid-request"),
+        (json.dumps([{"user_id": "u"}] * 1001).encode(), 422, "invalid-request"),
+        (b" " * (17 * 1024 * 1024), 413, "too-large"),
+    ],
+)
+def test_unusable_bodies_get_a_problem(api: httpx.Client, body: bytes, status: int, kind: str) -> None:
+    answer = api.post("/predict", content=body)
+    assert (answer.status_code, answer.json()["type"]) == (status, f"/docs#{kind}")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_without_a_key_nothing_but_health_and_documents(api: httpx.Client) -> None:
+    for key in ("", "wrong", KEY[:-1]):
+        answer = api.get("/model", headers={"X-API-Key": key})
+        assert (answer.status_code, answer.json()["type"]) == (401, "/docs#api-key")
+        assert api.post("/score_batch/submit", headers={"X-API-Key": key}).status_code == 401
+    for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json"):
+        assert api.get(path, headers={"X-API-Key": ""}).status_code == 200
+
+
+def test_documents_name_every_route_and_need_no_network(api: httpx.Client) -> None:
+    paths = api.get("/openapi.json").json()["paths"]
+    assert {"/predict", "/events", "/model", "/model/reload", "/score_batch/submit", "/readyz"} <= set(paths)
+    page = api.get("/docs").text
+    assert "http://" not in page
+    assert "https://" not in page
+    for asset in ("swagger-ui.css", "swagger-ui-bundle.js", "start.js"):
+        assert api.get(f"/docs/{asset}").status_code == 200
+        assert asset in page
+
+
+def test_unknown_paths_and_methods_are_problems(api: httpx.Client) -> None:
+    for answer, status in ((api.get("/nothing"), 404), (api.get("/predict"), 405)):
+        assert answer.status_code == status
+        assert answer.json()["status"] == status
+
+
+def test_the_model_says_what_it_is_and_reloads(api: httpx.Client, settings: Settings) -> None:
+    model = api.get("/model").json()
+    champion = load_champion(settings)
+    assert model["version"] == champion.spec.version
+    assert model["feature_set_hash"] == champion.spec.feature_set.hash
+    assert model["threshold"] == champion.spec.thresholds["daily"]["contact"]
+    assert model["metrics"]["base_rate"] == model["base_rate"]
+    reloaded = api.post("/model/reload")
+    assert reloaded.status_code == 200, reloaded.text
+    assert reloaded.json()["version"] == model["version"]
+
+
+def test_a_file_of_events_comes_back_scored(api: httpx.Client, shop: Shop) -> None:
+    broken = shop.log.read_bytes() + b"x,,not a time,view_item,,,,,,,,,\n"
+    answer = batch(api, "log.csv", broken, as_of=INSTANT)
+    assert answer.status_code == 200, answer.text
+    scored = pd.read_csv(io.BytesIO(answer.content), dtype={"user_id": "str"}).set_index("user_id")
+    assert list(scored.columns[:4]) == ["probability", "rank", "will_purchase", "contact"]
+    report = json.loads(answer.headers["X-Score-Report"])
+    assert report["rows_read"] == report["used"] + report["duplicates"] + report["refused"]
+    assert (report["refused"], report["users"]) == (1, len(scored))
+    assert report["examples"][0]["rule"]
+    expected = shop.scores.set_index("user_id")["probability"]
+    both = scored["probability"].reindex(expected.index)
+    assert (both - expected).abs().max() <= 1e-6
+
+
+def test_a_file_of_features_comes_back_scored(api: httpx.Client, settings: Settings) -> None:
+    columns = load_champion(settings).spec.feature_set.columns
+    rows = pd.DataFrame({"user_id": ["=1+1", "b", "b"], columns[0]: [1.0, 2.0, 2.0], columns[1]: [None, 3, 3]})
+    target = io.BytesIO()
+    rows.to_parquet(target)
+    answer = batch(api, "features.parquet", target.getvalue())
+    assert answer.status_code == 200, answer.text
+    report = json.loads(answer.headers["X-Score-Report"])
+    assert (report["kind"], report["rows_read"], report["used"], report["duplicates"]) == ("features", 3, 2, 1)
+    assert report["features_missing"][columns[1]] == 1
+    assert sorted(line.split(b",")[0] for line in answer.content.splitlines()[1:]) == [b"'=1+1", b"b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "form", "said"),
+    [
+        ("a.csv", b"colour,size\nred,1\n", {}, "user_id"),
+        ("a.csv", b"", {}, "empty"),
+        ("a.csv", b"user_id,event_time,event_type\n", {"source": "nowhere"}, "nowhere"),
+        ("a.parquet", b"PAR1 and nothing else", {}, "file"),
+    ],
+)
+def test_unusable_files_are_refused_with_a_reason(
+    api: httpx.Client, name: str, content: bytes, form: dict[str, str], said: str
+) -> None:
+    answer = batch(api, name, content, **form)
+    assert answer.status_code == 400, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert said in answer.json()["detail"]
+    assert "/tmp" not in answer.text
+
+
+def test_an_upload_beyond_the_limit_is_refused_before_it_is_read(api: httpx.Client) -> None:
+    answer = api.post("/score_batch/submit", files={"file": ("a.csv", b"0" * (21 * 1024 * 1024))})
+    assert answer.status_code == 413

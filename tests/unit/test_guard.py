@@ -1,0 +1,99 @@
+"""What every request passes: key, size, and errors in one shape; over a tiny ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bentos.guard import JSON_LIMIT_BYTES, Guard
+from bentos.problems import MEDIA_TYPE
+
+
+async def echo(request: Request) -> Response:
+    return JSONResponse({"bytes": len(await request.body())})
+
+
+async def crash(_: Request) -> Response:
+    raise RuntimeError("secret detail")
+
+
+async def refuse(_: Request) -> Response:
+    return JSONResponse({"error": "bad", "detail": [{"loc": ["body", "x"], "msg": "is odd"}]}, status_code=400)
+
+
+APP = Starlette(
+    routes=[
+        Route("/echo", echo, methods=["POST"]),
+        Route("/score_batch/submit", echo, methods=["POST"]),
+        Route("/crash", crash),
+        Route("/refuse", refuse),
+        Route("/readyz", refuse),
+    ]
+)
+
+
+def ask(
+    method: str,
+    path: str,
+    *,
+    keys: tuple[str, ...] = (),
+    client: str = "127.0.0.1",
+    headers: dict[str, str] | None = None,
+    content: bytes | AsyncIterator[bytes] = b"",
+) -> httpx.Response:
+    async def once() -> httpx.Response:
+        guarded = Guard(APP, keys=keys, upload_bytes=1000)
+        transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, client=(client, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+            return await http.request(method, path, headers=headers, content=content)
+
+    return asyncio.run(once())
+
+
+async def chunks(total: int) -> AsyncIterator[bytes]:
+    for _ in range(total // 1024 + 1):
+        yield b"x" * 1024
+
+
+@pytest.mark.parametrize(
+    ("given", "status"), [("first", 200), ("second", 200), ("", 401), ("firs", 401), ("é", 401)]
+)
+def test_any_of_the_keys_opens_and_nothing_else(given: str, status: int) -> None:
+    headers = {"X-API-Key": given.encode()} if given else {}
+    answer = ask("POST", "/echo", keys=("first", "second"), headers=headers)  # type: ignore[arg-type]
+    assert answer.status_code == status
+
+
+def test_without_keys_only_this_machine_may_ask() -> None:
+    assert ask("POST", "/echo").status_code == 200
+    assert ask("POST", "/echo", client="192.0.2.7").status_code == 403
+    assert ask("POST", "/echo", client="192.0.2.7", keys=("k",), headers={"X-API-Key": "k"}).status_code == 200
+
+
+def test_bodies_are_bounded_whether_or_not_they_say_their_length() -> None:
+    assert ask("POST", "/echo", content=b"x" * 5000).json() == {"bytes": 5000}
+    for content in (b"x" * (JSON_LIMIT_BYTES + 1), chunks(JSON_LIMIT_BYTES + 1)):
+        answer = ask("POST", "/echo", content=content)
+        assert (answer.status_code, answer.json()["type"]) == (413, "/docs#too-large")
+    assert ask("POST", "/score_batch/submit", content=chunks(200_000)).status_code == 413
+
+
+def test_a_crash_is_a_problem_without_its_cause() -> None:
+    answer = ask("GET", "/crash")
+    assert (answer.status_code, answer.headers["content-type"]) == (500, MEDIA_TYPE)
+    assert "secret" not in answer.text
+
+
+def test_errors_of_others_become_problems() -> None:
+    answer = ask("GET", "/refuse")
+    assert (answer.status_code, answer.headers["content-type"]) == (400, MEDIA_TYPE)
+    assert answer.json()["detail"] == "bad; body.x: is odd"
+    missing = ask("GET", "/nowhere")
+    assert (missing.status_code, missing.json()["title"]) == (404, "Not Found")
