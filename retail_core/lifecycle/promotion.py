@@ -39,9 +39,16 @@ class Decision:
 
 @dataclass(frozen=True)
 class Contest:
-    """The same rows scored by both: `champion` as it is served, `challenger` by the procedure refitted
-    on rows before them. `later` says that the champion's training data end before these rows begin;
-    where they do not, the champion has seen their answers and a win of the challenger counts the more.
+    """The same rows scored by both.
+
+    Attributes:
+        users: whose rows.
+        labels: whether each bought.
+        champion: scores of the champion as it is served.
+        challenger: scores of the challenger's procedure, fitted on rows before these.
+        later: whether the champion's training data end before these rows begin; where they do not, it has
+            seen their answers, and a challenger that wins nevertheless has won the harder contest.
+        champion_version: registry version.
     """
 
     users: pd.Series
@@ -110,7 +117,8 @@ def promote(
     previous = registry.production_version(settings)
     if previous == version:
         raise DataError(f"Version {version} is in production already.", remedy="promote another version.")
-    return _record(store, settings, "promote", spec, previous, reason=reason, at=at, evidence=evidence or {})
+    move = _Move("promote", spec, previous, reason, at, evidence or {})
+    return _record(store, settings, move)
 
 
 def rollback(store: Store, settings: Settings, *, at: datetime) -> dict[str, Any]:
@@ -123,19 +131,11 @@ def rollback(store: Store, settings: Settings, *, at: datetime) -> dict[str, Any
     stack = _stack(store)
     if len(stack) < 2:
         raise DataError(
-            "There is no earlier version to go back to.", remedy="`retail models promote VERSION`."
+            "There is no earlier version to go back to.", remedy="promote one with `retail models promote`."
         )
     spec = registry.version_spec(settings, stack[-2])
-    return _record(
-        store,
-        settings,
-        "rollback",
-        spec,
-        stack[-1],
-        reason=f"rollback of version {stack[-1]}",
-        at=at,
-        evidence={},
-    )
+    move = _Move("rollback", spec, stack[-1], f"rollback of version {stack[-1]}", at, {})
+    return _record(store, settings, move)
 
 
 def repair(store: Store, settings: Settings) -> str | None:
@@ -173,30 +173,31 @@ def _stack(store: Store) -> list[str]:
     return stack
 
 
-def _record(
-    store: Store,
-    settings: Settings,
-    kind: str,
-    spec: ModelSpec,
-    previous: str | None,
-    *,
-    reason: str,
-    at: datetime,
-    evidence: dict[str, Any],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Move:
+    kind: str
+    spec: ModelSpec
+    previous: str | None
+    reason: str
+    at: datetime
+    evidence: dict[str, Any]
+
+
+def _record(store: Store, settings: Settings, move: _Move) -> dict[str, Any]:
+    """Write the entry, then move the alias; `_id` counts up, so two writers cannot both be next."""
     newest = store.promotions.find_one(sort=[("_id", -1)])
     entry = {
         "_id": (newest["_id"] if newest else 0) + 1,
-        "kind": kind,
-        "version": spec.version,
-        "previous": previous,
-        "reason": reason,
-        "evidence": evidence,
-        "metrics": spec.metrics,
-        "data_hash": spec.data["data_hash"],
-        "feature_set_hash": spec.feature_set.hash,
-        "run_id": spec.run_id,
-        "at": to_utc_ms(at),
+        "kind": move.kind,
+        "version": move.spec.version,
+        "previous": move.previous,
+        "reason": move.reason,
+        "evidence": move.evidence,
+        "metrics": move.spec.metrics,
+        "data_hash": move.spec.data["data_hash"],
+        "feature_set_hash": move.spec.feature_set.hash,
+        "run_id": move.spec.run_id,
+        "at": to_utc_ms(move.at),
     }
     try:
         store.promotions.insert_one(dict(entry))
@@ -205,5 +206,5 @@ def _record(
             "Another promotion was recorded at the same moment.",
             remedy="look at `retail models list` and repeat.",
         ) from error
-    registry.set_production(settings, spec.version)
+    registry.set_production(settings, move.spec.version)
     return entry

@@ -1,0 +1,96 @@
+"""The certificate keeps its promise, says when it cannot be given, and F1 is really the best."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from retail_core.model.thresholds import (
+    best_f1_threshold,
+    buyer_scores,
+    buyers_needed,
+    recall_bound,
+    recall_threshold,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_no_threshold_has_a_higher_f1(data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 60))
+    probability = np.array(
+        data.draw(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.7]), min_size=size, max_size=size))
+    )
+    labels = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
+    chosen = best_f1_threshold(probability, labels)
+    scores = {
+        level: f1_score(labels, probability >= level, zero_division=0) for level in np.unique(probability)
+    }
+    assert scores[chosen] == pytest.approx(max(scores.values()))
+
+
+@pytest.mark.parametrize(
+    ("target", "confidence", "needed"), [(0.95, 0.95, 59), (0.99, 0.95, 299), (0.9, 0.95, 29)]
+)
+def test_buyers_needed_without_a_miss(target: float, confidence: float, needed: int) -> None:
+    assert buyers_needed(target, confidence) == needed
+    assert (
+        recall_bound(needed, needed, confidence) >= target > recall_bound(needed - 1, needed - 1, confidence)
+    )
+
+
+def test_fewer_buyers_leave_the_certificate_out_and_say_so() -> None:
+    scores = np.linspace(0.1, 0.9, 31)
+    found = recall_threshold(scores, 0.95, 0.95)
+    assert found.certificate is None
+    assert found.reason == (
+        "recall 0.95 at 95% needs at least 59 buyers in the certification rows; there are 31: "
+        "certificate left out"
+    )
+    assert (scores >= found.threshold).mean() >= 0.95
+    assert (scores > found.threshold).mean() < 0.95
+
+
+def test_certificate_by_hand() -> None:
+    """93 buyers allow exactly one miss for 0.95 at 95 %."""
+    scores = np.arange(1, 94) / 100
+    certificate = recall_threshold(scores, 0.95, 0.95).certificate
+    assert certificate is not None
+    assert (certificate.missed, certificate.buyers, certificate.threshold) == (1, 93, 0.02)
+    assert certificate.lower_bound == pytest.approx(recall_bound(92, 93, 0.95))
+    assert certificate.lower_bound >= 0.95
+
+
+def test_no_miss_is_the_lowest_buyer_and_states_the_bound_reached() -> None:
+    scores = np.array([0.3, 0.05, 0.6])
+    found = recall_threshold(scores, 1.0, 0.95)
+    assert found.threshold == 0.05
+    assert found.certificate is not None
+    assert found.certificate.lower_bound == pytest.approx(0.05 ** (1 / 3))
+    assert found.reason is None
+
+
+def test_certified_recall_is_missed_as_rarely_as_promised() -> None:
+    rng = np.random.default_rng(11)
+    certified_misses = naive_misses = 0
+    for _ in range(2_000):
+        scores = rng.random(200)
+        naive_misses += 1 - np.quantile(scores, 0.1, method="lower") < 0.9
+        certified_misses += 1 - recall_threshold(scores, 0.9, 0.95).threshold < 0.9
+    assert certified_misses / 2_000 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2_000)
+    assert naive_misses / 2_000 > 0.3
+
+
+def test_one_row_per_buying_user() -> None:
+    users = pd.Series(["a", "b", "a", "c", "a", "b"])
+    labels = np.array([True, False, True, True, True, True])
+    probability = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    drawn = {tuple(sorted(buyer_scores(users, probability, labels, seed))) for seed in range(40)}
+    assert drawn == {(first, 0.4, 0.6) if first < 0.4 else (0.4, first, 0.6) for first in (0.1, 0.3, 0.5)}
+    assert np.array_equal(
+        buyer_scores(users, probability, labels, 5), buyer_scores(users, probability, labels, 5)
+    )
