@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 from retail_core.errors import RetailError
 from retail_core.settings import load_settings
@@ -14,8 +16,23 @@ def _echo(line: str) -> None:
     sys.stdout.flush()
 
 
+def _detach(log: Path) -> None:
+    """Go on as a daemon that writes to `log`; the process that was started says its pid and ends."""
+    daemon = os.fork()
+    if daemon:
+        _echo(str(daemon))
+        os._exit(0)
+    os.setsid()
+    with log.open("ab") as output, Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+
+
 def main() -> int:
-    """Run until ended; the exit code of the CLI's contract."""
+    """Run until ended; the exit code of the CLI's contract. `--detach LOG` makes it a daemon first."""
+    if sys.argv[1:2] == ["--detach"]:
+        _detach(Path(sys.argv[2]))
     try:
         up(load_settings(), echo=_echo)
     except RetailError as error:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 from retail_core.errors import DependencyError, InputError
 from retail_core.settings import Settings
-from retail_core.stack import processes
 from retail_core.stack.child import answers
 from retail_core.stack.mongo_keeper import MONGODB, MongoKeeper
 from retail_core.stack.ownership import END_SECONDS, Echo, already_running, clean_up, end_owner, owned
+from retail_core.stack.processes import Identity
 from retail_core.stack.registry_probe import champion_missing
 from retail_core.stack.services import ROOT, environment, services, variables
 from retail_core.stack.state import ServiceState, StackFiles, StackState, last_lines, rotate
@@ -123,23 +125,32 @@ def _up_detached(settings: Settings, files: StackFiles, echo: Echo) -> Report:
     log = files.logs / "stack.log"
     rotate(log)
     log.touch()
-    command = [sys.executable, "-m", "retail_core.stack"]
-    child = processes.start(command, environment=_original(settings), cwd=ROOT, log=log)
+    daemon = _start_daemon(settings, log)
     deadline = time.monotonic() + START_SECONDS
     with log.open() as said:
         while time.monotonic() < deadline:
-            code = child.poll()
+            alive = daemon.process() is not None
             for line in said:
                 echo(line.rstrip("\n"))
-            if code is not None:
+            if not alive:
                 reason = (last_lines(log, 1) or ["it said nothing"])[0]
                 raise DependencyError(f"The stack did not start: {reason}", remedy=f"see {log}.")
             state = files.read()
-            if state is not None and state.pid == child.pid and state.ready:
+            if state is not None and state.pid == daemon.pid and state.ready:
                 return status(settings)
             time.sleep(0.1)
-    child.terminate()
+    down(settings)
     raise DependencyError(f"The stack was not ready within {START_SECONDS:.0f} s.", remedy=f"see {log}.")
+
+
+def _start_daemon(settings: Settings, log: Path) -> Identity:
+    """Not our child: nobody has to wait for it, and it outlives us."""
+    command = [sys.executable, "-m", "retail_core.stack", "--detach", str(log)]
+    said = subprocess.run(
+        command, env=_original(settings), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    pid = int(said.stdout)
+    return Identity.of(pid) or Identity(pid, 0.0)
 
 
 def _original(settings: Settings) -> dict[str, str]:

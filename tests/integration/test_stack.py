@@ -1,0 +1,115 @@
+"""The real stack: up, healthy, found by every part, down, and nothing left."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from retail_core.settings import Settings
+from retail_core.stack import commands, doctor, down, processes, status, up
+from retail_core.stack.state import StackFiles
+from retail_core.store.embedded import mongod_status
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Settings]:
+    """A home with nothing in it, its own embedded MongoDB, and free ports."""
+    mlflow, prefect, api, app = (processes.free_port() for _ in range(4))
+    settings = Settings(
+        home=tmp_path / "home", mlflow_port=mlflow, prefect_port=prefect, api_port=api, app_port=app
+    )
+    yield settings
+    down(settings)
+
+
+def test_the_whole_stack_comes_up_healthy_and_goes_down_without_a_trace(own: Settings) -> None:
+    said: list[str] = []
+    begun = time.perf_counter()
+    report = up(own, echo=said.append, detach=True)
+    print(f"stack up after {time.perf_counter() - begun:.1f} s")
+
+    assert report["ready"]
+    assert status(own)["ready"]
+    state = StackFiles(own.home_dir).read()
+    assert state is not None
+    services = status(own)["services"]
+    assert isinstance(services, dict)
+    assert {name for name, one in services.items() if one["healthy"]} == {
+        "mongodb",
+        "mlflow",
+        "prefect",
+        "pool",
+        "deployments",
+        "worker",
+        "app",
+    }
+    assert "retail train" in services["api"]["note"]
+    assert any("no model yet" in line for line in said)
+    assert _deployments(own) == {"ingest", "train", "score", "outcomes", "retrain"}
+    assert all(_loopback_only(process) for process in processes.family(state.id))
+    findings = doctor(own)
+    not_ok = {check["name"]: check["state"] for check in findings if check["state"] != "ok"}
+    assert not_ok == {"stack": "warn", "champion": "warn"}, findings
+
+    ended = down(own)
+    assert ended["was_running"]
+    assert ended["mongodb"]
+    assert processes.family(state.id) == []
+    assert mongod_status(own) is None
+    ports = (own.mlflow_port, own.prefect_port, own.api_port, own.app_port)
+    assert all(processes.port_is_free("127.0.0.1", port) for port in ports)
+    assert status(own)["services"] == {}
+
+
+def test_a_busy_port_of_the_real_stack_ends_up_before_anything_starts(own: Settings) -> None:
+    held = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(own.prefect_port)]
+    with subprocess.Popen(held, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as holder:
+        while processes.port_is_free("127.0.0.1", own.prefect_port):
+            time.sleep(0.05)
+        with pytest.raises(commands.DependencyError, match=f"process {holder.pid} .*http.server") as error:
+            up(own, echo=print)
+        assert "RETAIL_PREFECT_PORT" in error.value.remedy
+        findings = {check["name"]: check for check in doctor(own)}
+        assert findings["ports"]["state"] == "fail"
+        assert f"{own.prefect_port} for prefect" in findings["ports"]["what"]
+        holder.kill()
+    assert mongod_status(own) is None
+
+
+def test_doctor_reports_what_cannot_be_reached_and_never_raises(tmp_path: Path) -> None:
+    broken = Settings(
+        home=tmp_path / "home",
+        mongodb_uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200",
+        mlflow_tracking_uri="http://127.0.0.1:1",
+        engine="spark",
+    )
+    findings = {check["name"]: check for check in doctor(broken)}
+    assert findings["mongodb"]["state"] == "fail"
+    assert findings["mlflow"]["state"] == "fail"
+    assert findings["champion"]["state"] == "fail"
+    assert all(check["remedy"] for check in findings.values() if check["state"] != "ok")
+
+
+def _deployments(settings: Settings) -> set[str]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{settings.prefect_port}/api/deployments/filter",
+        data=b"{}",
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return {str(one["name"]) for one in json.load(answer)}
+
+
+def _loopback_only(process: psutil.Process) -> bool:
+    listening = [one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+    return all(one.laddr.ip in {"127.0.0.1", "::1"} for one in listening)
