@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 
 from retail_core.sources.arrow import pc
@@ -27,7 +29,7 @@ def prepare(table: Table, _: Source) -> Table:
     columns["CustomerID"] = pc.replace_substring_regex(text(columns["CustomerID"]), r"\.0+$", "")
     columns["Quantity"] = pc.if_else(back, pc.utf8_ltrim(quantity, "-"), quantity)
     columns["event_type"] = pc.if_else(back, pa.scalar("refund"), pa.scalar("purchase"))
-    changed = Table(columns, table.lines, table.raw, table.refused, table.first, table.last)
+    changed = replace(table, columns=columns)
     problems = _bookkeeping(invoice, code)
     return changed.without(problems)[0] if problems else changed
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from retail_core.sources.readers import as_text, load_object
+from retail_core.sources.json_tables import as_text, load_object
 from retail_core.sources.rules import Refusal, refusal
 from retail_core.sources.source import Layout, Source, Table, TimeFormat
 

@@ -64,6 +64,7 @@ def parse(table: Table, source: Source) -> Chunk:
         raw=lambda row: table.raw(int(kept[row])),
         first=table.first,
         last=table.last,
+        header=table.header,
     )
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from retail_core.errors import InputError
 from retail_core.schemas import EventFrame
+from retail_core.sources.json_tables import flat_json_lines, json_lines, object_table
 from retail_core.sources.parse import parse
 from retail_core.sources.presets import fitting, get
-from retail_core.sources.readers import flat_json_lines, json_lines, object_table, tables
+from retail_core.sources.readers import tables
 from retail_core.sources.rules import Refusal
 from retail_core.sources.source import Chunk, Source, Table
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from retail_core.errors import InputError
-from retail_core.sources.arrow import arrow_csv, pq
+from retail_core.sources.arrow import pq
+from retail_core.sources.csv_tables import csv_maker
 from retail_core.sources.files import Unpacked, file_kind, looks_utf16
+from retail_core.sources.json_tables import flat_json_lines, json_lines, load_object
 from retail_core.sources.records import RecordParser
-from retail_core.sources.rules import Refusal, refusal
 from retail_core.sources.source import Layout, Source, Table
 
 WINDOW_ROWS = 25_000
@@ -123,7 +124,7 @@ def _text_tables(
         first, header = _header(path, lines, first, layout)
         check(tuple(header))
         parser = RecordParser(layout.delimiter, len(header), lambda: lines.take(_STEP))
-        make = _csv_maker(parser, tuple(header))
+        make = csv_maker(parser, tuple(header))
     if lines.count < skip:
         lines.skip(skip)
         first = []
@@ -155,168 +156,6 @@ def _until_closed(first: list[str], lines: TextLines) -> Iterator[str]:
     yield from first
     for _ in range(100):
         yield from lines.take(1)
-
-
-def _csv_maker(parser: RecordParser, header: tuple[str, ...]) -> Callable[[list[str], int], Table]:
-    def make(lines: list[str], base: int) -> Table:
-        return csv_table(parser, header, lines, base)
-
-    return make
-
-
-def csv_table(parser: RecordParser, header: tuple[str, ...], lines: list[str], base: int) -> Table:
-    """The records of CSV lines, of which the first is line `base` + 1 of its file."""
-    content = "".join(lines)
-    columns = _plain_columns(content, header, parser.delimiter, len(lines))
-    if columns is None:
-        return _careful_table(parser, header, lines, base)
-    numbers = np.arange(base + 1, base + len(lines) + 1, dtype=np.int64)
-    return Table(columns, numbers, lambda row: lines[row].rstrip("\r\n"), (), base + 1, base + len(lines))
-
-
-def _plain_columns(
-    content: str, header: tuple[str, ...], delimiter: str, count: int
-) -> dict[str, pa.Array] | None:
-    """The columns of lines where nothing is quoted, ragged, blank or undecodable; else None.
-
-    Arrow reads them without holding Python's lock; whatever is not plain is read with care instead.
-    """
-    if '"' in content or "\x00" in content or len(header) == 1:
-        return None
-    try:
-        packed = content.encode()
-        table = arrow_csv.read_csv(
-            pa.py_buffer(packed),
-            arrow_csv.ReadOptions(
-                use_threads=False, column_names=header, block_size=min(len(packed) + 1, 1 << 30)
-            ),
-            arrow_csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
-            arrow_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
-        )
-    except (UnicodeEncodeError, pa.ArrowInvalid):
-        return None
-    if table.num_rows != count:
-        return None
-    return {name: table.column(name).combine_chunks() for name in header}
-
-
-def _careful_table(parser: RecordParser, header: tuple[str, ...], lines: list[str], base: int) -> Table:
-    records = parser.parse(lines, base)
-    starts, spans = np.array(records.starts, dtype=np.int64), records.spans
-
-    def raw(row: int) -> str:
-        return "".join(lines[starts[row] : starts[row] + spans[row]]).rstrip("\r\n")
-
-    bad, rows = _undecodable(records.rows, "\x00" in "".join(lines)), records.rows
-    refused = [refusal(base + starts[row] + 1, None, rule, None, raw(row)) for row, rule in bad.items()]
-    if bad:
-        kept = [row for row in range(len(rows)) if row not in bad]
-        rows, starts, spans = [rows[row] for row in kept], starts[kept], [spans[row] for row in kept]
-    values = zip(*rows, strict=True) if rows else ([] for _ in header)
-    columns = {name: pa.array(column, pa.string()) for name, column in zip(header, values, strict=True)}
-    return Table(columns, starts + base + 1, raw, (*records.refused, *refused), base + 1, base + len(lines))
-
-
-def _undecodable(rows: list[list[str]], nul: bool) -> dict[int, str]:
-    """Records with bytes the encoding could not read, or (asked for only where there are any) NUL bytes."""
-    try:
-        for at in range(0, len(rows), _STEP):
-            "".join(map("".join, rows[at : at + _STEP])).encode()
-        if not nul:
-            return {}
-    except UnicodeEncodeError:
-        pass
-    return {row: rule for row, record in enumerate(rows) if (rule := text_problem("".join(record)))}
-
-
-def text_problem(text: str) -> str | None:
-    """The rule a record's text breaks as text: `nul`, `encoding` or none."""
-    if "\x00" in text:
-        return "nul"
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "encoding"
-    return None
-
-
-def json_lines(lines: list[str], base: int) -> Table:
-    """One record a line with the single text column `json`; blank lines are none."""
-    refused = []
-    kept = []
-    for row, line in enumerate(lines):
-        if rule := text_problem(line):
-            refused.append(refusal(base + row + 1, None, rule, None, line.rstrip("\r\n")))
-        elif line.strip():
-            kept.append(row)
-    columns = {"json": pa.array([lines[row] for row in kept], pa.string())}
-    numbers = np.array(kept, dtype=np.int64)
-    return Table(
-        columns,
-        numbers + base + 1,
-        lambda row: lines[int(numbers[row])].rstrip("\r\n"),
-        tuple(refused),
-        base + 1,
-        base + len(lines),
-    )
-
-
-def flat_json_lines(lines: list[str], base: int) -> Table:
-    """One record a line, a flat JSON object whose keys are the columns."""
-    table = json_lines(lines, base)
-    objects, refused, kept = [], [], []
-    for row, text in enumerate(table.columns["json"].to_pylist()):
-        value = load_object(text)
-        if value is None:
-            refused.append(refusal(table.lines[row], None, "json", None, text.rstrip("\r\n")))
-        else:
-            objects.append(value)
-            kept.append(row)
-    rest = table.take(np.array(kept, dtype=np.int64), (*table.refused, *refused))
-    flat = object_table(objects)
-    return Table(flat.columns, rest.lines, rest.raw, rest.refused, rest.first, rest.last)
-
-
-def load_object(text: str) -> dict[str, object] | None:
-    """The JSON object in `text`, None if it is not one. Decimals stay exact, as text."""
-    try:
-        value = json.loads(text, parse_float=str)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def object_table(rows: Sequence[Mapping[str, object]]) -> Table:
-    """Records given as mappings: text, numbers, None, and JSON for anything nested; lines count from 1."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    texts = [{name: as_text(value) for name, value in row.items()} for row in rows]
-    refused: list[Refusal] = []
-    kept: list[int] = []
-    for row, record in enumerate(texts):
-        rule = text_problem("".join(value for value in record.values() if value))
-        if rule:
-            refused.append(refusal(row + 1, None, rule, None, json.dumps(rows[row], default=str)))
-        else:
-            kept.append(row)
-    columns = {name: pa.array([texts[row].get(name) for row in kept], pa.string()) for name in names}
-    numbers = np.array(kept, dtype=np.int64)
-    return Table(
-        columns,
-        numbers + 1,
-        lambda row: json.dumps(rows[int(numbers[row])], default=str, ensure_ascii=False),
-        tuple(refused),
-        1,
-        len(rows),
-    )
-
-
-def as_text(value: object) -> str | None:
-    """A JSON value as the text a CSV cell would hold."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool | dict | list):
-        return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return str(value)
 
 
 def _parquet_tables(path: Path, check: CheckHeader, skip: int) -> Iterator[tuple[Table, int]]:

@@ -54,3 +54,14 @@ def refusal(line: int, field: str | None, rule: str, value: object, raw: str) ->
     """A refusal with the rule's own remedy and the value cut to `VALUE_LIMIT` characters."""
     text = None if value is None else str(value)[:VALUE_LIMIT]
     return Refusal(int(line), field, rule, text, raw, REMEDIES[rule])
+
+
+def text_problem(text: str) -> str | None:
+    """The rule a record's text breaks as text: `nul`, `encoding` or none."""
+    if "\x00" in text:
+        return "nul"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "encoding"
+    return None

@@ -55,6 +55,7 @@ class Table:
 
     `lines` has the line of each record; `raw(i)` the record as it stood in the file. `first` and
     `last` are the lines this window covers; together with `refused`, every record in them is here.
+    `header` names the fields of a raw CSV record; it is empty where a raw record is JSON.
     """
 
     columns: Mapping[str, pa.Array]
@@ -64,6 +65,7 @@ class Table:
     first: int
     last: int
     users: Mapping[str, pa.Array] | None = None
+    header: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Number of records."""
@@ -106,6 +108,7 @@ class Chunk:
     raw: Callable[[int], str]
     first: int
     last: int
+    header: tuple[str, ...] = ()
     position: int = 0
 
     @property

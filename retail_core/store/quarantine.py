@@ -1,0 +1,155 @@
+"""What could not be stored, and why: add, list, export, replay."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pymongo import DESCENDING
+
+from retail_core.errors import InputError
+from retail_core.sources.rules import Refusal
+from retail_core.sources.source import Source
+from retail_core.store.mongo import Document, Store
+
+if TYPE_CHECKING:
+    from retail_core.ingest.replay import ReplayReport
+
+COLUMNS = ("file", "line", "field", "rule", "value", "remedy", "raw", "state", "source", "at")
+"""Columns of an export, and keys of a listed row."""
+
+RAW_LIMIT = 1_000_000
+"""Characters of a raw row that are kept; a longer one cannot be replayed."""
+
+_BATCH = 5_000
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where refused rows come from."""
+
+    file_id: str
+    file: str
+    source: str
+    window_id: int
+    at: datetime
+
+
+def forget(store: Store, window_id: int) -> None:
+    """Remove what an earlier, killed try of this window left."""
+    store.quarantine.delete_many({"_id": {"$gte": _key(window_id, 0), "$lt": _key(window_id + 1, 0)}})
+
+
+def add(store: Store, refused: Iterable[Refusal], origin: Origin) -> int:
+    """Store the refusals of a window; how many there are."""
+    documents = (_document(one, place, origin) for place, one in enumerate(refused))
+    count = 0
+    while batch := list(islice(documents, _BATCH)):
+        store.quarantine.insert_many(batch, ordered=False)
+        count += len(batch)
+    return count
+
+
+def _key(window_id: int, place: int) -> str:
+    return f"{window_id:012d}:{place:09d}"
+
+
+def _document(one: Refusal, place: int, origin: Origin) -> Document:
+    document: Document = {
+        "_id": _key(origin.window_id, place),
+        "file_id": origin.file_id,
+        "file": origin.file,
+        "source": origin.source,
+        "window_id": origin.window_id,
+        "at": origin.at,
+        "line": one.line,
+        "state": "refused",
+        "raw": readable(one.raw[:RAW_LIMIT]),
+    } | reason(one)
+    if document["raw"] != one.raw:
+        document["raw_bytes"] = one.raw[:RAW_LIMIT].encode("utf-8", "surrogateescape")
+    return document
+
+
+def reason(one: Refusal) -> Document:
+    """The part of a document that says why."""
+    value = None if one.value is None else readable(one.value)
+    return {"field": one.field, "rule": one.rule, "value": value, "remedy": one.remedy}
+
+
+def readable(text: str) -> str:
+    """`text` with whatever is not valid Unicode written out as escapes."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def count_open(store: Store) -> int:
+    """How many rows wait in quarantine."""
+    return store.quarantine.count_documents({"state": "refused"})
+
+
+def list_open(store: Store, limit: int = 50) -> list[dict[str, object]]:
+    """Rows that wait in quarantine, newest first, with the keys of `COLUMNS`; `at` in ISO 8601."""
+    found = store.quarantine.find({"state": "refused"}, sort=[("_id", DESCENDING)], limit=limit)
+    return [_row(document) for document in found]
+
+
+def _row(document: Mapping[str, Any]) -> dict[str, object]:
+    at: datetime = document["at"]
+    return {name: document.get(name) for name in COLUMNS} | {"at": at.isoformat()}
+
+
+def export(store: Store, file: Path) -> int:
+    """Write every row ever refused, with its state, to a CSV; how many. The file appears whole or not at all.
+
+    Cells that a spreadsheet would take for a formula are written with an apostrophe in front.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    part = file.with_name(f".{file.name}.{os.getpid()}.part")
+    count = 0
+    try:
+        with part.open("w", encoding="utf-8", newline="") as out:
+            writer = csv.writer(out)
+            writer.writerow(COLUMNS)
+            for document in store.quarantine.find(sort=[("_id", 1)]):
+                writer.writerow([harmless(value) for value in _row(document).values()])
+                count += 1
+        part.replace(file)
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be written: {error.strerror}.", remedy="name a file in a folder that exists."
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def harmless(value: object) -> object:
+    """A cell no spreadsheet takes for a formula.
+
+    >>> harmless("=1+1"), harmless(3)
+    ("'=1+1", 3)
+    """
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def replay(
+    store: Store,
+    source: Source,
+    *,
+    at: datetime,
+    timezone: str | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> ReplayReport:
+    """Read the refused rows of a source again with its present rules; see `retail_core.ingest.replay`."""
+    from retail_core.ingest.replay import replay as run
+
+    return run(store, source.with_timezone(timezone), at=at, progress=progress)
