@@ -97,9 +97,7 @@ def labelled_rows(lake: Lake, question: Question, policies: Sequence[str], as_of
             gaps = plan.gaps
             pairs = daily_pairs(lake, question, plan.cutoffs) if plan.cutoffs else None
         elif policy == "first-visit":
-            pairs = first_visit_pairs(lake, question, as_of)
-            known = pairs["as_of"] + pd.Timedelta(question.horizon) <= pd.Timestamp(as_of)
-            pairs = cast("DataFrame[Pairs]", pairs[known])
+            pairs = first_visit_pairs(lake, question, as_of - question.horizon)
         else:
             raise InputError(
                 f"There is no cut-off policy {policy!r} to train for.", remedy="use daily or first-visit."
@@ -114,7 +112,7 @@ def labelled_rows(lake: Lake, question: Question, policies: Sequence[str], as_of
     rows = pd.concat(parts, ignore_index=True).drop_duplicates(["user_id", "as_of"], ignore_index=True)
     rows["policy"] = rows["policy"].astype("str")
     rows = rows.sort_values(["as_of", "user_id"], ignore_index=True)
-    rows["label"] = label(lake, question, cast("DataFrame[Pairs]", rows)).to_numpy(bool)
+    rows["label"] = label(lake, question, rows, known_until=as_of).to_numpy(bool)
     return Labelled(cast("DataFrame[TrainingRows]", rows), gaps)
 
 

@@ -12,6 +12,7 @@ import logging
 import sys
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -155,15 +156,17 @@ def open_session(settings: Settings) -> Iterator[Session]:
     """
     uri = settings.tracking_uri
     _probe(uri)
-    with _one_at_a_time(settings), contextlib.redirect_stdout(sys.stderr), _our_errors(uri):
+    with _one_at_a_time(settings), _quiet(), _our_errors(uri):
         import mlflow
 
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
         mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(uri)
-        client = mlflow.MlflowClient(uri, uri)
-        yield Session(client, _experiment(client, settings), settings.model_name)
+        try:
+            client = mlflow.MlflowClient(uri, uri)
+            yield Session(client, _experiment(client, settings), settings.model_name)
+        finally:
+            # MLflow exports the URI as MLFLOW_TRACKING_URI, which settings read later would obey.
+            if settings.mlflow_tracking_uri is None:
+                mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
 
 
 def _experiment(client: MlflowClient, settings: Settings) -> str:
@@ -187,6 +190,18 @@ def _active_run(run_id: str) -> Iterator[None]:
     import mlflow
 
     with mlflow.start_run(run_id=run_id):
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing on stdout, where our JSON goes, and no news or deprecations of MLflow's own making."""
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(mlflow|sqlalchemy|alembic)(\.|$)")
+        import mlflow  # noqa: F401 - its import sets its log level
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         yield
 
 
