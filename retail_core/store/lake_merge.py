@@ -17,13 +17,15 @@ from retail_core.store.lake_manifest import LakeFile
 RANGE_BYTES = 64_000_000
 ROW_GROUP_ROWS = 131_072
 SAMPLE_ROWS = 100_000
+_RARELY_TWICE = ("event_id", "event_time", "session_id", "order_id", "properties", "attributes")
+_FILTERED_ON = ["user_id", "event_time"]
 
 
 class ContentHash:
     """Hash of a table's values in row order, however the rows are cut into pieces."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._hashers = {name: [hashlib.blake2b(digest_size=16) for _ in range(3)] for name in schema.names}
+        self._hashers = {name: [hashlib.sha256() for _ in range(3)] for name in schema.names}
 
     def update(self, table: pa.Table) -> None:
         """Add rows."""
@@ -42,16 +44,22 @@ class ContentHash:
     def hexdigest(self) -> str:
         """32 hex digits."""
         digests = (one.hexdigest() for hashers in self._hashers.values() for one in hashers)
-        return hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()
+        return hashlib.sha256("".join(digests).encode()).hexdigest()[:32]
 
 
 def merge(
-    folder: LakeFolder, path: str, parts: list[pa.Table], old: LakeFile | None, keys: tuple[str, ...]
+    folder: LakeFolder,
+    path: str,
+    parts: list[pa.Table],
+    old: LakeFile | None,
+    keys: tuple[str, ...],
+    *,
+    range_bytes: int = RANGE_BYTES,
 ) -> LakeFile:
     """Write `parts` and the rows of `old` to `path`, sorted by `keys` (the first is `user_id`).
 
     Rows with the same keys are the same row and are written once. Memory is that of about
-    `RANGE_BYTES` of rows: more are done in ranges of users, one after the other.
+    `range_bytes` of rows: more are done in ranges of users, one after the other.
 
     Args:
         folder: the lake.
@@ -59,6 +67,7 @@ def merge(
         parts: new rows, any order, all of one schema.
         old: the file that the new one supersedes.
         keys: identify a row; string columns and times.
+        range_bytes: rows in memory at once; the result does not depend on it.
     """
     schema = parts[0].schema
     content = ContentHash(schema)
@@ -67,9 +76,14 @@ def merge(
     def fill(stream: Any) -> None:
         nonlocal rows
         with pq.ParquetWriter(
-            stream, schema, compression="zstd", compression_level=1, use_dictionary=_repetitive(schema)
+            stream,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=_repetitive(schema),
+            write_statistics=[name for name in _FILTERED_ON if name in schema.names],
         ) as writer:
-            for low, high in _ranges(folder, parts, old):
+            for low, high in _ranges(folder, parts, old, range_bytes):
                 table = _sorted_once(_between(folder, parts, old, low, high), keys)
                 content.update(table)
                 writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
@@ -82,17 +96,17 @@ def merge(
 
 
 def _repetitive(schema: pa.Schema) -> list[str]:
-    return [name for name in schema.names if name not in ("event_id", "event_time", "attributes")]
+    return [name for name in schema.names if name not in _RARELY_TWICE]
 
 
 def _ranges(
-    folder: LakeFolder, parts: list[pa.Table], old: LakeFile | None
+    folder: LakeFolder, parts: list[pa.Table], old: LakeFile | None, range_bytes: int
 ) -> list[tuple[str | None, str | None]]:
-    """Half-open ranges of user ids that together hold everything, each of about `RANGE_BYTES`."""
+    """Half-open ranges of user ids that together hold everything, each of about `range_bytes`."""
     new_rows = sum(len(part) for part in parts)
     size = sum(part.nbytes for part in parts)
     size += size * old.rows // max(1, new_rows) if old else 0
-    count = size // RANGE_BYTES + 1
+    count = size // range_bytes + 1
     if count == 1:
         return [(None, None)]
     users = [part["user_id"] for part in parts]

@@ -106,15 +106,22 @@ def _fetch(collection: Collection[Document], window_ids: list[int], schema: pa.S
         "_id" if name == "event_id" else name: _stored_type(schema.field(name).type) for name in schema.names
     }
     query = {"window_id": {"$in": window_ids}}
-    table = find_arrow_all(_majority(collection), query, schema=Schema(stored))
+    try:
+        table = find_arrow_all(_majority(collection), query, schema=Schema(stored))
+    except TypeError as error:
+        raise _unusable(collection, str(error)) from error
     table = table.select(list(stored)).rename_columns(schema.names)
     for name in schema.names:
         if not schema.field(name).nullable and table[name].null_count:
-            raise IntegrityError(
-                f"{table[name].null_count} documents of `{collection.name}` have no usable {name}.",
-                remedy="only write to MongoDB through `retail ingest` and the API; remove those documents.",
-            )
+            raise _unusable(collection, f"{table[name].null_count} without {name}")
     return table.cast(schema)
+
+
+def _unusable(collection: Collection[Document], reason: str) -> IntegrityError:
+    return IntegrityError(
+        f"Documents of `{collection.name}` are unusable: {reason}.",
+        remedy="remove them; only write to it through `retail ingest` and the API.",
+    )
 
 
 def _stored_type(kind: pa.DataType) -> pa.DataType:
@@ -128,9 +135,10 @@ def _majority(collection: Collection[Document]) -> Collection[Document]:
 class Spool:
     """Events by UTC day: in memory while they are few, then in Arrow files of a scratch folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, spill_bytes: int = SPILL_BYTES) -> None:
         """Use `folder`, which is emptied: what is in it was left by a killed run."""
         self._folder = folder
+        self._spill_bytes = spill_bytes
         self._held: list[pa.Table] = []
         self._held_bytes = 0
         self._memory: dict[str, pa.Table] = {}
@@ -149,7 +157,7 @@ class Spool:
         """Take over a table of `EVENT_ARROW`."""
         self._held.append(table)
         self._held_bytes += table.nbytes
-        if self._held_bytes > SPILL_BYTES:
+        if self._held_bytes > self._spill_bytes:
             for day, part in self._split().items():
                 self._spill(day, part)
 

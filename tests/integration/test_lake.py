@@ -1,0 +1,406 @@
+"""The lake is what MongoDB holds: after any order of windows, any kill, any damage."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import settings as configure
+from hypothesis import strategies as st
+from pyarrow import fs
+
+from retail_core.errors import DependencyError, InputError, IntegrityError
+from retail_core.schemas import EVENT_ARROW, EVENT_COLUMNS
+from retail_core.settings import Settings
+from retail_core.store.lake import EVENT_KEYS, Lake, LakeState, rebuild, sync
+from retail_core.store.lake_folder import LakeFolder
+from retail_core.store.lake_manifest import GENERATIONS_KEPT, add_to_ranges
+from retail_core.store.lake_merge import merge
+from retail_core.store.lake_rows import Spool
+from retail_core.store.mongo import Document, Store, open_store
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).resolve().parents[2]
+START = datetime(2025, 1, 1, tzinfo=UTC)
+SYNC = (
+    "import sys; from pathlib import Path; from pydantic import SecretStr;"
+    "from retail_core.settings import Settings; from retail_core.store.mongo import open_store;"
+    "from retail_core.store.lake import sync;"
+    "s = open_store(Settings(home=Path(sys.argv[1]), mongodb_uri=SecretStr(sys.argv[2]),"
+    " mongodb_database=sys.argv[3]));"
+    "print('ready', flush=True); print(sync(s).data_hash, flush=True); s.close()"
+)
+
+
+def event(number: int, window_id: int, *, day: int = 0, **more: object) -> Document:
+    """An event document as ingestion writes it; `number` makes its id and its instant within the day."""
+    return {
+        "_id": f"{number:032x}",
+        "user_id": f"u{number % 7}",
+        "event_time": START + timedelta(days=day, milliseconds=number * 997 % 86_400_000),
+        "event_type": "view_item",
+        "properties": "{}",
+        "source": "canonical",
+        "window_id": window_id,
+    } | more
+
+
+def put(
+    store: Store, window_id: int, events: list[Document], *, committed: bool = True, users: int = 0
+) -> None:
+    if events:
+        store.events.insert_many(events)
+    store.ledger.insert_one(
+        {
+            "_id": f"window:{window_id}",
+            "kind": "window",
+            "window_id": window_id,
+            "state": "committed" if committed else "open",
+            "counts": {"inserted": len(events)},
+            "users": users,
+        }
+    )
+
+
+def commit(store: Store, window_id: int) -> None:
+    store.ledger.update_one({"_id": f"window:{window_id}"}, {"$set": {"state": "committed"}})
+
+
+def fill(store: Store, windows: int, rows: int, days: int = 5) -> None:
+    for window_id in range(1, windows + 1):
+        numbers = range(window_id * rows, (window_id + 1) * rows)
+        put(store, window_id, [event(number, window_id, day=number % days) for number in numbers])
+
+
+def lake_rows(lake: Lake) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for path in lake.files():
+        table = pq.ParquetFile(path).read()
+        assert table.schema.equals(EVENT_ARROW)
+        day = Path(path).parent.name.removeprefix("day=")
+        assert {str(one)[:10] for one in table["event_time"].to_pylist()} == {day}
+        keys = list(zip(*(table[key].to_pylist() for key in EVENT_KEYS), strict=True))
+        assert keys == sorted(set(keys))
+        rows += table.to_pylist()
+    return rows
+
+
+def mongo_rows(store: Store, windows: set[int]) -> list[dict[str, object]]:
+    found = store.events.find({"window_id": {"$in": sorted(windows)}})
+    rows = [{name: one.get("_id" if name == "event_id" else name) for name in EVENT_COLUMNS} for one in found]
+    return sorted(rows, key=lambda row: (row["event_time"].date(), *(row[key] for key in EVENT_KEYS)))
+
+
+def assert_mirrors(store: Store, windows: set[int]) -> LakeState:
+    lake = Lake(store.settings.lake_url)
+    assert lake_rows(lake) == mongo_rows(store, windows)
+    state = lake.state()
+    assert state.rows == store.events.count_documents({"window_id": {"$in": sorted(windows)}})
+    return state
+
+
+@pytest.fixture(scope="module")
+def fresh(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Where each example of a property makes its own database and home."""
+    return Settings(home=tmp_path_factory.mktemp("lake"), mongodb_uri=mongod_uri)
+
+
+optional = st.fixed_dictionaries(
+    {},
+    optional={
+        "item_id": st.text(min_size=1, max_size=5),
+        "brand": st.sampled_from(["Ä", "b"]),
+        "price_minor": st.integers(0, 10**13),
+        "quantity": st.integers(0, 10**7),
+        "properties": st.sampled_from(['{"a": "\\u0000"}', "{}"]),
+    },
+)
+window = st.lists(st.tuples(st.integers(0, 3), optional), max_size=6)
+steps = st.lists(st.one_of(window, st.sampled_from(["sync", "commit the oldest open"])), max_size=12)
+
+
+@configure(max_examples=15, deadline=None)
+@given(steps=steps, open_ones=st.sets(st.integers(1, 12)))
+def test_the_lake_holds_exactly_the_committed_windows(
+    fresh: Settings, steps: list[object], open_ones: set[int]
+) -> None:
+    name = uuid.uuid4().hex[:12]
+    settings = fresh.model_copy(update={"home": fresh.home / name, "mongodb_database": f"lake_{name}"})
+    with open_store(settings) as store:
+        committed: set[int] = set()
+        waiting: list[int] = []
+        number = window_id = 0
+        for step in steps:
+            if step == "sync":
+                sync(store)
+                assert_mirrors(store, committed)
+            elif isinstance(step, str):
+                if waiting:
+                    commit(store, waiting[0])
+                    committed.add(waiting.pop(0))
+            else:
+                window_id += 1
+                events = [event(number + i, window_id, day=d, **more) for i, (d, more) in enumerate(step)]
+                number += len(events)
+                put(store, window_id, events, committed=window_id not in open_ones)
+                (waiting.append if window_id in open_ones else committed.add)(window_id)
+        synced = sync(store)
+        assert assert_mirrors(store, committed) == synced
+        assert rebuild(store) == synced
+        assert assert_mirrors(store, committed) == synced
+        store.client.drop_database(settings.mongodb_database)
+
+
+def test_late_events_rewrite_only_the_days_they_touch(store: Store) -> None:
+    fill(store, windows=2, rows=50)
+    sync(store)
+    lake = Lake(store.settings.lake_url)
+    before = lake.files()
+    first_hash = lake.state().data_hash
+    put(store, 3, [event(9_000, 3, day=1), event(9_001, 3, day=8)])
+    seen: list[tuple[int, int]] = []
+    state = sync(store, progress=lambda done, total: seen.append((done, total)))
+    after = lake.files()
+    assert [old == new for old, new in zip(before, after, strict=False)] == [True, False, True, True, True]
+    assert state.days[-1] == "2025-01-09"
+    assert seen == [(2, 2)]
+    assert state.data_hash != first_hash
+    assert_mirrors(store, {1, 2, 3})
+    assert sync(store) == state
+    assert lake.files() == after
+
+
+def test_files_are_those_of_the_days_that_overlap(store: Store) -> None:
+    fill(store, windows=1, rows=50)
+    state = sync(store)
+    lake = Lake(store.settings.lake_url)
+    paths = lake.files()
+    midnight = START + timedelta(days=1)
+    assert lake.files(end=midnight) == paths[:1]
+    assert lake.files(end=midnight + timedelta(microseconds=1)) == paths[:2]
+    assert lake.files(midnight, midnight + timedelta(days=1)) == paths[1:2]
+    assert lake.files(midnight + timedelta(days=3)) == paths[4:]
+    times = pd.concat([pd.read_parquet(path)["event_time"] for path in paths])
+    assert (state.first_event, state.last_event) == (times.min(), times.max())
+    assert state.window_id == 1
+
+
+def test_user_attributes_are_mirrored(store: Store) -> None:
+    def user(number: int, window_id: int, valid_from: datetime | None) -> Document:
+        name = f"u{number}"
+        return {
+            "_id": f"{name}{valid_from}",
+            "user_id": name,
+            "valid_from": valid_from,
+            "attributes": '{"age": 3}',
+            "window_id": window_id,
+        }
+
+    lake = Lake(store.settings.lake_url)
+    assert lake.users_file() is None
+    store.users.insert_many([user(2, 1, None), user(1, 1, START), user(3, 3, START)])
+    put(store, 1, [], users=2)
+    put(store, 3, [], committed=False, users=1)
+    assert sync(store).rows == 0
+    store.users.insert_one(user(1, 2, START + timedelta(days=1)))
+    put(store, 2, [event(1, 2)], users=1)
+    state = sync(store)
+    path = lake.users_file()
+    assert path is not None
+    table = pq.ParquetFile(path).read()
+    assert table.column_names == ["user_id", "valid_from", "attributes"]
+    assert table["user_id"].to_pylist() == ["u1", "u1", "u2"]
+    assert table["valid_from"].to_pylist() == [START, START + timedelta(days=1), None]
+    assert rebuild(store) == state
+
+
+def test_a_sync_killed_anywhere_ends_the_same_when_run_again(store: Store, mongod_uri: str) -> None:
+    fill(store, windows=8, rows=4_000, days=30)
+    choose = random.Random(5)
+    command = [sys.executable, "-c", SYNC, str(store.settings.home), mongod_uri, store.database.name]
+    lake = Lake(store.settings.lake_url)
+    for round_ in range(4):
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"ready\n"
+            try:
+                child.wait(choose.uniform(0.0, 0.6))
+            except subprocess.TimeoutExpired:
+                child.kill()
+        assert lake.state().rows in {0, 32_000, 32_010}
+        assert len(lake_rows(lake)) == lake.state().rows
+        if round_ >= 2:
+            late = [event(10**6 + round_ * 10 + i, 9 + round_, day=i * 3) for i in range(10)]
+            put(store, 9 + round_, late)
+    state = sync(store)
+    windows = {*range(1, 9), 11, 12}
+    assert assert_mirrors(store, windows) == state
+    assert rebuild(store) == state
+    assert not (store.settings.home_dir / "lake-spool").exists()
+
+
+def test_syncs_at_once_and_readers_meanwhile_are_safe(store: Store, mongod_uri: str) -> None:
+    fill(store, windows=4, rows=1_000)
+    state = sync(store)
+    reader = Lake(store.settings.lake_url).snapshot()
+    put(store, 5, [event(10**6 + i, 5, day=i % 9) for i in range(1_000)])
+    command = [sys.executable, "-c", SYNC, str(store.settings.home), mongod_uri, store.database.name]
+    children = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
+    said = [child.communicate(timeout=120)[0].split() for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert said[0] == said[1]
+    assert_mirrors(store, {1, 2, 3, 4, 5})
+    assert reader.state() == state
+    assert len(lake_rows(reader)) == 4_000
+
+
+def test_superseded_files_stay_for_readers_and_go_after_some_commits(store: Store) -> None:
+    put(store, 1, [event(1, 1)])
+    sync(store)
+    reader = Lake(store.settings.lake_url).snapshot()
+    for window_id in range(2, GENERATIONS_KEPT + 2):
+        put(store, window_id, [event(window_id, window_id)])
+        sync(store)
+        assert len(lake_rows(reader)) == 1
+    put(store, 99, [event(99, 99)])
+    sync(store)
+    assert not Path(reader.files()[0]).exists()
+    folder = Path(store.settings.lake_url) / "events"
+    assert len(list(folder.rglob("*.parquet"))) == 1 + GENERATIONS_KEPT
+
+
+@pytest.mark.parametrize("damage", ["manifest", "missing file", "cut file", "stray files"])
+def test_damage_is_repaired_by_the_next_sync(store: Store, damage: str) -> None:
+    fill(store, windows=2, rows=50)
+    state = sync(store)
+    lake = Lake(store.settings.lake_url)
+    root = Path(store.settings.lake_url)
+    if damage == "manifest":
+        (root / "manifest.json").write_text('{"format": 1, "days": ')
+        with pytest.raises(IntegrityError, match=r"manifest\.json"):
+            lake.state()
+    elif damage == "missing file":
+        Path(lake.files()[2]).unlink()
+    elif damage == "cut file":
+        Path(lake.files()[2]).write_bytes(Path(lake.files()[2]).read_bytes()[:-9])
+    else:
+        (root / "events" / "day=2025-01-01" / "00000002.parquet.tmp").write_bytes(b"killed")
+        (root / "events" / "day=2025-01-01" / "00000002.parquet").write_bytes(b"killed")
+    assert sync(store) == state
+    assert assert_mirrors(store, {1, 2}) == state
+    assert not list(root.rglob("*.tmp"))
+
+
+def test_another_database_makes_another_lake(store: Store) -> None:
+    fill(store, windows=3, rows=50)
+    sync(store)
+    store.events.drop()
+    store.ledger.drop()
+    put(store, 1, [event(1, 1)])
+    assert sync(store).rows == 1
+    assert_mirrors(store, {1})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({"user_id": 17}, "int32"), ({"user_id": None}, "1 without user_id")]
+)
+def test_an_unusable_event_stops_the_sync_and_changes_nothing(
+    store: Store, wrong: Document, said: str
+) -> None:
+    put(store, 1, [event(1, 1)])
+    state = sync(store)
+    put(store, 2, [event(2, 2) | wrong])
+    with pytest.raises(IntegrityError, match=said):
+        sync(store)
+    assert Lake(store.settings.lake_url).state() == state
+
+
+def test_an_empty_lake_has_a_state(tmp_path: Path, store: Store) -> None:
+    state = Lake(str(tmp_path / "none")).state()
+    assert (state.rows, state.days, state.window_id, state.first_event) == (0, (), 0, None)
+    assert sync(store) == state
+
+
+def test_a_lake_that_cannot_be_written_or_understood_is_explained(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    settings = store.settings.model_copy(update={"lake": str(tmp_path / "file")})
+    with pytest.raises(DependencyError, match="cannot be written"):
+        sync(Store(settings, store.client, store.database))
+    with pytest.raises(InputError, match="RETAIL_LAKE"):
+        Lake("nosuch://user:s3cret@host/lake")
+
+
+def test_a_file_url_is_the_same_lake_as_its_path(store: Store) -> None:
+    fill(store, windows=1, rows=50)
+    by_path = sync(store)
+    url = (store.settings.home_dir / "by-url").as_uri()
+    settings = store.settings.model_copy(update={"lake": url})
+    assert sync(Store(settings, store.client, store.database)) == by_path
+    assert lake_rows(Lake(url)) == lake_rows(Lake(store.settings.lake_url))
+
+
+def _table(numbers: list[int]) -> pa.Table:
+    rows = [event(number, 1) | {"event_id": f"{number:032x}"} for number in numbers]
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in EVENT_COLUMNS} for row in rows], EVENT_ARROW
+    )
+
+
+def test_a_large_day_is_written_in_pieces_with_the_same_result(tmp_path: Path) -> None:
+    # A file system that is not `local` stands for an object store: nothing is renamed there.
+    (tmp_path / "store" / "x" / "events").mkdir(parents=True)
+    remote = LakeFolder("x", fs.SubTreeFileSystem(str(tmp_path / "store"), fs.LocalFileSystem()))
+    assert not remote.is_local
+    old = merge(remote, "events/old.parquet", [_table(list(range(0, 900, 2)))], None, EVENT_KEYS)
+    parts = [_table(list(range(1, 500))), _table(list(range(500, 1_000)))]
+    whole = merge(remote, "events/whole.parquet", parts, old, EVENT_KEYS)
+    pieces = merge(remote, "events/pieces.parquet", parts, old, EVENT_KEYS, range_bytes=20_000)
+    assert whole.rows == pieces.rows == 1_000
+    assert whole.hash == pieces.hash
+    assert pq.ParquetFile(tmp_path / "store/x" / pieces.path).num_row_groups > 1
+    remote.sweep({"events/whole.parquet"})
+    assert set(remote.sizes()) == {"events/whole.parquet"}
+
+
+def test_a_spool_gives_back_by_day_what_it_was_given_in_memory_or_on_disk(tmp_path: Path) -> None:
+    tables = [_table(list(range(start, start + 100))) for start in range(0, 500, 100)]
+    shifted = [
+        table.set_column(2, EVENT_ARROW.field(2), pa.array(
+            [t + timedelta(days=n % 3) for n, t in enumerate(table["event_time"].to_pylist())],
+            EVENT_ARROW.field(2).type,
+        ))
+        for table in tables
+    ]  # fmt: skip
+    results = []
+    for spill_bytes in (1, 30_000, 10**9):
+        with Spool(tmp_path / "spool", spill_bytes=spill_bytes) as spool:
+            for table in shifted:
+                spool.add(table)
+            days = spool.days()
+            merged = {day: pa.concat_tables(spool.parts(day)).sort_by("event_id") for day in days}
+            results.append({day: table.combine_chunks() for day, table in merged.items()})
+    assert list(results[0]) == ["2025-01-01", "2025-01-02", "2025-01-03"]
+    assert sum(len(table) for table in results[0].values()) == 500
+    for other in results[1:]:
+        assert all(other[day].equals(results[0][day]) for day in results[0])
+    assert not (tmp_path / "spool").exists()
+
+
+@given(st.lists(st.sets(st.integers(1, 40)), max_size=5))
+def test_ranges_hold_what_was_added(groups: list[set[int]]) -> None:
+    ranges: tuple[tuple[int, int], ...] = ()
+    for group in groups:
+        ranges = add_to_ranges(ranges, group)
+    held = [number for first, last in ranges for number in range(first, last + 1)]
+    assert held == sorted(set().union(*groups))
+    assert all(after - before > 1 for (_, before), (after, _) in pairwise(ranges))
