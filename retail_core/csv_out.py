@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import pyarrow
@@ -42,18 +44,27 @@ def write_csv(frame: pd.DataFrame | pyarrow.Table, path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w", encoding="utf-8", newline="") as handle:
-            csv.writer(handle).writerow([defuse(str(name)) for name in table.columns])
+            csv.writer(handle, lineterminator="\n").writerow([defuse(str(name)) for name in table.columns])
             for start in range(0, len(table), _CHUNK):
-                _plain(table.iloc[start : start + _CHUNK]).to_csv(handle, index=False, header=False)
+                chunk = _plain(table.iloc[start : start + _CHUNK])
+                chunk.to_csv(handle, index=False, header=False, quoting=_quoting(chunk))
             handle.flush()
             os.fsync(handle.fileno())
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise InputError(
             f"{path} cannot be written: {error.strerror}.", remedy="name a file in a folder you may write to."
         ) from error
     return len(table)
+
+
+def _quoting(chunk: pd.DataFrame) -> Literal[0, 2]:
+    """Quotes around every text where one holds a carriage return: by itself that does not get any."""
+    texts = chunk.select_dtypes(["object", "str"])
+    returns = any(texts[name].str.contains("\r", regex=False).any() for name in texts)
+    return csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
 
 
 def _plain(chunk: pd.DataFrame) -> pd.DataFrame:

@@ -126,7 +126,7 @@ def eligible_pairs(lake: Lake, spec: ModelSpec, as_of: datetime) -> DataFrame[Pa
 
 def _chunks(pairs: DataFrame[Pairs]) -> Iterator[DataFrame[Pairs]]:
     for start in range(0, len(pairs), CHUNK_USERS):
-        yield cast("DataFrame[Pairs]", pairs.iloc[start : start + CHUNK_USERS].reset_index(drop=True))
+        yield pairs.iloc[start : start + CHUNK_USERS].reset_index(drop=True)
 
 
 def _predict(lake: Lake, settings: Settings, served: ServedModel, pairs: DataFrame[Pairs]) -> pd.DataFrame:

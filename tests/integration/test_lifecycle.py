@@ -76,7 +76,7 @@ def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         mongodb_database=f"story_{uuid.uuid4().hex[:8]}",
         search_rows=2_000,
         fit_rows=8_000,
-        min_matured_buyers=10,
+        min_matured_buyers=5,
         new_data_limit=0.05,
     )
     simulate(SimulationConfig(users=700, days=34, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
