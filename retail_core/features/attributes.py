@@ -89,7 +89,7 @@ def _rows(lake: LakeReader) -> pd.DataFrame:
     path = lake.users_file()
     if path is None:
         return pd.DataFrame({"user_id": [], "valid_from": np.empty(0, np.int64), "content": []})
-    table = parquet.read_table(path, columns=["user_id", "valid_from", "attributes"])  # type: ignore[no-untyped-call]
+    table = parquet.read_table(path, columns=["user_id", "valid_from", "attributes"])
     since = table.column("valid_from").cast("timestamp[us, tz=UTC]").cast("int64").fill_null(_BEGINNING)
     frame = pd.DataFrame(
         {

@@ -11,11 +11,10 @@ import pyarrow
 from ibis.expr.types import Table
 from pandera.typing.pandas import DataFrame
 
-from retail_core.errors import InputError
 from retail_core.features.attributes import attributes_at, infer_attributes
 from retail_core.features.clock import clock_parts
 from retail_core.features.combine import Interpreter, derived, open_carts, rings
-from retail_core.features.definitions import FeatureSet, Question, expand, required
+from retail_core.features.definitions import FeatureSet, Question
 from retail_core.features.engine import Engine, open_engine
 from retail_core.features.kinds import Feature
 from retail_core.features.partials import Needs, carts, spans, visits
@@ -59,7 +58,7 @@ def compute(
     Raises:
         InputError: a feature of the set is not in the list of features.
     """
-    features = _features(feature_set)
+    features = feature_set.plan()
     values = _attributes(lake, pairs, feature_set)
     if len(pairs) and features:
         with open_engine(memory_limit=memory_limit, threads=threads) as engine:
@@ -73,17 +72,6 @@ def compute(
         {name: values.get(name, np.empty(0)) for name in feature_set.columns}, index=pairs.index
     )
     return pd.concat([pairs, frame], axis=1)
-
-
-def _features(feature_set: FeatureSet) -> tuple[Feature, ...]:
-    known = expand(feature_set.question)
-    if unknown := [name for name in feature_set.names if name not in known]:
-        raise InputError(
-            f"There is no feature named {unknown[0]!r} for a look-back of "
-            f"{feature_set.question.lookback_days} days.",
-            remedy="take names from docs/features.md, or train a model with this version.",
-        )
-    return tuple(known[name] for name in required(feature_set.question, feature_set.names))
 
 
 def _attributes(
@@ -119,7 +107,7 @@ class _Batch:
         needs = Needs.of(self.features, self._present(events))
         pair_table = engine.keep(engine.table(keyed))
         base = self._base(events, needs, pair_table)
-        full = derived(base, windows, self.features)
+        full = derived(base, self.question, self.features)
         return engine.fetch(full.select("pid", *(feature.name for feature in self.features)))
 
     def _keyed(self, pairs: pd.DataFrame) -> tuple[pyarrow.Table, pyarrow.Table]:

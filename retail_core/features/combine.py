@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import ibis
 from ibis.expr.types import Column, IntegerValue, NumericValue, Table
 
+from retail_core.features.definitions import used_by
 from retail_core.features.formulas import Algebra
 from retail_core.features.kinds import (
     DAY_US,
@@ -31,6 +32,7 @@ from retail_core.features.kinds import (
 )
 from retail_core.features.partials import Needs
 from retail_core.features.positions import ring
+from retail_core.features.question import Question
 
 _DAY = "days"
 _SESSIONS = "sessions"
@@ -182,16 +184,21 @@ def _gap(table: Table, kind: Gap) -> NumericValue:
     return span / (table.blocks - 1).cast("float64").nullif(0)
 
 
-def derived(table: Table, windows: tuple[Window, ...], features: Iterable[Feature]) -> Table:
-    """`table` of base features with the derived ones, each after those it uses."""
+def derived(table: Table, question: Question, features: Iterable[Feature]) -> Table:
+    """`table` of base features with the derived ones, in as few steps as their dependence allows."""
     algebra = Algebra(
         lambda name: table[name],
-        windows,
+        question.windows,
         div=lambda a, b: a / b.nullif(0),
         where=ibis.ifelse,
         coalesce=ibis.coalesce,
     )
-    for feature in features:
-        if isinstance(feature.kind, Derived):
-            table = table.mutate(**{feature.name: feature.kind.formula(algebra)})
+    waiting = [(feature, feature.kind.formula) for feature in features if isinstance(feature.kind, Derived)]
+    while waiting:
+        known = {*table.columns}
+        ready = [
+            (feature, formula) for feature, formula in waiting if known.issuperset(used_by(question, feature))
+        ]
+        waiting = [pair for pair in waiting if pair not in ready]
+        table = table.mutate(**{feature.name: formula(algebra) for feature, formula in ready})
     return table

@@ -124,6 +124,20 @@ class FeatureSet:
         text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
+    def plan(self) -> tuple[Feature, ...]:
+        """What to compute: the features and all that their formulas use, each before its users.
+
+        Raises:
+            InputError: a name is not in the list of features (the set may come from another version).
+        """
+        known = expand(self.question)
+        if unknown := [name for name in self.names if name not in known]:
+            raise InputError(
+                f"There is no feature {unknown[0]!r} for a look-back of {self.question.lookback_days} days.",
+                remedy="take names from docs/features.md, or train a model with this version.",
+            )
+        return tuple(known[name] for name in required(self.question, self.names))
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {

@@ -22,6 +22,10 @@ MAX_VALUE_MINOR = 10**13
 """Upper limit of one event's value, so that no sum leaves 64 bits."""
 
 
+CLOSING_ORDER = {"add_to_cart": 0, "remove_from_cart": 1, "purchase": 2}
+"""Events that open or close a cart, in the order in which they count at equal times."""
+
+
 @dataclass(frozen=True)
 class Window:
     """The last `micros` microseconds before the cut-off."""

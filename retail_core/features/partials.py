@@ -16,6 +16,7 @@ import ibis
 from ibis.expr.types import IntegerScalar, IntegerValue, StringValue, Table
 
 from retail_core.features.kinds import (
+    CLOSING_ORDER,
     MAX_VALUE_MINOR,
     SESSION_GAP_US,
     Cart,
@@ -27,7 +28,6 @@ from retail_core.features.kinds import (
 )
 
 _T = TypeVar("_T")
-_CLOSING_ORDER = {"add_to_cart": 0, "remove_from_cart": 1, "purchase": 2}
 
 
 @dataclass(frozen=True)
@@ -141,10 +141,10 @@ def _key(events: Table, spec: Distinct) -> StringValue:
 
 def carts(events: Table) -> Table:
     """One row per (uid, pos, closed): additions to the cart, unless closed within their position."""
-    acts = events.filter(events.event_type.isin(list(_CLOSING_ORDER)))
+    acts = events.filter(events.event_type.isin(list(CLOSING_ORDER)))
     acts = acts.mutate(
         value=value(acts),
-        rank=acts.event_type.cases(*_CLOSING_ORDER.items(), else_=3).cast("int8"),
+        rank=acts.event_type.cases(*CLOSING_ORDER.items(), else_=3).cast("int8"),
         clears=ibis.ifelse(
             (acts.event_type == "purchase") & acts.item_id.isnull(), acts.pos, ibis.null("int64")
         ),

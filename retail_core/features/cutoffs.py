@@ -1,0 +1,179 @@
+"""Which (user, cut-off) pairs make rows, and which midnights have a label that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import pyarrow
+from pandera.typing.pandas import DataFrame
+
+from retail_core.features.engine import open_engine
+from retail_core.features.kinds import HOUR_US, Window
+from retail_core.features.positions import grid, place
+from retail_core.features.question import Question
+from retail_core.features.reader import LakeReader, to_micros
+from retail_core.schemas import Pairs
+from retail_core.times import midnights, zone
+
+FIRST_VISIT_DELAY = timedelta(seconds=1)
+"""A first-visit cut-off is so long after the user's first event."""
+
+_STRAY_SHARE = 0.001
+"""A day with less than this share of a typical day's events at either end of the log is not part of it."""
+
+_MIN_WEEKS_FOR_CLOSURE = 3
+
+
+@dataclass(frozen=True)
+class CutoffPlan:
+    """Daily cut-offs with known labels.
+
+    Attributes:
+        cutoffs: usable midnights, ascending, UTC.
+        gaps: local days without any event that are no regular closure; cut-offs whose horizon touches
+            one have an unknown label and are left out.
+        unknown: those cut-offs.
+        closed_weekdays: weekdays (0 = Monday) silent in most weeks.
+        first_day: first local day of the log, strays before it aside; None without events.
+    """
+
+    cutoffs: tuple[datetime, ...]
+    gaps: tuple[date, ...]
+    unknown: tuple[datetime, ...] = ()
+    closed_weekdays: tuple[int, ...] = ()
+    first_day: date | None = None
+
+
+def daily_pairs(lake: LakeReader, question: Question, cutoffs: Sequence[datetime]) -> DataFrame[Pairs]:
+    """Eligible users at each cut-off, ordered by cut-off and user.
+
+    Args:
+        lake: where the events are.
+        question: the eligibility window; a user with an event in [t - eligible_days, t) is eligible.
+        cutoffs: instants, any.
+
+    Returns:
+        `user_id`, `as_of` (ms, UTC), each pair once.
+    """
+    instants = sorted({to_micros(cutoff) for cutoff in cutoffs})
+    if not instants:
+        return _pairs([], np.empty(0, np.int64))
+    span = question.eligible_days * 24 * HOUR_US
+    with open_engine() as engine:
+        events = engine.events(lake, min(cutoffs) - question.eligibility, max(cutoffs))
+        cells = grid(instants, (Window("eligible", span),))
+        active = place(engine, events, cells).select("user_id", "pos").distinct()
+        at = engine.table(pyarrow.table({"as_of": instants}))
+        joined = active.join(at, [active.pos < at.as_of, active.pos >= at.as_of - span])
+        rows = engine.fetch(joined.select("user_id", "as_of").distinct().order_by(["as_of", "user_id"]))
+    return _pairs(rows.column("user_id").to_pylist(), rows.column("as_of").to_numpy())
+
+
+def first_visit_pairs(lake: LakeReader, question: Question, before: datetime) -> DataFrame[Pairs]:
+    """One pair per user: the first event's time + 1 s, ordered by cut-off and user.
+
+    Args:
+        lake: where the events are.
+        question: not needed by this policy; part of the policies' common signature.
+        before: the latest cut-off. For labelled rows pass the instant up to which events are known,
+            less the horizon.
+    """
+    del question
+    with open_engine() as engine:
+        events = engine.events(lake, None, before)
+        first = events.group_by("user_id").agg(ts=events.ts.min()).order_by(["ts", "user_id"])
+        rows = engine.fetch(first)
+    as_of = rows.column("ts").to_numpy() + FIRST_VISIT_DELAY // timedelta(microseconds=1)
+    known = as_of <= to_micros(before)
+    users = np.array(rows.column("user_id").to_pylist(), object)
+    return _pairs(users[known].tolist(), as_of[known])
+
+
+def _pairs(users: Sequence[str], micros: np.ndarray[tuple[int], np.dtype[np.int64]]) -> DataFrame[Pairs]:
+    as_of = pd.to_datetime(pd.Series(micros, dtype="int64"), unit="us", utc=True).dt.as_unit("ms")
+    frame = pd.DataFrame({"user_id": pd.Series(users, dtype="str"), "as_of": as_of})
+    return Pairs.validate(frame)
+
+
+def labelled_cutoffs(lake: LakeReader, question: Question, as_of: datetime) -> CutoffPlan:
+    """Midnights of the shop's zone whose label is known at `as_of`.
+
+    A midnight t is usable where t + horizon <= as_of, where the horizon touches no gap, and where
+    enough of the log lies before it: the look-back, but never more than a quarter of the log, so that
+    a short log keeps rows to learn from; at least one day.
+
+    Args:
+        lake: where the events are.
+        question: horizon, look-back and zone.
+        as_of: up to here events are known.
+    """
+    counts = _events_per_day(lake, as_of, question.timezone)
+    log = _observed(counts)
+    if not log:
+        return CutoffPlan((), ())
+    days = [log[0] + timedelta(days=n) for n in range((_last_day(as_of, question) - log[0]).days + 1)]
+    silent = [day for day in days if day not in counts]
+    closed = _closed_weekdays(days, silent)
+    gaps = tuple(day for day in silent if day.weekday() not in closed)
+    history = min(question.lookback_days, max(1, len(days) // 4))
+    first = _midnight(days[0] + timedelta(days=history), question.timezone)
+    possible = list(midnights(first, as_of - question.horizon, question.timezone))
+    unknown = tuple(t for t in possible if _touches(t, question, gaps))
+    usable = tuple(t for t in possible if t not in set(unknown))
+    return CutoffPlan(usable, gaps, unknown, closed, days[0])
+
+
+def _events_per_day(lake: LakeReader, as_of: datetime, zone_name: str) -> dict[date, int]:
+    """Events before `as_of` per local day. Quarters of an hour: since 1990 every zone keeps to them."""
+    quarter = HOUR_US // 4
+    with open_engine() as engine:
+        events = engine.events(lake, None, as_of)
+        cell = (events.ts // quarter).cast("int64")
+        rows = engine.fetch(events.group_by(cell=cell).agg(n=events.count()))
+    starts = pd.to_datetime(rows.column("cell").to_numpy() * quarter, unit="us", utc=True)
+    days = pd.Series(rows.column("n").to_numpy()).groupby(starts.tz_convert(zone_name).date).sum()
+    return {cast("date", day): int(count) for day, count in days.items()}
+
+
+def _observed(counts: dict[date, int]) -> list[date]:
+    """Days of the log in order, without strays before and after it."""
+    total = sum(counts.values())
+    running, typical = 0, 0
+    for size in sorted(counts.values()):
+        running, typical = running + size, size
+        if running * 2 >= total:
+            break
+    busy = sorted(day for day, size in counts.items() if size >= typical * _STRAY_SHARE)
+    return [day for day in sorted(counts) if busy and busy[0] <= day <= busy[-1]]
+
+
+def _last_day(as_of: datetime, question: Question) -> date:
+    """The last local day that ends at or before `as_of` or holds it."""
+    return (as_of - timedelta(microseconds=1)).astimezone(zone(question.timezone)).date()
+
+
+def _closed_weekdays(days: Sequence[date], silent: Sequence[date]) -> tuple[int, ...]:
+    closed = []
+    for weekday in range(7):
+        occurrences = sum(day.weekday() == weekday for day in days)
+        quiet = sum(day.weekday() == weekday for day in silent)
+        if occurrences >= _MIN_WEEKS_FOR_CLOSURE and quiet * 2 > occurrences:
+            closed.append(weekday)
+    return tuple(closed)
+
+
+def _midnight(day: date, zone_name: str) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=zone(zone_name)).astimezone(UTC)
+
+
+def _touches(cutoff: datetime, question: Question, gaps: Sequence[date]) -> bool:
+    """Whether the horizon of the cut-off holds an instant of a gap day."""
+    end = cutoff + question.horizon - timedelta(microseconds=1)
+    tz = zone(question.timezone)
+    first, last = cutoff.astimezone(tz).date(), end.astimezone(tz).date()
+    return any(first <= gap <= last for gap in gaps)

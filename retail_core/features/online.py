@@ -1,0 +1,149 @@
+"""The online interpreter: one user's events to the same features, in plain Python.
+
+It shares the list of features with the batch, not its method: here the events of one user are laid
+out once as sorted lists, and windows are found by bisection.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+
+from retail_core.features.clock import clock_parts
+from retail_core.features.definitions import FeatureSet
+from retail_core.features.formulas import floats
+from retail_core.features.history import History, OnlineEvent, online_event
+from retail_core.features.kinds import (
+    HOUR_US,
+    Cart,
+    Clock,
+    Count,
+    Derived,
+    Distinct,
+    Feature,
+    FirstSeen,
+    Gap,
+    Sessions,
+    Since,
+    Total,
+    Window,
+    event_value,
+)
+
+__all__ = ["OnlineEvent", "compute_one", "online_event"]
+
+Reader = Callable[[History, dict[str, float]], float]
+"""Reads one feature from a history and the features before it; null is NaN."""
+
+
+def compute_one(
+    events: Sequence[OnlineEvent],
+    as_of: datetime,
+    feature_set: FeatureSet,
+    attributes: Mapping[str, object] | None = None,
+) -> dict[str, float | None]:
+    """The features of one user at `as_of`, in the order of `feature_set.columns`; null is None.
+
+    Args:
+        events: the user's events in any order; of two with the same event_id the first counts; events
+            at or after `as_of` or before its look-back are ignored.
+        as_of: the cut-off, aware.
+        feature_set: which features, of which question.
+        attributes: what is known of the user at `as_of`.
+    """
+    history = History(events, as_of, feature_set.question)
+    values: dict[str, float] = {}
+    for name, read in _readers(feature_set):
+        values[name] = read(history, values)
+    row = {name: _null(values[name]) for name in feature_set.names}
+    for attribute in feature_set.attributes:
+        row.update(zip(attribute.columns, map(_null, attribute.encode(attributes or {})), strict=True))
+    return row
+
+
+def _null(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+@lru_cache(maxsize=64)
+def _readers(feature_set: FeatureSet) -> tuple[tuple[str, Reader], ...]:
+    """What to read, in an order in which every formula finds what it uses."""
+    return tuple((f.name, _reader(f, feature_set.question.windows)) for f in feature_set.plan())
+
+
+def _reader(feature: Feature, windows: tuple[Window, ...]) -> Reader:
+    kind = feature.kind
+    micros = (feature.window or windows[-1]).micros
+    if isinstance(kind, Count | Distinct | Sessions):
+        return _windowed(kind, micros)
+    if isinstance(kind, Total):
+        return _total(kind, micros)
+    if isinstance(kind, Derived):
+        return _derived(kind, windows)
+    return _state(kind)
+
+
+def _state(kind: Since | FirstSeen | Cart | Gap | Clock) -> Reader:
+    if isinstance(kind, Since):
+        return lambda history, _: _hours(history, history.times_of(kind.event_type)[-1:])
+    if isinstance(kind, FirstSeen):
+        return lambda history, _: _hours(history, history.times[:1])
+    if isinstance(kind, Cart):
+        return lambda history, _: _cart(history, kind)
+    if isinstance(kind, Gap):
+        return lambda history, _: _gap(history, kind)
+    return lambda history, _: float(clock_parts(history.as_of, history.question.timezone)[kind.part])
+
+
+def _windowed(kind: Count | Distinct | Sessions, micros: int) -> Reader:
+    def moments(history: History) -> list[int]:
+        if isinstance(kind, Distinct):
+            return history.last_seen(kind)
+        return (
+            history.session_starts(kind) if isinstance(kind, Sessions) else history.times_of(kind.event_type)
+        )
+
+    def read(history: History, _: dict[str, float]) -> float:
+        times = moments(history)
+        return float(len(times) - bisect_left(times, history.now - micros))
+
+    return read
+
+
+def _total(kind: Total, micros: int) -> Reader:
+    def read(history: History, _: dict[str, float]) -> float:
+        running = history.running_value(kind)
+        first = bisect_left(history.times_of(kind.event_type), history.now - micros)
+        return float(running[-1] - running[first])
+
+    return read
+
+
+def _hours(history: History, moment: Sequence[int]) -> float:
+    return float(history.now - moment[0]) / float(HOUR_US) if moment else math.nan
+
+
+def _cart(history: History, kind: Cart) -> float:
+    cart = history.open_cart()
+    if kind.stat == "count":
+        return float(len(cart))
+    if kind.stat == "value":
+        return float(sum(event_value(e.price_minor, e.quantity) or 0 for e in cart))
+    times = sorted(e.event_time for e in cart)
+    return _hours(history, times[:1] if kind.stat == "oldest" else times[-1:])
+
+
+def _gap(history: History, kind: Gap) -> float:
+    blocks = sorted(history.blocks())
+    if len(blocks) < 2:
+        return math.nan
+    if kind.stat == "last":
+        return float(blocks[1] - blocks[0])
+    return float(blocks[-1] - blocks[0]) / float(len(blocks) - 1)
+
+
+def _derived(kind: Derived, windows: tuple[Window, ...]) -> Reader:
+    return lambda _, values: float(kind.formula(floats(values.__getitem__, windows)))

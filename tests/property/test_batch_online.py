@@ -1,0 +1,64 @@
+"""Batch and online interpreters agree, whatever the log, the zone and the cut-offs."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from retail_core.features.batch import compute
+from retail_core.features.definitions import Question, default_feature_set
+from retail_core.features.online import OnlineEvent, compute_one
+from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
+
+# Midnights in Berlin around the change to summer time, UTC, Lord Howe with its half hour.
+CUTOFFS = {
+    "Europe/Berlin": [micros(f"2025-0{m}-{d}+0{o}:00") for m, d, o in (
+        (3, "29T00:00", 1), (3, "30T00:00", 1), (3, "31T00:00", 2), (4, "01T00:00", 2))],
+    "UTC": [micros(f"2025-03-{d}T00:00+00:00") for d in (28, 29, 30)],
+    "Australia/Lord_Howe": [micros("2025-04-06T00:00+11:00"), micros("2025-04-07T00:00+10:30")],
+}  # fmt: skip
+
+
+def online_rows(events: list[OnlineEvent], pairs: pd.DataFrame, question: Question) -> pd.DataFrame:
+    feature_set = default_feature_set(question)
+    rows = []
+    for user, as_of in zip(pairs["user_id"], pairs["as_of"], strict=True):
+        own = [event for event in events if event.user_id == user]
+        rows.append(compute_one(own, as_of.to_pydatetime(), feature_set))
+    return pd.DataFrame(rows, columns=list(feature_set.columns), index=pairs.index, dtype="float64")
+
+
+def assert_same(left: pd.DataFrame, right: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+
+
+@given(data=st.data())
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+def test_batch_equals_online(data: st.DataObject, tmp_path_factory: object) -> None:
+    """To the bit, in both batch plans, for daily cut-offs over clock changes and arbitrary instants."""
+    folder: Path = tmp_path_factory.mktemp("lake")  # type: ignore[attr-defined]
+    zone = data.draw(st.sampled_from(sorted(CUTOFFS)))
+    question = Question(lookback_days=data.draw(st.sampled_from([28, 28, 1, 5, 40])), timezone=zone)
+    cutoffs = CUTOFFS[zone]
+    events = data.draw(logs(max(cutoffs), question.lookback_days))
+    odd = data.draw(st.lists(st.integers(-40 * HOUR, 2 * DAY).map(lambda x: x // 1000 * 1000), max_size=2))
+    daily = pairs_of((user, t) for user in "uvwx" for t in cutoffs)
+    arbitrary = pairs_of((user, max(cutoffs) + x) for user in "uv" for x in odd)
+    every = pd.concat([daily, arbitrary], ignore_index=True).drop_duplicates(ignore_index=True)
+    feature_set = default_feature_set(question)
+
+    noisy = events * 2
+    random.Random(1).shuffle(noisy)
+    lake = write_lake(folder, events)
+    names = list(feature_set.columns)
+    by_interval = compute(lake, daily, feature_set)
+    by_event = compute(lake, every, feature_set, plan="events")
+
+    assert_same(by_event[names], online_rows(noisy, every, question))
+    assert_same(by_interval, by_event.iloc[: len(daily)])
+    assert np.isfinite(by_interval["event_count_1h"]).all()
