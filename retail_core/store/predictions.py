@@ -54,7 +54,7 @@ def replace_predictions(store: Store, frame: pd.DataFrame, *, as_of: datetime, m
         IntegrityError: a row belongs to another window, or another process wrote this one meanwhile.
         pandera.errors.SchemaErrors: the frame is no `Prediction`.
     """
-    checked = Prediction.validate(frame, lazy=True)
+    checked = Prediction.validate(frame.reset_index(drop=True), lazy=True)
     _check_window(checked, as_of, model_version)
     return _replace(store, store.predictions, checked, as_of, model_version)
 
@@ -92,7 +92,7 @@ def write_outcomes(store: Store, frame: pd.DataFrame) -> int:
         IntegrityError: another process wrote one of these windows meanwhile.
         pandera.errors.SchemaErrors: the frame is no `Outcome`.
     """
-    checked = Outcome.validate(frame, lazy=True)
+    checked = Outcome.validate(frame.reset_index(drop=True), lazy=True)
     for _, rows in checked.groupby(["as_of", "model_version"], sort=True):
         as_of, version = rows["as_of"].iloc[0].to_pydatetime(), str(rows["model_version"].iloc[0])
         _replace(store, store.outcomes, rows, as_of, version)
