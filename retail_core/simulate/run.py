@@ -1,0 +1,108 @@
+"""The simulation: day after day, truth before the day, events after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from retail_core.errors import InputError
+from retail_core.simulate.acts import TYPE
+from retail_core.simulate.arrays import Flags, Floats
+from retail_core.simulate.browsing import Shop
+from retail_core.simulate.catalogue import draw_catalogue
+from retail_core.simulate.config import BURN_IN_DAYS, Day, SimulationConfig, SimulationReport, calendar
+from retail_core.simulate.day import Events, Numbering, Refunds, events_of, merge
+from retail_core.simulate.files import Renderer, check_target, open_writer, truth_schema
+from retail_core.simulate.intent import live, new_hidden, odds_of
+from retail_core.simulate.population import draw_population
+
+Progress = Callable[[int, int], None]
+
+
+class World:
+    """A population alive: each call of `tomorrow` lives one more day."""
+
+    def __init__(self, config: SimulationConfig) -> None:
+        catalogue = draw_catalogue(_random(config, 0))
+        self.population = draw_population(_random(config, 1), config, catalogue)
+        self.hidden = new_hidden(_random(config, 2), self.population)
+        self.catalogue = catalogue
+        self._config = config
+        self._numbering = Numbering()
+        self._refunds = Refunds.none()
+
+    def tomorrow(self, day: Day) -> tuple[Floats, Flags, Events]:
+        """Live `day`.
+
+        Returns:
+            for every user the exact probability of a purchase on it as of its midnight, whether it
+            came to one, and the day's events.
+        """
+        rng = _random(self._config, 3 + BURN_IN_DAYS + day.index)
+        odds = odds_of(self.population, self.hidden, day)
+        visits = live(rng, self.population, self.hidden, odds, day)
+        shop = Shop(self.population, self.catalogue, self.hidden, day)
+        events = events_of(rng, shop, visits, self._numbering)
+        bought = events.take(events.kind == TYPE["purchase"])
+        price = self.catalogue.price_on(promotion=day.promotion)
+        due = self._refunds.falling_due(day.index)
+        self._refunds.draw(rng, bought, price, day.index)
+        purchased = np.zeros(self.population.size, dtype=bool)
+        purchased[bought.user] = True
+        return odds.purchase, purchased, merge([events, due]).in_time()
+
+
+def simulate(
+    config: SimulationConfig, out: Path, truth: Path | None = None, progress: Progress | None = None
+) -> SimulationReport:
+    """Write a canonical log, and on request each user's true probability at each midnight (UTC).
+
+    Args:
+        config: population, period, seed, drift.
+        out: the log, `.csv` or `.csv.gz`; replaced only when complete.
+        truth: `user_id, as_of, probability, purchased` for each account that exists at the midnight,
+            `.csv`, `.csv.gz` or `.parquet`.
+        progress: called after each day with (days written, days).
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    began = time.perf_counter()
+    check_target(out, "log")
+    if truth is not None:
+        check_target(truth, "truth")
+        if truth.resolve() == out.resolve():
+            raise InputError("Log and truth have the same file name.", remedy="name two files.")
+    world = World(config)
+    renderer = Renderer(world.catalogue, config.users)
+    seen = np.zeros(config.users, dtype=bool)
+    events = purchases = 0
+    with ExitStack() as stack:
+        log = stack.enter_context(open_writer(out, renderer.schema))
+        answers = stack.enter_context(open_writer(truth, truth_schema(truth))) if truth else None
+        for day in calendar(config):
+            probability, purchased, acted = world.tomorrow(day)
+            if day.index < 0:
+                continue
+            log.write_batch(renderer.batch(acted, day))
+            if truth and answers:
+                known = np.flatnonzero(world.population.arrival < day.index)
+                text = truth.suffix != ".parquet"
+                answers.write_batch(
+                    renderer.truth(known, probability[known], purchased[known], day.date, text=text)
+                )
+            seen[acted.user] = True
+            events += len(acted.user)
+            purchases += int((acted.kind == TYPE["purchase"]).sum())
+            if progress is not None:
+                progress(day.index + 1, config.days)
+    return SimulationReport(events, int(seen.sum()), purchases, time.perf_counter() - began)
+
+
+def _random(config: SimulationConfig, stream: int) -> np.random.Generator:
+    """One generator per purpose and day, so that a drift leaves everything before it as it was."""
+    return np.random.default_rng([config.seed, stream])
