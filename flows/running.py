@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -85,6 +86,8 @@ def plainly(body: Callable[P, R]) -> Callable[P, R | State[Any]]:
                 raise
             return Failed(message=str(told), data=told)
 
+    # Prefect looks annotations up in the module of the function it is given, which here is this one.
+    run.__signature__ = inspect.signature(body, eval_str=True)  # type: ignore[attr-defined]
     return run
 
 
