@@ -84,6 +84,7 @@ def features(
     Example: retail features --as-of 2025-02-01,2025-02-02 --out features.parquet
     """
     from retail_core.features.export import export_features
+    from retail_core.features.question import Question
     from retail_core.store.shop import shop_zone
     from retail_core.workspace import open_workspace
 
@@ -91,9 +92,9 @@ def features(
         raise InputError(f"{out} is not a .parquet file.", remedy="name the output FILE.parquet.")
     started = time.perf_counter()
     with open_workspace(load_settings()) as work:
-        zone = shop_zone(work.store)
-        instants = sorted({parse_instant(text, zone) for text in as_of.split(",")})
-        report = export_features(work.lake, work.settings, zone, instants, out)
+        question = Question.from_settings(work.settings, shop_zone(work.store))
+        instants = sorted({parse_instant(text, question.timezone) for text in as_of.split(",")})
+        report = export_features(work.lake, question, instants, out, memory_limit=work.settings.memory_limit)
     result = {**report, "seconds": round(time.perf_counter() - started, 3)}
     emit(result, json_output=json_output, title=f"Features in {out}")
 

@@ -48,9 +48,7 @@ def train(  # noqa: PLR0913 - one option each
         options = TrainOptions(
             policies=policies, model=model, target_recall=target_recall, confidence=confidence
         )
-        report = run(
-            work.store, work.lake, work.settings, as_of=instant, options=options, progress=advance
-        )
+        report = run(work.store, work.lake, work.settings, as_of=instant, options=options, progress=advance)
     emit(report.to_dict(), json_output=json_output, title="Trained")
 
 

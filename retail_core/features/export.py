@@ -1,0 +1,45 @@
+"""Every feature of every eligible user at given instants, as a Parquet file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from retail_core.errors import DataError
+from retail_core.features.attributes import infer_attributes
+from retail_core.features.batch import compute
+from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.definitions import default_feature_set
+from retail_core.features.question import Question
+from retail_core.store.lake import Lake
+
+
+def export_features(
+    lake: Lake, question: Question, instants: Sequence[datetime], out: Path, *, memory_limit: str = "3GB"
+) -> dict[str, int]:
+    """Write `user_id`, `as_of`, then the features (float64) of all eligible users; whole or not at all.
+
+    Attributes are those known before the first instant, so that no later one shapes the columns.
+
+    Raises:
+        DataError: nobody is eligible at any of the instants.
+    """
+    pinned = lake.snapshot()
+    pairs = daily_pairs(pinned, question, instants)
+    if pairs.empty:
+        raise DataError(
+            f"Nobody was active in the {question.eligible_days} days before the given instants.",
+            remedy="choose an --as-of within the data.",
+        )
+    feature_set = default_feature_set(question, infer_attributes(pinned, min(instants)))
+    frame = compute(pinned, pairs, feature_set, memory_limit=memory_limit)
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_parquet(unfinished, index=False)
+    unfinished.replace(out)
+    return {
+        "rows": len(frame),
+        "users": int(frame["user_id"].nunique()),
+        "features": len(feature_set.columns),
+    }
