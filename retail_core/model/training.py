@@ -219,7 +219,7 @@ def _gate(
     lake: Lake, settings: Settings, data: TrainingData, outcome: Outcome, spec: ModelSpec, advance: Progress
 ) -> promotion.Decision:
     advance("gate", 0, 1)
-    contest, why_not = arrange(lake, settings, data, outcome.search.best)
+    contest, why_not = (None, "") if spec.leaky else arrange(lake, settings, data, outcome.search.best)
     decision = promotion.gate(contest, leaky=spec.leaky, seed=settings.seed, no_contest=why_not)
     advance("gate", 1, 1)
     return decision

@@ -1,0 +1,251 @@
+"""The registry on a real MLflow, the promotion record on a real MongoDB."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from retail_core.errors import DataError, DependencyError, InputError, IntegrityError
+from retail_core.features.definitions import FeatureSet, Question, default_feature_set
+from retail_core.lifecycle import promotion
+from retail_core.model import registry
+from retail_core.model.calibration import fit_calibrator
+from retail_core.model.estimator import CalibratedRanker, build_forest, to_matrix
+from retail_core.model.mlflow_session import open_session
+from retail_core.model.runtime import SPEC_FILE, load_champion, load_path, load_version
+from retail_core.model.search import Cell, SearchResult
+from retail_core.model.spec import ModelSpec
+from retail_core.settings import Settings
+from retail_core.store.mongo import Store
+
+pytestmark = pytest.mark.integration
+
+AT = datetime(2025, 3, 1, tzinfo=UTC)
+CELLS = tuple(
+    Cell({"n_estimators": trees, "max_depth": depth}, 0.3, 0.01, (0.29, 0.31), 0.1)
+    for trees in (10, 20)
+    for depth in (3, 4)
+)
+FEATURES = default_feature_set(Question()).select(
+    ["cart_count", "hours_since_purchase", "event_count_1d", "weekday"]
+)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow home whose tables are made: that takes seconds, so once."""
+    home = tmp_path_factory.mktemp("registry")
+    assert registry.champion_spec(Settings(home=home)) is None
+    return home
+
+
+@pytest.fixture
+def settings(settings: Settings, template: Path) -> Settings:
+    """The settings of a test, on a copy of that registry; its artifacts stay where the copy points."""
+    shutil.copytree(template / "mlflow", settings.home_dir / "mlflow")
+    return settings
+
+
+def make_model(seed: int = 0) -> CalibratedRanker:
+    rng = np.random.default_rng(seed)
+    features = rng.gamma(1, 2, (4_000, len(FEATURES.columns)))
+    labels = rng.random(4_000) < 1 / (1 + np.exp(4 - features[:, 0]))
+    forest = build_forest(trees=10, depth=4, leaf=5, seed=seed).fit(to_matrix(features), labels)
+    model = CalibratedRanker(forest)
+    model.calibrators = {"daily": fit_calibrator(model.raw_score(features), labels)}
+    return model
+
+
+def make_candidate(settings: Settings, run: registry.Run, *, leaky: bool = False) -> registry.Candidate:
+    model = make_model()
+    rows = [[1.0, None, 5.0, 2.0], [0.0, 30.5, 0.0, 6.0]]
+    frame = pd.DataFrame(rows, columns=list(FEATURES.columns), dtype="float64")
+    metrics = {"ap": 0.31, "auc": 0.8, "f1": 0.3, "base_rate": 0.04, "n": 1000, "positives": 40}
+    spec = ModelSpec(
+        version="",
+        run_id=run.run_id,
+        trained_at=datetime.fromtimestamp(run.started_ms / 1000, UTC),
+        feature_set=FEATURES,
+        policies=("daily",),
+        thresholds={"daily": {"f1": 0.2, "recall": 0.02, "no-miss": 0.01, "contact": 0.02}},
+        certificates={"daily": None},
+        reasons={"daily": "too few buyers"},
+        metrics={"daily": metrics | {"population": "everybody"}},
+        reference={"f1": 0.3, "base_rate": 0.04, "n": 1000, "positives": 40},
+        data={"rows": 1, "events": 2, "data_hash": "d", "last_event": None, "as_of": "2025-03-01T00:00:00Z"},
+        self_test={"rows": rows, "probability": model.probability(frame, "daily").tolist()},
+        leaky=leaky,
+    )
+    picture = settings.home_dir / "picture.png"
+    picture.write_bytes(b"png")
+    found = SearchResult(CELLS[0].params, CELLS, "scikit-learn", "2 time folds", 10, 5, 0.5, 0.1)
+    return registry.Candidate(spec, model, model, {"max_depth": 3}, found, [picture])
+
+
+def register(settings: Settings, *, leaky: bool = False) -> ModelSpec:
+    with registry.training_run(settings, reason="test") as run:
+        return registry.log_and_register(settings, make_candidate(settings, run, leaky=leaky))
+
+
+def test_everything_of_a_training_is_logged(settings: Settings) -> None:
+    spec = register(settings)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(settings.tracking_uri, settings.tracking_uri)
+    run = client.get_run(spec.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["ap"] == 0.31
+    assert run.data.metrics["threshold_contact"] == 0.02
+    assert run.data.params["max_depth"] == "3"
+    assert run.data.tags["feature_set_hash"] == FEATURES.hash
+    children = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{spec.run_id}'")
+    assert {(one.data.params["n_estimators"], one.data.params["max_depth"]) for one in children} == {
+        ("10", "3"), ("10", "4"), ("20", "3"), ("20", "4"),
+    }  # fmt: skip
+    assert all(one.data.metrics["mean_ap"] == 0.3 for one in children)
+    folders = {one.path for one in client.list_artifacts(spec.run_id)}
+    assert folders >= {"plots", "search", "evaluation_model"}
+    version = client.get_model_version(settings.model_name, spec.version)
+    assert version.tags["leaky"] == "false"
+    assert version.run_id == spec.run_id
+
+
+def test_signature_is_float64_and_pyfunc_answers_probabilities(settings: Settings) -> None:
+    spec = register(settings)
+    import mlflow.pyfunc
+
+    loaded = mlflow.pyfunc.load_model(str(registry.download(settings, spec.version)))
+    inputs = loaded.metadata.signature.inputs
+    assert inputs.input_names() == list(FEATURES.columns)
+    assert {str(kind) for kind in inputs.input_types()} == {"DataType.double"}
+    frame = pd.DataFrame([[1.0, math.nan, 5.0, 2.0]], columns=list(FEATURES.columns))
+    assert loaded.predict(frame)[0, 1] == pytest.approx(spec.self_test["probability"][0], abs=1e-12)
+
+
+def test_a_copied_folder_is_enough_to_serve(settings: Settings, tmp_path: Path) -> None:
+    """As BentoML imports it: the folder alone, no MLflow."""
+    spec = register(settings)
+    from mlflow.artifacts import download_artifacts
+
+    uri = f"models:/{settings.model_name}/{spec.version}"
+    with open_session(settings):
+        download_artifacts(uri, dst_path=str(tmp_path / "copy"))
+    served = load_path(tmp_path / "copy")
+    assert served.spec == spec == load_version(settings, spec.version).spec
+    frame = pd.DataFrame([[9.0, 1.0, 5.0, 2.0, 0.0]], columns=[*FEATURES.columns, "more"])
+    answer = served.predict(frame, "in-session").iloc[0]
+    assert answer["contact"] == (answer["probability"] >= 0.02)
+    assert answer["will_purchase"] == (answer["probability"] >= 0.2)
+    with pytest.raises(InputError, match="lack the column 'weekday'"):
+        served.predict(frame.drop(columns="weekday"), "daily")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"feature_set_hash": "0" * 32}, "other feature definitions"),
+        ({"self_test": {"rows": [[1.0, None, 5.0, 2.0]], "probability": [0.999]}}, "its own test rows"),
+    ],
+)
+def test_a_model_that_does_not_hold_is_refused(
+    settings: Settings, tmp_path: Path, change: dict[str, object], told: str
+) -> None:
+    spec = register(settings)
+    copy = shutil.copytree(registry.download(settings, spec.version), tmp_path / "copy")
+    content = json.loads((copy / SPEC_FILE).read_text())
+    (copy / SPEC_FILE).write_text(json.dumps(content | change))
+    with pytest.raises(IntegrityError, match=told):
+        load_path(copy)
+
+
+def test_foreign_types_and_foreign_folders_are_refused(settings: Settings, tmp_path: Path) -> None:
+    import skops.io
+
+    spec = register(settings)
+    copy = shutil.copytree(registry.download(settings, spec.version), tmp_path / "copy")
+    skops.io.dump({"harmless": Path("/")}, copy / "model.skops")
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        load_path(copy)
+    with pytest.raises(InputError, match="holds no model"):
+        load_path(tmp_path)
+
+
+def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings) -> None:
+    with pytest.raises(DataError, match="no model in production"):
+        load_champion(settings)
+    first, second, leaky = register(settings), register(settings), register(settings, leaky=True)
+    assert [spec.version for spec in registry.list_versions(settings)] == ["3", "2", "1"]
+    promotion.promote(store, settings, first.version, reason="first", at=AT)
+    promotion.promote(
+        store, settings, second.version, reason="better", at=AT, evidence={"ap_difference": 0.1}
+    )
+    assert load_champion(settings).spec.version == "2"
+    with pytest.raises(DataError, match="in production already"):
+        promotion.promote(store, settings, second.version, reason="again", at=AT)
+    with pytest.raises(IntegrityError, match="leaks the answer"):
+        promotion.promote(store, settings, leaky.version, reason="?", at=AT)
+    with pytest.raises(IntegrityError, match="leaks the answer"):
+        registry.set_production(settings, leaky.version)
+    with pytest.raises(DataError, match="no version 99"):
+        promotion.promote(store, settings, "99", reason="?", at=AT)
+    promotion.rollback(store, settings, at=AT)
+    assert registry.production_version(settings) == "1"
+    with pytest.raises(DataError, match="no earlier version"):
+        promotion.rollback(store, settings, at=AT)
+    log = promotion.history(store)
+    assert [(entry["_id"], entry["kind"], entry["version"], entry["previous"]) for entry in log] == [
+        (1, "promote", "1", None), (2, "promote", "2", "1"), (3, "rollback", "1", "2"),
+    ]  # fmt: skip
+    assert log[1]["metrics"]["daily"]["ap"] == 0.31
+    assert (log[1]["data_hash"], log[1]["feature_set_hash"]) == ("d", FEATURES.hash)
+
+
+def test_killed_between_record_and_alias_is_repaired(store: Store, settings: Settings) -> None:
+    first, second = register(settings), register(settings)
+    promotion.promote(store, settings, first.version, reason="first", at=AT)
+    promotion.promote(store, settings, second.version, reason="second", at=AT)
+    registry.set_production(settings, first.version)
+    assert promotion.repair(store, settings) == second.version
+    assert promotion.repair(store, settings) is None
+    assert registry.production_version(settings) == second.version
+    assert len(promotion.history(store)) == 2
+
+
+def _register_in_process(home: Path, versions: multiprocessing.Queue[str]) -> None:
+    versions.put(register(Settings(home=home)).version)
+
+
+def test_two_processes_register_at_once(tmp_path: Path) -> None:
+    """On a home without any MLflow tables: both make them, both get a version of their own."""
+    context = multiprocessing.get_context("spawn")
+    versions: multiprocessing.Queue[str] = context.Queue()
+    both = [context.Process(target=_register_in_process, args=(tmp_path, versions)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join(300)
+    assert [one.exitcode for one in both] == [0, 0]
+    assert {versions.get(timeout=10) for _ in both} == {"1", "2"}
+
+
+def test_no_server_is_one_clear_error_at_once(settings: Settings) -> None:
+    away = settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
+    with pytest.raises(DependencyError, match=r"MLflow at http://127.0.0.1:9 does not answer"):
+        registry.champion_spec(away)
+
+
+def test_feature_set_of_another_release_is_left_out_of_the_list(settings: Settings) -> None:
+    spec = register(settings)
+    path = registry.download(settings, spec.version) / SPEC_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"feature_set_hash": "1" * 32}))
+    assert registry.list_versions(settings) == []
+    assert isinstance(replace(spec, version="7").feature_set, FeatureSet)

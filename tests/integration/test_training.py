@@ -1,0 +1,247 @@
+"""A whole training on a simulated shop: real MongoDB, real lake, real MLflow."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from retail_core.errors import DataError, InputError
+from retail_core.features.batch import compute
+from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.question import Question
+from retail_core.ingest import ingest
+from retail_core.lifecycle import promotion
+from retail_core.lifecycle.promotion import Contest, gate
+from retail_core.model import dataset, procedure, registry
+from retail_core.model.evaluation import Judged, WeightedRanking, judge
+from retail_core.model.runtime import load_champion
+from retail_core.model.training import STAGES, TrainOptions, TrainReport, train
+from retail_core.settings import Settings
+from retail_core.simulate import SimulationConfig, simulate
+from retail_core.sources import get
+from retail_core.store.lake import Lake, sync
+from retail_core.store.mongo import Store, open_store
+
+pytestmark = pytest.mark.integration
+
+AS_OF = datetime(2025, 2, 1, tzinfo=UTC)
+
+
+@dataclass
+class Shop:
+    """A shop whose first model was trained as of `AS_OF`, though its log goes on for three days."""
+
+    store: Store
+    settings: Settings
+    lake: Lake
+    report: TrainReport
+    stages: list[str]
+
+
+@pytest.fixture(scope="module")
+def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    home = tmp_path_factory.mktemp("shop")
+    settings = Settings(
+        home=home,
+        mongodb_uri=mongod_uri,
+        mongodb_database=f"training_{uuid.uuid4().hex[:8]}",
+        search_rows=3_000,
+        fit_rows=6_000,
+    )
+    simulate(SimulationConfig(users=900, days=34, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
+    with open_store(settings) as store:
+        ingest(store, [home / "log.csv"], get("canonical"), at=AS_OF)
+        sync(store)
+        stages: list[str] = []
+        lake = Lake(settings.lake_url)
+        options = TrainOptions(policies=("daily", "first-visit"), reason="test")
+        report = train(
+            store,
+            lake,
+            settings,
+            as_of=AS_OF,
+            options=options,
+            progress=lambda stage, _done, _total: stages.append(stage),
+        )
+        yield Shop(store, settings, lake, report, stages)
+        store.client.drop_database(settings.mongodb_database)
+
+
+def test_report_names_what_was_found_for_whom_and_when(shop: Shop) -> None:
+    report = shop.report.to_dict()
+    assert json.loads(json.dumps(report)) == report
+    assert (report["promoted"], report["reason"]) == (True, "promoted: there is no champion")
+    metrics = report["metrics"]
+    assert set(metrics) >= {
+        "ap", "auc", "f1", "recall", "precision", "brier", "ece", "base_rate", "n", "positives",
+        "population", "first_cutoff", "last_cutoff", "open_cart_ap",
+    }  # fmt: skip
+    assert metrics["ap"] > 3 * metrics["base_rate"]
+    assert metrics["ap_low"] <= metrics["ap"] <= metrics["ap_high"]
+    assert set(report["by_policy"]) == {"daily", "first-visit"}
+    assert report["split"] == "successive"
+    assert report["best_params"].keys() == {"n_estimators", "max_depth"}
+    assert report["eligible"]["eligible_days"] == 7
+    assert (report["certificate"] is None) == (report["certificate_reason"] is not None)
+    assert list(dict.fromkeys(shop.stages)) == list(STAGES)
+
+
+def test_only_labels_known_at_as_of_were_used(shop: Shop) -> None:
+    last = datetime.fromisoformat(shop.report.eligible["last_cutoff"])
+    assert last == AS_OF - timedelta(days=1)
+    question = Question.from_settings(shop.settings, "UTC")
+    for policy in ("daily", "first-visit"):
+        rows = dataset.labelled_rows(shop.lake, question, (policy,), AS_OF).rows
+        assert (rows["as_of"] + question.horizon <= pd.Timestamp(AS_OF)).all()
+        assert rows["policy"].eq(policy).all()
+
+
+def test_champion_is_what_was_registered(shop: Shop) -> None:
+    served = load_champion(shop.settings)
+    spec = served.spec
+    assert (spec.version, spec.run_id) == (shop.report.version, shop.report.run_id)
+    assert spec.thresholds["daily"]["contact"] == shop.report.threshold
+    assert spec.thresholds["daily"]["contact"] <= spec.training["evaluation_thresholds"]["daily"]["contact"]
+    assert spec.data["events"] == shop.lake.state().rows
+    assert spec.reference["f1"] == shop.report.metrics["f1"]
+    assert registry.champion_spec(shop.settings) == spec
+    assert [spec.version for spec in registry.list_versions(shop.settings)] == [spec.version]
+    (entry,) = promotion.history(shop.store)
+    assert (entry["version"], entry["data_hash"]) == (spec.version, spec.data["data_hash"])
+    from mlflow import MlflowClient
+
+    client = MlflowClient(shop.settings.tracking_uri)
+    pictures = {one.path for one in client.list_artifacts(spec.run_id, "plots")}
+    assert pictures == {
+        f"plots/{name}.png"
+        for name in ("precision_recall", "calibration", "gains", "confusion", "importance")
+    }
+    assert len(client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{spec.run_id}'")) == 6, (
+        "every cell of the grid is a run"
+    )
+
+
+def test_served_one_by_one_or_together_the_answer_is_the_same(shop: Shop) -> None:
+    served = load_champion(shop.settings)
+    pairs = daily_pairs(shop.lake, served.spec.feature_set.question, [AS_OF])
+    frame = compute(shop.lake, pairs, served.spec.feature_set)
+    together = served.predict(frame, "daily")
+    alone = pd.concat([served.predict(frame.iloc[[row]], "daily") for row in range(0, len(frame), 25)])
+    pd.testing.assert_frame_equal(alone, together.iloc[::25], check_exact=True)
+    assert together["probability"].between(0, 1, inclusive="neither").all()
+    assert abs(together["probability"].mean() / shop.report.metrics["base_rate"] - 1) < 0.6
+
+
+def test_equal_challenger_does_not_replace_the_champion(shop: Shop) -> None:
+    again = train(shop.store, shop.lake, shop.settings, as_of=AS_OF)
+    assert not again.promoted
+    assert again.reason.startswith("kept the champion: AP ")
+    assert again.gate["evidence"]["rows_later_than_champion"] is False
+    assert registry.production_version(shop.settings) == shop.report.version
+
+
+def test_leaky_challenger_is_refused_whatever_it_scores(shop: Shop) -> None:
+    options = TrainOptions(allow_leak=("answer",))
+    report = train(shop.store, shop.lake, shop.settings, as_of=AS_OF, options=options)
+    assert not report.promoted
+    assert "leaks the answer" in report.reason
+    assert registry.version_spec(shop.settings, report.version).leaky
+
+
+@pytest.mark.parametrize(
+    ("change", "as_of", "told"),
+    [
+        ({"min_buyers": 10_000}, AS_OF, r"only \d+ purchases by \d+ users .* at least 10000"),
+        ({}, datetime(2020, 1, 1, tzinfo=UTC), "No user has a cut-off whose 24 hours have passed"),
+    ],
+)
+def test_too_little_data_is_refused_with_its_numbers(
+    shop: Shop, change: dict[str, int], as_of: datetime, told: str
+) -> None:
+    with pytest.raises(DataError, match=told):
+        train(shop.store, shop.lake, shop.settings.model_copy(update=change), as_of=as_of)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (TrainOptions(model="lightgbm"), "no model family 'lightgbm' yet"),
+        (TrainOptions(policies=("hourly",)), "no cut-off policy 'hourly'"),
+        (TrainOptions(target_recall=1.2), "cannot be asked for"),
+        (TrainOptions(policies=()), "No cut-off policy"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(shop: Shop, options: TrainOptions, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        train(shop.store, shop.lake, shop.settings, as_of=AS_OF, options=options)
+
+
+def test_short_log_no_miss_and_what_the_refit_sees(shop: Shop) -> None:
+    """Ten days of log: users are dealt; recall 1.0 is never an error and states what it is worth."""
+    as_of = datetime(2025, 1, 12, tzinfo=UTC)
+    question = Question.from_settings(shop.settings, "UTC")
+    labelled = dataset.labelled_rows(shop.lake, question, ("daily",), as_of)
+    data = dataset.build(shop.lake, labelled, question, shop.settings, as_of=as_of)
+    assert data.split.kind == "user-disjoint"
+    best = {"n_estimators": 20, "max_depth": 6}
+    model = procedure.evaluation_model(data, best, 1)
+    goal = procedure.Goal(1.0, 0.95, 1)
+    calibrate, certify = (
+        procedure.judge_period(model, data, name)["daily"] for name in ("calibrate", "certify")
+    )
+    points = procedure.choose_points(calibrate, certify, goal)
+    assert points.in_use.threshold == certify.probability[certify.labels].min() or points.in_use.certificate
+    assert points.in_use.certificate is not None
+    assert points.in_use.certificate.lower_bound < 1
+    served, thresholds = procedure.served_model(data, best, {"daily": points}, goal)
+    assert thresholds["daily"]["contact"] <= points.in_use.threshold
+    everybody = served.probability(data.matrix, "daily")
+    weights = data.refit_sampling.weights(data.rows["label"].to_numpy(bool))[data.rows["refit"]]
+    mean = np.average(everybody[data.rows["refit"]], weights=weights)
+    assert mean == pytest.approx(data.labelled.rows["label"].mean(), rel=0.25)
+
+
+def contest(seed: int, challenger_noise: float, champion_noise: float) -> Contest:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=4_000)
+    labels = rng.random(4_000) < 1 / (1 + np.exp(3 - 1.5 * truth))
+    users = pd.Series([f"u{number % 800}" for number in range(4_000)])
+    scores = [truth + noise * rng.normal(size=4_000) for noise in (champion_noise, challenger_noise)]
+    return Contest(users, labels, scores[0], scores[1], later=True, champion_version="1")
+
+
+def test_gate_promotes_the_better_and_keeps_against_ties_and_worse() -> None:
+    assert gate(contest(1, 0.1, 1.5), leaky=False, seed=1).promote
+    assert not gate(contest(1, 1.5, 0.1), leaky=False, seed=1).promote
+    assert not gate(contest(1, 0.1, 1.5), leaky=True, seed=1).promote
+    equal = contest(2, 0.5, 0.5)
+    same = Contest(
+        equal.users, equal.labels, equal.champion, equal.champion, later=True, champion_version="1"
+    )
+    assert gate(same, leaky=False, seed=1).evidence["ap_difference"] == 0
+    assert not gate(same, leaky=False, seed=1).promote
+    assert not any(gate(contest(seed, 0.5, 0.5), leaky=False, seed=1).promote for seed in range(3, 9))
+
+
+def test_metrics_by_hand() -> None:
+    rows = Judged(
+        pd.Series(list("aabbcc")),
+        np.array([True, False, True, False, False, False]),
+        np.array([0.9, 0.8, 0.7, 0.2, 0.2, 0.1]),
+        np.array([0.8, 0.6, 0.4, 0.1, 0.1, 0.1]),
+    )
+    metrics = judge(rows, 0.5)
+    assert (metrics["recall"], metrics["precision"], metrics["f1"]) == (0.5, 0.5, 0.5)
+    assert metrics["ap"] == pytest.approx((1 + 2 / 3) / 2)
+    assert metrics["auc"] == pytest.approx(7 / 8)
+    assert metrics["brier"] == pytest.approx((0.04 + 0.36 + 0.36 + 3 * 0.01) / 6)
+    assert (metrics["n"], metrics["positives"], metrics["base_rate"]) == (6, 2, pytest.approx(1 / 3))
+    ones = np.ones(6, np.int64)
+    assert WeightedRanking(rows.raw, rows.labels).average_precision(ones) == pytest.approx(metrics["ap"])
