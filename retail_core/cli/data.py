@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(quarantine_app, name="quarantine")
 
 
-def simulate(  # noqa: PLR0913 - one option each
+def simulate(  # noqa: PLR0913, PLR0917 - one option each
     out: Annotated[Path, typer.Option(help="Where the log goes: .csv or .csv.gz.")],
     users: Annotated[int, typer.Option(min=1)] = 20_000,
     days: Annotated[int, typer.Option(min=1)] = 45,

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models_app, name="models")
 
 
-def train(  # noqa: PLR0913 - one option each
+def train(
     as_of: AsOf = None,
     cutoffs: Annotated[str | None, typer.Option(help="daily, first-visit; default: the source's.")] = None,
     model: Annotated[str, typer.Option(help="auto or rf.")] = "auto",

@@ -47,19 +47,24 @@ def emit(result: Mapping[str, object], *, json_output: bool, title: str) -> None
 
 def say(value: object) -> str:
     """`value` as a person reads it."""
-    if isinstance(value, float):
-        return f"{value:,.4g}"
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "-"}[value]
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, datetime):
-        return iso(value)
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {say(entry)}" for key, entry in value.items()) or "-"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return "; ".join(say(entry) for entry in value) or "-"
-    return str(value)
+    match value:
+        case None:
+            text = "-"
+        case bool():
+            text = "yes" if value else "no"
+        case int():
+            text = f"{value:,}"
+        case float():
+            text = f"{value:,.4g}"
+        case datetime():
+            text = iso(value)
+        case Mapping():
+            text = ", ".join(f"{key} {say(entry)}" for key, entry in value.items()) or "-"
+        case list() | tuple():
+            text = "; ".join(say(entry) for entry in value) or "-"
+        case _:
+            text = str(value)
+    return text
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], *, title: str) -> None:
