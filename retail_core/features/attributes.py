@@ -14,6 +14,7 @@ from datetime import datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow
 from pyarrow import parquet
 
 from retail_core.features.question import Attribute, as_number
@@ -90,7 +91,9 @@ def _rows(lake: LakeReader) -> pd.DataFrame:
     if path is None:
         return pd.DataFrame({"user_id": [], "valid_from": np.empty(0, np.int64), "content": []})
     table = parquet.read_table(path, columns=["user_id", "valid_from", "attributes"])
-    since = table.column("valid_from").cast("timestamp[us, tz=UTC]").cast("int64").fill_null(_BEGINNING)
+    since = (
+        table.column("valid_from").cast(pyarrow.timestamp("us", tz="UTC")).cast("int64").fill_null(_BEGINNING)
+    )
     frame = pd.DataFrame(
         {
             "user_id": table.column("user_id").to_pylist(),
@@ -117,7 +120,7 @@ def _latest(rows: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray[tuple[int], n
             continue
         left = pd.DataFrame(
             {
-                "user_id": pairs["user_id"].to_numpy(object)[chosen],
+                "user_id": pairs["user_id"].astype("str").array[chosen],
                 "at": as_of[chosen],
                 "to": np.flatnonzero(chosen),
             }
@@ -125,7 +128,7 @@ def _latest(rows: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray[tuple[int], n
         right = known.drop(columns="content").assign(place=known.index.to_numpy())
         found = pd.merge_asof(
             left.sort_values("at"),
-            right.astype({"user_id": object}),
+            right.astype({"user_id": "str"}),
             left_on="at",
             right_on="valid_from",
             by="user_id",

@@ -135,9 +135,10 @@ class _Batch:
         ringed = engine.keep(rings(engine.keep(visits(events, needs)), kept, pairs, windows))
         interpreter = Interpreter(windows, needs)
         wide = ringed.group_by("pid").agg(**interpreter.aggregates(ringed, self.features))
-        table = pairs.left_join(wide, "pid").drop("pid_right")
+        table = pairs.left_join(wide, "pid", rname="wide_{name}")
         if needs.carts:
-            table = table.left_join(open_carts(engine.keep(carts(events)), pairs), "pid").drop("pid_right")
+            opened = open_carts(engine.keep(carts(events)), pairs)
+            table = table.left_join(opened, "pid", rname="cart_{name}")
         return table.select(pid=table.pid, **interpreter.base(table, self.features))
 
 

@@ -1,0 +1,90 @@
+"""Writes docs/features.md from the list: `python -m retail_core.features.docs > docs/features.md`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from retail_core.features.definitions import FEATURES, default_feature_set, expand, specification
+from retail_core.features.formulas import INTENT_RECENCY, INTENT_WEIGHTS
+from retail_core.features.kinds import Derived, Entry
+from retail_core.features.question import Question
+
+_INTRODUCTION = """\
+# Features
+
+Generated from `retail_core/features/definitions.py` by
+`python -m retail_core.features.docs > docs/features.md`; do not edit.
+
+Every feature is one number about one user at one cut-off t (`as_of`). It sees the user's events with
+t - look-back <= event_time < t and nothing else. A window of w holds t - w <= event_time < t; a day is
+exactly 24 hours, also when clocks change. The windows are those of 1h, 6h, 1d, 3d, 7d and 28d that are
+shorter than the look-back, and the look-back itself: {windows} for the default of {lookback} days.
+{count} features in all.
+
+- Money is in minor units (hundredths). The value of an event is price times quantity, the quantity 1
+  where it is unknown; one event counts for at most 10^13. Without a price it counts as nothing.
+- A session ends when 30 minutes or more pass without an event. The first event within the look-back
+  starts one. A session is counted in the windows that hold its start.
+- An active day is a 24-hour block [t - (k+1) x 24 h, t - k x 24 h) with an event.
+- An order is the `order_id` of a purchase, or the purchase itself where it has none.
+- An `add_to_cart` is open at t unless a later event before t closes it: another add of the same item
+  (which takes its place), a removal or a purchase of the same item, or a purchase that names no item.
+  At the same instant adds come before removals before purchases, then event ids decide. Additions that
+  name no item are one nameless item.
+- Null is NaN in frames and null in JSON.
+"""
+
+
+def markdown() -> str:
+    """The document."""
+    question = Question()
+    labels = ", ".join(window.label for window in question.windows)
+    lines = [
+        _INTRODUCTION.format(
+            windows=labels, lookback=question.lookback_days, count=len(default_feature_set(question).names)
+        ),
+        "| feature | over | unit | meaning | null where |",
+        "|---|---|---|---|---|",
+        *(_row(entry, question) for entry in FEATURES),
+        "",
+        "## Formulas",
+        "",
+        *_formulas(question),
+        "",
+        "`purchase_intent` adds, for every event, the weight of its type times the recency of every window",
+        "that holds it; windows nest, so an event of the last hour counts in all of them.",
+        "",
+        "| type | weight |",
+        "|---|---|",
+        *(f"| `{name}` | {weight} |" for name, weight in INTENT_WEIGHTS.items()),
+        "",
+        "| window | recency |",
+        "|---|---|",
+        *(f"| {label} | {factor} |" for label, factor in INTENT_RECENCY.items()),
+        "",
+        "## User attributes",
+        "",
+        "`attr_<name>` is a number as of t, null where unknown. `attr_<name>=<category>` is 1 where the",
+        "attribute has that value as of t, else 0. As of t is the user's latest row with `valid_from` <= t;",
+        "rows without `valid_from` count in `first-visit` rows only.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(entry: Entry, question: Question) -> str:
+    names = [feature.window for feature in entry.expand(question.windows)]
+    over = ", ".join(window.label for window in names if window) or "-"
+    suffix = "_*window*" if entry.over in ("all", "days") else ""
+    return f"| `{entry.name}`{suffix} | {over} | {entry.unit} | {entry.meaning} | {entry.null} |"
+
+
+def _formulas(question: Question) -> Iterator[str]:
+    for feature in expand(question).values():
+        if isinstance(feature.kind, Derived) and feature.name != "purchase_intent":
+            yield f"- `{specification(question, feature)}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -1,0 +1,197 @@
+"""What features mean, on logs small enough to check by hand; both interpreters."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from retail_core.features.attributes import attribute_warnings, infer_attributes
+from retail_core.features.batch import compute
+from retail_core.features.definitions import Attribute, FeatureSet, Question, default_feature_set
+from retail_core.features.online import OnlineEvent, compute_one, online_event
+from retail_core.features.reader import from_micros
+from tests.feature_logs import HOUR, MINUTE, micros, pairs_of, write_lake
+
+NOW = micros("2025-01-31T00:00:00+00:00")
+
+
+def event(name: str, hours: float, kind: str, **columns: object) -> OnlineEvent:
+    return OnlineEvent(name, "u", NOW - round(hours * HOUR), kind, **columns)  # type: ignore[arg-type]
+
+
+LOG = [
+    event("01", 28 * 24, "view_item", item_id="a", category="x"),
+    event("02", 50, "view_item", item_id="a", category="x"),
+    event("03", 50 - 0.5, "add_to_cart", item_id="a", price_minor=500, quantity=2),
+    event("04", 49, "purchase", item_id="a", price_minor=500, quantity=2, order_id="o1"),
+    event("05", 49, "purchase", item_id="b", price_minor=300, order_id="o1"),
+    event("06", 5, "add_to_cart", item_id="c", price_minor=700),
+    event("07", 4.9, "add_to_cart", item_id="d", price_minor=100, quantity=3),
+    event("08", 4.8, "remove_from_cart", item_id="c"),
+    event("09", 4.7, "add_to_cart", item_id="d", price_minor=100, quantity=4),
+    event("10", 3, "refund", item_id="b", price_minor=300),
+    event("11", 0.75, "purchase"),
+    event("12", 0.5, "add_to_cart", item_id="e"),
+    event("13", 0, "purchase", item_id="e", price_minor=1),
+    event("14", 28 * 24 + 0.001, "purchase", item_id="z", price_minor=1),
+]
+
+EXPECTED = {
+    "event_count_28d": 12, "event_count_1h": 2, "event_count_6h": 7, "event_count_1d": 7,
+    "event_count_3d": 11, "add_to_cart_count_6h": 4, "purchase_count_28d": 3, "spend_28d": 1300,
+    "refunds_1d": 300,
+    "net_spend": 1000, "orders_28d": 2, "average_order_value": 650, "distinct_items_28d": 5,
+    "distinct_items_3d": 5,
+    "distinct_items_1d": 4,
+    "distinct_categories_28d": 1, "distinct_categories_1d": 0,
+    # Blocks 0, 2 and 27: the event exactly 28 days before the cut-off is the first of the oldest block.
+    "active_days_28d": 3, "active_days_7d": 2, "mean_gap_days": 13.5, "last_gap_days": 2,
+    # 28 d; 50 h; 49.5 h (a pause of exactly 30 minutes); 49 h; 5 h; 3 h; 0.75 h.
+    "sessions_28d": 7, "sessions_6h": 3, "sessions_1h": 1,
+    "hours_since_event": 0.5, "hours_since_purchase": 0.75, "hours_since_search": None,
+    "hours_since_first_event": 672, "events_per_session": 12 / 7,
+    "cart_count": 1, "open_cart_value": 0, "cart_newest_hours": 0.5, "cart_oldest_hours": 0.5,
+    "carted_not_bought": 1, "hour": 0, "weekday": 4, "weekend": 0,
+}  # fmt: skip
+
+
+def both(
+    folder: Path, events: list[OnlineEvent], feature_set: FeatureSet, now: int = NOW
+) -> dict[str, float | None]:
+    """The online row, after checking that the batch gives the same."""
+    row = compute_one(events, from_micros(now), feature_set)
+    batch = compute(write_lake(folder, events), pairs_of([("u", now)]), feature_set)
+    expected = pd.Series(row, dtype="float64")
+    pd.testing.assert_series_equal(
+        batch.loc[0, list(row)].astype("float64"), expected, check_exact=True, check_names=False
+    )
+    return row
+
+
+def test_by_hand(tmp_path: Path) -> None:
+    row = both(tmp_path, LOG, default_feature_set(Question()))
+    assert {name: row[name] for name in EXPECTED} == EXPECTED
+
+
+def test_cart_before_it_was_emptied(tmp_path: Path) -> None:
+    names = ("cart_count", "open_cart_value", "cart_oldest_hours", "carted_not_bought")
+    row = both(tmp_path, LOG, FeatureSet(Question(), names), NOW - 4 * HOUR)
+    # The second addition of d takes the place of the first.
+    assert row == {"cart_count": 1, "open_cart_value": 400, "cart_oldest_hours": 0.7, "carted_not_bought": 1}
+
+
+def test_intent_is_weighted_most_on_carts(tmp_path: Path) -> None:
+    names = FeatureSet(Question(), ("purchase_intent",))
+    alone = {
+        kind: compute_one([event("1", 2, kind, item_id="a")], from_micros(NOW), names)["purchase_intent"]
+        for kind in ("add_to_cart", "begin_checkout", "add_to_wishlist", "view_item", "remove_from_cart")
+    }
+    ordered = sorted(alone, key=lambda kind: -(alone[kind] or 0))
+    assert ordered == ["add_to_cart", "begin_checkout", "add_to_wishlist", "view_item", "remove_from_cart"]
+    recent = both(tmp_path, [event("1", 0.5, "add_to_cart", item_id="a")], names)["purchase_intent"]
+    assert recent is not None
+    assert recent > (alone["add_to_cart"] or 0) > 0
+
+
+def test_a_day_is_24_hours_whatever_the_clocks_do(tmp_path: Path) -> None:
+    """Berlin, 31 March 2025: the local day before lasted 23 hours, the window 24."""
+    now = micros("2025-03-31T00:00+02:00")
+    events = [event("1", 0, "view_item")._replace(event_time=now - hours * HOUR) for hours in (23, 24)]
+    events = [e._replace(event_id=str(i)) for i, e in enumerate(events)]
+    names = ("event_count_1d", "active_days_3d", "hour", "weekday")
+    row = both(tmp_path, events, FeatureSet(Question(timezone="Europe/Berlin"), names), now)
+    assert row == {"event_count_1d": 2, "active_days_3d": 1, "hour": 0, "weekday": 0}
+
+
+def test_nobody_and_nothing(tmp_path: Path) -> None:
+    """A user without events, an empty log, no pairs, no features."""
+    feature_set = default_feature_set(Question())
+    row = both(tmp_path, [], feature_set)
+    assert row["event_count_28d"] == 0
+    assert row["cart_count"] == 0
+    assert row["hours_since_event"] is None
+    assert row["mean_gap_days"] is None
+    empty = compute(write_lake(tmp_path, LOG), pairs_of([]), feature_set)
+    assert list(empty.columns) == ["user_id", "as_of", *feature_set.columns]
+    assert set(empty.dtypes.astype(str)[2:]) == {"float64"}
+    assert len(compute(write_lake(tmp_path, LOG), pairs_of([("u", NOW)]), FeatureSet(Question(), ()))) == 1
+
+
+def test_pairs_keep_their_order_index_and_columns(tmp_path: Path) -> None:
+    pairs = pairs_of([("u", NOW), ("nobody", NOW), ("u", NOW - 4 * HOUR)]).assign(policy="daily")
+    pairs.index = pd.Index([7, 3, 5])
+    rows = compute(write_lake(tmp_path, LOG), pairs, FeatureSet(Question(), ("event_count_28d",)))
+    pd.testing.assert_frame_equal(rows[list(pairs)], pairs)
+    assert rows["event_count_28d"].tolist() == [12, 0, 10]
+
+
+def test_a_mongo_document_is_an_event() -> None:
+    document = {
+        "_id": "7", "user_id": "u", "event_time": datetime(2025, 1, 30, 23, 59),  # noqa: DTZ001 - as pymongo returns it
+
+        "event_type": "purchase", "price_minor": 250, "window_id": 3,
+    }  # fmt: skip
+    expected = OnlineEvent("7", "u", NOW - MINUTE, "purchase", price_minor=250)
+    assert online_event(document) == expected
+    aware = {**document, "event_time": document["event_time"].replace(tzinfo=UTC)}  # type: ignore[attr-defined]
+    assert online_event(aware) == expected
+
+
+def _user(user: str, since: str | None, **attributes: object) -> dict[str, object]:
+    valid_from = None if since is None else datetime.fromisoformat(since)
+    return {"user_id": user, "valid_from": valid_from, "attributes": json.dumps(attributes)}
+
+
+def test_attributes_as_of(tmp_path: Path) -> None:
+    users = [
+        _user("u", "2025-01-10T00:00+00:00", age=30, tier="new"),
+        _user("u", "2025-01-31T00:00+00:00", age=31, tier="gold"),
+        _user("u", "2025-01-31T00:00:00.001+00:00", age=99, tier="lost"),
+        _user("w", None, age=50, tier="gold"),
+    ]
+    lake = write_lake(tmp_path, LOG, users)
+    feature_set = FeatureSet(
+        Question(), (), (Attribute("age", "number"), Attribute("tier", "category", ("gold", "new")))
+    )
+    pairs = pairs_of([("u", NOW), ("u", NOW - HOUR), ("u", NOW - 30 * 24 * HOUR), ("w", NOW), ("x", NOW)])
+    rows = compute(lake, pairs, feature_set)
+    assert rows["attr_age"].tolist()[:2] == [31, 30]
+    assert rows["attr_age"].isna().tolist() == [False, False, True, True, True]
+    assert rows["attr_tier=gold"].tolist() == [1, 0, 0, 0, 0]
+    first = compute(lake, pairs.assign(policy="first-visit"), feature_set)
+    assert first["attr_age"].tolist()[3] == 50
+    assert len(attribute_warnings(lake)) == 1
+    assert attribute_warnings(write_lake(tmp_path, LOG)) == ()
+    online = compute_one([], from_micros(NOW), feature_set, {"age": 31, "tier": "gold"})
+    assert list(online.values()) == rows.loc[0, list(online)].tolist()
+
+
+@pytest.mark.parametrize("undated", [False, True])
+def test_inferred_attributes(tmp_path: Path, undated: bool) -> None:
+    users = [
+        _user(
+            f"u{i}", "2025-01-01T00:00+00:00", age=20 + i % 7, tier="gold" if i % 3 else "new",
+            phone=f"+49{i}", number=i, country="DE", income=1000.5 * i, opt_in=i % 2 == 0,
+        )
+        for i in range(60)
+    ]  # fmt: skip
+    users += [_user(f"v{i}", None, segment="buyer" if i % 2 else "no") for i in range(9)]
+    users += [_user(f"w{i}", "2025-02-01T00:00+00:00", later=i % 2) for i in range(9)]
+    lake = write_lake(tmp_path, [], users)
+    found = infer_attributes(lake, from_micros(NOW), include_undated=undated)
+    expected = [
+        Attribute("age", "number"), Attribute("income", "number"), Attribute("opt_in", "number"),
+        Attribute("tier", "category", ("gold", "new")),
+    ]  # fmt: skip
+    if undated:
+        expected.insert(3, Attribute("segment", "category", ("buyer", "no")))
+    assert list(found) == expected
+    assert infer_attributes(write_lake(tmp_path, []), from_micros(NOW)) == ()
+    assert not math.isnan(
+        compute(lake, pairs_of([("u1", NOW)]), FeatureSet(Question(), (), found))["attr_age"][0]
+    )
