@@ -23,7 +23,7 @@ from retail_core.times import midnights, zone
 FIRST_VISIT_DELAY = timedelta(seconds=1)
 """A first-visit cut-off is so long after the user's first event."""
 
-_STRAY_SHARE = 0.001
+_STRAY_SHARE = 0.01
 """A day with less than this share of a typical day's events at either end of the log is not part of it."""
 
 _MIN_WEEKS_FOR_CLOSURE = 3
