@@ -70,6 +70,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "DO_NOT_TRACK": "true",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
         "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
         "BENTOML_DO_NOT_TRACK": "True",
     }
