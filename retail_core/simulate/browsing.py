@@ -15,8 +15,8 @@ from retail_core.simulate.population import Population
 from retail_core.simulate.sessions import Sessions, trending
 
 # By mood: dormant, browsing, intent.
-_CART_FACTOR = np.array([0.4, 0.6, 2.2])
-_REVIEW = np.array([0.05, 0.07, 0.28])
+_CART_FACTOR = np.array([0.35, 0.5, 2.3])
+_REVIEW = np.array([0.04, 0.05, 0.20])
 _CHECKOUT = np.array([0.003, 0.004, 0.12])
 _SEARCH = np.array([0.8, 0.9, 1.6])
 

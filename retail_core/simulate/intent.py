@@ -21,7 +21,7 @@ RECENT_SLOTS = 4
 
 _VISIT_FACTOR = np.array([0.045, 1.0, 3.0])
 _VISIT_BASE = np.array([0.0, 0.0, 1.2])
-_BUY_LOGIT = np.array([-5.0, -4.45, -3.05])
+_BUY_LOGIT = np.array([-4.9, -4.3, -3.25])
 _AFTER_PURCHASE = np.array([0.35, 0.48, 0.17])
 LONG_AGO = -1_000
 _TASTE_SHARE = np.array([0.6, 0.25, 0.15])

@@ -64,7 +64,7 @@ def _waiting(rng: np.random.Generator, shop: Shop, sessions: Sessions, session: 
     filled = item >= 0
     newest = np.where(filled, day, -1_000).max(axis=1, keepdims=True)
     age = shop.day.index - day
-    chance: Floats = np.where(day == newest, 0.7, 0.25) * np.exp(-age / 9.0)
+    chance: Floats = np.where(day == newest, 0.55, 0.12) * np.exp(-age / 9.0)
     order, slot = np.nonzero(filled & ~second[:, None] & (rng.random(item.shape) < chance))
     n = len(order)
     return Lines(

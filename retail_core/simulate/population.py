@@ -61,19 +61,19 @@ def draw_population(rng: np.random.Generator, config: SimulationConfig, catalogu
     arrival = np.where(newcomer, rng.integers(0, config.days, n), -BURN_IN_DAYS - 1)
     keen, goal = rng.normal(0, 1, n), rng.normal(0, 1, n)
     platforms = rng.choice(3, (n, 2), p=_PLATFORM_SHARE)
-    buying = 0.25 * keen + 0.45 * goal + rng.normal(0, 0.2, n) + _PLATFORM_BUYING[platforms[:, 0]]
+    buying = 0.25 * keen + 0.42 * goal + rng.normal(0, 0.12, n) + _PLATFORM_BUYING[platforms[:, 0]]
     return Population(
         arrival=arrival,
         activity=np.exp(-1.4 + 0.85 * keen),
         buying=buying,
         need=np.minimum(np.exp(-3.5 + 0.35 * keen + rng.normal(0, 0.6, n)), 0.35),
         lapse=np.minimum(rng.gamma(0.5, np.where(newcomer, 0.05, 0.01), n), 0.6),
-        cart_weight=rng.beta(6.0, 2.5, n),
+        cart_weight=rng.beta(7.0, 2.5, n),
         cart_rate=np.minimum(np.exp(-2.9 + 0.35 * goal + rng.normal(0, 0.75, n)), 0.5),
         wish_rate=np.minimum(np.exp(-3.9 - 0.5 * goal + rng.normal(0, 1.1, n)), 0.4),
         search_rate=0.45 * sigmoid(-1.3 + 0.7 * goal + rng.normal(0, 0.6, n)),
         sessions=rng.gamma(1.6, 0.42, n),
-        depth=np.clip(np.exp(1.45 - 0.3 * goal + rng.normal(0, 0.45, n)), 0.5, 25),
+        depth=np.clip(np.exp(1.36 - 0.3 * goal + rng.normal(0, 0.45, n)), 0.5, 25),
         basket=rng.gamma(0.5, 1.1, n),
         weekday=_weekday_habits(rng, n),
         chronotype=rng.choice(4, n, p=_CHRONOTYPE_SHARE),
@@ -84,8 +84,8 @@ def draw_population(rng: np.random.Generator, config: SimulationConfig, catalogu
 
 
 def _weekday_habits(rng: np.random.Generator, users: int) -> Floats:
-    """Visit multipliers (users, 7), Monday first; a fifth of the users keeps to a few days of the week."""
+    """Visit multipliers (users, 7), Monday first; an eighth of the users keeps to a few days of the week."""
     mild = np.exp(rng.normal(0, 0.25, (users, 7)))
     strict = rng.gamma(0.6, 1.0, (users, 7)) + 0.02
-    habits = np.where(rng.random((users, 1)) < 0.15, strict, mild) * _WEEKDAYS
+    habits = np.where(rng.random((users, 1)) < 0.12, strict, mild) * _WEEKDAYS
     return np.asarray(habits / habits.mean(axis=1, keepdims=True), dtype=np.float64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
@@ -19,7 +20,19 @@ SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ITEM_KINDS = "('view_item', 'add_to_cart', 'add_to_wishlist', 'purchase')"
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
-Table = dict[str, str]
+
+class Cell(NamedTuple):
+    """A figure of the table: as printed, and its numbers."""
+
+    text: str
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, form: str, *values: float) -> Cell:
+        return cls(form.format(*values), values)
+
+
+Table = dict[str, Cell]
 
 
 def load_simulation(con: duckdb.DuckDBPyConnection, path: Path) -> None:
@@ -38,7 +51,8 @@ def load_taobao(con: duckdb.DuckDBPyConnection) -> None:
         select * from (
             select column0 as user_id, make_timestamp((column4::bigint + 8 * 3600) * 1000000) as ts,
                 case column3 when 'pv' then 'view_item' when 'cart' then 'add_to_cart'
-                    when 'fav' then 'add_to_wishlist' when 'buy' then 'purchase' end as kind, column1 as item_id, null as order_id, null::double as price
+                    when 'fav' then 'add_to_wishlist' when 'buy' then 'purchase' end as kind,
+                column1 as item_id, null as order_id, null::double as price
             from read_csv('{SHARED_DATA}/taobao/UserBehavior_head.csv.gz', header = false, all_varchar = true,
                 null_padding = true) where column4 is not null)
         where ts >= timestamp '2017-11-25' and ts < timestamp '2017-12-04'""")
@@ -73,11 +87,11 @@ def _volume(con: duckdb.DuckDBPyConnection) -> Table:
     gini = float(2 * (np.arange(1, len(counts) + 1) * counts).sum() / (len(counts) * counts.sum()))
     events, span = _one(con, "select count(*), date_diff('day', min(ts), max(ts)) + 1 from log")
     return {
-        "item events": f"{events:,}",
-        "users": f"{len(counts):,}",
-        "days": f"{span}",
+        "item events": Cell.of("{:,}", events),
+        "users": Cell.of("{:,}", len(counts)),
+        "days": Cell.of("{}", span),
         "events per user, quantiles 10/25/50/75/90/99 %": _quantiles(counts, (10, 25, 50, 75, 90, 99)),
-        "Gini of events per user": f"{gini - (len(counts) + 1) / len(counts):.2f}",
+        "Gini of events per user": Cell.of("{:.2f}", gini - (len(counts) + 1) / len(counts)),
         "active days per user, mean; quartiles": _mean_quartiles(con, "select days from per_user"),
     }
 
@@ -99,9 +113,9 @@ def _base_rate(con: duckdb.DuckDBPyConnection) -> Table:
         (select bought, count(*) over (partition by day) as active from daily)""",
     )
     return {
-        "buyers next day among 7-day-active users": f"{rate:.1%} (n = {n:,})",
-        "buyers among the day's visitors": f"{share:.1%}",
-        "users a day": f"{buyers_active:,.0f}",
+        "buyers next day among 7-day-active users": Cell.of("{:.1%} (n = {:,})", rate, n),
+        "buyers among the day's visitors": Cell.of("{:.1%}", share),
+        "users a day": Cell.of("{:,.0f}", buyers_active),
     }
 
 
@@ -121,11 +135,11 @@ def _buying(con: duckdb.DuckDBPyConnection) -> Table:
     buyers = con.execute("select lines from per_user where lines > 0").df()["lines"].to_numpy(dtype=float)
     top = np.sort(buyers)[::-1][: max(len(buyers) // 10, 1)].sum() / buyers.sum()
     return {
-        "users who ever bought": f"{ever:.0%}",
-        "buyers with a second buying day": f"{repeat:.0%}",
+        "users who ever bought": Cell.of("{:.0%}", ever),
+        "buyers with a second buying day": Cell.of("{:.0%}", repeat),
         "days between buying days, mean; quartiles": _mean_quartiles(con, gaps),
-        "lines per order": f"{lines / orders:.1f}",
-        "lines bought by the top tenth of buyers": f"{top:.0%}",
+        "lines per order": Cell.of("{:.1f}", lines / orders),
+        "lines bought by the top tenth of buyers": Cell.of("{:.0%}", top),
     }
 
 
@@ -134,13 +148,13 @@ def _rhythm(con: duckdb.DuckDBPyConnection) -> Table:
         """select isodow(ts) as d, count(*) / count(distinct ts::date) as n from log group by 1"""
     )
     mean = days.df().set_index("d")["n"].reindex(range(1, 8), fill_value=0)
-    index = " ".join(f"{WEEKDAYS[d - 1]} {value:.2f}" for d, value in (mean / mean[mean > 0].mean()).items())
+    index = mean / mean[mean > 0].mean()
     hours = con.execute("select hour(ts) as h, count(*) as n from log group by 1").df().set_index("h")["n"]
     share = hours.reindex(range(24), fill_value=0) / hours.sum()
     return {
-        "weekday rhythm (1 = mean day)": index,
-        "share of events 0-6, 6-12, 12-18, 18-24 h": " ".join(
-            f"{share.iloc[start : start + 6].sum():.0%}" for start in (0, 6, 12, 18)
+        "weekday rhythm (1 = mean day)": Cell.of(" ".join(f"{day} {{:.2f}}" for day in WEEKDAYS), *index),
+        "share of events 0-6, 6-12, 12-18, 18-24 h": Cell.of(
+            "{:.0%} {:.0%} {:.0%} {:.0%}", *(share.iloc[h : h + 6].sum() for h in (0, 6, 12, 18))
         ),
     }
 
@@ -173,14 +187,14 @@ def _funnel(con: duckdb.DuckDBPyConnection) -> Table:
         (select count(*) as n from log where kind = 'view_item' group by user_id, item_id)""",
     )[0]
     return {
-        "views per purchase line": f"{views / bought:.0f}",
-        "carts per purchase line": f"{carts / bought:.1f}",
-        "wishes per purchase line": f"{wishes / bought:.1f}",
-        "purchase lines with an earlier cart of the item": f"{share:.0%}",
+        "views per purchase line": Cell.of("{:.0f}", views / bought),
+        "carts per purchase line": Cell.of("{:.1f}", carts / bought),
+        "wishes per purchase line": Cell.of("{:.1f}", wishes / bought),
+        "purchase lines with an earlier cart of the item": Cell.of("{:.0%}", share),
         "cart to purchase, hours, mean; quartiles": _mean_quartiles(con, lag),
-        "of these on the same day": f"{same:.0%}",
-        "cart adds bought later": f"{used:.0%}",
-        "views of items viewed more than once": f"{again:.0%}",
+        "of these on the same day": Cell.of("{:.0%}", same),
+        "cart adds bought later": Cell.of("{:.0%}", used),
+        "views of items viewed more than once": Cell.of("{:.0%}", again),
     }
 
 
@@ -198,10 +212,12 @@ def _sessions(con: duckdb.DuckDBPyConnection) -> Table:
     return {
         "sessions per active user-day, mean; quartiles": _mean_quartiles(con, per_day),
         "item events per session, mean; quartiles": _mean_quartiles(con, "select n from visits"),
-        "item events per session, 99 %": f"{_one(con, 'select quantile_cont(n, 0.99) from visits')[0]:.0f}",
+        "item events per session, 99 %": Cell.of(
+            "{:.0f}", *_one(con, "select quantile_cont(n, 0.99) from visits")
+        ),
         "session length, minutes, mean; quartiles": _mean_quartiles(con, "select minutes from visits"),
         "gap within a session, seconds, mean; quartiles": _mean_quartiles(con, gaps),
-        "sessions with a purchase": f"{_one(con, 'select avg(bought::int) from visits')[0]:.1%}",
+        "sessions with a purchase": Cell.of("{:.1%}", *_one(con, "select avg(bought::int) from visits")),
     }
 
 
@@ -282,9 +298,11 @@ def cutoff_rows(con: duckdb.DuckDBPyConnection, log: Path, truth: Path, warm: in
                 open as (select user_id, max(epoch_ms(ts)) as ts, count(*) as lines from (
                     select user_id, item_id, max(ts) filter (kind = 'add_to_cart') as ts,
                         max(ts) filter (kind in ('purchase', 'remove_from_cart')) as gone
-                    from recent group by all) where ts is not null and (gone is null or gone < ts) group by 1),
+                    from recent group by all)
+                    where ts is not null and (gone is null or gone < ts) group by 1),
                 repeats as (select user_id, max(n) as most from (select user_id, item_id, count(*) as n
-                    from recent where kind = 'view_item' and ts >= t - interval 3 day group by all) group by 1)
+                    from recent where kind = 'view_item' and ts >= t - interval 3 day group by all)
+                    group by 1)
                 select a.user_id, a.as_of, a.probability, a.purchased, f.* exclude user_id,
                     (epoch_ms(a.as_of) - o.ts) / 3600000.0 as h_cart_open, o.lines as cart_lines, r.most
                 from answers a join (
@@ -307,14 +325,13 @@ def _one(con: duckdb.DuckDBPyConnection, query: str) -> tuple[float, ...]:
     return row
 
 
-def _quantiles(values: np.ndarray, percents: Sequence[int]) -> str:
-    return " / ".join(f"{q:,.0f}" for q in np.percentile(values, percents))
+def _quantiles(values: np.ndarray, percents: Sequence[int]) -> Cell:
+    return Cell.of(" / ".join(["{:,.0f}"] * len(percents)), *np.percentile(values, percents))
 
 
-def _mean_quartiles(con: duckdb.DuckDBPyConnection, query: str) -> str:
+def _mean_quartiles(con: duckdb.DuckDBPyConnection, query: str) -> Cell:
     values = pd.to_numeric(con.execute(query).df().iloc[:, 0]).dropna().to_numpy(dtype=float)
-    low, middle, high = np.percentile(values, (25, 50, 75))
-    return f"{values.mean():.1f}; {low:.1f} / {middle:.1f} / {high:.1f}"
+    return Cell.of("{:.1f}; {:.1f} / {:.1f} / {:.1f}", values.mean(), *np.percentile(values, (25, 50, 75)))
 
 
 def likeness(con: duckdb.DuckDBPyConnection) -> pd.DataFrame:
@@ -334,7 +351,8 @@ def likeness(con: duckdb.DuckDBPyConnection) -> pd.DataFrame:
         }
     measured = {name: measure(con, table) for name, table in columns.items()}
     order = list(dict.fromkeys(row for table in measured.values() for row in table))
-    return pd.DataFrame(measured, index=order).fillna("-")
+    texts = {name: {row: cell.text for row, cell in table.items()} for name, table in measured.items()}
+    return pd.DataFrame(texts, index=order).fillna("-")
 
 
 def main() -> None:
