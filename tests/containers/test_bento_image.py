@@ -167,7 +167,7 @@ def test_nothing_of_this_machine_is_in_the_image(podman: Podman, image: str) -> 
     found = podman.run(
         *("run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c"),
         # The mounts of the build leave empty files behind.
-        "id -u; find /etc/pip.conf /etc/uv -type f -size +0; ls -d src/tests src/.venv src/app 2>/dev/null; :",
+        "id -u; find /etc/pip.conf /etc/uv -type f -size +0; ls -d src/tests src/.venv src/app 2>&-; :",
     )
     assert found == "1034"
 

@@ -36,7 +36,7 @@ STUBBORN = (
 )
 
 
-def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"
@@ -95,7 +95,7 @@ class Tiny:
 
     def code(self) -> int:
         assert self.process is not None
-        return self.process.wait(30)
+        return self.process.wait(90)
 
     def state(self) -> StackState:
         state = self.files.read()
