@@ -19,13 +19,13 @@ $(BIN)/uv: requirements-uv.lock
 
 .venv/.ready: $(BIN)/uv requirements.lock pyproject.toml
 	@tools/system-packages.sh runtime
-	test -e .venv/.ready-dev || $(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock requirements-uv.lock
+	test -e .venv/.ready-dev || $(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock requirements-uv.lock
 	$(BIN)/python tools/link_project.py
 	@touch $@
 
 .venv/.ready-dev: $(BIN)/uv requirements-dev.lock pyproject.toml
 	@tools/system-packages.sh runtime browser
-	$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements-dev.lock requirements-uv.lock
+	$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes requirements-dev.lock requirements-uv.lock
 	$(BIN)/python tools/link_project.py
 	@touch $@ .venv/.ready
 
