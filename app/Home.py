@@ -20,7 +20,7 @@ def main() -> None:
         default=True,
     )
     monitor = st.Page(PAGES / "monitor.py", title="Monitor", icon=":material/monitoring:")
-    st.navigation([score, monitor]).run()
+    st.navigation({"Purchase within 24 hours": [score, monitor]}).run()
 
 
 main()

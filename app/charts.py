@@ -17,24 +17,28 @@ Chart = alt.LayerChart | alt.Chart
 
 
 def probability_histogram(probability: pd.Series[float], threshold: float | None) -> Chart:
-    """Users by predicted probability; those at or above the threshold stand out."""
-    counts, edges = np.histogram(probability, bins=BINS, range=(0, max(float(probability.max()), 0.01)))
+    """Users by predicted probability; the threshold is an edge, and those above it stand out."""
+    top = max(float(probability.max()), 0.01)
+    edges = np.linspace(0, top, BINS + 1)
+    if threshold is not None and 0 < threshold < top:
+        edges = np.unique([*edges, threshold])
+    counts, edges = np.histogram(probability, bins=edges)
     frame = pd.DataFrame({"from": edges[:-1], "to": edges[1:], "users": counts})
-    limit = threshold if threshold is not None else 2.0
-    frame["group"] = np.where(frame["to"] > limit, "at or above the threshold", "below")
+    chosen = edges[:-1] >= (threshold if threshold is not None else 2.0)
+    frame["group"] = np.where(chosen, "chosen", "not chosen")
     frame = frame[frame["users"] > 0]
     bars = (
         alt.Chart(frame)
-        .mark_bar(binSpacing=1)
+        .mark_bar(binSpacing=0.5)
         .encode(
             x=alt.X(
                 "from:Q", bin="binned", title="Predicted probability of buying", axis=alt.Axis(format="%")
             ),
             x2="to:Q",
-            y=alt.Y("users:Q", title="Users", scale=alt.Scale(type="symlog"), axis=alt.Axis(tickCount=5)),
+            y=alt.Y("users:Q", title="Users", scale=alt.Scale(type="sqrt"), axis=alt.Axis(tickCount=5)),
             color=alt.Color(
                 "group:N",
-                scale=alt.Scale(domain=["at or above the threshold", "below"], range=[ACCENT, MUTED]),
+                scale=alt.Scale(domain=["chosen", "not chosen"], range=[ACCENT, MUTED]),
                 legend=alt.Legend(title=None, orient="top", symbolType="square"),
             ),
             tooltip=[

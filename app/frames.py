@@ -19,6 +19,8 @@ from retail_core.store.predictions import read_outcomes
 from retail_core.store.shop import shop_zone
 
 RECENT_DOCUMENTS = 200
+_COUNTS = ("rows_read", "inserted", "duplicates", "quarantined")
+_PROMOTED = ("ap", "auc", "f1", "base_rate", "n", "positives")
 LIVE_DAYS = timedelta(days=90)
 
 
@@ -63,7 +65,7 @@ def read(settings: Settings) -> Snapshot:
                 refused=_refused(store),
                 live=_live(store, zone),
                 checks=_newest(store, "trigger_checks"),
-                promotions=_newest(store, "promotions"),
+                promotions=_promotions(store),
                 predictions=store.predictions.estimated_document_count(),
             )
         except PyMongoError as error:
@@ -74,22 +76,29 @@ def read(settings: Settings) -> Snapshot:
 
 def _files(store: Store) -> pd.DataFrame:
     found = store.ledger.find({"kind": "file"}).sort("started_at", DESCENDING).limit(RECENT_DOCUMENTS)
-    return pd.DataFrame(
-        [
-            {
-                "file": str(one.get("file", "")).rsplit("/", 1)[-1],
-                "source": one.get("source"),
-                "state": one.get("state"),
-                **{name: one.get("counts", {}).get(name, 0) for name in _COUNTS},
-                "started_at": one.get("started_at"),
-            }
-            for one in found
-        ],
-        columns=["file", "source", "state", *_COUNTS, "started_at"],
-    )
+    rows = [
+        {
+            "file": one.get("file"),
+            "source": one.get("source"),
+            "state": one.get("state"),
+            **{name: one.get("counts", {}).get(name, 0) for name in _COUNTS},
+            "started_at": one.get("started_at"),
+        }
+        for one in found
+    ]
+    return pd.DataFrame(rows + _posts(store), columns=["file", "source", "state", *_COUNTS, "started_at"])
 
 
-_COUNTS = ("rows_read", "inserted", "duplicates", "quarantined")
+def _posts(store: Store) -> list[dict[str, object]]:
+    """What came in one by one, through the API, as one row a channel."""
+    stages: list[dict[str, object]] = [
+        {"$match": {"kind": "window", "state": "committed", "file_id": {"$not": {"$regex": "^file:"}}}},
+        {"$group": {"_id": "$file_id", **{name: {"$sum": f"$counts.{name}"} for name in _COUNTS}}},
+    ]
+    return [
+        {"file": f"posted ({one['_id'].partition(':')[0]})", "source": one["_id"].partition(":")[2], **one}
+        for one in store.ledger.aggregate(stages)
+    ]
 
 
 def _arrivals(settings: Settings) -> pd.DataFrame:
@@ -126,6 +135,16 @@ def _live(store: Store, zone: str) -> pd.DataFrame:
             for day, rows in outcomes.groupby(days, sort=True)
         ]
     )
+
+
+def _promotions(store: Store) -> pd.DataFrame:
+    log = _newest(store, "promotions")
+    if log.empty:
+        return log
+    first = [next(iter((metrics or {"": {}}).items())) for metrics in log["metrics"]]
+    measured = {name: [metrics.get(name) for _, metrics in first] for name in _PROMOTED}
+    shown = log[["at", "kind", "version", "previous", "reason"]]
+    return shown.assign(policy=[policy for policy, _ in first], **measured)
 
 
 def _newest(store: Store, collection: str) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PRESETS = {
-    "canonical": "Canonical CSV or Parquet (or a file of features)",
+    "canonical": "Canonical events, or features",
     "ga4": "Google Analytics 4 export, flattened",
     "taobao": "Taobao user behaviour",
     "rees46": "REES46 multi-category shop",
@@ -38,6 +38,11 @@ def moment(text: str) -> str:
     return f"{text[:16].replace('T', ' ')} UTC"
 
 
+def day(text: str) -> str:
+    """The date of an ISO 8601 instant."""
+    return text[:10]
+
+
 def measured_on(metrics: Mapping[str, Any]) -> str:
     """Population, period and base rate of the metrics, in one sentence."""
     rows, buyers = metrics.get("n"), metrics.get("positives")
@@ -46,7 +51,7 @@ def measured_on(metrics: Mapping[str, Any]) -> str:
         f"{count(buyers)} of them buyers" if buyers is not None else None,
         f"base rate {share(metrics.get('base_rate'), 2)}",
         str(metrics["population"]) if metrics.get("population") else None,
-        str(metrics["period"]) if metrics.get("period") else None,
+        _period(metrics),
     ]
     return "Measured on " + " · ".join(part for part in parts if part)
 
@@ -68,3 +73,8 @@ def certificate(content: Mapping[str, Any] | None, uncertified: str | None) -> s
         f"the buyers, with {share(content['confidence'], 0)} confidence ({count(content['buyers'])} buyers "
         f"certified it)."
     )
+
+
+def _period(metrics: Mapping[str, Any]) -> str | None:
+    first, last = metrics.get("first_cutoff"), metrics.get("last_cutoff")
+    return f"cut-offs {day(first)} to {day(last)}" if first and last else None

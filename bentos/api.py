@@ -11,6 +11,7 @@ from datetime import timedelta
 from bentos import models
 from bentos.history import Document, History
 from bentos.intake import Item, Refused, sent_events
+from bentos.posting import Poster
 from bentos.predictor import Question, merge, predict
 from bentos.problems import Problem, from_retail
 from bentos.wire import Answer
@@ -40,6 +41,7 @@ class Api:
     settings: Settings
     loaded: models.Loaded
     history: History
+    poster: Poster
     pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "predict"))
     reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
     reload_refused: str | None = None
@@ -70,6 +72,7 @@ class Api:
     async def close(self) -> None:
         """Let go of connections and threads."""
         await self.history.close()
+        await asyncio.to_thread(self.poster.close)
         self.pool.shutdown(wait=False, cancel_futures=True)
 
     async def _stored(self, loaded: models.Loaded, items: Sequence[Item]) -> Stored:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
-import pandas as pd
-from retail_core.features.online import OnlineEvent, online_event
 
 from bentos.problems import Problem, from_msgspec, from_retail, invalid
 from bentos.wire import MAX_ITEMS, PredictItem
 from retail_core import sources
 from retail_core.errors import InputError, RetailError
-from retail_core.schemas import EventFrame
+from retail_core.features.online import OnlineEvent, online_event
+from retail_core.ingest.documents import event_documents
 from retail_core.times import parse_instant, to_utc_ms
 
 Row = dict[str, object]
@@ -95,22 +94,7 @@ def sent_events(item: Item) -> list[OnlineEvent]:
         first = refused[0]
         where = f"events[{first.line - 1}]" + (f".{first.field}" if first.field else "")
         raise invalid(where, f"{first.rule} (value {first.value!r}): {first.remedy}")
-    return online(frame)
-
-
-def online(frame: EventFrame) -> list[OnlineEvent]:
-    """A frame of events, one by one, as the online interpreter takes them."""
-    records = frame.drop(columns="properties", errors="ignore").to_dict("records")
-    return [online_event(_document({str(name): value for name, value in one.items()})) for one in records]
-
-
-def _document(record: Row) -> Row:
-    document = {name: value for name, value in record.items() if value is not None and value is not pd.NA}
-    document = {name: value for name, value in document.items() if value == value}  # noqa: PLR0124 - drops NaN
-    moment = document["event_time"]
-    if isinstance(moment, pd.Timestamp):
-        document["event_time"] = moment.to_pydatetime()
-    return {"_id": document.pop("event_id"), **document}
+    return [online_event(document) for document in event_documents(frame, "canonical")]
 
 
 def _decode(body: bytes, now: datetime) -> Item | Refused:

@@ -126,7 +126,8 @@ def _secured(path: str, item: Json) -> Json:
     for method, operation in item.items():
         if not isinstance(operation, dict):
             continue
-        good = {code: answer for code, answer in operation["responses"].items() if code.startswith("2")}
+        answers = {str(status): answer for status, answer in operation["responses"].items()}
+        good = {status: answer for status, answer in answers.items() if status.startswith("2")}
         failures = {} if is_open else {str(status): _problem(status) for status in (400, 401, 404, 413)}
         secured[method] = {**operation, "responses": {**good, **failures}}
         if is_open:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
-from retail_core.features.online import OnlineEvent, compute_one, online_event
 
 from bentos.attributes import attributes_at
 from bentos.problems import Problem, invalid
 from bentos.wire import Answer
+from retail_core.features.online import OnlineEvent, compute_one, online_event
 from retail_core.model.runtime import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.times import iso

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from functools import partial
 
 import msgspec
 from starlette.applications import Starlette
@@ -17,7 +16,6 @@ from starlette.routing import Route
 from bentos import intake
 from bentos.api import Api
 from bentos.docs_page import docs_routes
-from bentos.posting import post_events
 from bentos.problems import Problem, from_retail
 from bentos.views import item_error, model_view
 from bentos.wire import MAX_EVENTS, Answer
@@ -57,8 +55,7 @@ async def predict(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """POST /events: stored by a majority before the 202."""
     rows = intake.event_rows(await request.body(), MAX_EVENTS)
-    accepted = await asyncio.to_thread(partial(post_events, _api(request).settings, rows, datetime.now(UTC)))
-    return _json(accepted, status=202)
+    return _json(await asyncio.to_thread(_api(request).poster.post, rows), status=202)
 
 
 async def model(request: Request) -> Response:

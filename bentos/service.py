@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -18,6 +19,7 @@ from bentos.batch_files import read_upload
 from bentos.batch_report import HEADER
 from bentos.guard import Guard
 from bentos.history import History
+from bentos.posting import Poster
 from bentos.routes import create_app
 from retail_core.errors import RetailError
 from retail_core.settings import Settings, load_settings
@@ -25,6 +27,10 @@ from retail_core.times import parse_instant
 
 SETTINGS: Settings = load_settings()
 BATCH_SECONDS = 3600
+CSV_HEADERS = {
+    "Content-Type": "text/csv; charset=utf-8",
+    "Content-Disposition": 'attachment; filename="scored.csv"',
+}
 
 api_app = create_app()
 
@@ -64,7 +70,7 @@ class PurchaseService:
     batch = bentoml.depends(BatchScorer)
 
     def __init__(self) -> None:
-        self.api = Api(SETTINGS, models.load(SETTINGS), History(SETTINGS))
+        self.api = Api(SETTINGS, models.load(SETTINGS), History(SETTINGS), Poster(SETTINGS))
         api_app.state.api = self.api
 
     @bentoml.task  # type: ignore[untyped-decorator]
@@ -74,7 +80,7 @@ class PurchaseService:
         file: Annotated[Path, Field(description="CSV (also .gz) or Parquet of events, or of features.")],
         source: Annotated[str, Field(description="Which preset wrote the file.")] = "canonical",
         as_of: Annotated[str, Field(description="ISO 8601; default 1 ms after the newest event.")] = "",
-    ) -> Path:
+    ) -> bytes:
         """Score every user of a file. The answer is a CSV; its header X-Score-Report has the counts."""
         out = Path(ctx.temp_dir) / "scored.csv"
         answer = await self.batch.to_async.score(
@@ -82,8 +88,8 @@ class PurchaseService:
         )
         if "problem" in answer:
             raise BentoMLException(answer["problem"], error_code=HTTPStatus.BAD_REQUEST)
-        ctx.response.metadata[HEADER] = answer["report"]
-        return out
+        ctx.response.metadata.update({HEADER: answer["report"], **CSV_HEADERS})
+        return await asyncio.to_thread(out.read_bytes)
 
 
 def _bento_document() -> dict[str, object]:

@@ -20,7 +20,7 @@ UserId = Annotated[
 Instant = Annotated[str, msgspec.Meta(description="ISO 8601; without an offset UTC. Default: now.")]
 FeatureValue = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 EventRows = Annotated[
-    list[dict[str, object]],
+    list[dict[str, Any]],
     msgspec.Meta(max_length=MAX_EVENTS, description="Canonical events; `user_id` may be left out."),
 ]
 
@@ -77,13 +77,13 @@ class ItemError(msgspec.Struct):
 
 
 class EventsAccepted(msgspec.Struct):
-    """What became of posted events; `received` is the sum of the other three."""
+    """What became of posted events: received = inserted + duplicates + refused."""
 
     received: int
     inserted: int
     duplicates: int
-    quarantined: int
-    refused: list[FieldError]
+    refused: int
+    errors: list[FieldError]
 
 
 class ModelAnswer(msgspec.Struct):

@@ -49,6 +49,7 @@ def trained_shop(folder: Path, mongodb_uri: str) -> Shop:
         search_rows=2_000,
         fit_rows=4_000,
     )
+    folder.mkdir(exist_ok=True)
     log, out = folder / "log.csv", folder / "scores.csv"
     simulate(SimulationConfig(users=1_200, days=28, seed=5, start=START), log)
     with open_store(settings) as store:

@@ -55,7 +55,7 @@ def _production(model: Json) -> None:
     )
     parts.tiles(
         [
-            ("Average precision", words.decimal(metrics["ap"]), "Area under the precision-recall curve."),
+            ("AP", words.decimal(metrics["ap"]), "Average precision: area under the precision-recall curve."),
             ("ROC-AUC", words.decimal(metrics["auc"]), "Chance that a buyer ranks above a non-buyer."),
             ("F1", words.decimal(metrics["f1"]), "At the best-F1 threshold stored with the model."),
             ("Recall", words.share(metrics["recall"]), "Share of the buyers found at that threshold."),
@@ -142,7 +142,7 @@ def _data(found: frames.Snapshot) -> None:
             (
                 "Rows read",
                 words.count(total["rows_read"]),
-                "Of the files below; the sum of the next three.",
+                "Of all files and posts below; the sum of the next three.",
             ),
             ("Events stored", words.count(total["inserted"]), "New events."),
             ("Duplicates", words.count(total["duplicates"]), "Events that were there already."),
@@ -156,12 +156,22 @@ def _data(found: frames.Snapshot) -> None:
     if not found.arrivals.empty:
         st.markdown("###### Events by day of the event (UTC), as the lake has them")
         st.altair_chart(charts.arrivals(found.arrivals), width="stretch")
-    st.markdown("###### Files")
+    st.markdown("###### Files and posts")
+    numbers = {"rows_read": "Rows read", "inserted": "Stored", "duplicates": "Duplicates"}
     st.dataframe(
         files,
         hide_index=True,
         width="stretch",
-        column_config={"started_at": st.column_config.DatetimeColumn("Started (UTC)", timezone="UTC")},
+        column_config={
+            "file": "File",
+            "source": "Source",
+            "state": "State",
+            **{
+                name: st.column_config.NumberColumn(label, format="localized")
+                for name, label in (numbers | {"quarantined": "In quarantine"}).items()
+            },
+            "started_at": st.column_config.DatetimeColumn("Started (UTC)", timezone="UTC"),
+        },
     )
     if not found.refused.empty:
         st.markdown("###### Waiting in quarantine")
@@ -173,7 +183,26 @@ def _history(promotions: pd.DataFrame) -> None:
         st.info("No version has been promoted yet. Run `retail train`.")
         return
     st.caption("Every change of the production version, newest first; nothing is ever removed from this log.")
-    st.dataframe(promotions, hide_index=True, width="stretch")
+    st.dataframe(
+        promotions,
+        hide_index=True,
+        width="stretch",
+        column_config={
+            "at": st.column_config.DatetimeColumn("When (UTC)", timezone="UTC"),
+            "kind": "Kind",
+            "version": st.column_config.TextColumn("Version", width="small"),
+            "previous": st.column_config.TextColumn("Before", width="small"),
+            "reason": st.column_config.TextColumn("Reason", width="large"),
+            "policy": "Measured on",
+            **{
+                name: st.column_config.NumberColumn(label, format="%.3f")
+                for name, label in {"ap": "AP", "auc": "ROC-AUC", "f1": "F1"}.items()
+            },
+            "base_rate": st.column_config.NumberColumn("Base rate", format="percent"),
+            "n": "Rows",
+            "positives": "Buyers",
+        },
+    )
 
 
 main()

@@ -13,7 +13,7 @@ from retail_core.settings import Settings, load_settings
 
 UPLOAD, RESULT = "upload", "result"
 TOP_USERS = 50
-CERTIFIED, LIKELY, BUDGET = "Certified recall", "Likely buyers (best F1)", "A budget"
+RECALL, LIKELY, BUDGET = "Recall target", "Likely buyers (best F1)", "A budget"
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def _form(settings: Settings) -> None:
         help="ISO 8601, such as 2025-02-01T00:00:00Z. Only events before it count.",
     )
     held: tuple[str, bytes] | None = st.session_state.get(UPLOAD)
-    if held is not None:
+    if held is not None and dropped is None:
         st.caption(f":material/draft: {held[0]}, {len(held[1]) / 1e6:,.1f} MB")
     if st.button("Score", type="primary", disabled=held is None, width="stretch") and held is not None:
         st.session_state.pop(RESULT, None)
@@ -81,7 +81,11 @@ def _result(scored: service.Scored) -> None:
                 words.count(frame["probability"].sum()),
                 "Sum of the probabilities: how many of them will buy if the model is right.",
             ),
-            ("To contact", words.count(frame["contact"].sum()), "At or above the certified threshold."),
+            (
+                "To contact",
+                words.count(frame["contact"].sum()),
+                "At or above the model's threshold for its recall target.",
+            ),
             (
                 "Highest probability",
                 words.share(frame["probability"].max()),
@@ -128,8 +132,8 @@ def _choose(frame: pd.DataFrame) -> pd.DataFrame:
     st.subheader("Whom to contact")
     choice = st.segmented_control(
         "Choose by",
-        [CERTIFIED, LIKELY, BUDGET],
-        default=CERTIFIED,
+        [RECALL, LIKELY, BUDGET],
+        default=RECALL,
         required=True,
         label_visibility="collapsed",
     )
@@ -137,7 +141,7 @@ def _choose(frame: pd.DataFrame) -> pd.DataFrame:
         top = st.slider("Users to contact", 1, max(len(frame), 2), min(max(len(frame) // 10, 1), len(frame)))
         audience = frame.head(top)
     else:
-        audience = frame[frame["contact" if choice == CERTIFIED else "will_purchase"]]
+        audience = frame[frame["contact" if choice == RECALL else "will_purchase"]]
     total = float(frame["probability"].sum())
     expected = float(audience["probability"].sum())
     reached = expected / total if total else 0.0

@@ -6,7 +6,6 @@ import io
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pandas as pd
@@ -76,17 +75,19 @@ def test_posted_events_count_in_the_next_prediction_and_only_once(api: httpx.Cli
     assert first.status_code == 202, first.text
     assert (first.json()["received"], first.json()["inserted"]) == (1, 1)
     again = api.post("/events", json=[event | item, {**event, "event_time": "yesterday"}])
-    assert {name: again.json()[name] for name in ("received", "inserted", "duplicates", "quarantined")} == {
+    assert {name: again.json()[name] for name in ("received", "inserted", "duplicates", "refused")} == {
         "received": 2,
         "inserted": 0,
         "duplicates": 1,
-        "quarantined": 1,
+        "refused": 1,
     }
     stored = ask(api, question).json()
     assert stored["history"] == "stored"
     same = ask(api, {**question, "user_id": "posted", "events": [event | item]}).json()
     assert same["probability"] == stored["probability"]
-    never_stored = ask(api, {"user_id": "new", "as_of": INSTANT, "events": [event | item | {"user_id": "new"}]})
+    never_stored = ask(
+        api, {"user_id": "new", "as_of": INSTANT, "events": [event | item | {"user_id": "new"}]}
+    )
     assert never_stored.json()["probability"] == stored["probability"]
     assert never_stored.json()["history"] == "stored+request"
 
@@ -202,13 +203,20 @@ def test_a_file_of_events_comes_back_scored(api: httpx.Client, shop: Shop) -> No
 
 def test_a_file_of_features_comes_back_scored(api: httpx.Client, settings: Settings) -> None:
     columns = load_champion(settings).spec.feature_set.columns
-    rows = pd.DataFrame({"user_id": ["=1+1", "b", "b"], columns[0]: [1.0, 2.0, 2.0], columns[1]: [None, 3, 3]})
+    rows = pd.DataFrame(
+        {"user_id": ["=1+1", "b", "b"], columns[0]: [1.0, 2.0, 2.0], columns[1]: [None, 3, 3]}
+    )
     target = io.BytesIO()
     rows.to_parquet(target)
     answer = batch(api, "features.parquet", target.getvalue())
     assert answer.status_code == 200, answer.text
     report = json.loads(answer.headers["X-Score-Report"])
-    assert (report["kind"], report["rows_read"], report["used"], report["duplicates"]) == ("features", 3, 2, 1)
+    assert (report["kind"], report["rows_read"], report["used"], report["duplicates"]) == (
+        "features",
+        3,
+        2,
+        1,
+    )
     assert report["features_missing"][columns[1]] == 1
     assert sorted(line.split(b",")[0] for line in answer.content.splitlines()[1:]) == [b"'=1+1", b"b"]
 

@@ -53,7 +53,13 @@ def test_the_monitor_names_what_is_away_and_hides_secrets() -> None:
 
 
 def test_words_name_population_and_base_rate() -> None:
-    metrics = {"n": 12000, "positives": 600, "base_rate": 0.05, "population": "eligible users", "period": "May"}
+    metrics = {
+        "n": 12000,
+        "positives": 600,
+        "base_rate": 0.05,
+        "population": "eligible users",
+        "period": "May",
+    }
     assert words.measured_on(metrics) == (
         "Measured on 12,000 rows · 600 of them buyers · base rate 5.00% · eligible users · May"
     )
@@ -67,5 +73,5 @@ def test_charts_hold_every_user_and_the_chosen_point() -> None:
     rows = next(iter(bars["datasets"].values()))
     assert sum(row["users"] for row in rows) == 4
     gain = charts.gain_curve(probability, 2).to_dict()
-    chosen = [rows for rows in gain["datasets"].values() if len(rows) == 1][0]
-    assert chosen[0]["reached"] == pytest.approx(1.4 / 1.6)
+    chosen = next(rows[0] for rows in gain["datasets"].values() if len(rows) == 1)
+    assert chosen["reached"] == pytest.approx(1.4 / 1.6)

@@ -25,7 +25,9 @@ async def crash(_: Request) -> Response:
 
 
 async def refuse(_: Request) -> Response:
-    return JSONResponse({"error": "bad", "detail": [{"loc": ["body", "x"], "msg": "is odd"}]}, status_code=400)
+    return JSONResponse(
+        {"error": "bad", "detail": [{"loc": ["body", "x"], "msg": "is odd"}]}, status_code=400
+    )
 
 
 APP = Starlette(
@@ -74,7 +76,9 @@ def test_any_of_the_keys_opens_and_nothing_else(given: str, status: int) -> None
 def test_without_keys_only_this_machine_may_ask() -> None:
     assert ask("POST", "/echo").status_code == 200
     assert ask("POST", "/echo", client="192.0.2.7").status_code == 403
-    assert ask("POST", "/echo", client="192.0.2.7", keys=("k",), headers={"X-API-Key": "k"}).status_code == 200
+    assert (
+        ask("POST", "/echo", client="192.0.2.7", keys=("k",), headers={"X-API-Key": "k"}).status_code == 200
+    )
 
 
 def test_bodies_are_bounded_whether_or_not_they_say_their_length() -> None:

@@ -1,0 +1,105 @@
+"""The app in a real browser: upload a log, take the scored CSV home, look at the monitor."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from retail_core.processes import answers, free_port, start, stop, wait_until
+from tests.serving import Shop, environment, running_service, trained_shop
+
+pytestmark = [pytest.mark.e2e, pytest.mark.integration]
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--no-first-run",
+]
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "screenshots"
+WAIT_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
+    return trained_shop(tmp_path_factory.getbasetemp() / "shop", mongod_uri)
+
+
+@pytest.fixture(scope="module")
+def app_url(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Service and app, as `retail up` starts them."""
+    logs = tmp_path_factory.mktemp("logs")
+    with running_service(shop.settings, logs / "api.log") as api:
+        port = free_port()
+        settings = shop.settings.model_copy(update={"api_port": api.base_url.port, "app_port": port})
+        process = start("app.serve", [], environment(settings), logs / "app.log")
+        try:
+            url = f"http://127.0.0.1:{port}"
+            wait_until(lambda: answers(f"{url}/_stcore/health"), process, logs / "app.log")
+            yield url
+        finally:
+            stop(process)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip("no chromium on this machine")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1360, "height": 900}, accept_downloads=True)
+    opened.set_default_timeout(WAIT_MS)
+    yield opened
+    opened.close()
+
+
+def picture(page: Page, name: str) -> None:
+    """The whole page as a picture to look at."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
+    page.set_viewport_size({"width": 1360, "height": min(int(height) + 80, 4000)})
+    page.wait_for_timeout(1500)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def test_a_log_goes_in_and_a_scored_list_comes_out(
+    page: Page, app_url: str, shop: Shop, tmp_path: Path
+) -> None:
+    page.goto(app_url)
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(shop.log)
+    page.get_by_role("button", name="Score", exact=True).click()
+    expect(page.get_by_role("heading", name="Who will buy")).to_be_visible(timeout=WAIT_MS)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download the scored CSV").click()
+    target = tmp_path / "scored.csv"
+    download.value.save_as(target)
+    picture(page, "score")
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0])[:5] == ["user_id", "probability", "rank", "will_purchase", "contact"]
+    probabilities = [float(row["probability"]) for row in rows]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert {row["user_id"] for row in rows} >= set(shop.scores["user_id"])
+
+
+def test_the_monitor_shows_model_data_and_history(page: Page, app_url: str) -> None:
+    page.goto(f"{app_url}/monitor")
+    expect(page.get_by_role("heading", name="In production: version 1")).to_be_visible(timeout=WAIT_MS)
+    for tab in ("Retraining", "Versions", "Live quality", "Data"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(500)
+        picture(page, f"monitor_{tab.split()[0].lower()}")
+    expect(page.get_by_text("Rows read")).to_be_visible()
+    assert page.get_by_text("Traceback").count() == 0
