@@ -99,8 +99,7 @@ def _successive(rows: pd.DataFrame, days: pd.Series, distinct: pd.DatetimeIndex,
     left = np.ones(len(rows), bool)
     for name in ("test", "certify", "calibrate"):
         available = distinct[distinct <= days[left].max()]
-        first = available[-_days_wanted(rows, days, available)]
-        period = left & (days >= first).to_numpy(bool)
+        period = left & (days >= _first_day(rows, days, available)).to_numpy(bool)
         chosen[name] = np.flatnonzero(period)
         left = before(rows["as_of"], rows["as_of"][period].min(), horizon)
         if not left.any():
@@ -109,19 +108,23 @@ def _successive(rows: pd.DataFrame, days: pd.Series, distinct: pd.DatetimeIndex,
     return Split("successive", **chosen)
 
 
-def _days_wanted(rows: pd.DataFrame, days: pd.Series, available: pd.DatetimeIndex) -> int:
-    """How many of the last available days a later period takes: 15 % of all, 20 % where buyers are few.
+def _first_day(rows: pd.DataFrame, days: pd.Series, available: pd.DatetimeIndex) -> pd.Timestamp:
+    """Where a later period begins that ends with the last available day.
 
-    Never so many that the three later periods and their embargoes leave train less than 40 % of the days.
+    It takes 15 % of all rows, in whole days, and up to 20 % where buyers are few; never so many that the
+    three later periods and their embargoes leave train much less than 40 %.
     """
-    total = days.nunique()
-    affordable = int(((1 - SMALLEST_TRAIN_SHARE) * total - 3) / 3)
-    most = max(1, min(int(LARGEST_SHARE * total), affordable))
-    for count in range(min(most, max(1, round(SHARE * total))), most):
+    share = days.value_counts().sort_index() / len(days)
+    affordable = (1 - SMALLEST_TRAIN_SHARE - 3 / len(share)) / 3
+    most = min(LARGEST_SHARE, affordable)
+    latest_first = share[available[::-1]]
+    reached = latest_first.cumsum() - latest_first / 2
+    least_days, most_days = (max(1, int((reached <= part).sum())) for part in (min(SHARE, most), most))
+    for count in range(least_days, most_days):
         chosen = rows["label"] & (days >= available[-count]) & (days <= available[-1])
         if rows["user_id"][chosen].nunique() >= WANTED_BUYERS:
-            return count
-    return most
+            return available[-count]
+    return available[-most_days]
 
 
 def _user_disjoint(
