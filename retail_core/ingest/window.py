@@ -58,7 +58,7 @@ def store_window(store: Store, run: Run, window: Prepared, origin: tuple[str, da
     counts, refused = insert_events(store, window, window_id)
     users = insert_users(store, window, window_id)
     place = quarantine.Origin(run.file_id, run.name, source, window_id, at)
-    stored = quarantine.add(store, [*chunk.refused, *refused], place)
+    stored = quarantine.add(store, sorted([*chunk.refused, *refused], key=lambda one: one.line), place)
     if stored != counts.quarantined:
         raise IntegrityError("Refused rows are missing in quarantine.", remedy="run the command again.")
     ledger.commit_window(store, run, window_id, counts, last=chunk.last, users=users)

@@ -53,7 +53,10 @@ def content_hash(path: Path) -> str:
 
 
 class Unpacked(io.RawIOBase):
-    """A file's unpacked bytes. After the end, `problem` says what cut them short, if anything did."""
+    """A file's unpacked bytes. `position` is how many packed ones were read for them.
+
+    After the end, `problem` says what cut them short, if anything did.
+    """
 
     def __init__(self, path: Path, kind: str) -> None:
         super().__init__()
@@ -61,12 +64,8 @@ class Unpacked(io.RawIOBase):
         self._blocks = _BLOCKS[kind](self._file)
         self._rest = memoryview(b"")
         self._since_break = 0
+        self.position = 0
         self.problem: str | None = None
-
-    @property
-    def position(self) -> int:
-        """Bytes of the packed file read so far."""
-        return self._file.tell()
 
     def readable(self) -> bool:
         """Always true."""
@@ -90,6 +89,8 @@ class Unpacked(io.RawIOBase):
         except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
             self.problem = f"it is cut off or damaged ({error})"
             return b""
+        if not self._file.closed:
+            self.position = self._file.tell()
         last_break = max(block.rfind(b"\n"), block.rfind(b"\r"))
         self._since_break = self._since_break + len(block) if last_break < 0 else len(block) - last_break
         if self._since_break > MAX_LINE:

@@ -58,7 +58,7 @@ def parse(table: Table, source: Source) -> Chunk:
     return Chunk(
         events=DataFrame[Event](frame),
         users=users,
-        refused=(*table.refused, *refused),
+        refused=tuple(sorted((*table.refused, *refused), key=lambda one: one.line)),
         given=given[kept],
         lines=table.lines[kept],
         raw=lambda row: table.raw(int(kept[row])),

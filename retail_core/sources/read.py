@@ -68,15 +68,16 @@ def _advice(header: tuple[str, ...], source: Source) -> str:
 
 
 def _check_readable(path: Path, source: Source, table: Table) -> None:
-    """Refuse a file of which not one record of the first window could be read as a record."""
+    """Refuse a file of whose first window not one record could be read, and no header vouches for it."""
     if len(table) or not table.refused:
         return
     first = table.refused[0]
-    if first.rule == "encoding":
+    if all(one.rule == "encoding" for one in table.refused):
         raise InputError(
             f"{path} is not {source.layout.encoding} text.", remedy="name its encoding in a mapping."
         )
-    raise _no_row_fits(path, source, first)
+    if source.layout.header is not None or not table.header:
+        raise _no_row_fits(path, source, first)
 
 
 def _no_row_fits(path: Path, source: Source, first: Refusal) -> InputError:

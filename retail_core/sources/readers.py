@@ -116,6 +116,8 @@ def _text_tables(
 ) -> Iterator[tuple[Table, int]]:
     layout = source.layout
     first = lines.take(1)
+    if not first and lines.problem:
+        return
     make: Callable[[list[str], int], Table]
     if first and first[0].lstrip().startswith("{"):
         make = json_lines if layout.kind == "jsonl" else flat_json_lines

@@ -66,7 +66,7 @@ class RecordParser:
             return at
         if str(error) == _OPEN and (len(lines) > end or self._grow(lines)):
             return self._quoted(lines, at, base, out)
-        rule = "too_long" if "field limit" in str(error) else "quotes"
+        rule = "too_long" if len(lines[at]) > csv.field_size_limit() else "quotes"
         out.refused.append(refusal(base + at + 1, None, rule, None, lines[at].rstrip("\r\n")))
         return at + 1
 

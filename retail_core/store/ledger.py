@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -210,10 +210,17 @@ def abandoned(store: Store, window_ids: Iterable[int]) -> list[int]:
 
 
 def _free(store: Store, lease: Mapping[str, Any] | None) -> bool:
-    """Whether nobody is at work under this lease: none, run out, or of a process that is no more."""
-    if lease is None or _dead(lease):
+    """Whether nobody is at work under this lease: there is none, its process is no more, or it ran out.
+
+    On this machine the process alone counts; it may be slow.
+    """
+    if lease is None:
         return True
-    return bool(lease["until"] < store.client.admin.command("hello")["localTime"])
+    if lease["host"] == socket.gethostname():
+        born = _born(lease["pid"])
+        return born is None or abs(born - lease["born"]) > 1
+    now: datetime = store.client.admin.command("hello")["localTime"]
+    return bool(lease["until"] < now.replace(tzinfo=UTC))
 
 
 def _taken(about: Mapping[str, object], owner: str, at: datetime) -> dict[str, Any]:
@@ -237,11 +244,3 @@ def _born(pid: int) -> float | None:
         return psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return None
-
-
-def _dead(lease: Mapping[str, Any]) -> bool:
-    """Whether the lease's process ran on this machine and is no more."""
-    if lease["host"] != socket.gethostname():
-        return False
-    born = _born(lease["pid"])
-    return born is None or abs(born - lease["born"]) > 1

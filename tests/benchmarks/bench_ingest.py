@@ -1,0 +1,129 @@
+"""How fast and how lean ingestion is, beside a bare `insert_many` loop over the same documents.
+
+    python -m tests.benchmarks.bench_ingest [--rows 1000000]
+
+Prints one JSON line. Both loops write with w: majority in batches of 10,000, unordered, into a database
+with the same indexes on one embedded server, each in a process of its own. Building the documents is
+not part of the bare loop's time; hashing, reading, parsing, checking and the ledger are part of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from retail_core import sources
+from retail_core.ingest import ingest
+from retail_core.ingest.window import BATCH, prepare
+from retail_core.settings import Settings
+from retail_core.store.embedded import stop_mongod
+from retail_core.store.mongo import Document, Store, open_store
+
+HEADER = (
+    "user_id,event_time,event_type,item_id,category,brand,"
+    "price,quantity,currency,session_id,platform,order_id"
+)
+TYPES = ("view_item", "view_item", "view_item", "search", "add_to_cart", "screen_view", "purchase")
+GROUP = 100_000
+START = np.datetime64("2025-01-01T00:00:00", "ms")
+
+
+def write_events(path: Path, rows: int, seed: int = 7) -> None:
+    """A canonical CSV of random events of 50,000 users over 45 days."""
+    rng = np.random.default_rng(seed)
+    with path.open("w") as out:
+        out.write(HEADER + "\n")
+        for done in range(0, rows, GROUP):
+            out.writelines(_lines(rng, min(GROUP, rows - done)))
+
+
+def _lines(rng: np.random.Generator, rows: int) -> Iterator[str]:
+    users, items = rng.integers(0, 50_000, rows).tolist(), rng.integers(0, 5_000, rows).tolist()
+    prices, kinds = rng.integers(100, 20_000, rows).tolist(), rng.integers(0, len(TYPES), rows).tolist()
+    instants = START + rng.integers(0, 45 * 86_400_000, rows).astype("timedelta64[ms]")
+    times = np.datetime_as_string(instants, unit="ms").tolist()
+    names = [TYPES[kind] for kind in kinds]
+    for user, item, price, kind, at in zip(users, items, prices, names, times, strict=True):
+        head, session = f"u{user},{at}Z,{kind}", f"s{user}-{item}"
+        if kind in {"search", "screen_view"}:
+            yield f"{head},,,,,,,{session},ios,\n"
+            continue
+        order = f"o{user}-{price}" if kind == "purchase" else ""
+        quantity = "" if kind == "view_item" else "1"
+        what = f"i{item},cat{item % 40},b{item % 200},{price // 100}.{price % 100:02d},{quantity},EUR"
+        yield f"{head},{what},{session},android,{order}\n"
+
+
+def plain(store: Store, path: Path) -> dict[str, float]:
+    """The bare loop: seconds spent in `insert_many` alone."""
+    seconds, rows = 0.0, 0
+    for chunk in sources.read_events(path, sources.get("canonical")):
+        documents: list[Document] = prepare(chunk, "canonical").events
+        for document in documents:
+            document["window_id"] = 1
+        started = time.perf_counter()
+        for start in range(0, len(documents), BATCH):
+            store.events.insert_many(documents[start : start + BATCH], ordered=False)
+        seconds += time.perf_counter() - started
+        rows += len(documents)
+    return {"rows": rows, "seconds": seconds}
+
+
+def ours(store: Store, path: Path) -> dict[str, float]:
+    """The whole ingestion, and the most memory this process ever had, in MB."""
+    started = time.perf_counter()
+    report = ingest(store, [path], sources.get("canonical"), at=datetime.now(UTC))
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"rows": report.events_inserted, "seconds": seconds, "peak_mb": peak}
+
+
+def run_part(part: str, home: Path, path: Path) -> dict[str, float]:
+    """One part in a process of its own, on a database of its own that is dropped afterwards."""
+    command = [sys.executable, "-m", "tests.benchmarks.bench_ingest", "--part", part, str(home), str(path)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def main() -> None:
+    """Measure, or be one part of the measurement."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--part", nargs=3)
+    arguments = parser.parse_args()
+    if arguments.part:
+        part, home, path = arguments.part
+        with open_store(Settings(home=Path(home), mongodb_database=f"bench_{part}")) as store:
+            result = {"plain": plain, "ours": ours}[part](store, Path(path))
+            store.client.drop_database(store.database.name)
+        print(json.dumps(result))
+        return
+    with tempfile.TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as folder:
+        home, path = Path(folder) / "home", Path(folder) / "events.csv"
+        write_events(path, arguments.rows)
+        try:
+            bare, whole = run_part("plain", home, path), run_part("ours", home, path)
+        finally:
+            stop_mongod(Settings(home=home))
+    rates = {"plain_rate": bare["rows"] / bare["seconds"], "ingest_rate": whole["rows"] / whole["seconds"]}
+    result = {"rows": arguments.rows, **rates, "ratio": rates["ingest_rate"] / rates["plain_rate"]}
+    print(
+        json.dumps(
+            {name: round(value, 3) for name, value in (result | {"peak_mb": whole["peak_mb"]}).items()}
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""Ingestion on a real MongoDB: counts, resuming, conflicts, two at once, quarantine and replay."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from retail_core import sources
+from retail_core.errors import InputError
+from retail_core.ingest import IngestReport, ingest, store_events
+from retail_core.settings import Settings
+from retail_core.sources import Source
+from retail_core.sources.readers import WINDOW_ROWS
+from retail_core.store import quarantine
+from retail_core.store.mongo import Document, Store, open_store
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+AT = datetime(2025, 3, 1, tzinfo=UTC)
+HEADER = "event_id,user_id,event_time,event_type,item_id,price\n"
+CANONICAL = sources.get("canonical")
+
+RUN = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from retail_core import sources
+from retail_core.ingest import ingest
+from retail_core.settings import Settings
+from retail_core.store.mongo import open_store
+
+uri, name, home, file = sys.argv[1:]
+with open_store(Settings(home=Path(home), mongodb_uri=uri, mongodb_database=name)) as store:
+    print("go", flush=True)
+    ingest(store, [Path(file)], sources.get("canonical"), at=datetime(2025, 3, 1, tzinfo=UTC))
+"""
+
+HALF = """
+import os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from retail_core import sources
+from retail_core.ingest.window import insert_events, prepare
+from retail_core.settings import Settings
+from retail_core.store import ledger
+from retail_core.store.mongo import open_store
+
+uri, name, home, file = sys.argv[1:]
+store = open_store(Settings(home=Path(home), mongodb_uri=uri, mongodb_database=name))
+about = {"kind": "file", "file": "killed.csv", "source": "canonical"}
+run = ledger.begin(store, "file:killed", about, datetime(2025, 3, 1, tzinfo=UTC))
+chunk = next(sources.read_events(Path(file), sources.get("canonical")))
+window = ledger.open_window(store, run, (chunk.first, chunk.last), chunk.header)
+insert_events(store, prepare(chunk, "canonical"), window.window_id)
+os._exit(9)
+"""
+
+
+def _start(script: str, settings: Settings, file: Path) -> subprocess.Popen[str]:
+    assert settings.mongodb_uri
+    uri = settings.mongodb_uri.get_secret_value()
+    command = [sys.executable, "-c", script, uri, settings.mongodb_database, str(settings.home), str(file)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def _row(user: int, key: str = "", price: str = "1.50") -> str:
+    minute = f"{user // 60 % 24:02d}:{user % 60:02d}"
+    return f"{key},u{user},2025-01-{user % 28 + 1:02d}T{minute}:00Z,view_item,i{user},{price}\n"
+
+
+def _file(tmp_path: Path, rows: list[str], name: str = "log.csv") -> Path:
+    path = tmp_path / name
+    path.write_text(HEADER + "".join(rows))
+    return path
+
+
+def _mixed(rows: int) -> list[str]:
+    """Good rows, each 1000th broken, each 700th repeated."""
+    lines = [_row(user) if user % 1000 else f",u{user},never,view_item,,\n" for user in range(1, rows)]
+    return [line for row, line in enumerate(lines) for _ in range(2 if row % 700 == 1 else 1)]
+
+
+def _counts(report: IngestReport) -> tuple[int, int, int, int]:
+    return report.rows_read, report.events_inserted, report.duplicates, report.quarantined
+
+
+def _ledger_adds_up(store: Store) -> None:
+    """Every window is committed, its counts add up, and they are the number of events that carry its id."""
+    for window in store.ledger.find({"kind": "window"}):
+        counts = window["counts"]
+        assert window["state"] == "committed"
+        assert counts["rows_read"] == counts["inserted"] + counts["duplicates"] + counts["quarantined"]
+        assert counts["inserted"] == store.events.count_documents({"window_id": window["window_id"]})
+
+
+def _content(store: Store) -> tuple[list[Document], list[Document], list[Document]]:
+    """Events, refused rows and file counts, without the ids of windows."""
+    hidden = {"window_id": 0}
+    events = list(store.events.find({}, hidden, sort=[("_id", 1)]))
+    refused = sorted((one["line"], one["rule"], one["raw"]) for one in store.quarantine.find())
+    files = list(store.ledger.find({"kind": "file"}, {"counts": 1, "state": 1, "offset": 1, "lease": 1}))
+    return events, [{"refused": refused}], files
+
+
+def test_every_row_is_accounted_for_and_a_second_run_does_nothing(store: Store, tmp_path: Path) -> None:
+    rows = _mixed(WINDOW_ROWS + 5_000)
+    path = _file(tmp_path, rows)
+    told: list[tuple[str, int, int]] = []
+    report = ingest(store, [path, path], CANONICAL, at=AT, progress=lambda *now: told.append(now))
+    bad = sum("never" in row for row in rows)
+    kept = {row for row in rows if "never" not in row}
+    assert _counts(report) == (len(rows), len(kept), len(rows) - bad - len(kept), bad)
+    assert (report.files, report.skipped_files) == (2, 1)
+    assert store.events.count_documents({}) == report.events_inserted
+    assert store.quarantine.count_documents({}) == bad
+    assert told[-1] == (path.name, path.stat().st_size, path.stat().st_size)
+    _ledger_adds_up(store)
+    again = ingest(store, [path], CANONICAL, at=AT)
+    assert (_counts(again), again.skipped_files) == ((0, 0, 0, 0), 1)
+    other = ingest(store, [path], CANONICAL, timezone="Asia/Tokyo", at=AT)
+    assert _counts(other) == (len(rows), 0, len(rows) - bad, bad)
+
+
+def test_an_event_document_has_what_the_event_has_and_no_more(store: Store, tmp_path: Path) -> None:
+    ingest(store, [_file(tmp_path, [_row(1), ",u2,2025-01-01,search,,\n"])], CANONICAL, at=AT)
+    full, bare = store.events.find({}, {"_id": 0}, sort=[("user_id", 1)])
+    assert full == {
+        "user_id": "u1", "event_time": datetime(2025, 1, 2, 0, 1, tzinfo=UTC), "event_type": "view_item",
+        "item_id": "i1", "price_minor": 150, "source": "canonical", "window_id": 1,
+    }  # fmt: skip
+    assert set(bare) == {"user_id", "event_time", "event_type", "source", "window_id"}
+    (file,) = store.ledger.find({"kind": "file"})
+    assert file["_id"] == f"file:{file['sha256']}:canonical:{CANONICAL.options_hash()}"
+    assert (file["file"], file["state"], file["offset"], file["lease"]) == ("log.csv", "done", 3, None)
+    assert (file["timezone"], file["policy"], file["finished_at"]) == ("UTC", "daily", AT)
+
+
+def test_an_id_taken_by_other_content_is_a_conflict(store: Store, tmp_path: Path) -> None:
+    first = [_row(1, "a"), _row(2, "b"), _row(1, "a"), _row(3, "a")]
+    report = ingest(store, [_file(tmp_path, first)], CANONICAL, at=AT)
+    assert _counts(report) == (4, 2, 1, 1)
+    report = ingest(store, [_file(tmp_path, [_row(1, "a"), _row(9, "b"), _row(4)])], CANONICAL, at=AT)
+    assert _counts(report) == (3, 1, 1, 1)
+    found = [(one["line"], one["rule"], one["raw"]) for one in store.quarantine.find(sort=[("_id", 1)])]
+    assert found == [(5, "conflict", _row(3, "a").strip()), (3, "conflict", _row(9, "b").strip())]
+    assert store.events.find_one({"item_id": "i2"}) is not None
+    _ledger_adds_up(store)
+
+
+def test_user_attributes_are_stored_once_with_their_time(store: Store, tmp_path: Path) -> None:
+    text = (
+        "user_id,first_visit_date,age,screen_list,purchase_date\n1,4/29/23,66,cart,4/29/23\n2,4/30/23,7,,\n"
+    )
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(text + "\n" * (name == "b"))
+        report = ingest(store, [tmp_path / name], sources.get("app_profile"), at=AT)
+    assert _counts(report) == (2, 0, 2, 0)
+    users = list(store.users.find({}, {"_id": 0}, sort=[("user_id", 1)]))
+    assert [(one["user_id"], one["attributes"], one["window_id"]) for one in users] == [
+        ("1", '{"age":66}', 1), ("2", '{"age":7}', 1),
+    ]  # fmt: skip
+    assert users[0]["valid_from"] == datetime(2023, 4, 29, tzinfo=UTC)
+    assert [one["users"] for one in store.ledger.find({"kind": "window"}, sort=[("window_id", 1)])] == [2, 0]
+
+
+@pytest.fixture
+def undisturbed(settings: Settings) -> Iterator[Store]:
+    """Another database on the same server."""
+    other = settings.model_copy(update={"mongodb_database": f"{settings.mongodb_database}_plain"})
+    with open_store(other) as store:
+        yield store
+        store.client.drop_database(other.mongodb_database)
+
+
+def test_a_run_killed_at_any_moment_ends_as_if_undisturbed(
+    settings: Settings, store: Store, undisturbed: Store, tmp_path: Path
+) -> None:
+    path = _file(tmp_path, _mixed(2 * WINDOW_ROWS))
+    started = time.perf_counter()
+    ingest(undisturbed, [path], CANONICAL, at=AT)
+    duration = time.perf_counter() - started
+    chance = random.Random(5)
+    for _ in range(4):
+        process = _start(RUN, settings, path)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(chance.uniform(0, duration * 0.6))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    ingest(store, [path], CANONICAL, at=AT)
+    assert _content(store) == _content(undisturbed)
+    _ledger_adds_up(store)
+
+
+def test_two_at_once_is_one_clear_line_until_the_first_is_gone(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    path = _file(tmp_path, [_row(user) for user in range(WINDOW_ROWS + 5_000)])
+    process = _start(RUN, settings, path)
+    assert process.stdout is not None
+    process.stdout.readline()
+    while not store.ledger.find_one({"kind": "file", "lease.pid": process.pid}):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGSTOP)
+    with pytest.raises(InputError, match=rf"log.csv is being worked on by process {process.pid} on "):
+        ingest(store, [path], CANONICAL, at=AT)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert ingest(store, [path], CANONICAL, at=AT).skipped_files == 0
+    assert store.events.count_documents({}) == WINDOW_ROWS + 5_000
+    _ledger_adds_up(store)
+
+
+def test_events_of_a_window_nobody_will_commit_are_taken_over(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    killed = _file(tmp_path, [_row(user, "x" if user == 1 else "") for user in range(100)], "killed.csv")
+    process = _start(HALF, settings, killed)
+    process.communicate()
+    assert process.returncode == 9
+    whole = _file(tmp_path, [_row(user, "x" if user == 1 else "") for user in range(150)], "whole.csv")
+    assert _counts(ingest(store, [whole], CANONICAL, at=AT)) == (150, 150, 0, 0)
+    assert store.events.distinct("window_id") == [2]
+
+
+def test_of_a_broken_archive_the_rows_before_the_break_are_stored(store: Store, tmp_path: Path) -> None:
+    rows = [_row(user * 7919 % 100_003) for user in range(30_000)]
+    packed = gzip.compress((HEADER + "".join(rows)).encode())
+    path = tmp_path / "log.csv.gz"
+    path.write_bytes(packed[: len(packed) * 9 // 10])
+    for _ in range(2):
+        with pytest.raises(InputError, match="cut off or damaged"):
+            ingest(store, [path], CANONICAL, at=AT)
+    stored = store.events.count_documents({})
+    assert 20_000 < stored < 30_000
+    assert store.quarantine.count_documents({}) == 0
+    path.write_bytes(packed)
+    assert _counts(ingest(store, [path], CANONICAL, at=AT)) == (30_000, 30_000 - stored, stored, 0)
+    _ledger_adds_up(store)
+
+
+def _mapping(tmp_path: Path, text: str) -> Source:
+    path = tmp_path / "mapping.yaml"
+    path.write_text(text)
+    return sources.from_mapping(path)
+
+
+def test_replay_stores_what_passes_now_and_keeps_the_rest(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    body = _row(1) + _row(2).replace("i2", "caf\xe9") + _row(3, price="1,5") + _row(4).replace("2025", "25")
+    path.write_bytes((HEADER + body + ',u5,2025-01-01,search,"a\nb,1\n').encode("latin-1"))
+    report = ingest(store, [path], CANONICAL, at=AT)
+    assert _counts(report) == (6, 1, 0, 5)
+    fixed = _mapping(tmp_path, "extends: canonical\nencoding: latin-1\n")
+    replayed = quarantine.replay(store, fixed, at=AT)
+    assert (replayed.rows, replayed.events_inserted, replayed.quarantined) == (5, 1, 4)
+    assert store.events.find_one({"item_id": "café"}) is not None
+    again = quarantine.replay(store, fixed, at=AT)
+    assert (again.rows, again.events_inserted, again.quarantined) == (4, 0, 4)
+    states = [one["state"] for one in store.quarantine.find(sort=[("line", 1)])]
+    assert states == ["replayed", "refused", "refused", "refused", "refused"]
+    assert quarantine.count_open(store) == 4
+    _ledger_adds_up(store)
+
+
+def test_replay_of_sessions_and_conflicts(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "otto.jsonl"
+    path.write_text('{"session": 1, "events": [{"aid": 1, "ts": "2022-01-01", "type": "clicks"}]}\nno json\n')
+    assert _counts(ingest(store, [path], sources.get("otto"), at=AT)) == (2, 0, 0, 2)
+    fixed = _mapping(tmp_path, "extends: otto\ntime: iso\n")
+    assert quarantine.replay(store, fixed, at=AT).events_inserted == 1
+    log = _file(tmp_path, [_row(1, "a"), _row(2, "a")])
+    ingest(store, [log], CANONICAL, at=AT)
+    store.events.delete_many({"source": "canonical"})
+    report = quarantine.replay(store, CANONICAL, at=AT)
+    assert (report.rows, report.events_inserted, report.quarantined) == (1, 1, 0)
+
+
+def test_list_and_export_are_readable_and_harmless(store: Store, tmp_path: Path) -> None:
+    rows = [",=cmd|'/C calc'!A1,never,search,,\n", ",u\udcff,never,search,,\n"]
+    path = tmp_path / "log.csv"
+    path.write_bytes((HEADER + "".join(rows)).encode("utf-8", "surrogateescape"))
+    ingest(store, [path], CANONICAL, at=AT)
+    newest, _ = quarantine.list_open(store)
+    assert (newest["line"], newest["rule"], newest["at"]) == (3, "encoding", "2025-03-01T00:00:00+00:00")
+    assert newest["raw"] == ",u\\xff,never,search,,"
+    out = tmp_path / "refused.csv"
+    assert quarantine.export(store, out) == 2
+    with out.open(newline="") as file:
+        exported = list(csv.DictReader(file))
+    assert [one["field"] for one in exported] == ["event_time", ""]
+    assert not any(cell.startswith(("=", "+", "-", "@")) for one in exported for cell in one.values())
+    assert [file.name for file in tmp_path.iterdir() if file.name.endswith(".part")] == []
+    with pytest.raises(InputError, match="cannot be written"):
+        quarantine.export(store, tmp_path / "no" / "refused.csv")
+
+
+def test_posted_events_go_the_same_way(store: Store) -> None:
+    rows: list[dict[str, object]] = [
+        {"event_id": "1", "user_id": "u", "event_time": "2025-01-01T00:00:00Z", "event_type": "search"},
+        {"event_id": "1", "user_id": "v", "event_time": "2025-01-01T00:00:00Z", "event_type": "search"},
+        {"user_id": "u", "event_time": "soon", "event_type": "search"},
+    ]
+    for inserted in (1, 0):
+        counts, refused = store_events(store, rows, CANONICAL)
+        assert (counts.rows_read, counts.inserted, counts.duplicates) == (3, inserted, 1 - inserted)
+        assert sorted((one.line, one.rule) for one in refused) == [(2, "conflict"), (3, "time")]
+    assert quarantine.count_open(store) == 0
+    _ledger_adds_up(store)
+
+
+def test_a_file_that_is_refused_as_a_whole_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="no column 'user_id'"):
+        ingest(store, [path], CANONICAL, at=AT)
+    with pytest.raises(InputError, match="There is no file"):
+        ingest(store, [path, tmp_path / "no.csv"], CANONICAL, at=AT)
+    assert store.events.count_documents({}) == store.quarantine.count_documents({}) == 0
+    assert store.ledger.count_documents({"kind": "window"}) == 0

@@ -1,0 +1,183 @@
+"""Files as they come: packed, quoted, ragged, badly encoded, cut off. One bad line costs one line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from retail_core import sources
+from retail_core.errors import InputError
+from retail_core.sources import Chunk, Refusal, Source
+from retail_core.sources.readers import WINDOW_ROWS
+
+HEADER = "user_id,event_time,event_type,item_id,note\n"
+GOOD = "u{0},2025-01-01T00:00:00Z,view_item,i{0},\n"
+CANONICAL = sources.get("canonical")
+
+
+def _read(path: Path, source: Source = CANONICAL) -> list[Chunk]:
+    return list(sources.read_events(path, source))
+
+
+def _both(path: Path, source: Source = CANONICAL) -> tuple[list[str], list[tuple[int, str]]]:
+    """Users of the events, and line and rule of the refusals."""
+    chunks = _read(path, source)
+    users = [user for chunk in chunks for user in chunk.events["user_id"]]
+    return users, [(one.line, one.rule) for chunk in chunks for one in chunk.refused]
+
+
+def _file(tmp_path: Path, text: str | bytes) -> Path:
+    path = tmp_path / "events.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def _parquet(data: bytes) -> bytes:
+    return pd.read_csv(io.BytesIO(data)).to_parquet(None) or b""
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes,
+    "bom": lambda data: b"\xef\xbb\xbf" + data,
+    "crlf": lambda data: data.replace(b"\n", b"\r\n"),
+    "gz": gzip.compress,
+    "two gz members": lambda data: gzip.compress(data[:100]) + gzip.compress(data[100:]) + b"\x00\x00",
+    "zst": lambda data: pa.Codec("zstd").compress(data, asbytes=True),
+    "parquet": _parquet,
+}
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_the_same_rows_come_out_however_they_are_packed(tmp_path: Path, packer: str) -> None:
+    plain = HEADER + "".join(GOOD.format(row) for row in range(20))
+    expected = _read(_file(tmp_path, plain))[0].events
+    found = _read(_file(tmp_path, PACKERS[packer](plain.encode())))[0].events
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_quoted_newlines_keep_physical_line_numbers(tmp_path: Path) -> None:
+    body = 'u1,2025-01-01T00:00:00Z,view_item,i1,"two\nlines, ""quoted"""\n\nu2,nonsense,view_item,i2,\n'
+    chunk = _read(_file(tmp_path, HEADER + body))[0]
+    assert chunk.events["properties"].tolist() == ['{"note":"two\\nlines, \\"quoted\\""}']
+    assert [(one.line, one.rule, one.field) for one in chunk.refused] == [(5, "time", "event_time")]
+
+
+def test_a_stray_quotation_mark_costs_its_line_only(tmp_path: Path) -> None:
+    rows = [GOOD.format(row) for row in range(12_000)]
+    rows[3] = 'u3,2025-01-01T00:00:00Z,view_item,"i3,\n'
+    rows[9_000] = 'u9000,2025-01-01T00:00:00Z,view_item,"i"3,\n'
+    users, refused = _both(_file(tmp_path, HEADER + "".join(rows)))
+    assert refused == [(5, "quotes"), (9_002, "quotes")]
+    assert len(users) == 11_998
+
+
+def test_a_quoted_field_may_run_over_the_end_of_a_window(tmp_path: Path) -> None:
+    rows = [GOOD.format(row) for row in range(WINDOW_ROWS + 5_000)]
+    rows[WINDOW_ROWS - 1] = 'uX,2025-01-01T00:00:00Z,view_item,i,"a\nb\nc"\n'
+    chunks = _read(_file(tmp_path, HEADER + "".join(rows)))
+    assert sum(len(chunk.events) for chunk in chunks) == WINDOW_ROWS + 5_000
+    assert "uX" in set(chunks[0].events["user_id"])
+    assert (chunks[0].first, chunks[1].first) == (2, chunks[0].last + 1)
+
+
+def test_each_kind_of_bad_row_is_refused_by_its_rule(tmp_path: Path) -> None:
+    rows = [
+        GOOD.format(1).encode(),
+        b"u2,2025-01-01T00:00:00Z,view_item\n",
+        b"u3,2025-01-01T00:00:00Z,view_item,i,n,too,many\n",
+        b"u\xff4,2025-01-01T00:00:00Z,view_item,i,n\n",
+        b"u\x005,2025-01-01T00:00:00Z,view_item,i,n\n",
+        b"u6,2025-01-01T00:00:00Z,view_item,i," + b"x" * 140_000 + b'"\n',
+        b'u7,2025-01-01T00:00:00Z,view_item,"i",' + b"x" * 140_000 + b"\n",
+        b",2025-01-01T00:00:00Z,view_item,i,n\n",
+        b"u9,1899-01-01T00:00:00Z,view_item,i,n\n",
+        b"u" * 600 + b",2025-01-01T00:00:00Z,view_item,i,n\n",
+        b"u11,2025-01-01T00:00:00Z," + b"e" * 65 + b",i,n\n",
+        b"u12,2025-01-01T00:00:00Z,view_item",
+    ]
+    users, refused = _both(_file(tmp_path, HEADER.encode() + b"".join(rows)))
+    assert users == ["u1"]
+    assert sorted(refused) == [
+        (3, "fields"), (4, "fields"), (5, "encoding"), (6, "nul"), (7, "too_long"), (8, "too_long"),
+        (9, "missing"), (10, "time_range"), (11, "length"), (12, "length"), (13, "fields"),
+    ]  # fmt: skip
+
+
+def test_a_refusal_says_line_field_rule_value_raw_row_and_remedy(tmp_path: Path) -> None:
+    bad = "u1,2025-01-01T00:00:00Z,view_item,i1"
+    header = HEADER.replace("note", "price")
+    chunk = _read(_file(tmp_path, f'{header}{bad},"1,5"\n'))[0]
+    assert chunk.refused == (
+        Refusal(
+            2, "price", "price_separator", "1,5", f'{bad},"1,5"',
+            "write the price without thousands separators and with a decimal point",
+        ),
+    )  # fmt: skip
+
+
+def test_latin_1_is_read_by_name(tmp_path: Path) -> None:
+    path = _file(tmp_path, HEADER.encode() + "Zoë,2025-01-01T00:00:00Z,view_item,i,n\n".encode("latin-1"))
+    mapping = tmp_path / "latin.yaml"
+    mapping.write_text("extends: canonical\nencoding: latin-1\n")
+    assert _both(path, sources.from_mapping(mapping)) == (["Zoë"], [])
+
+
+def test_rows_before_the_cut_are_given_first(tmp_path: Path) -> None:
+    lines = [GOOD.format(row * 7919 % 100_003) for row in range(60_000)]
+    packed = gzip.compress((HEADER + "".join(lines)).encode())
+    reader = sources.read_events(_file(tmp_path, packed[: len(packed) * 3 // 4]), CANONICAL)
+    chunks: list[Chunk] = []
+    with pytest.raises(InputError, match=r"ends at line \d+: it is cut off or damaged"):
+        chunks.extend(reader)
+    users = [user for chunk in chunks for user in chunk.events["user_id"]]
+    assert not any(chunk.refused for chunk in chunks)
+    assert 40_000 < len(users) < 60_000
+    assert users == [line.split(",", 1)[0] for line in lines[: len(users)]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"PK\x03\x04....", "zip archive"),
+        (b"\x1f\x8b\x08\x00rubbish", "cut off or damaged"),
+        (b"PAR1....PAR1", "not a whole Parquet file"),
+        ("user_id,event_time\n".encode("utf-16"), "UTF-16"),
+        (b"user_id,user_id\n", "twice"),
+        (HEADER.encode() + b"\xff\xfe,a,b,c,d\n", "not utf-8 text"),
+        (b"user_id;event_time;event_type\n", "delimiter"),
+        (b"user_id,event_time\nu,2025-01-01\n", "no column 'event_type'"),
+        (
+            b"event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n",
+            "rees46",
+        ),
+        (b"timestamp,visitorid,event,itemid,transactionid\n", "--source retailrocket"),
+        (b'{"session": 1, "events": []}\n', "--source otto"),
+        (b"1,2268318,2520377,pv,1511544070\n", "--source taobao"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: bytes, said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        _read(_file(tmp_path, content))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
+    for path in (tmp_path / "no.csv", tmp_path):
+        with pytest.raises(InputError, match=str(path)):
+            _read(path)
+
+
+def test_reading_goes_on_after_any_line(tmp_path: Path) -> None:
+    path = _file(tmp_path, HEADER + "".join(GOOD.format(row) for row in range(2 * WINDOW_ROWS + 5)))
+    whole = _read(path)
+    rest = list(sources.read_events(path, CANONICAL, skip=whole[0].last))
+    assert [(chunk.first, chunk.last) for chunk in rest] == [(chunk.first, chunk.last) for chunk in whole[1:]]
+    pd.testing.assert_frame_equal(rest[0].events, whole[1].events)
