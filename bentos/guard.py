@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import json
 import logging
+from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,6 +17,11 @@ OPEN_PREFIX = "/docs/"
 JSON_LIMIT_BYTES = 16 * 1024 * 1024
 UPLOAD_PREFIX = "/score_batch"
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
+
+KEPT = frozenset({b"allow"})
+"""Headers of a rewritten error answer that its status asks for."""
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 log = logging.getLogger("bentoml.serve")
 
@@ -137,14 +143,14 @@ class _Exchange:
         self.body += message.get("body", b"")
         if not message.get("more_body", False):
             status = self.held["status"]
-            await self._answer(_too_large(self.limit) if self.overrun else _translated(status, self.body))
+            problem = _too_large(self.limit) if self.overrun else _translated(status, self.body)
+            await self._answer(problem, [pair for pair in self.held["headers"] if pair[0].lower() in KEPT])
 
-    async def _answer(self, problem: Problem) -> None:
+    async def _answer(self, problem: Problem, kept: Headers = ()) -> None:
         self.started = True
         response = problem.response()
-        await self.send(
-            {"type": "http.response.start", "status": problem.status, "headers": response.raw_headers}
-        )
+        headers = [*response.raw_headers, *kept]
+        await self.send({"type": "http.response.start", "status": problem.status, "headers": headers})
         await self.send({"type": "http.response.body", "body": response.body})
 
 

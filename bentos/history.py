@@ -9,15 +9,21 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
+import pymongo
 from pymongo import AsyncMongoClient
 from pymongo.errors import PyMongoError
 
 from retail_core.errors import DependencyError, RetailError
+from retail_core.features.online import OnlineEvent
 from retail_core.settings import Settings
 from retail_core.store.embedded import ensure_mongod
 
 TIMEOUT_MS = 500
 PAUSE_SECONDS = 1.0
+BASE_SECONDS = 1.0
+SECONDS_PER_USER = 0.01
+FIELDS = OnlineEvent._fields[1:]
+"""What the online interpreter reads, beside `_id`, which MongoDB always gives."""
 
 Document = dict[str, object]
 log = logging.getLogger("bentoml.serve")
@@ -43,7 +49,7 @@ class History:
             DependencyError: MongoDB does not answer within the limit.
         """
         query = {"user_id": {"$in": list(users)}, "event_time": {"$gte": start, "$lt": end}}
-        found = await self._find("events", query, {"properties": 0, "source": 0, "window_id": 0})
+        found = await self._find("events", query, dict.fromkeys(FIELDS, 1), _limit(users))
         by_user: dict[str, list[Document]] = defaultdict(list)
         for document in found:
             by_user[str(document["user_id"])].append(document)
@@ -55,8 +61,9 @@ class History:
         Raises:
             DependencyError: MongoDB does not answer within the limit.
         """
+        query = {"user_id": {"$in": list(users)}}
         by_user: dict[str, list[Document]] = defaultdict(list)
-        for document in await self._find("users", {"user_id": {"$in": list(users)}}, None):
+        for document in await self._find("users", query, {"_id": 0}, _limit(users)):
             by_user[str(document["user_id"])].append(document)
         return by_user
 
@@ -65,13 +72,16 @@ class History:
         if self._client is not None:
             await self._client.close()
 
-    async def _find(self, collection: str, query: Document, projection: Document | None) -> list[Document]:
+    async def _find(
+        self, collection: str, query: Document, projection: Document, seconds: float
+    ) -> list[Document]:
         if time.perf_counter() < self._away_until:
             raise _away("it did not answer a moment ago")
         try:
             client = await self._connected()
             cursor = client[self.settings.mongodb_database][collection].find(query, projection)
-            found: list[Document] = await cursor.to_list()
+            with pymongo.timeout(seconds):
+                found: list[Document] = await cursor.to_list()
         except PyMongoError as error:
             await self._forget()
             log.warning("MongoDB is away: %s", type(error).__name__)
@@ -101,7 +111,6 @@ class History:
             tz_aware=True,
             serverSelectionTimeoutMS=TIMEOUT_MS,
             connectTimeoutMS=TIMEOUT_MS,
-            timeoutMS=2 * TIMEOUT_MS,
             appname="retail-api",
         )
 
@@ -115,6 +124,10 @@ class History:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+
+
+def _limit(users: Sequence[str]) -> float:
+    return BASE_SECONDS + SECONDS_PER_USER * len(users)
 
 
 def _away(why: str) -> DependencyError:

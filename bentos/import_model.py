@@ -46,9 +46,9 @@ def import_production(settings: Settings) -> Imported:
     spec = registry.champion_spec(settings)
     if spec is None:
         raise DataError("No model version is in production.", remedy="run `retail train`.")
-    newest = _newest(settings.model_name)
-    if newest is not None and _is(newest, spec):
-        return _imported(newest, imported=False)
+    present = newest(settings.model_name)
+    if present is not None and _is(present, spec):
+        return _imported(present, imported=False)
     model = _import(settings, spec)
     after = registry.champion_spec(settings)
     if after is not None and not _is(model, after):
@@ -80,7 +80,8 @@ def _contact(spec: ModelSpec) -> float:
     return float(spec.thresholds[spec.primary]["contact"])
 
 
-def _newest(name: str) -> bentoml.Model | None:
+def newest(name: str) -> bentoml.Model | None:
+    """The newest imported model of that name, if there is one; call `prepare` first."""
     import bentoml
     from bentoml.exceptions import BentoMLException
 

@@ -57,7 +57,8 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
 
     def headers(self) -> dict[str, str]:
         """Headers that belong to the answer."""
-        return {"Retry-After": RETRY_AFTER_SECONDS} if self.retry else {}
+        headers = {"Retry-After": RETRY_AFTER_SECONDS} if self.retry else {}
+        return headers | ({"WWW-Authenticate": "ApiKey"} if self.status == HTTPStatus.UNAUTHORIZED else {})
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
         """The answer itself."""

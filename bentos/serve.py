@@ -8,8 +8,8 @@ import os
 import sys
 
 from bentos.environment import MODEL_VARIABLE, ROOT, prepare
-from bentos.import_model import import_production
-from retail_core.errors import InputError, RetailError
+from bentos.import_model import import_production, newest
+from retail_core.errors import DependencyError, InputError, RetailError
 from retail_core.settings import Settings, load_settings
 
 SERVICE = "bentos.service:PurchaseService"
@@ -23,8 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_exposure(options.host, settings)
         prepare(settings)
         if MODEL_VARIABLE not in os.environ:
-            found = import_production(settings)
-            print(f"serving {found.tag}: version {found.version}", file=sys.stderr)  # noqa: T201
+            print(_model(settings), file=sys.stderr)  # noqa: T201
     except RetailError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -38,6 +37,18 @@ def _become_server(host: str, port: int) -> int:
     sys.stderr.flush()
     os.chdir(ROOT)
     return os.execv(sys.executable, [sys.executable, *command, *address])  # noqa: S606
+
+
+def _model(settings: Settings) -> str:
+    """Import what is in production; where MLflow is away, what was imported before will do."""
+    try:
+        found = import_production(settings)
+    except DependencyError as error:
+        present = newest(settings.model_name)
+        if present is None:
+            raise
+        return f"serving {present.tag} as imported before: {error.message}"
+    return f"serving {found.tag}: version {found.version}"
 
 
 def check_exposure(host: str, settings: Settings) -> None:

@@ -12,7 +12,11 @@ from app import charts, frames, parts, words
 from retail_core.settings import Settings, load_settings
 
 LIVE_METRICS = {"F1": "f1", "Average precision": "ap", "Recall": "recall", "Precision": "precision"}
-TRIGGERS = {"new_data": "New data", "performance": "Performance"}
+NEW_DATA = "new_data"
+TRIGGERS = {
+    NEW_DATA: ("New data", "Growth of the events"),
+    "performance": ("Performance", "Live F1 at the reference base rate"),
+}
 
 Json = Mapping[str, Any]  # what the service says of the model
 
@@ -115,13 +119,7 @@ def _retraining(checks: pd.DataFrame) -> None:
     latest = checks.drop_duplicates("name")
     for column, (_, check) in zip(st.columns(len(latest)), latest.iterrows(), strict=True):
         with column.container(border=True):
-            state = ":red-badge[fires]" if check["fired"] else ":green-badge[quiet]"
-            st.markdown(f"**{TRIGGERS.get(check['name'], check['name'])}** {state}")
-            value = None if pd.isna(check["value"]) else float(check["value"])
-            limit = None if pd.isna(check["limit"]) else float(check["limit"])
-            st.metric("Value", words.decimal(value), help="Empty where it could not be measured.")
-            st.caption(f"Limit {words.decimal(limit)} · as of {check['as_of']:%Y-%m-%d %H:%M} UTC")
-            st.caption(str(check["evidence"]))
+            _trigger(check)
     with st.expander(f"The last {len(checks)} checks"):
         st.dataframe(
             checks[["at", "name", "fired", "value", "limit", "model_version", "evidence"]],
@@ -129,6 +127,17 @@ def _retraining(checks: pd.DataFrame) -> None:
             width="stretch",
             column_config={"at": st.column_config.DatetimeColumn("Checked at (UTC)", timezone="UTC")},
         )
+
+
+def _trigger(check: pd.Series[Any]) -> None:
+    name, said = TRIGGERS.get(check["name"], (check["name"], "Value"))
+    shown = words.share if check["name"] == NEW_DATA else words.decimal
+    value, limit = (None if pd.isna(check[one]) else float(check[one]) for one in ("value", "limit"))
+    quiet = ":gray-badge[not measurable yet]" if value is None else ":green-badge[quiet]"
+    st.markdown(f"**{name}** {':red-badge[fires]' if check['fired'] else quiet}")
+    st.metric(said, shown(value))
+    st.caption(f"Limit {shown(limit)} · as of {check['as_of']:%Y-%m-%d %H:%M} UTC")
+    st.caption(str(check["evidence"]))
 
 
 def _data(found: frames.Snapshot) -> None:

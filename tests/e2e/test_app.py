@@ -68,9 +68,11 @@ def page(browser: Browser) -> Iterator[Page]:
 def picture(page: Page, name: str) -> None:
     """The whole page as a picture to look at."""
     SCREENSHOTS.mkdir(exist_ok=True)
-    height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
-    page.set_viewport_size({"width": 1360, "height": min(int(height) + 80, 4000)})
-    page.wait_for_timeout(1500)
+    page.wait_for_load_state("networkidle")
+    for _ in range(2):  # what comes into view is drawn and makes the page longer
+        height = page.evaluate("document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight")
+        page.set_viewport_size({"width": 1360, "height": min(int(height) + 80, 4000)})
+        page.wait_for_timeout(1000)
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
@@ -85,6 +87,9 @@ def test_a_log_goes_in_and_a_scored_list_comes_out(
         page.get_by_role("button", name="Download the scored CSV").click()
     target = tmp_path / "scored.csv"
     download.value.save_as(target)
+    expect(
+        page.locator("[data-testid=stVegaLiteChart] svg, [data-testid=stVegaLiteChart] canvas")
+    ).to_have_count(2)
     picture(page, "score")
     with target.open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import time
@@ -12,7 +13,13 @@ import pandas as pd
 import pytest
 from pydantic import SecretStr
 
+from bentos.api import Api
+from bentos.history import History
+from bentos.models import Loaded
+from bentos.posting import Poster
+from bentos.routes import create_app
 from retail_core.model.runtime import load_champion
+from retail_core.processes import free_port
 from retail_core.settings import Settings
 from tests.serving import AS_OF, KEY, Shop, running_service, trained_shop
 
@@ -104,7 +111,7 @@ def test_features_alone_are_enough(api: httpx.Client, settings: Settings) -> Non
     refused = ask(api, {"user_id": "f", "features": {"no_such": 1}})
     assert refused.status_code == 422
     assert refused.json()["errors"] == [
-        {"field": "features.no_such", "rule": "no feature of the model (GET /model lists them)"}
+        {"field": "features.no_such", "rule": "the model has no feature of this name (GET /model lists them)"}
     ]
 
 
@@ -243,3 +250,32 @@ def test_unusable_files_are_refused_with_a_reason(
 def test_an_upload_beyond_the_limit_is_refused_before_it_is_read(api: httpx.Client) -> None:
     answer = api.post("/score_batch/submit", files={"file": ("a.csv", b"0" * (21 * 1024 * 1024))})
     assert answer.status_code == 413
+
+
+def test_when_mongodb_is_away_only_questions_that_need_it_wait(shop: Shop) -> None:
+    nowhere = shop.settings.model_copy(
+        update={"mongodb_uri": SecretStr(f"mongodb://127.0.0.1:{free_port()}/?replicaSet=rs0")}
+    )
+    api = Api(nowhere, Loaded("tag", load_champion(shop.settings)), History(nowhere), Poster(nowhere))
+    app = create_app()
+    app.state.api = api
+    event = {"event_time": "2025-01-28T23:00:00Z", "event_type": "view_item", "item_id": "i"}
+    by_user = {"user_id": "a", "as_of": INSTANT}
+    by_events, by_features = {**by_user, "events": [event]}, {**by_user, "features": {}}
+
+    async def ask_all() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+            items = (by_user, by_events, by_features, [by_user, by_events], [by_user, by_user])
+            answers = [await http.post("/predict", json=item) for item in items]
+        await api.close()
+        return answers
+
+    user, events, features, mixed, users = asyncio.run(ask_all())
+    for answer in (user, users):
+        assert (answer.status_code, answer.json()["type"]) == (503, "/docs#dependency-away")
+        assert int(answer.headers["retry-after"]) > 0
+    assert (events.status_code, events.json()["history"]) == (200, "request")
+    assert "MongoDB" in events.json()["warnings"][0]
+    assert features.status_code == 200
+    assert [("error" in one) for one in mixed.json()] == [True, False]

@@ -101,3 +101,4 @@ def test_errors_of_others_become_problems() -> None:
     assert answer.json()["detail"] == "bad; body.x: is odd"
     missing = ask("GET", "/nowhere")
     assert (missing.status_code, missing.json()["title"]) == (404, "Not Found")
+    assert ask("GET", "/echo").headers["allow"] == "POST"

@@ -1,0 +1,55 @@
+"""`bentoml build` makes a bento that holds the service, the domain and the model, and no index address."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bentos.environment import variables
+from tests.serving import Shop, environment, trained_shop
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
+    return trained_shop(tmp_path_factory.getbasetemp() / "shop", mongod_uri)
+
+
+def run(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
+    given = {**os.environ, **environment(shop.settings), **variables(shop.settings)}
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
+
+
+def test_the_bento_is_complete_and_names_no_index(shop: Shop) -> None:
+    imported = run(shop, "bentos.import_model")
+    assert imported.returncode == 0, imported.stderr
+    built = run(shop, "bentoml", "build", "-o", "tag")
+    assert built.returncode == 0, built.stderr
+    name, version = built.stdout.strip().splitlines()[-1].removeprefix("__tag__:").split(":")
+    bento = shop.settings.home_dir / "bentoml" / "bentos" / name / version
+    files = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*.py")}
+    assert {"bentos/service.py", "retail_core/model/runtime.py"} <= files
+    assert {path.split("/")[0] for path in files} == {"bentos", "retail_core"}
+    manifest = (bento / "bento.yaml").read_text()
+    assert "purchase_24h" in manifest
+    requirements = (bento / "env" / "python" / "requirements.txt").read_text()
+    assert "--hash=" in requirements
+    assert "index-url" not in requirements
+    assert "http" not in (bento / "env" / "python" / "install.sh").read_text().split("# BentoML", 1)[0]
+    assert not (bento / "env" / "python" / "requirements.lock.txt").exists()
+
+
+def test_without_a_production_model_the_import_says_what_to_do(shop: Shop, tmp_path: Path) -> None:
+    empty = Shop(shop.settings.model_copy(update={"home": tmp_path}), shop.log, shop.scores)
+    answer = run(empty, "bentos.import_model", "--json")
+    assert answer.returncode == 1
+    assert "retail train" in answer.stderr
+    assert '"remedy"' in answer.stdout
