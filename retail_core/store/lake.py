@@ -116,7 +116,7 @@ def _apply(store: Store, progress: Progress | None, *, anew: bool) -> LakeState:
             return after.state()
     except PyMongoError as error:
         uri = store.settings.mongodb_uri
-        raise unreachable(uri.get_secret_value() if uri else "embedded", error) from error
+        raise unreachable(uri.get_secret_value() if uri else "the embedded server", error) from error
     except OSError as error:
         raise DependencyError(
             f"The lake at {folder.url_of('')} cannot be written: {error}.",

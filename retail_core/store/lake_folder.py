@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from pyarrow import fs
 
 from retail_core.errors import InputError
 from retail_core.store.lake_manifest import Manifest
+from retail_core.store.locks import locked
 
 MANIFEST = "manifest.json"
 DATA = ("events", "users")
@@ -110,19 +110,16 @@ class LakeFolder:
         for path in set(self.sizes()) - keep:
             self._fs.delete_file(self.path_of(path))
 
-    @contextmanager
-    def locked(self, home: Path) -> Iterator[None]:
-        """Alone among the syncs of this lake; the kernel frees the lock of a killed process.
+    def locked(self, home: Path) -> AbstractContextManager[None]:
+        """Alone among the syncs of this lake.
 
         The lock of a local lake lies beside it. That of an object store lies in `home`: it serialises
         the syncs of one home, so let one home sync it.
         """
-        folder = Path(self._root) if self.is_local else home
-        folder.mkdir(parents=True, exist_ok=True)
+        if self.is_local:
+            return locked(Path(self._root) / "sync.lock")
         name = hashlib.blake2b(self.url_of("").encode(), digest_size=6).hexdigest()
-        with (folder / ("sync.lock" if self.is_local else f"lake-{name}.lock")).open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+        return locked(home / f"lake-{name}.lock")
 
 
 def _from_url(url: str) -> tuple[fs.FileSystem, str]:

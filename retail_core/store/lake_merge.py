@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from retail_core.store.lake_folder import LakeFolder
 from retail_core.store.lake_manifest import LakeFile
 
-RANGE_BYTES = 64_000_000
+RANGE_BYTES = 48_000_000
 ROW_GROUP_ROWS = 131_072
 SAMPLE_ROWS = 100_000
 _RARELY_TWICE = ("event_id", "event_time", "session_id", "order_id", "properties", "attributes")

@@ -27,7 +27,7 @@ BATCH_ROWS = 100_000
 BATCH_WINDOWS = 1_000
 READERS = 2
 READ_AHEAD = 3
-SPILL_BYTES = 192_000_000
+SPILL_BYTES = 160_000_000
 
 USERS_ARROW = pa.schema(
     [
@@ -139,9 +139,8 @@ class Spool:
         """Use `folder`, which is emptied: what is in it was left by a killed run."""
         self._folder = folder
         self._spill_bytes = spill_bytes
-        self._held: list[pa.Table] = []
+        self._held: dict[str, list[pa.Table]] = {}
         self._held_bytes = 0
-        self._memory: dict[str, pa.Table] = {}
         self._files: dict[str, list[Path]] = {}
 
     def __enter__(self) -> Self:
@@ -155,41 +154,38 @@ class Spool:
 
     def add(self, table: pa.Table) -> None:
         """Take over a table of `EVENT_ARROW`."""
-        self._held.append(table)
+        for day, part in _by_day(table):
+            self._held.setdefault(day, []).append(part)
         self._held_bytes += table.nbytes
         if self._held_bytes > self._spill_bytes:
-            for day, part in self._split().items():
-                self._spill(day, part)
+            for day, parts in self._held.items():
+                self._spill(day, parts)
+            self._held, self._held_bytes = {}, 0
 
     def days(self) -> list[str]:
-        """The days that have events. To be called when everything is added."""
-        self._memory = self._split()
-        return sorted(self._memory.keys() | self._files.keys())
+        """The days that have events."""
+        return sorted(self._held.keys() | self._files.keys())
 
     def parts(self, day: str) -> list[pa.Table]:
         """The tables of a day; those from files are mapped, not read."""
-        parts = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in self._files.get(day, [])]
-        return [*parts, self._memory[day]] if day in self._memory else parts
+        spilled = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in self._files.get(day, [])]
+        return [*spilled, *self._held.get(day, [])]
 
-    def _split(self) -> dict[str, pa.Table]:
-        if not self._held:
-            return {}
-        table = pa.concat_tables(self._held)
-        self._held, self._held_bytes = [], 0
-        numbers = pc.cast(table["event_time"], pa.date32()).cast(pa.int32()).combine_chunks()
-        order = pc.sort_indices(numbers)
-        table, numbers = table.take(order), numbers.take(order)
-        runs = pc.run_end_encode(numbers)
-        starts = [0, *runs.run_ends.to_pylist()]
-        return {
-            (date(1970, 1, 1) + timedelta(days=number)).isoformat(): table.slice(start, end - start)
-            for number, (start, end) in zip(runs.values.to_pylist(), pairwise(starts), strict=True)
-        }
-
-    def _spill(self, day: str, part: pa.Table) -> None:
+    def _spill(self, day: str, parts: list[pa.Table]) -> None:
         files = self._files.setdefault(day, [])
         path = self._folder / day / f"{len(files)}.arrow"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, part.schema) as writer:
-            writer.write_table(part)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, parts[0].schema) as writer:
+            writer.write_table(pa.concat_tables(parts).combine_chunks())
         files.append(path)
+
+
+def _by_day(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    numbers = pc.cast(table["event_time"], pa.date32()).cast(pa.int32()).combine_chunks()
+    order = pc.sort_indices(numbers)
+    table, numbers = table.take(order), numbers.take(order)
+    runs = pc.run_end_encode(numbers)
+    for number, (start, end) in zip(
+        runs.values.to_pylist(), pairwise([0, *runs.run_ends.to_pylist()]), strict=True
+    ):
+        yield (date(1970, 1, 1) + timedelta(days=number)).isoformat(), table.slice(start, end - start)

@@ -29,7 +29,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "events": [_index("user_id", "event_time"), _index("window_id")],
     "users": [_index("user_id", "valid_from"), _index("window_id")],
     "predictions": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
-    "outcomes": [_index("as_of")],
+    "outcomes": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
     "quarantine": [_index("state"), _index("file_id")],
     "ingest_ledger": [_index("window_id")],
 }

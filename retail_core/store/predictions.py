@@ -3,7 +3,7 @@
 A window is everything of one (as_of, model version). Its entry in `prediction_windows` says `writing`
 from before the first document is touched until after the last one is stored; readers here leave such
 windows out. A killed run therefore never shows a mix of old and new, and the next run of the same
-window replaces whatever it left.
+window puts right whatever it left: rows that are stored as they should be stay, the others go.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pymongo.errors import BulkWriteError
 
 from retail_core.errors import IntegrityError
 from retail_core.schemas import Outcome, Prediction
+from retail_core.store.locks import locked
 from retail_core.store.mongo import Document, Store
 from retail_core.times import iso, to_utc_ms
 
@@ -125,18 +126,45 @@ def _replace(
     key = {"_id": f"{collection.name}:{iso(as_of)}:{model_version}"}
     mine = {"state": "writing", "run": uuid.uuid4().hex}
     claim = {"collection": collection.name, **window, **mine}
-    store.prediction_windows.update_one(key, {"$set": claim}, upsert=True)
-    collection.delete_many(window)
-    _insert(collection, rows, window)
     done = {"$set": {"state": "whole", "rows": len(rows)}}
-    if store.prediction_windows.update_one(key | mine, done).modified_count != 1:
-        raise _contended(window)
+    with locked(store.settings.home_dir / f"{collection.name}.lock"):
+        store.prediction_windows.update_one(key, {"$set": claim}, upsert=True)
+        kept = _remove_others(collection, rows, window)
+        _insert(collection, _without(rows, kept), window)
+        # The lock holds on this machine; these two find a writer on another one.
+        counted = collection.count_documents(window) == len(rows)
+        if not counted or store.prediction_windows.update_one(key | mine, done).modified_count != 1:
+            raise _contended(window)
     return len(rows)
+
+
+def _remove_others(collection: Collection[Document], rows: pd.DataFrame, window: Document) -> pd.Series:
+    """Delete what is stored of the window and not among `rows`; the users whose rows stay."""
+    fields = {
+        name: kind for name, kind in _OUTCOME_FIELDS.items() if name in rows.columns and name not in window
+    }
+    stored = _find(collection, fields, window)
+    both = stored.merge(rows, on="user_id", suffixes=("", "_wanted"))
+    for name in fields.keys() - {"user_id"}:
+        both = both[both[name] == both[f"{name}_wanted"]]
+    kept = both["user_id"]
+    gone = _without(stored, kept)["user_id"].tolist()
+    if len(kept) == 0:
+        collection.delete_many(window)
+    for start in range(0, len(gone) if len(kept) else 0, CHUNK_ROWS):
+        collection.delete_many(window | {"user_id": {"$in": gone[start : start + CHUNK_ROWS]}})
+    return kept
+
+
+def _without(frame: pd.DataFrame, users: pd.Series) -> pd.DataFrame:
+    """The rows of other users, by hash: `Series.isin` on Arrow strings builds a Python list."""
+    others: pd.DataFrame = frame[pd.Index(users).get_indexer(pd.Index(frame["user_id"])) < 0]
+    return others
 
 
 def _contended(window: Document) -> IntegrityError:
     return IntegrityError(
-        f"Another process wrote the window of as_of {iso(window['as_of'])}, model version "
+        f"Another machine wrote the window of as_of {iso(window['as_of'])}, model version "
         f"{window['model_version']}, at the same time; it is hidden until it is whole.",
         remedy="run the command again.",
     )
@@ -173,14 +201,21 @@ def _read(
     wanted: Document,
     model_version: str | None,
 ) -> pd.DataFrame:
-    from pymongoarrow.api import Schema, find_arrow_all
-
     if model_version is not None:
         wanted["model_version"] = model_version
     unfinished = store.prediction_windows.find({"collection": collection.name, "state": "writing"})
     parts = [{"as_of": one["as_of"], "model_version": one["model_version"]} for one in unfinished]
     if parts:
         wanted["$nor"] = parts
+    frame = _find(collection, fields, wanted)
+    return frame.sort_values(["as_of", "model_version", "rank"], kind="stable", ignore_index=True)
+
+
+def _find(
+    collection: Collection[Document], fields: dict[str, pyarrow.DataType], wanted: Document
+) -> pd.DataFrame:
+    from pymongoarrow.api import Schema, find_arrow_all
+
     table = find_arrow_all(collection, wanted, schema=Schema(fields), projection={"_id": 0})
     frame: pd.DataFrame = table.select(list(fields)).to_pandas()
-    return frame.sort_values(["as_of", "model_version", "rank"], kind="stable", ignore_index=True)
+    return frame
