@@ -61,7 +61,7 @@ class History:
         Raises:
             DependencyError: MongoDB does not answer within the limit.
         """
-        query = {"user_id": {"$in": list(users)}}
+        query: Document = {"user_id": {"$in": list(users)}}
         by_user: dict[str, list[Document]] = defaultdict(list)
         for document in await self._find("users", query, {"_id": 0}, _limit(users)):
             by_user[str(document["user_id"])].append(document)
