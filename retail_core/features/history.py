@@ -108,9 +108,10 @@ class History:
         seen.pop(None, None)
         return sorted(seen.values())
 
-    def blocks(self) -> set[int]:
-        """24-hour blocks with an event, counted back from the cut-off."""
-        return {(self.now - time - 1) // DAY_US for time in self.times}
+    def blocks(self) -> list[int]:
+        """24-hour blocks with an event, counted back from the cut-off, ascending."""
+        last = self.now - 1
+        return self._once(("blocks",), lambda: sorted({(last - time) // DAY_US for time in self.times}))
 
     def session_starts(self, kind: Sessions) -> list[int]:
         """Times at which sessions started, ascending."""

@@ -137,7 +137,7 @@ def _cart(history: History, kind: Cart) -> float:
 
 
 def _gap(history: History, kind: Gap) -> float:
-    blocks = sorted(history.blocks())
+    blocks = history.blocks()
     if len(blocks) < 2:
         return math.nan
     if kind.stat == "last":
