@@ -66,10 +66,11 @@ class DemoResult:
     def headline(self) -> dict[str, object]:
         """The lines of the table a person reads."""
         m = self.metrics
+        period = f"{m['first_cutoff']} to {m['last_cutoff']}"
         return {
             "events ingested": self.events,
             "users simulated": self.users,
-            "judged on": f"{m['population']}, {m['period']}, n={m['n']:,}, buyers={m['positives']:,}",
+            "judged on": f"{m['population']}, {period}, n={m['n']:,}, buyers={m['positives']:,}",
             "base rate": m["base_rate"],
             "average precision": m["ap"],
             "... of the true probabilities, same rows": self.truth_ap,
