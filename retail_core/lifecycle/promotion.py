@@ -71,7 +71,8 @@ def gate(contest: Contest | None, *, leaky: bool, seed: int, no_contest: str = "
     if leaky:
         return Decision(False, "refused: it was trained with a column that leaks the answer", {})
     if contest is None:
-        return Decision(True, no_contest or "promoted: there is no champion", {})
+        alone = "promoted: there is no champion"
+        return Decision(True, no_contest or alone, {} if no_contest else {"champion": None})
     value, low, high = ap_difference(
         contest.users, contest.labels, contest.challenger, contest.champion, seed
     )
@@ -90,6 +91,24 @@ def gate(contest: Contest | None, *, leaky: bool, seed: int, no_contest: str = "
     if low > 0:
         return Decision(True, f"promoted: {told}", evidence)
     return Decision(False, f"kept the champion: {told}", evidence)
+
+
+def promote_on(
+    store: Store, settings: Settings, version: str, decision: Decision, *, at: datetime
+) -> dict[str, Any]:
+    """Promote as the gate decided, unless production has moved since it looked. Returns the entry.
+
+    Raises:
+        IntegrityError: the champion is not the one that `version` was judged against.
+    """
+    judged_against, now = decision.evidence.get("champion", ...), registry.production_version(settings)
+    if judged_against not in {now, ...}:
+        raise IntegrityError(
+            f"Version {version} was judged against version {judged_against}, and version {now} is in "
+            "production now.",
+            remedy="train again, so that it is judged against that one.",
+        )
+    return promote(store, settings, version, reason=decision.reason, at=at, evidence=decision.evidence)
 
 
 def promote(

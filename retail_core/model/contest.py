@@ -33,7 +33,7 @@ def arrange(
     """
     version = registry.production_version(settings)
     if version is None:
-        return None, "promoted: there is no champion"
+        return None, ""
     try:
         champion = load_version(settings, version)
     except IntegrityError as error:

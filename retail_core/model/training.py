@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -121,25 +121,16 @@ def train(
         advance("register", 1, 1)
     decision = _gate(lake, settings, data, outcome, spec, advance)
     if decision.promote:
-        promotion.promote(
-            store,
-            settings,
-            spec.version,
-            reason=decision.reason,
-            at=spec.trained_at,
-            evidence=decision.evidence,
-        )
+        promotion.promote_on(store, settings, spec.version, decision, at=spec.trained_at)
     return _report(data, outcome, spec, decision)
 
 
 def _refuse_unknown(options: TrainOptions) -> None:
     if options.model not in {"auto", "rf"}:
         raise InputError(f"There is no model family {options.model!r} yet.", remedy="use auto or rf.")
+    asked = f"A recall of {options.target_recall:g} at {options.confidence:g} cannot be asked for."
     if not 0 < options.target_recall <= 1 or not 0 < options.confidence < 1:
-        raise InputError(
-            f"A recall of {options.target_recall:g} at {options.confidence:g} cannot be asked for.",
-            remedy="use a recall in (0, 1] and a confidence in (0, 1).",
-        )
+        raise InputError(asked, remedy="use a recall in (0, 1] and a confidence in (0, 1).")
     if not options.policies:
         raise InputError("No cut-off policy was given.", remedy="use --cutoffs daily.")
 
@@ -252,5 +243,5 @@ def _report(
         gaps=tuple(str(day) for day in data.labelled.gaps),
         dropped_features=data.dropped,
         features=len(data.feature_set.columns),
-        gate=asdict(replace(decision)),
+        gate=asdict(decision),
     )
