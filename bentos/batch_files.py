@@ -114,7 +114,12 @@ def _events(path: Path, source: str) -> EventFile:
 def _columns(path: Path) -> tuple[str, ...]:
     kind = file_kind(path)
     if kind == "parquet":
-        return tuple(pq.read_schema(path).names)
+        try:
+            return tuple(pq.read_schema(path).names)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(
+                f"The file is damaged Parquet: {error}.", remedy="write the file again and send that."
+            ) from error
     if kind != "plain":
         return ("event_time",)
     with path.open("rb") as file:
