@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pandera.errors
 import pyarrow as pa
-from pandera.typing.pandas import DataFrame
 
-from retail_core.schemas import EVENT_COLUMNS, Event, UserAttributes
+from retail_core.schemas import EVENT_COLUMNS, Event, EventFrame
 from retail_core.sources.arrow import pc
 from retail_core.sources.rules import Refusal, refusal
 from retail_core.sources.source import REQUIRED, Chunk, Problems, Source, Table, empty_users
+from retail_core.sources.users import attribute_rows, compact_json
 from retail_core.sources.values import NOT_A_TIME, prices, quantities, text, times
 
 _TEXTS = (
@@ -54,9 +55,9 @@ def parse(table: Table, source: Source) -> Chunk:
     frame, refused, kept = _contract(frame, table, source)
     users = empty_users()
     if source.attributes:
-        users = _users(source, table.users or _profile(table, columns, kept))
+        users = attribute_rows(source, table.users or _profile(table, columns, kept))
     return Chunk(
-        events=DataFrame[Event](frame),
+        events=cast("EventFrame", frame),
         users=users,
         refused=tuple(sorted((*table.refused, *refused), key=lambda one: one.line)),
         given=given[kept],
@@ -152,7 +153,7 @@ def _properties(table: Table, source: Source) -> tuple[pa.Array, dict[int, str]]
         }
         if "properties" in held and not _merge(held):
             rules[row] = "properties"
-        found.append(_json(held) if held else None)
+        found.append(compact_json(held) if held else None)
     return pa.array(found, pa.string()), rules
 
 
@@ -166,10 +167,6 @@ def _merge(held: dict[str, object]) -> bool:
         return False
     held.update(inner)
     return True
-
-
-def _json(value: Mapping[str, object]) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def _event_ids(columns: Mapping[str, pa.Array], source: str) -> list[str]:
@@ -235,31 +232,3 @@ def _contract(
 def rule_of(check: str) -> str:
     """Our name for one of the contract's checks."""
     return next((rule for begin, rule in _CHECKS if check.startswith(begin)), "contract")
-
-
-def _users(source: Source, raw: Mapping[str, pa.Array]) -> DataFrame[UserAttributes]:
-    """Attributes by `user_id` from `valid_from` (ms) on; what repeats itself is kept once, the first."""
-    names = [name for name in source.attributes if name in raw]
-    kinds = [source.attributes[name] for name in names]
-    cells = [text(raw[name]).to_pylist() for name in names]
-    held = [_json(_attributes(names, kinds, row)) for row in zip(*cells, strict=True)]
-    instants = np.where(raw["valid_from"].is_null(), NOT_A_TIME, raw["valid_from"].fill_null(0))
-    frame = pd.DataFrame({"user_id": raw["user_id"].to_pandas(), "attributes": held}, dtype="str")
-    frame.insert(1, "valid_from", pd.DatetimeIndex(instants.astype("datetime64[ms]")).tz_localize("UTC"))
-    first = frame[frame["attributes"] != "{}"].drop_duplicates(["user_id", "attributes"], ignore_index=True)
-    return UserAttributes.validate(first)
-
-
-def _attributes(names: list[str], kinds: Sequence[str], cells: tuple[str | None, ...]) -> dict[str, object]:
-    triples = zip(names, kinds, cells, strict=True)
-    return {name: _attribute(cell, kind) for name, kind, cell in triples if cell is not None}
-
-
-def _attribute(value: str, kind: str) -> object:
-    if kind == "text":
-        return value
-    try:
-        number = float(value)
-    except ValueError:
-        return value
-    return int(number) if number.is_integer() else number

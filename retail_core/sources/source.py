@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -187,4 +187,4 @@ def empty_users() -> DataFrame[UserAttributes]:
             "attributes": pd.Series(dtype="str"),
         }
     )
-    return DataFrame[UserAttributes](frame)
+    return cast("DataFrame[UserAttributes]", frame)
