@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
@@ -27,3 +29,5 @@ def prepare() -> None:
     except InputError:
         return  # the flow reads the settings itself and says what is wrong with them
     os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+    with suppress(OSError):  # Prefect says that it cannot write there; its parents it does not make
+        Path(os.environ["PREFECT_HOME"]).expanduser().mkdir(parents=True, exist_ok=True)

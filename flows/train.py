@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed
-from retail_core.model.training import TrainOptions, train
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, midnight_or, once, plainly, step
 from retail_core.cli.output import say
+from retail_core.model.training import TrainOptions, train
 from retail_core.settings import load_settings
 from retail_core.store.shop import default_policy
 from retail_core.workspace import open_workspace
@@ -44,15 +44,17 @@ def show(report: Report, as_of: datetime) -> None:
 
 def training_page(report: Report, as_of: datetime) -> str:
     """The report as Markdown for a person."""
-    metrics = report["metrics"]
-    assert isinstance(metrics, Mapping)
-    rows = "\n".join(f"| {name} | {say(value)} |" for name, value in metrics.items())
+    metrics = cast("Mapping[str, object]", report["metrics"])
+    judged = ("population", "first_cutoff", "last_cutoff")
+    rows = "\n".join(f"| {name} | {say(value)} |" for name, value in metrics.items() if name not in judged)
     verdict = "promoted" if report["promoted"] else "not promoted"
     return (
         f"# Version {report['version']}: {verdict}\n\n{report['reason']}\n\n"
-        f"Trained on what was known at {say(as_of)}; split: {say(report['split'])}.\n\n"
+        f"Trained on what was known at {say(as_of)}. Judged on {metrics['population']}, cut-offs "
+        f"{metrics['first_cutoff']} to {metrics['last_cutoff']}, split {say(report['split'])}: "
+        f"{say(metrics['n'])} rows, base rate {say(metrics['base_rate'])}.\n\n"
         f"| metric | value |\n|---|---|\n{rows}\n\n"
-        f"Threshold {say(report['threshold'])}; certificate {say(report['certificate'])}.\n\n"
+        f"Threshold {say(report['threshold'])}; certificate: {say(report['certificate'])}.\n\n"
         f"Eligible users: {say(report['eligible'])}. MLflow run `{report['run_id']}`.\n"
     )
 

@@ -109,8 +109,8 @@ def flow_shop(
         "RETAIL_HOME": str(home),
         "RETAIL_MONGODB_URI": mongod_uri,
         "RETAIL_MONGODB_DATABASE": f"flows_{uuid.uuid4().hex[:8]}",
-        "RETAIL_SEARCH_ROWS": "2000",
-        "RETAIL_FIT_ROWS": "8000",
+        "RETAIL_SEARCH_ROWS": "1000",
+        "RETAIL_FIT_ROWS": "2000",
         "RETAIL_MIN_MATURED_BUYERS": "1000000",
     }
     settings = Settings(home=home, mongodb_uri=mongod_uri, mongodb_database=own["RETAIL_MONGODB_DATABASE"])

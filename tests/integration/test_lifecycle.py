@@ -74,8 +74,8 @@ def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         home=home,
         mongodb_uri=mongod_uri,
         mongodb_database=f"story_{uuid.uuid4().hex[:8]}",
-        search_rows=2_000,
-        fit_rows=8_000,
+        search_rows=1_000,
+        fit_rows=2_000,
         min_matured_buyers=5,
         new_data_limit=0.05,
     )
