@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -32,6 +33,11 @@ CSV_HEADERS = {
     "Content-Disposition": 'attachment; filename="scored.csv"',
 }
 
+IMAGE = bentoml.images.Image(
+    base_image=os.environ.get("BENTO_BASE_IMAGE", "python:3.11-slim"), distro="", lock_python_packages=False
+)
+"""The image of the bento; packages come from requirements-serve.lock, nothing from the distribution."""
+
 api_app = create_app()
 
 
@@ -58,6 +64,7 @@ class BatchScorer:
 
 
 @bentoml.service(
+    image=IMAGE,
     workers=1,
     traffic={"timeout": BATCH_SECONDS},
     http={"host": SETTINGS.api_host, "port": SETTINGS.api_port, "cors": {"enabled": False}},

@@ -106,5 +106,5 @@ def test_the_monitor_shows_model_data_and_history(page: Page, app_url: str) -> N
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(500)
         picture(page, f"monitor_{tab.split()[0].lower()}")
-    expect(page.get_by_text("Rows read")).to_be_visible()
+    expect(page.get_by_role("paragraph").filter(has_text="Rows read")).to_be_visible()
     assert page.get_by_text("Traceback").count() == 0

@@ -252,6 +252,8 @@ def test_an_upload_beyond_the_limit_is_refused_before_it_is_read(api: httpx.Clie
     assert answer.status_code == 413
 
 
+# PyMongo leaves the socket of a refused connection to the garbage collector when the client is closed.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 def test_when_mongodb_is_away_only_questions_that_need_it_wait(shop: Shop) -> None:
     nowhere = shop.settings.model_copy(
         update={"mongodb_uri": SecretStr(f"mongodb://127.0.0.1:{free_port()}/?replicaSet=rs0")}

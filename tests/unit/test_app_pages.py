@@ -62,7 +62,8 @@ def test_words_name_population_and_base_rate() -> None:
         "last_cutoff": "2025-05-07T00:00:00Z",
     }
     assert words.measured_on(metrics) == (
-        "Measured on 12,000 rows · 600 of them buyers · base rate 5.00% · eligible users · cut-offs 2025-05-01 to 2025-05-07"
+        "Measured on 12,000 rows · 600 of them buyers · base rate 5.00% · eligible users · "
+        "cut-offs 2025-05-01 to 2025-05-07"
     )
     assert words.share(None) == "n/a"
     assert "too few" in words.certificate(None, None)
