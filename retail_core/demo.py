@@ -34,6 +34,9 @@ Advance = Callable[[str, int, int], None]
 STEPS = ("simulate", "ingest", "train", "score", "serve", "ask")
 """What the demo does, in order."""
 
+SHOWN = ("rank", "user_id", "probability", "will_purchase", "contact")
+"""Columns of the score file that the demo shows."""
+
 
 @dataclass(frozen=True)
 class DemoConfig:
@@ -78,7 +81,7 @@ class DemoResult:
             "F1 / precision / recall": f"{m['f1']:.3f} / {m['precision']:.3f} / {m['recall']:.3f}",
             "Brier / ECE": f"{m['brier']:.4f} / {m['ece']:.4f}",
             "contact at or above": self.threshold,
-            "live answer": json.dumps(self.live),
+            "live answer": f"{self.live['user_id']} at {self.live['as_of']}: {self.live['probability']:.4f}",
             "scored users": str(self.audience_file),
         }
 
@@ -165,7 +168,7 @@ def top_users(scores: Path, count: int = 10) -> list[dict[str, object]]:
     """The first `count` rows of a score file, which is sorted by rank."""
     with scores.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
-        return [dict(row) for row, _ in zip(rows, range(count), strict=False)]
+        return [{name: row[name] for name in SHOWN} for row, _ in zip(rows, range(count), strict=False)]
 
 
 def serve(settings: Settings, environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str]:

@@ -21,7 +21,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print exactly one JSON o
 Advance = Callable[[str, int, int], None]
 
 console = Console(stderr=True)
-screen = Console()
+screen = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def _plain(value: object) -> object:
