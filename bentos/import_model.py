@@ -58,21 +58,21 @@ def import_production(settings: Settings) -> Imported:
 
 def _import(settings: Settings, spec: ModelSpec) -> bentoml.Model:
     import bentoml.mlflow
-    import mlflow
 
-    mlflow.set_tracking_uri(settings.tracking_uri)
-    mlflow.set_registry_uri(settings.tracking_uri)
+    from retail_core.model.mlflow_session import open_session
+
     identity = {
         "version": str(spec.version),
         "run_id": spec.run_id,
         "feature_set_hash": spec.feature_set.hash,
     }
-    imported: bentoml.Model = bentoml.mlflow.import_model(
-        settings.model_name,
-        f"models:/{settings.model_name}@{ALIAS}",
-        labels={"alias": ALIAS, **identity},
-        metadata={**identity, "trained_at": iso(spec.trained_at), "threshold": _contact(spec)},
-    )
+    with open_session(settings):  # BentoML asks the MLflow of the process
+        imported: bentoml.Model = bentoml.mlflow.import_model(
+            settings.model_name,
+            f"models:/{settings.model_name}@{ALIAS}",
+            labels={"alias": ALIAS, **identity},
+            metadata={**identity, "trained_at": iso(spec.trained_at), "threshold": _contact(spec)},
+        )
     return imported
 
 
