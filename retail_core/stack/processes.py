@@ -129,13 +129,6 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def free_port() -> int:
-    """A loopback port nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def port_holder(port: int) -> str:
     """Who listens on a port, as text for a person: `process 12 (python3 -m http.server)`."""
     try:

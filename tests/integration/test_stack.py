@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from retail_core.processes import free_port
 from retail_core.settings import Settings
 from retail_core.stack import commands, doctor, down, processes, status, up
 from retail_core.stack.state import StackFiles
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Settings]:
     """A home with nothing in it, its own embedded MongoDB, and free ports."""
-    mlflow, prefect, api, app = (processes.free_port() for _ in range(4))
+    mlflow, prefect, api, app = (free_port() for _ in range(4))
     settings = Settings(
         home=tmp_path / "home", mlflow_port=mlflow, prefect_port=prefect, api_port=api, app_port=app
     )

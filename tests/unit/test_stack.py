@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from retail_core.errors import DependencyError, InputError
+from retail_core.processes import free_port
 from retail_core.settings import Settings
 from retail_core.stack import commands, processes
 from retail_core.stack.child import Service
@@ -56,7 +57,7 @@ class Tiny:
         self.output = home / "output.txt"
 
     def server(self, name: str, *, stubborn: bool = False, **fields: object) -> int:
-        port = processes.free_port()
+        port = free_port()
         code = SERVER.format(port=port)
         code = STUBBORN.format(server=code) if stubborn else code
         health = f"http://127.0.0.1:{port}/"
