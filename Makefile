@@ -24,7 +24,7 @@ $(BIN)/uv: requirements-uv.lock
 	@touch $@
 
 .venv/.ready-dev: $(BIN)/uv requirements-dev.lock pyproject.toml
-	@tools/system-packages.sh runtime browser
+	@tools/system-packages.sh runtime browser spark
 	$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes requirements-dev.lock requirements-uv.lock
 	$(BIN)/python tools/link_project.py
 	@touch $@ .venv/.ready
