@@ -11,15 +11,17 @@ import pyarrow
 from ibis.expr.types import Table
 from pandera.typing.pandas import DataFrame
 
+from retail_core.features.affinity import category_squares
 from retail_core.features.attributes import attributes_at, infer_attributes
 from retail_core.features.clock import clock_parts
-from retail_core.features.combine import Interpreter, derived, open_carts, rings
+from retail_core.features.combine import Interpreter, derived
 from retail_core.features.definitions import FeatureSet, Question
 from retail_core.features.engine import Engine, open_engine
 from retail_core.features.kinds import Feature
 from retail_core.features.partials import Needs, carts, spans, visits
 from retail_core.features.positions import grid, place
 from retail_core.features.reader import LakeReader, from_micros
+from retail_core.features.rings import open_carts, rings
 from retail_core.schemas import Pairs
 
 __all__ = ["Plan", "compute", "infer_attributes"]
@@ -139,6 +141,9 @@ class _Batch:
         if needs.carts:
             opened = open_carts(engine.keep(carts(events)), pairs)
             table = table.left_join(opened, "pid", rname="cart_{name}")
+        if needs.categories:
+            spread = category_squares(events, pairs, self.question.lookback_us)
+            table = table.left_join(spread, "pid", rname="spread_{name}")
         return table.select(pid=table.pid, **interpreter.base(table, self.features))
 
 

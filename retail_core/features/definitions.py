@@ -1,6 +1,6 @@
-"""The one list of features, and sets of them that travel with a model.
+"""The one list of features, by family, and sets of them that travel with a model.
 
-To add a feature of an existing kind, add one entry to `FEATURES`: the batch and the online
+To add a feature of an existing kind, add one entry to a family: the batch and the online
 interpreter and `docs/features.md` follow.
 """
 
@@ -15,26 +15,37 @@ from typing import Any
 
 from retail_core.errors import InputError
 from retail_core.features import formulas as f
+from retail_core.features import signals as s
 from retail_core.features.kinds import (
     Cart,
     Clock,
+    Concentration,
     Count,
+    Days,
     Derived,
     Distinct,
     Entry,
+    Family,
     Feature,
     FirstSeen,
     Gap,
+    LastSession,
+    MeanPrice,
     Sessions,
     Since,
     Total,
 )
 from retail_core.features.question import Attribute, Question
+from retail_core.features.specification import required, specification
 from retail_core.schemas import EVENT_TYPES
 
-__all__ = ["FEATURES", "Attribute", "FeatureSet", "Question", "default_feature_set", "expand"]
+__all__ = ["FAMILIES", "FEATURES", "Attribute", "FeatureSet", "Question", "default_feature_set", "expand"]
 
-_NO_CART, _NO_EVENT = "nothing open in the cart", "no event"
+_NO_CART, _NO_EVENT, _NO_ORDER = "nothing open in the cart", "no event", "no order"
+_TWO, _BUYS, _NO_REST = "under 2 active days", "under 2 purchase days", "none in the rest"
+_NO_PRICE, _NO_PRICES = "none with a price", "no price of either, or 0 paid"
+_MINOR, _WEEKDAY = "minor units", "the weekday of the coming 24 hours"
+_TYPES = tuple((name, f"`{name}`") for name in EVENT_TYPES)
 
 
 def _derived(formula: Callable[[f.Algebra], f.Term], unit: str, null: str = "never") -> Entry:
@@ -42,44 +53,100 @@ def _derived(formula: Callable[[f.Algebra], f.Term], unit: str, null: str = "nev
     return Entry(formula.__name__, Derived(formula), None, unit, formula.__doc__ or "", null)
 
 
-FEATURES: tuple[Entry, ...] = (
-    Entry("event_count", Count(None), "all", "events", "Events of any type."),
-    *(
-        Entry(f"{name}_count", Count(name), "all", "events", f"`{name}` events.")
-        for name in EVENT_TYPES
-    ),
-    Entry("spend", Total("purchase"), "all", "minor units", "Value of purchases whose price is known."),
-    Entry("refunds", Total("refund"), "all", "minor units", "Value of refunds whose price is known."),
-    Entry("orders", Distinct("order", "purchase"), "all", "orders", "Distinct orders."),
-    Entry("distinct_items", Distinct("item"), "all", "items", "Distinct items touched in any way."),
-    Entry("distinct_categories", Distinct("category"), "all", "categories", "Distinct categories touched."),
-    Entry("active_days", Distinct("day"), "days", "days", "24-hour blocks before the cut-off with an event."),
-    Entry("sessions", Sessions(), "all", "sessions", "Sessions started; a pause of 30 minutes ends one."),
-    Entry("hours_since_event", Since(None), None, "hours", "Since the last event of any type.", _NO_EVENT),
-    *(
-        Entry(f"hours_since_{name}", Since(name), None, "hours", f"Since the last `{name}`.", "no such event")
-        for name in EVENT_TYPES
-    ),
-    Entry("hours_since_first_event", FirstSeen(), None, "hours", "Since the first event.", _NO_EVENT),
-    Entry("mean_gap_days", Gap("mean"), None, "days", "Mean gap between active days.", "under 2 active days"),
-    Entry("last_gap_days", Gap("last"), None, "days", "Gap between the last two active days.", "as above"),
-    Entry("cart_count", Cart("count"), None, "items", "Items open in the cart."),
-    Entry("open_cart_value", Cart("value"), None, "minor units", "Value of the open items, as far as known."),
-    Entry("cart_oldest_hours", Cart("oldest"), None, "hours", "Age of the oldest open item.", _NO_CART),
-    Entry("cart_newest_hours", Cart("newest"), None, "hours", "Age of the newest open item.", _NO_CART),
-    _derived(f.carted_not_bought, "flag"),
-    _derived(f.purchase_intent, "score"),
-    _derived(f.net_spend, "minor units"),
-    _derived(f.average_order_value, "minor units", "no order"),
-    _derived(f.carts_per_view, "ratio", "no view"),
-    _derived(f.purchases_per_session, "ratio", _NO_EVENT),
-    _derived(f.events_per_session, "ratio", _NO_EVENT),
-    _derived(f.recent_share, "share", _NO_EVENT),
-    Entry("hour", Clock("hour"), None, "0 to 23", "Hour of the cut-off on the shop's clock."),
-    Entry("weekday", Clock("weekday"), None, "0 = Monday", "Weekday of the cut-off on the shop's clock."),
-    Entry("weekend", Clock("weekend"), None, "flag", "The cut-off falls on a Saturday or Sunday there."),
+FAMILIES: tuple[Family, ...] = (
+    Family("activity", "How much the user did, by type and window.", (
+        Entry("event_count", Count(None), "all", "events", "Events of any type."),
+        *(Entry(f"{n}_count", Count(n), "all", "events", f"{quoted} events.") for n, quoted in _TYPES),
+        Entry("orders", Distinct("order", "purchase"), "all", "orders", "Distinct orders."),
+        Entry("distinct_items", Distinct("item"), "all", "items", "Distinct items."),
+        Entry("distinct_categories", Distinct("category"), "all", "categories", "Distinct categories."),
+        Entry("active_days", Days(), "days", "days", "24-hour blocks before the cut-off with an event."),
+        Entry("sessions", Sessions(), "all", "sessions", "Sessions started; a pause of 30 minutes ends one."),
+        _derived(f.events_per_session, "ratio", _NO_EVENT),
+    )),
+    Family("money", "What was spent and returned.", (
+        Entry("spend", Total("purchase"), "all", _MINOR, "Value of purchases whose price is known."),
+        Entry("refunds", Total("refund"), "all", _MINOR, "Value of refunds whose price is known."),
+        _derived(f.net_spend, _MINOR),
+        _derived(f.average_order_value, _MINOR, _NO_ORDER),
+    )),
+    Family("recency", "How long ago the user last did what.", (
+        Entry("hours_since_event", Since(None), None, "hours", "Since the last event.", _NO_EVENT),
+        *(
+            Entry(f"hours_since_{n}", Since(n), None, "hours", f"Since the last {quoted}.", "no such event")
+            for n, quoted in _TYPES
+        ),
+        Entry("hours_since_first_event", FirstSeen(), None, "hours", "Since the first event.", _NO_EVENT),
+    )),
+    Family("cart", "What lies open in the cart.", (
+        Entry("cart_count", Cart("count"), None, "items", "Items open in the cart."),
+        Entry("open_cart_value", Cart("value"), None, _MINOR, "Value of the open items, as far as known."),
+        Entry("cart_oldest_hours", Cart("oldest"), None, "hours", "Age of the oldest open item.", _NO_CART),
+        Entry("cart_newest_hours", Cart("newest"), None, "hours", "Age of the newest open item.", _NO_CART),
+        _derived(f.carted_not_bought, "flag"),
+    )),
+    Family("intent", "Rules of thumb over the above.", (
+        _derived(f.purchase_intent, "score"),
+        _derived(f.carts_per_view, "ratio", "no view"),
+        _derived(f.purchases_per_session, "ratio", _NO_EVENT),
+    )),
+    Family("rhythm", "How regularly the user comes and buys, and whether the next time is due.", (
+        Entry("mean_gap_days", Gap("mean"), None, "days", "Mean gap between active days.", _TWO),
+        Entry("last_gap_days", Gap("last"), None, "days", "Gap between the last two active days.", _TWO),
+        Entry("purchase_days", Days("purchase"), "days", "days", "Purchase days: those with a purchase."),
+        Entry("mean_purchase_gap_days", Gap("mean", "purchase"), None, "days", "Mean gap of them.", _BUYS),
+        Entry("last_purchase_gap_days", Gap("last", "purchase"), None, "days", "Gap of the last two.", _BUYS),
+        Entry("purchase_gap_spread", Gap("spread", "purchase"), None, "ratio", "Mean of their squares over "
+              "the square of their mean; 1 is regular.", _BUYS),
+        _derived(s.purchase_due, "ratio", _BUYS),
+        _derived(s.visit_due, "ratio", _TWO),
+        _derived(s.purchase_day_share, "share", _NO_EVENT),
+    )),
+    Family("habit", f"How often the user came and bought on {_WEEKDAY}.", (
+        Entry("same_weekday_active_days", Days(None, same_weekday=True), "weeks", "days",
+              f"Active days on {_WEEKDAY}."),
+        Entry("same_weekday_purchase_days", Days("purchase", same_weekday=True), "weeks", "days",
+              "Those of them with a purchase."),
+        _derived(s.weekday_active_share, "share", _NO_EVENT),
+        _derived(s.weekday_purchase_share, "share", "no purchase"),
+    )),
+    Family("velocity", "The last days against the user's usual rate.", (
+        _derived(s.velocity_1d, "ratio", _NO_REST),
+        _derived(s.velocity_3d, "ratio", _NO_REST),
+        _derived(s.cart_velocity_3d, "ratio", _NO_REST),
+        _derived(f.recent_share, "share", _NO_EVENT),
+    )),
+    Family("price", "Prices looked at against prices paid.", (
+        Entry("mean_price_viewed", MeanPrice("view_item"), None, _MINOR, "Mean price of views.", _NO_PRICE),
+        Entry("mean_price_carted", MeanPrice("add_to_cart"), None, _MINOR, "Mean price of carts.", _NO_PRICE),
+        Entry("mean_price_bought", MeanPrice("purchase"), None, _MINOR, "Mean price paid.", _NO_PRICE),
+        _derived(s.viewed_price_level, "ratio", _NO_PRICES),
+        _derived(s.carted_price_level, "ratio", _NO_PRICES),
+        _derived(s.cart_value_level, "ratio", "no order, or 0 paid"),
+    )),
+    Family("affinity", "How the events spread over categories.", (
+        Entry("category_concentration", Concentration(), None, "share",
+              "Sum of the squared shares of the categories; 1 is one category.", "no event with a category"),
+    )),
+    Family("session", "The session of the last event.", (
+        Entry("last_session_events", LastSession("events"), None, "events", "Its events."),
+        Entry("last_session_carts", LastSession("carts"), None, "events", "Its additions to the cart."),
+        Entry("last_session_minutes", LastSession("minutes"), None, "minutes", "Its length.", _NO_EVENT),
+        _derived(s.in_session, "flag"),
+    )),
+    Family("standing", "New or known.", (
+        _derived(s.new_user, "flag"),
+        _derived(s.known_buyer, "flag"),
+    )),
+    Family("clock", "When the cut-off is, on the shop's clock.", (
+        Entry("hour", Clock("hour"), None, "0 to 23", "Hour of the cut-off."),
+        Entry("weekday", Clock("weekday"), None, "0 = Monday", "Weekday of the cut-off."),
+        Entry("weekend", Clock("weekend"), None, "flag", "The cut-off falls on a Saturday or Sunday."),
+    )),
 )  # fmt: skip
-"""The one list. Windows reach back from the cut-off; kinds without one see the whole look-back."""
+"""The one list, by named set. Windows reach back from the cut-off; other kinds see the whole look-back."""
+
+FEATURES: tuple[Entry, ...] = tuple(entry for family in FAMILIES for entry in family.entries)
 
 
 @lru_cache
@@ -116,7 +183,7 @@ class FeatureSet:
     @cached_property
     def _hash(self) -> str:
         known = expand(self.question)
-        used = [known.get(name) for name in required(self.question, self.names)]
+        used = [known.get(name) for name in required(self.question, known, self.names)]
         content = {
             **self.to_dict(),
             "definitions": [specification(self.question, feature) for feature in used],
@@ -136,7 +203,7 @@ class FeatureSet:
                 f"There is no feature {unknown[0]!r} for a look-back of {self.question.lookback_days} days.",
                 remedy="take names from docs/features.md, or train a model with this version.",
             )
-        return tuple(known[name] for name in required(self.question, self.names))
+        return tuple(known[name] for name in required(self.question, known, self.names))
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -179,42 +246,3 @@ def _narrow(attribute: Attribute, wanted: set[str]) -> Attribute:
 def default_feature_set(question: Question, attributes: Iterable[Attribute] = ()) -> FeatureSet:
     """Every feature of the list and the given attributes."""
     return FeatureSet(question, tuple(expand(question)), tuple(attributes))
-
-
-def used_by(question: Question, feature: Feature) -> tuple[str, ...]:
-    """Names of the features a derived one uses; none for the other kinds."""
-    return _trace(question, feature)[1]
-
-
-def specification(question: Question, feature: Feature | None) -> str:
-    """One line that says exactly what is computed; two features with the same line are the same."""
-    if feature is None:
-        return "unknown"
-    if isinstance(feature.kind, Derived):
-        return f"{feature.name} = {_trace(question, feature)[0]}"
-    return f"{feature.name} = {feature.kind!r} over {feature.window.label if feature.window else 'look-back'}"
-
-
-def required(question: Question, names: Iterable[str]) -> tuple[str, ...]:
-    """`names` and everything their formulas use, each once, before those that use it."""
-    known = expand(question)
-    found: dict[str, None] = {}
-
-    def visit(name: str) -> None:
-        if name in known:
-            for other in used_by(question, known[name]):
-                visit(other)
-        found.setdefault(name)
-
-    for name in names:
-        visit(name)
-    return tuple(found)
-
-
-@lru_cache(maxsize=4096)
-def _trace(question: Question, feature: Feature) -> tuple[str, tuple[str, ...]]:
-    if not isinstance(feature.kind, Derived):
-        return "", ()
-    used: list[str] = []
-    text = str(feature.kind.formula(f.texts(used, question.windows)))
-    return text, tuple(dict.fromkeys(used))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from retail_core.features.definitions import FEATURES, default_feature_set, expand, specification
+from retail_core.features.definitions import FAMILIES, default_feature_set, expand
 from retail_core.features.formulas import INTENT_RECENCY, INTENT_WEIGHTS
-from retail_core.features.kinds import Derived, Entry
+from retail_core.features.kinds import Derived, Entry, Family
 from retail_core.features.question import Question
+from retail_core.features.specification import specification
 
 _INTRODUCTION = """\
 # Features
@@ -44,10 +45,7 @@ def markdown() -> str:
         _INTRODUCTION.format(
             windows=labels, lookback=question.lookback_days, count=len(default_feature_set(question).names)
         ),
-        "| feature | over | unit | meaning | null where |",
-        "|---|---|---|---|---|",
-        *(_row(entry, question) for entry in FEATURES),
-        "",
+        *(line for family in FAMILIES for line in _family(family, question)),
         "## Formulas",
         "",
         *_formulas(question),
@@ -73,10 +71,21 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
+def _family(family: Family, question: Question) -> Iterator[str]:
+    yield f"## {family.name.capitalize()}"
+    yield ""
+    yield family.meaning
+    yield ""
+    yield "| feature | over | unit | meaning | null where |"
+    yield "|---|---|---|---|---|"
+    yield from (_row(entry, question) for entry in family.entries)
+    yield ""
+
+
 def _row(entry: Entry, question: Question) -> str:
     names = [feature.window for feature in entry.expand(question.windows)]
     over = ", ".join(window.label for window in names if window) or "-"
-    suffix = "_*window*" if entry.over in ("all", "days") else ""
+    suffix = "_*window*" if entry.over else ""
     return f"| `{entry.name}`{suffix} | {over} | {entry.unit} | {entry.meaning} | {entry.null} |"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import accumulate, pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
-from retail_core.features.kinds import CLOSING_ORDER, DAY_US, Distinct, Sessions, Total, event_value
+from retail_core.features.kinds import CLOSING_ORDER, DAY_US, Days, Distinct, Sessions, Total, event_value
 from retail_core.features.question import Question
 from retail_core.features.reader import to_micros
 
@@ -96,8 +97,6 @@ class History:
         return self._once(kind, lambda: self._last_seen(kind))
 
     def _last_seen(self, kind: Distinct) -> list[int]:
-        if kind.key == "day":
-            return sorted(self.now - 1 - block * DAY_US for block in self.blocks())
         events = self.of_type(kind.event_type)
         if kind.key == "item":
             seen = {e.item_id: e.event_time for e in events}
@@ -108,15 +107,26 @@ class History:
         seen.pop(None, None)
         return sorted(seen.values())
 
-    def blocks(self) -> list[int]:
-        """24-hour blocks with an event, counted back from the cut-off, ascending."""
-        last = self.now - 1
-        return self._once(("blocks",), lambda: sorted({(last - time) // DAY_US for time in self.times}))
+    def blocks(self, event_type: str | None) -> list[int]:
+        """24-hour blocks with an event of the type, counted back from the cut-off, ascending."""
+        last, times = self.now - 1, self.times_of(event_type)
+        return self._once(("blocks", event_type), lambda: sorted({(last - time) // DAY_US for time in times}))
+
+    def days(self, kind: Days) -> list[int]:
+        """The last instant of each active day, ascending."""
+        blocks = self.blocks(kind.event_type)
+        wanted = [b for b in blocks if (b + 1) % 7 == 0] if kind.same_weekday else blocks
+        return [self.now - 1 - block * DAY_US for block in reversed(wanted)]
 
     def session_starts(self, kind: Sessions) -> list[int]:
         """Times at which sessions started, ascending."""
         times, gap = self.times, kind.gap_us
         return self._once(kind, lambda: times[:1] + [b for a, b in pairwise(times) if b - a >= gap])
+
+    def last_session(self) -> Sequence[OnlineEvent]:
+        """Events of the session of the last event, oldest first."""
+        starts = self.session_starts(Sessions())
+        return self.events[bisect_left(self.times, starts[-1]) :] if starts else ()
 
     def open_cart(self) -> list[OnlineEvent]:
         """Additions to the cart that are still open."""

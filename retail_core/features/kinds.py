@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
-SESSION_GAP_US = HOUR_US // 2
+MINUTE_US = HOUR_US // 60
+SESSION_GAP_US = 30 * MINUTE_US
 """A pause of this length or longer ends a session."""
 
 MAX_VALUE_MINOR = 10**13
@@ -52,12 +53,29 @@ class Total:
 class Distinct:
     """Distinct non-null values of `key` among events of one type (None: any) in the window.
 
-    An `order` is the order id of an event, or the event itself where it has none. A `day` is one of
-    the 24-hour blocks counted back from the cut-off.
+    An `order` is the order id of an event, or the event itself where it has none.
     """
 
-    key: Literal["item", "category", "order", "day"]
+    key: Literal["item", "category", "order"]
     event_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Days:
+    """Active days: 24-hour blocks counted back from the cut-off with an event of one type (None: any).
+
+    With `same_weekday` only those a whole number of weeks before the coming 24 hours.
+    """
+
+    event_type: str | None = None
+    same_weekday: bool = False
+
+
+@dataclass(frozen=True)
+class MeanPrice:
+    """Mean price (one piece, minor units) of the events of one type whose price is known."""
+
+    event_type: str
 
 
 @dataclass(frozen=True)
@@ -81,9 +99,26 @@ class FirstSeen:
 
 @dataclass(frozen=True)
 class Gap:
-    """Distance in days between neighbouring active days: the mean of all, or the last one."""
+    """Distances in days between neighbouring active days (see `Days`).
 
-    stat: Literal["mean", "last"]
+    Their mean, the last one, or their `spread`: the mean of the squares over the square of the mean,
+    1 where all are equal.
+    """
+
+    stat: Literal["mean", "last", "spread"]
+    event_type: str | None = None
+
+
+@dataclass(frozen=True)
+class LastSession:
+    """The session of the last event: its events, its additions to the cart, its minutes up to that event."""
+
+    stat: Literal["events", "carts", "minutes"]
+
+
+@dataclass(frozen=True)
+class Concentration:
+    """Sum over categories of the squared share of the events that name one; 1 where all name the same."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +147,12 @@ class Derived:
     formula: Callable[[Algebra], Term]
 
 
-Kind = Count | Total | Distinct | Sessions | Since | FirstSeen | Gap | Cart | Clock | Derived
-Over = Literal["all", "days", "look-back"] | None
+Additive = Count | Total | Distinct | Days | Sessions
+"""Kinds whose values over disjoint stretches of time add up."""
+
+State = MeanPrice | Since | FirstSeen | Gap | LastSession | Concentration | Cart | Clock
+Kind = Additive | State | Derived
+Over = Literal["all", "days", "weeks", "look-back"] | None
 
 
 @dataclass(frozen=True)
@@ -121,10 +160,10 @@ class Entry:
     """One line of the list of features.
 
     Attributes:
-        name: column name; where `over` is `all` or `days` each window's label is appended.
+        name: column name; where `over` names several windows each one's label is appended.
         kind: what is computed.
-        over: `all` windows, windows of 3 `days` and more, only the whole `look-back`, or None for a
-            kind without a window.
+        over: `all` windows, those of 3 `days` and more or of `weeks`, only the whole `look-back`, or
+            None for a kind without a window.
         unit: what the number counts.
         meaning: one line.
         null: when it is null.
@@ -143,10 +182,24 @@ class Entry:
             return (Feature(self.name, self.kind, None, self),)
         if self.over == "look-back":
             return (Feature(self.name, self.kind, windows[-1], self),)
-        chosen = windows
-        if self.over == "days":
-            chosen = tuple(w for w in windows if w.micros >= 3 * DAY_US or w is windows[-1])
+        least = {"days": 3 * DAY_US, "weeks": 7 * DAY_US}.get(self.over, 0)
+        chosen = (w for w in windows if w.micros >= least or w is windows[-1])
         return tuple(Feature(f"{self.name}_{w.label}", self.kind, w, self) for w in chosen)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A named set of entries.
+
+    Attributes:
+        name: what it is called.
+        meaning: one line.
+        entries: its part of the list.
+    """
+
+    name: str
+    meaning: str
+    entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
 from retail_core.features.clock import clock_parts
 from retail_core.features.definitions import FeatureSet
@@ -18,16 +21,22 @@ from retail_core.features.formulas import floats
 from retail_core.features.history import History, OnlineEvent, online_event
 from retail_core.features.kinds import (
     HOUR_US,
+    MINUTE_US,
+    Additive,
     Cart,
     Clock,
-    Count,
+    Concentration,
+    Days,
     Derived,
     Distinct,
     Feature,
     FirstSeen,
     Gap,
+    LastSession,
+    MeanPrice,
     Sessions,
     Since,
+    State,
     Total,
     Window,
     event_value,
@@ -77,37 +86,34 @@ def _readers(feature_set: FeatureSet) -> tuple[tuple[str, Reader], ...]:
 def _reader(feature: Feature, windows: tuple[Window, ...]) -> Reader:
     kind = feature.kind
     micros = (feature.window or windows[-1]).micros
-    if isinstance(kind, Count | Distinct | Sessions):
-        return _windowed(kind, micros)
     if isinstance(kind, Total):
         return _total(kind, micros)
+    if isinstance(kind, Additive):
+        return _windowed(kind, micros)
     if isinstance(kind, Derived):
         return _derived(kind, windows)
     return _state(kind)
 
 
-def _state(kind: Since | FirstSeen | Cart | Gap | Clock) -> Reader:
-    if isinstance(kind, Since):
-        return lambda history, _: _hours(history, history.times_of(kind.event_type)[-1:])
-    if isinstance(kind, FirstSeen):
-        return lambda history, _: _hours(history, history.times[:1])
-    if isinstance(kind, Cart):
-        return lambda history, _: _cart(history, kind)
-    if isinstance(kind, Gap):
-        return lambda history, _: _gap(history, kind)
-    return lambda history, _: float(clock_parts(history.as_of, history.question.timezone)[kind.part])
+def _state(kind: State) -> Reader:
+    read = _STATES[type(kind)]
+    return lambda history, _: read(history, kind)
 
 
-def _windowed(kind: Count | Distinct | Sessions, micros: int) -> Reader:
-    def moments(history: History) -> list[int]:
-        if isinstance(kind, Distinct):
-            return history.last_seen(kind)
-        return (
-            history.session_starts(kind) if isinstance(kind, Sessions) else history.times_of(kind.event_type)
-        )
+def _moments(kind: Additive, history: History) -> list[int]:
+    """The instants that count, ascending."""
+    if isinstance(kind, Distinct):
+        return history.last_seen(kind)
+    if isinstance(kind, Days):
+        return history.days(kind)
+    if isinstance(kind, Sessions):
+        return history.session_starts(kind)
+    return history.times_of(kind.event_type)
 
+
+def _windowed(kind: Additive, micros: int) -> Reader:
     def read(history: History, _: dict[str, float]) -> float:
-        times = moments(history)
+        times = _moments(kind, history)
         return float(len(times) - bisect_left(times, history.now - micros))
 
     return read
@@ -126,6 +132,18 @@ def _hours(history: History, moment: Sequence[int]) -> float:
     return float(history.now - moment[0]) / float(HOUR_US) if moment else math.nan
 
 
+def _since(history: History, kind: Since) -> float:
+    return _hours(history, history.times_of(kind.event_type)[-1:])
+
+
+def _first_seen(history: History, _: FirstSeen) -> float:
+    return _hours(history, history.times[:1])
+
+
+def _clock(history: History, kind: Clock) -> float:
+    return float(clock_parts(history.as_of, history.question.timezone)[kind.part])
+
+
 def _cart(history: History, kind: Cart) -> float:
     cart = history.open_cart()
     if kind.stat == "count":
@@ -137,13 +155,49 @@ def _cart(history: History, kind: Cart) -> float:
 
 
 def _gap(history: History, kind: Gap) -> float:
-    blocks = history.blocks()
+    blocks = history.blocks(kind.event_type)
     if len(blocks) < 2:
         return math.nan
     if kind.stat == "last":
         return float(blocks[1] - blocks[0])
-    return float(blocks[-1] - blocks[0]) / float(len(blocks) - 1)
+    span, gaps = blocks[-1] - blocks[0], len(blocks) - 1
+    if kind.stat == "mean":
+        return float(span) / float(gaps)
+    return float(sum((b - a) ** 2 for a, b in pairwise(blocks)) * gaps) / float(span * span)
+
+
+def _mean_price(history: History, kind: MeanPrice) -> float:
+    prices = [e.price_minor for e in history.of_type(kind.event_type) if e.price_minor is not None]
+    return float(sum(prices)) / float(len(prices)) if prices else math.nan
+
+
+def _last_session(history: History, kind: LastSession) -> float:
+    events = history.last_session()
+    if kind.stat == "events":
+        return float(len(events))
+    if kind.stat == "carts":
+        return float(sum(e.event_type == "add_to_cart" for e in events))
+    return float(events[-1].event_time - events[0].event_time) / float(MINUTE_US) if events else math.nan
+
+
+def _concentration(history: History, _: Concentration) -> float:
+    counts = Counter(e.category for e in history.events)
+    counts.pop(None, None)
+    total = sum(counts.values())
+    return float(sum(n * n for n in counts.values())) / float(total * total) if total else math.nan
 
 
 def _derived(kind: Derived, windows: tuple[Window, ...]) -> Reader:
     return lambda _, values: float(kind.formula(floats(values.__getitem__, windows)))
+
+
+_STATES: dict[type[State], Callable[[History, Any], float]] = {
+    Since: _since,
+    FirstSeen: _first_seen,
+    Gap: _gap,
+    MeanPrice: _mean_price,
+    LastSession: _last_session,
+    Concentration: _concentration,
+    Cart: _cart,
+    Clock: _clock,
+}

@@ -1,6 +1,6 @@
 """First half of the batch: events once over, into partial aggregates per (user, position).
 
-Three small tables come out, all additive over positions:
+Small tables come out, all additive over positions:
  - `visits`: one row per (user, position) with counts, sums, first and last times;
  - `spans`: changes of distinct counts, each for the windows that hold a whole span of positions;
  - `carts`: additions to the cart that are still open at `pos` and closed at `closed` (null: never).
@@ -13,16 +13,21 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import ibis
-from ibis.expr.types import IntegerScalar, IntegerValue, StringValue, Table
+from ibis.expr.types import BooleanValue, IntegerScalar, IntegerValue, StringValue, Table
 
 from retail_core.features.kinds import (
     CLOSING_ORDER,
     MAX_VALUE_MINOR,
     SESSION_GAP_US,
     Cart,
+    Concentration,
     Count,
+    Days,
     Distinct,
     Feature,
+    Gap,
+    LastSession,
+    MeanPrice,
     Since,
     Total,
 )
@@ -38,6 +43,10 @@ class Needs:
     totals: tuple[str, ...]
     keys: tuple[Distinct, ...]
     since: tuple[str | None, ...]
+    days: tuple[str | None, ...]
+    prices: tuple[str, ...]
+    session: bool
+    categories: bool
     carts: bool
 
     @classmethod
@@ -45,13 +54,17 @@ class Needs:
         """Needs of these features; event types that never occur are left out."""
         kinds = list(dict.fromkeys(feature.kind for feature in features))
         known = {None, *present}
+        days = _unique(k.event_type for k in kinds if isinstance(k, Days | Gap) and k.event_type in known)
+        counts = (k.event_type for k in kinds if isinstance(k, Count) and k.event_type in known)
         return cls(
-            counts=_unique(k.event_type for k in kinds if isinstance(k, Count) and k.event_type in known),
+            counts=_unique([*counts, *(name for name in days if name is not None)]),
             totals=_unique(k.event_type for k in kinds if isinstance(k, Total) and k.event_type in known),
-            keys=tuple(
-                k for k in kinds if isinstance(k, Distinct) and k.key != "day" and k.event_type in known
-            ),
+            keys=tuple(k for k in kinds if isinstance(k, Distinct) and k.event_type in known),
             since=_unique(k.event_type for k in kinds if isinstance(k, Since) and k.event_type in known),
+            days=days,
+            prices=_unique(k.event_type for k in kinds if isinstance(k, MeanPrice) and k.event_type in known),
+            session=any(isinstance(k, LastSession) for k in kinds),
+            categories=any(isinstance(k, Concentration) for k in kinds),
             carts="add_to_cart" in present and any(isinstance(k, Cart) for k in kinds),
         )
 
@@ -70,11 +83,13 @@ def value(events: Table) -> IntegerValue:
 def visits(events: Table, needs: Needs) -> Table:
     """One row per (uid, pos).
 
-    Columns: n_i (counts), v_i (sums of value), last_i (last time), first_ts, starts (sessions),
-    continues (1 where the first event here belongs to a session begun at `prev`), prev (the user's
-    position before this one).
+    Columns: n_i (counts), v_i (sums of value), p_i and q_i (sums and counts of prices), last_i (last
+    time), first_ts, starts (sessions), continues (1 where the first event here belongs to a session begun
+    at `prev`), prev (the user's position before this one), here_i and before_i (this position, where it
+    has an event of the i-th type of `needs.days`, and the one before it that has one), and those of
+    `_session_columns`.
     """
-    events = _sequenced(events)
+    events = _sequenced(events, needs)
     head = events.prev_pos.isnull() | (events.prev_pos < events.pos)
     start = events.prev_ts.isnull() | (events.ts - events.prev_ts >= SESSION_GAP_US)
     kind = events.event_type
@@ -88,16 +103,57 @@ def visits(events: Table, needs: Needs) -> Table:
         columns[f"n_{i}"] = events.count() if name is None else events.count(where=kind == name)
     for i, name in enumerate(needs.totals):
         columns[f"v_{i}"] = events.value.sum(where=kind == name).fill_null(0)
+    for i, name in enumerate(needs.prices):
+        columns[f"p_{i}"] = events.price_minor.sum(where=kind == name).fill_null(0)
+        columns[f"q_{i}"] = events.price_minor.count(where=kind == name)
     for i, name in enumerate(needs.since):
         columns[f"last_{i}"] = events.ts.max() if name is None else events.ts.max(where=kind == name)
-    return events.group_by(["uid", "pos"]).agg(**columns)
+    if needs.session:
+        columns |= _session_columns(events, start)
+    return _chained(events.group_by(["uid", "pos"]).agg(**columns), needs)
 
 
-def _sequenced(events: Table) -> Table:
-    """Events with the time and position of the user's event before them."""
-    narrow = events.select("uid", "ts", "pos", "event_type", value=value(events))
+def _sequenced(events: Table, needs: Needs) -> Table:
+    """Events with the time and position of the user's event before them, and running counts.
+
+    `nth` and `carted` count the user's events and additions to the cart up to and with this one. Among
+    events of one instant their order is arbitrary; what is made of them does not depend on it.
+    """
+    narrow = events.select("uid", "ts", "pos", "event_type", "price_minor", value=value(events))
     before = ibis.window(group_by="uid", order_by="ts")
-    return narrow.mutate(prev_ts=narrow.ts.lag().over(before), prev_pos=narrow.pos.lag().over(before))
+    columns = {"prev_ts": narrow.ts.lag().over(before), "prev_pos": narrow.pos.lag().over(before)}
+    if needs.session:
+        so_far = ibis.window(group_by="uid", order_by="ts", rows=(None, 0))
+        narrow = narrow.mutate(cart=(narrow.event_type == "add_to_cart").cast("int64"))
+        columns |= {"nth": ibis.row_number().over(before), "carted": narrow.cart.sum().over(so_far)}
+    return narrow.mutate(**columns)
+
+
+def _session_columns(events: Table, start: BooleanValue) -> dict[str, IntegerScalar]:
+    """What tells the last session of any stretch of positions: ever growing counts, as extremes."""
+    carted_before = events.carted - events.cart
+    return {
+        "last_ts": events.ts.max(),
+        "nth_first": events.nth.min(),
+        "nth_last": events.nth.max(),
+        "nth_start": events.nth.max(where=start),
+        "ts_start": events.ts.max(where=start),
+        "carted_first": carted_before.min(),
+        "carted_last": events.carted.max(),
+        "carted_start": carted_before.max(where=start),
+    }
+
+
+def _chained(visits: Table, needs: Needs) -> Table:
+    before = ibis.window(group_by="uid", order_by="pos", rows=(None, -1))
+    for i, name in enumerate(needs.days):
+        if name is None:
+            visits = visits.mutate(**{f"here_{i}": visits.pos, f"before_{i}": visits.prev})
+            continue
+        seen = visits[f"n_{needs.counts.index(name)}"] > 0
+        here = ibis.ifelse(seen, visits.pos, ibis.null("int64"))
+        visits = visits.mutate(**{f"here_{i}": here, f"before_{i}": here.max().over(before)})
+    return visits
 
 
 def spans(events: Table, needs: Needs) -> Table | None:

@@ -16,10 +16,10 @@ from retail_core.features.definitions import (
     Question,
     default_feature_set,
     expand,
-    specification,
 )
 from retail_core.features.docs import markdown
 from retail_core.features.kinds import Count, Entry, event_value
+from retail_core.features.specification import specification
 
 ATTRIBUTES = (Attribute("age", "number"), Attribute("tier", "category", ("gold", "new")))
 

@@ -57,6 +57,16 @@ EXPECTED = {
     "hours_since_first_event": 672, "events_per_session": 12 / 7,
     "cart_count": 1, "open_cart_value": 0, "cart_newest_hours": 0.5, "cart_oldest_hours": 0.5,
     "carted_not_bought": 1, "hour": 0, "weekday": 4, "weekend": 0,
+    # Bought in blocks 0 and 2; block 27 lies whole weeks before the coming 24 hours.
+    "purchase_days_28d": 2, "mean_purchase_gap_days": 2, "last_purchase_gap_days": 2, "purchase_gap_spread": 1,
+    "purchase_due": 0.75 / 48, "visit_due": 0.5 / (24 * 13.5), "purchase_day_share": 2 / 3,
+    "same_weekday_active_days_28d": 1, "same_weekday_active_days_7d": 0, "same_weekday_purchase_days_28d": 0,
+    "weekday_active_share": 1 / 3, "weekday_purchase_share": 0,
+    "velocity_1d": 7 * 27 / 5, "velocity_3d": 11 * 25 / 3, "cart_velocity_3d": None,
+    "mean_price_viewed": None, "mean_price_carted": 350, "mean_price_bought": 400,
+    "viewed_price_level": None, "carted_price_level": 0.875, "cart_value_level": 0, "category_concentration": 1,
+    "last_session_events": 2, "last_session_carts": 1, "last_session_minutes": 15,
+    "in_session": 0, "new_user": 0, "known_buyer": 1,
 }  # fmt: skip
 
 
@@ -76,6 +86,27 @@ def both(
 def test_by_hand(tmp_path: Path) -> None:
     row = both(tmp_path, LOG, default_feature_set(Question()))
     assert {name: row[name] for name in EXPECTED} == EXPECTED
+
+
+def test_gaps_that_differ_and_categories_that_mix(tmp_path: Path) -> None:
+    """Purchase days 1, 4 and 5 days back (gaps 1 and 3) in categories x, x and y; a week ago to the hour."""
+    log = [
+        event(name, hours, "purchase", category=category)
+        for name, hours, category in (
+            ("1", 30, "x"),
+            ("2", 100, "x"),
+            ("3", 125, "y"),
+            ("4", 28 * 24 + 1, "z"),
+        )
+    ]
+    names = (
+        "mean_purchase_gap_days", "last_purchase_gap_days", "purchase_gap_spread", "category_concentration",
+        "same_weekday_purchase_days_7d",
+    )  # fmt: skip
+    row = both(tmp_path, log, FeatureSet(Question(), names))
+    assert list(row.values()) == [2, 3, 10 * 2 / 16, 5 / 9, 0]
+    week = both(tmp_path, [event("1", 7 * 24, "purchase")], FeatureSet(Question(), names[-1:]))
+    assert week == {"same_weekday_purchase_days_7d": 1}
 
 
 def test_cart_before_it_was_emptied(tmp_path: Path) -> None:
