@@ -58,13 +58,15 @@ EXPECTED = {
     "cart_count": 1, "open_cart_value": 0, "cart_newest_hours": 0.5, "cart_oldest_hours": 0.5,
     "carted_not_bought": 1, "hour": 0, "weekday": 4, "weekend": 0,
     # Bought in blocks 0 and 2; block 27 lies whole weeks before the coming 24 hours.
-    "purchase_days_28d": 2, "mean_purchase_gap_days": 2, "last_purchase_gap_days": 2, "purchase_gap_spread": 1,
+    "purchase_days_28d": 2, "mean_purchase_gap_days": 2, "last_purchase_gap_days": 2,
+    "purchase_gap_spread": 1,
     "purchase_due": 0.75 / 48, "visit_due": 0.5 / (24 * 13.5), "purchase_day_share": 2 / 3,
     "same_weekday_active_days_28d": 1, "same_weekday_active_days_7d": 0, "same_weekday_purchase_days_28d": 0,
     "weekday_active_share": 1 / 3, "weekday_purchase_share": 0,
     "velocity_1d": 7 * 27 / 5, "velocity_3d": 11 * 25 / 3, "cart_velocity_3d": None,
     "mean_price_viewed": None, "mean_price_carted": 350, "mean_price_bought": 400,
-    "viewed_price_level": None, "carted_price_level": 0.875, "cart_value_level": 0, "category_concentration": 1,
+    "viewed_price_level": None, "carted_price_level": 0.875, "cart_value_level": 0,
+    "category_concentration": 1,
     "last_session_events": 2, "last_session_carts": 1, "last_session_minutes": 15,
     "in_session": 0, "new_user": 0, "known_buyer": 1,
 }  # fmt: skip
