@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def train(
     as_of: AsOf = None,
     cutoffs: Annotated[str | None, typer.Option(help="daily, first-visit; default: the source's.")] = None,
-    model: Annotated[str, typer.Option(help="auto or rf.")] = "auto",
+    model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
     target_recall: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
     json_output: JsonFlag = False,

@@ -12,6 +12,7 @@ from retail_core.lifecycle.promotion import Contest
 from retail_core.model import registry
 from retail_core.model.dataset import TrainingData, features
 from retail_core.model.estimator import Matrix
+from retail_core.model.families import Choice
 from retail_core.model.procedure import fit_ranker, period
 from retail_core.model.runtime import ServedModel, load_version
 from retail_core.model.sampling import Floats
@@ -22,9 +23,7 @@ from retail_core.store.lake import Lake
 log = logging.getLogger(__name__)
 
 
-def arrange(
-    lake: Lake, settings: Settings, data: TrainingData, best: dict[str, int]
-) -> tuple[Contest | None, str]:
+def arrange(lake: Lake, settings: Settings, data: TrainingData, choice: Choice) -> tuple[Contest | None, str]:
     """Score both on test rows; (None, why) where there is no champion that can be scored.
 
     Rows at or after the end of the champion's training data are used alone where they have enough
@@ -47,7 +46,7 @@ def arrange(
         users=rows["user_id"],
         labels=rows["label"].to_numpy(bool),
         champion=_champion_scores(lake, champion, data, rows, matrix, settings),
-        challenger=_challenger_scores(data, rows, matrix, best, settings.seed),
+        challenger=_challenger_scores(data, rows, matrix, choice, settings.seed),
         later=later is not None,
         champion_version=version,
     )
@@ -83,7 +82,7 @@ def _champion_scores(
 
 
 def _challenger_scores(
-    data: TrainingData, rows: pd.DataFrame, matrix: Matrix, best: dict[str, int], seed: int
+    data: TrainingData, rows: pd.DataFrame, matrix: Matrix, choice: Choice, seed: int
 ) -> Floats:
     """Scores of the same procedure fitted on every refit row before the first of `rows`.
 
@@ -94,4 +93,4 @@ def _challenger_scores(
     fresh = every["refit"].to_numpy(bool) & past
     if not every["label"][fresh].any():
         fresh = every["refit"].to_numpy(bool) & ~every["user_id"].isin(rows["user_id"]).to_numpy(bool)
-    return fit_ranker(*data.take(fresh), data.refit_sampling, best, seed).raw_score(matrix)
+    return fit_ranker(*data.take(fresh), data.refit_sampling, choice, seed).raw_score(matrix)

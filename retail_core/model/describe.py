@@ -22,7 +22,7 @@ from retail_core.model.evaluation import (
 )
 from retail_core.model.procedure import Points, period
 from retail_core.model.registry import Run
-from retail_core.model.search import LEAF, SearchResult
+from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.store.lake import LakeState
 from retail_core.times import iso
@@ -152,12 +152,11 @@ def flat_params(data: TrainingData, outcome: Outcome, spec: ModelSpec) -> dict[s
     }
     return {
         **outcome.search.best,
-        **{f"search.{name}": value for name, value in outcome.search.to_dict().items()},
+        **{f"search.{name}": value for name, value in outcome.search.to_dict().items() if name != "compared"},
         **question,
         **periods,
         **{f"data.{name}": value for name, value in spec.data.items()},
-        "min_samples_leaf": LEAF,
-        "family": "random forest",
+        "family": outcome.search.choice.family,
         "split": data.split.kind,
         "features": len(data.feature_set.columns),
         "feature_set_hash": data.feature_set.hash,
@@ -169,8 +168,8 @@ def flat_params(data: TrainingData, outcome: Outcome, spec: ModelSpec) -> dict[s
 def _training(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
     described = data.split.describe(data.labelled.rows)
     return {
-        "family": "random forest",
-        "best_params": outcome.search.best | {"min_samples_leaf": LEAF},
+        "family": outcome.search.choice.family,
+        "best_params": outcome.search.best,
         "search": outcome.search.to_dict(),
         "split": data.split.kind,
         "periods": {

@@ -1,41 +1,29 @@
-"""The object that is fitted, judged, stored and served: a stock forest plus one calibrator a policy."""
+"""The object that is fitted, judged, stored and served: a ranker plus one calibrator a policy."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 
 from retail_core.errors import InputError
+from retail_core.model.boosting import BoostedTrees
 from retail_core.model.calibration import Calibrator
+from retail_core.model.linear import LogisticRanker
+from retail_core.model.matrix import MISSING, Features, Matrix, to_matrix
 from retail_core.model.sampling import Floats, correct_prior
 
-MISSING = np.float32(1e9)
-"""What a null becomes: larger than any value. Most nulls mean "never", and never is longest ago."""
+__all__ = ["MISSING", "CalibratedRanker", "Features", "Matrix", "Ranker", "build_forest", "to_matrix"]
 
 _CHUNK = 8_192
 
-Matrix = npt.NDArray[np.float32]
-Features = pd.DataFrame | npt.NDArray[np.float64] | Matrix
-
-
-def to_matrix(features: Features) -> Matrix:
-    """Features as the forest sees them: float64 cast to float32, nulls as `MISSING`, C order.
-
-    Fit, search and predict all go through here.
-    """
-    if isinstance(features, np.ndarray) and features.dtype == np.float32 and not np.isnan(features).any():
-        return np.ascontiguousarray(features)
-    values = np.asarray(features, dtype=np.float64)
-    largest = float(np.finfo(np.float32).max)
-    matrix = np.clip(values, -largest, largest).astype(np.float32, order="C")
-    matrix[np.isnan(matrix)] = MISSING
-    return matrix
+Ranker: TypeAlias = RandomForestClassifier | BoostedTrees | LogisticRanker
+"""What ranks: a stock forest, LightGBM as its text, or a line as its arrays."""
 
 
 def build_forest(*, trees: int, depth: int, leaf: int, seed: int) -> RandomForestClassifier:
@@ -46,10 +34,10 @@ def build_forest(*, trees: int, depth: int, leaf: int, seed: int) -> RandomFores
 
 
 class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Ranks with a forest fitted on sampled rows, corrects the prior exactly, then calibrates by policy.
+    """Ranks with what was fitted on sampled rows, corrects the prior exactly, then calibrates by policy.
 
     Args:
-        ranker: a fitted stock forest; its classes are False and True.
+        ranker: fitted; its classes are False and True.
         factor: k of the prior correction (`sampling.correct_prior`).
         calibrators: one per cut-off policy; monotone, so the order of users is the ranker's.
         primary: the policy that `predict_proba` answers for.
@@ -58,7 +46,7 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        ranker: RandomForestClassifier | None = None,
+        ranker: Ranker | None = None,
         factor: float = 1.0,
         calibrators: dict[str, Calibrator] | None = None,
         primary: str = "daily",
@@ -72,7 +60,7 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Features, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
         """Refit the ranker in place; calibrators stay as they are."""
-        self._forest().fit(to_matrix(X), np.asarray(y, dtype=bool))
+        self._fitted().fit(to_matrix(X), np.asarray(y, dtype=bool))
         return self
 
     @property
@@ -83,13 +71,13 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def n_features_in_(self) -> int:
         """How many feature columns it expects."""
-        return int(self._forest().n_features_in_)
+        return int(self._fitted().n_features_in_)
 
     def raw_score(self, X: Features) -> Floats:  # noqa: N803 - scikit-learn's name
-        """Prior-corrected forest score in [0, 1], not calibrated. Shape (rows,).
+        """Prior-corrected score in [0, 1], not calibrated. Shape (rows,).
 
-        The trees are added up in their own order, row by row, so one row gives to the bit what it
-        gives among many; scikit-learn's own sum depends on which thread is first.
+        Trees and terms are added up in their own order, row by row, so one row gives to the bit what
+        it gives among many; scikit-learn's own sum over a forest depends on which thread is first.
 
         Raises:
             InputError: the number of columns is not the one it was fitted with.
@@ -100,7 +88,7 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"The model expects {self.n_features_in_} feature columns and got shape {matrix.shape}.",
                 remedy="compute the features with the model's own feature set.",
             )
-        return correct_prior(_forest_score(self._forest(), matrix), self.factor)
+        return correct_prior(_score(self._fitted(), matrix), self.factor)
 
     def probability(self, X: Features, policy: str) -> Floats:  # noqa: N803 - scikit-learn's name
         """Calibrated probability of buying within the horizon, for rows of that cut-off policy."""
@@ -130,16 +118,26 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.probability(X, self.primary) >= self.threshold, dtype=np.bool_)
 
     def importances(self) -> Floats:
-        """Mean decrease in impurity by feature; sums to one."""
-        return np.asarray(self._forest().feature_importances_, dtype=np.float64)
+        """By feature, in the ranker's own coin (impurity, gain or coefficient); sums to one."""
+        return np.asarray(self._fitted().feature_importances_, dtype=np.float64)
 
-    def _forest(self) -> RandomForestClassifier:
+    def _fitted(self) -> Ranker:
         if self.ranker is None:
-            raise InputError("The model has no ranker.", remedy="give it a forest before asking it.")
+            raise InputError("The model has no ranker.", remedy="give it one before asking it.")
         return self.ranker
 
 
-def _forest_score(forest: RandomForestClassifier, matrix: Matrix) -> Floats:
+def _score(ranker: Ranker, matrix: Matrix) -> Floats:
+    """Bounded in memory; the same bits for a row whatever it is asked with."""
+    chunks = [matrix[start : start + _CHUNK] for start in range(0, len(matrix), _CHUNK)] or [matrix]
+    if isinstance(ranker, RandomForestClassifier):
+        forest = _forest_score(ranker)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            return np.concatenate(list(map(forest, chunks) if len(chunks) < 2 else pool.map(forest, chunks)))
+    return np.concatenate([ranker.predict_proba(chunk)[:, 1] for chunk in chunks])
+
+
+def _forest_score(forest: RandomForestClassifier) -> Callable[[Matrix], Floats]:
     trees = [estimator.tree_ for estimator in forest.estimators_]
     column = int(np.flatnonzero(forest.classes_)[0])
 
@@ -149,8 +147,4 @@ def _forest_score(forest: RandomForestClassifier, matrix: Matrix) -> Floats:
             total += tree.predict(chunk)[:, column]
         return total / len(trees)
 
-    chunks = [matrix[start : start + _CHUNK] for start in range(0, len(matrix), _CHUNK)]
-    if len(chunks) < 2:
-        return score(matrix)
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        return np.concatenate(list(pool.map(score, chunks)))
+    return score

@@ -9,10 +9,11 @@ import pandas as pd
 
 from retail_core.model.calibration import Calibrator, fit_calibrator
 from retail_core.model.dataset import TrainingData
-from retail_core.model.estimator import CalibratedRanker, Matrix, build_forest
-from retail_core.model.evaluation import Judged
+from retail_core.model.estimator import CalibratedRanker, Matrix
+from retail_core.model.evaluation import OPEN_CART_COLUMN, Judged
+from retail_core.model.families import AUTO, Choice, families
 from retail_core.model.sampling import Floats, Sampling, correct_prior
-from retail_core.model.search import LEAF, SearchResult, search
+from retail_core.model.search import SearchResult, SearchRows, search
 from retail_core.model.splits import Mask, PeriodFolds, after, before, enough_days, time_blocks
 from retail_core.model.thresholds import (
     RecallThreshold,
@@ -23,7 +24,6 @@ from retail_core.model.thresholds import (
 from retail_core.settings import Settings
 
 BLOCKS = 3
-CROSS_FIT_TREES = 100
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,18 @@ class Goal:
     seed: int
 
 
-def run_search(data: TrainingData, settings: Settings) -> SearchResult:
-    """Search on at most `settings.search_rows` of the train period's sampled rows."""
+def run_search(data: TrainingData, settings: Settings, model: str = AUTO) -> SearchResult:
+    """Search the families of `model` on at most `settings.search_rows` of the train period's sampled rows."""
     train = data.rows["period"].eq("train").to_numpy(bool) & data.rows["fit"].to_numpy(bool)
     rows, matrix = data.take(train)
     sampling = _smaller(data.fit_sampling, len(rows), settings.search_rows)
     kept = sampling.keep(rows, settings.seed) if sampling != data.fit_sampling else np.ones(len(rows), bool)
     rows, matrix = rows[kept].reset_index(drop=True), matrix[kept]
     folds = PeriodFolds(rows, data.question.horizon)
-    return search(matrix, rows, folds, negative_rate=sampling.negative_rate, seed=settings.seed)
+    carts = data.columns_of(matrix, (OPEN_CART_COLUMN,))
+    rule = carts[OPEN_CART_COLUMN].to_numpy(np.float64) if len(carts.columns) else None
+    searched = SearchRows(matrix, rows, folds, sampling.negative_rate, rule)
+    return search(searched, families(model), seed=settings.seed)
 
 
 def _smaller(sampling: Sampling, rows: int, limit: int) -> Sampling:
@@ -74,17 +77,16 @@ def _smaller(sampling: Sampling, rows: int, limit: int) -> Sampling:
 
 
 def fit_ranker(
-    rows: pd.DataFrame, matrix: Matrix, sampling: Sampling, best: dict[str, int], seed: int
+    rows: pd.DataFrame, matrix: Matrix, sampling: Sampling, choice: Choice, seed: int
 ) -> CalibratedRanker:
-    """A stock forest on sampled rows, with its prior correction; no calibrators yet."""
-    forest = build_forest(trees=best["n_estimators"], depth=best["max_depth"], leaf=LEAF, seed=seed)
-    forest.fit(matrix, rows["label"].to_numpy(bool))
-    return CalibratedRanker(forest, factor=sampling.factor)
+    """The chosen ranker on sampled rows, with its prior correction; no calibrators yet."""
+    ranker = choice.build(seed).fit(matrix, rows["label"].to_numpy(bool))
+    return CalibratedRanker(ranker, factor=sampling.factor)
 
 
-def evaluation_model(data: TrainingData, best: dict[str, int], seed: int) -> CalibratedRanker:
+def evaluation_model(data: TrainingData, choice: Choice, seed: int) -> CalibratedRanker:
     """Fitted on train, calibrated on calibrate: the model whose certify and test rows are looked at."""
-    model = fit_ranker(*data.take(data.rows["fit"].to_numpy(bool)), data.fit_sampling, best, seed)
+    model = fit_ranker(*data.take(data.rows["fit"].to_numpy(bool)), data.fit_sampling, choice, seed)
     rows, matrix = period(data, "calibrate")
     raw, labels = model.raw_score(matrix), rows["label"].to_numpy(bool)
     policies = data.policies
@@ -127,7 +129,7 @@ def choose_points(calibrate: Judged, certify: Judged, goal: Goal) -> Points:
 
 
 def served_model(
-    data: TrainingData, best: dict[str, int], points: dict[str, Points], goal: Goal
+    data: TrainingData, choice: Choice, points: dict[str, Points], goal: Goal
 ) -> tuple[CalibratedRanker, dict[str, dict[str, float]]]:
     """Refit on all matured rows, recalibrated by cross-fitting; and the thresholds it is served with.
 
@@ -136,10 +138,10 @@ def served_model(
     """
     rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
     rows = rows.reset_index(drop=True)
-    raw = _cross_fitted(data, rows, matrix, best, goal.seed)
+    raw = _cross_fitted(data, rows, matrix, choice, goal.seed)
     labels, policies = rows["label"].to_numpy(bool), data.policies
     weights = data.refit_sampling.weights(labels)
-    model = fit_ranker(rows, matrix, data.refit_sampling, best, goal.seed)
+    model = fit_ranker(rows, matrix, data.refit_sampling, choice, goal.seed)
     model.set_params(calibrators=_calibrators(rows, raw, labels, weights, policies), primary=policies[0])
     carried = {}
     for policy in policies:
@@ -162,24 +164,20 @@ def _carry_over(points: Points, scores: Floats, goal: Goal) -> dict[str, float]:
 
 
 def _cross_fitted(
-    data: TrainingData, rows: pd.DataFrame, matrix: Matrix, best: dict[str, int], seed: int
+    data: TrainingData, rows: pd.DataFrame, matrix: Matrix, choice: Choice, seed: int
 ) -> Floats:
-    """Prior-corrected scores of each row from a forest that saw neither its block nor its neighbourhood.
-
-    These forests have at most 100 trees: they are three, and more trees hardly move a calibrator.
-    """
+    """Prior-corrected scores of each row from a ranker that saw neither its block nor its neighbourhood."""
     block, labels, times = time_blocks(rows, BLOCKS), rows["label"].to_numpy(bool), rows["as_of"]
     by_time = enough_days(rows, BLOCKS)
-    raw, trees = np.zeros(len(rows)), min(best["n_estimators"], CROSS_FIT_TREES)
+    raw = np.zeros(len(rows))
     for number in range(BLOCKS):
         inside = block == number
         outside = ~inside
         if by_time:
             first, last = times[inside].min(), times[inside].max()
             outside = before(times, first, data.question.horizon) | after(times, last, data.question.horizon)
-        forest = build_forest(trees=trees, depth=best["max_depth"], leaf=LEAF, seed=seed)
-        ranker = CalibratedRanker(forest.fit(matrix[outside], labels[outside]))
-        raw[inside] = ranker.raw_score(matrix[inside])
+        ranker = choice.for_cross_fit().build(seed).fit(matrix[outside], labels[outside])
+        raw[inside] = CalibratedRanker(ranker).raw_score(matrix[inside])
     return correct_prior(raw, data.refit_sampling.factor)
 
 

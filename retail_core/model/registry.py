@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from retail_core.model.search import SearchResult
 
 ALIAS = "production"
-REQUIREMENTS = ("scikit-learn", "skops", "numpy", "pandas", "scipy")
+REQUIREMENTS = ("scikit-learn", "skops", "numpy", "pandas", "scipy", "lightgbm")
 
 log = logging.getLogger(__name__)
 
@@ -187,10 +187,10 @@ def _log_run(session: Session, candidate: Candidate) -> None:
 def _log_cells(session: Session, run_id: str, search: SearchResult) -> None:
     """One nested run a cell: MLflow can then plot any metric against any parameter."""
     for cell in search.cells:
-        name = ", ".join(f"{key} {value}" for key, value in cell.params.items())
+        name = ", ".join([cell.family, *(f"{key} {value}" for key, value in cell.params.items())])
         scores = {"mean_ap": cell.mean_ap, "std_ap": cell.std_ap, "fit_seconds": cell.fit_seconds}
         folds = {f"fold_{number}_ap": score for number, score in enumerate(cell.fold_ap, 1)}
-        chosen = {"chosen": str(cell.params == search.best).lower(), "engine": search.engine}
+        chosen = {"chosen": str(cell.choice == search.choice).lower(), "family": cell.family}
         session.log_child(run_id, name, params=cell.params, metrics=scores | folds, tags=chosen)
 
 

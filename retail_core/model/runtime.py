@@ -27,12 +27,14 @@ __all__ = ["ModelSpec", "ServedModel", "load_champion", "load_path", "load_versi
 MODEL_FILE, SPEC_FILE, REGISTRY_FILE = "model.skops", "extra_files/spec.json", "registered_model_meta"
 
 TRUSTED_TYPES = [
+    "retail_core.model.boosting.BoostedTrees",
     "retail_core.model.calibration.Calibrator",
     "retail_core.model.estimator.CalibratedRanker",
+    "retail_core.model.linear.LogisticRanker",
     "sklearn.tree._tree.Tree",
 ]
-"""Types a stored model may contain beyond those skops trusts by itself: two plain classes of ours that
-hold arrays and numbers, and scikit-learn's tree, which is rebuilt from arrays."""
+"""Types a stored model may contain beyond those skops trusts by itself: plain classes of ours that
+hold arrays, numbers and (LightGBM) text, and scikit-learn's tree, which is rebuilt from arrays."""
 
 SELF_TEST_TOLERANCE = 1e-9
 

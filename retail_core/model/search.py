@@ -1,54 +1,63 @@
-"""Grid search over the forest's size, on time-ordered folds, with the fast forest where it runs.
+"""Grid search over families and their parameters, on time-ordered folds, with the fast forest where it runs.
 
-Only the choice of parameters comes from the fast forest of scikit-learn-intelex. What is evaluated
-and served is a stock forest fitted anew with them: the two grow different trees, and one rebuilt
-from the other's trees does not give the other's probabilities.
+Only the choice comes from the fast forest of scikit-learn-intelex. What is evaluated and served is a
+stock forest fitted anew with the chosen parameters: the two grow different trees, and one rebuilt from
+the other's trees does not give the other's probabilities.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV
 
 from retail_core.model.estimator import Matrix
-from retail_core.model.splits import PeriodFolds
+from retail_core.model.evaluation import WeightedRanking, user_weights
+from retail_core.model.families import FOREST, Choice, Family, for_search
+from retail_core.model.sampling import Floats
+from retail_core.model.splits import Mask, PeriodFolds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-log = logging.getLogger(__name__)
-
-TREES = (100, 200)
-DEPTHS = (8, 12, 16)
-LEAF = 10
-"""Fewest sampled rows a leaf may have; fixed, so that the grid stays small."""
+REPLICATES = 100
+"""Draws of the users behind every standard error and interval of the search."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the grid: its parameters and its average precision over the folds."""
+    """One cell of a grid: its parameters and its average precision over the folds."""
 
-    params: dict[str, int]
+    params: dict[str, float]
     mean_ap: float
     std_ap: float
     fold_ap: tuple[float, ...]
     fit_seconds: float
+    family: str = FOREST
+
+    @property
+    def choice(self) -> Choice:
+        """What it would be to fit it."""
+        return Choice(self.family, self.params)
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Every cell, the chosen one's parameters, and how the search was done."""
+    """Every cell, the chosen one, and how the search was done.
 
-    best: dict[str, int]
+    `compared` holds by name the best cell of every family, and the rule "open cart" where there are carts:
+    its average precision, and how far the chosen one is ahead (`lead`, 95 % interval `low` to `high`, users
+    resampled).
+    """
+
+    choice: Choice
     cells: tuple[Cell, ...]
     engine: str
     folds: str
@@ -56,94 +65,152 @@ class SearchResult:
     positives: int
     negative_rate: float
     seconds: float
+    compared: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Parameters of the chosen one."""
+        return dict(self.choice.params)
 
     def to_dict(self) -> dict[str, object]:
         """How it was done, without the cells; plain values."""
-        kept = ("engine", "folds", "rows", "positives", "negative_rate", "seconds")
-        return {name: getattr(self, name) for name in kept}
+        kept = ("engine", "folds", "rows", "positives", "negative_rate", "seconds", "compared")
+        return {"family": self.choice.family} | {name: getattr(self, name) for name in kept}
 
 
-def search(
-    matrix: Matrix, rows: pd.DataFrame, folds: PeriodFolds, *, negative_rate: float, seed: int
-) -> SearchResult:
-    """Try every cell and choose.
+@dataclass(frozen=True)
+class SearchRows:
+    """What is searched on: `matrix` (`estimator.to_matrix`) and `rows` (`user_id, as_of, label`), aligned.
+
+    `rule` is the score of a rule of thumb to compare with. `negative_rate` is the share of the negatives
+    that the sample kept; recorded, average precision on sampled rows being comparable between cells only.
+    """
+
+    matrix: Matrix
+    rows: pd.DataFrame
+    folds: PeriodFolds
+    negative_rate: float = 1.0
+    rule: Floats | None = None
+
+
+def search(data: SearchRows, families: Sequence[Family], *, seed: int) -> SearchResult:
+    """Try every cell of every family and choose: the simplest that is as good as the best."""
+    started = time.perf_counter()
+    tried = [_try(data, family, seed) for family in families]
+    cells = tuple(cell for found, _, _ in tried for cell in found)
+    drawn = _resampled(data, [scores for _, found, _ in tried for scores in found], seed)
+    chosen = simplest_within_error(cells, drawn)
+    return SearchResult(
+        choice=cells[chosen].choice,
+        cells=cells,
+        engine=", ".join(dict.fromkeys(engine for _, _, engine in tried)),
+        folds=f"{data.folds.get_n_splits()} {data.folds.kind} folds",
+        rows=len(data.rows),
+        positives=int(data.rows["label"].sum()),
+        negative_rate=data.negative_rate,
+        seconds=time.perf_counter() - started,
+        compared=_compared(data, cells, drawn, chosen, seed),
+    )
+
+
+def simplest_within_error(cells: Sequence[Cell], drawn: Floats) -> int:
+    """The place of the smallest cell whose loss against the best is within one standard error.
 
     Args:
-        matrix: features of the sampled rows (`estimator.to_matrix`), shape (rows, features).
-        rows: the same rows' `label` (and `user_id`, `as_of`).
-        folds: built from `rows`.
-        negative_rate: share of the negatives that the sample kept; recorded, average precision on
-            sampled rows being comparable between cells only.
-        seed: of the forests.
+        cells: with their mean average precision.
+        drawn: the same mean for each draw of the users, shape (draws, cells). The error is that of the
+            paired differences: rows differ in difficulty, cells share the rows.
     """
-    started = time.perf_counter()
-    labels = rows["label"].to_numpy(bool)
-    forest, engine = _fast_forest()
-    grid = GridSearchCV(
-        forest(min_samples_leaf=LEAF, random_state=seed, n_jobs=2),
-        {"n_estimators": list(TREES), "max_depth": list(DEPTHS)},
-        scoring="average_precision",
-        cv=folds,
-        refit=False,
-        error_score="raise",
-    )
+    means = np.array([cell.mean_ap for cell in cells])
+    best = int(np.argmax(means))
+    errors = (drawn[:, [best]] - drawn).std(axis=0)
+    close = np.flatnonzero(means[best] - means <= errors)
+    return min(close.tolist(), key=lambda place: (cells[place].choice.size, -means[place]))
+
+
+class _Recorder:
+    """Average precision as scikit-learn scores it, keeping what each fit says of its validation rows."""
+
+    def __init__(self) -> None:
+        self.scores: list[Floats] = []
+
+    def __call__(self, estimator: Any, matrix: Matrix, labels: Mask) -> float:
+        bought = estimator.predict_proba(matrix)[:, int(np.flatnonzero(estimator.classes_)[0])]
+        self.scores.append(np.asarray(bought, dtype=np.float64))
+        return _ap(self.scores[-1], labels)
+
+
+def _ap(score: Floats, labels: Mask) -> float:
+    return WeightedRanking(score, labels).average_precision(np.ones(len(labels), np.int64))
+
+
+def _try(data: SearchRows, family: Family, seed: int) -> tuple[list[Cell], list[list[Floats]], str]:
+    """Cells of one family, their validation scores by fold, and the engine."""
+    estimator, engine = for_search(family, seed)
+    recorder, folds = _Recorder(), data.folds.get_n_splits()
+    values = {name: list(choices) for name, choices in family.grid.items()}
+    grid = GridSearchCV(estimator, values, scoring=recorder, cv=data.folds, refit=False, error_score="raise")
     with _quiet():
-        grid.fit(matrix, labels)
-    cells = _cells(grid.cv_results_, folds.get_n_splits())
-    return SearchResult(
-        best=simplest_within_error(cells).params,
-        cells=cells,
-        engine=engine,
-        folds=f"{folds.get_n_splits()} {folds.kind} folds",
-        rows=len(rows),
-        positives=int(labels.sum()),
-        negative_rate=negative_rate,
-        seconds=time.perf_counter() - started,
-    )
+        grid.fit(data.matrix, data.rows["label"].to_numpy(bool))
+    scores = [recorder.scores[start : start + folds] for start in range(0, len(recorder.scores), folds)]
+    return _cells(grid.cv_results_, family.name, folds), scores, engine
 
 
-def simplest_within_error(cells: tuple[Cell, ...]) -> Cell:
-    """The cheapest cell whose loss against the best is within one standard error over the folds.
-
-    The error is that of the paired differences: folds differ in difficulty, cells share the folds.
-    """
-    best = max(cells, key=lambda cell: cell.mean_ap)
-    folds = len(best.fold_ap)
-
-    def close(cell: Cell) -> bool:
-        loss = np.array(best.fold_ap) - np.array(cell.fold_ap)
-        error = loss.std(ddof=1) / np.sqrt(folds) if folds > 1 else 0.0
-        return bool(loss.mean() <= error)
-
-    return min((cell for cell in cells if close(cell)), key=lambda cell: _cost(cell.params))
-
-
-def _cost(params: dict[str, int]) -> tuple[int, int]:
-    return params["n_estimators"] * params["max_depth"], params["max_depth"]
-
-
-def _cells(results: dict[str, Any], folds: int) -> tuple[Cell, ...]:
+def _cells(results: dict[str, Any], family: str, folds: int) -> list[Cell]:
     by_fold = np.column_stack([results[f"split{number}_test_score"] for number in range(folds)])
-    return tuple(
+    return [
         Cell(
-            params={name: int(value) for name, value in params.items()},
+            params=dict(params),
             mean_ap=float(by_fold[index].mean()),
             std_ap=float(by_fold[index].std()),
             fold_ap=tuple(float(value) for value in by_fold[index]),
             fit_seconds=float(results["mean_fit_time"][index]),
+            family=family,
         )
         for index, params in enumerate(results["params"])
-    )
+    ]
 
 
-def _fast_forest() -> tuple[Callable[..., RandomForestClassifier], str]:
-    """The forest of scikit-learn-intelex, or the stock one where it cannot be imported."""
-    try:
-        from sklearnex.ensemble import RandomForestClassifier as FastForest
-    except ImportError as error:
-        log.warning("scikit-learn-intelex does not run here (%s): the search takes ten times longer.", error)
-        return RandomForestClassifier, "scikit-learn"
-    return FastForest, "scikit-learn-intelex"
+def _resampled(data: SearchRows, scores: Sequence[Sequence[Floats]], seed: int) -> Floats:
+    """Mean average precision over the folds for every draw of the users; shape (draws, scores)."""
+    labels = data.rows["label"].to_numpy(bool)
+    valid = [valid for _, valid in data.folds.split()]
+    rankings = [
+        [WeightedRanking(score, labels[rows]) for score, rows in zip(one, valid, strict=True)]
+        for one in scores
+    ]
+    drawn = np.empty((REPLICATES, len(scores)))
+    for number, weights in enumerate(user_weights(data.rows["user_id"], REPLICATES, seed)):
+        here = [weights[rows] for rows in valid]
+        for place, one in enumerate(rankings):
+            drawn[number, place] = np.mean(
+                [ranking.average_precision(mine) for ranking, mine in zip(one, here, strict=True)]
+            )
+    return drawn
+
+
+def _compared(
+    data: SearchRows, cells: Sequence[Cell], drawn: Floats, chosen: int, seed: int
+) -> dict[str, dict[str, float]]:
+    found = {}
+    for family in dict.fromkeys(cell.family for cell in cells):
+        places = [place for place, cell in enumerate(cells) if cell.family == family]
+        best = max(places, key=lambda place: cells[place].mean_ap)
+        found[family] = (cells[best].mean_ap, drawn[:, best])
+    if data.rule is not None:
+        valid = [data.rule[rows] for _, rows in data.folds.split()]
+        labels = data.rows["label"].to_numpy(bool)
+        parts = [_ap(data.rule[rows], labels[rows]) for _, rows in data.folds.split()]
+        found["open cart"] = (float(np.mean(parts)), _resampled(data, [valid], seed)[:, 0])
+    return {
+        name: _lead(cells[chosen].mean_ap - ap, drawn[:, chosen] - other) | {"ap": ap}
+        for name, (ap, other) in found.items()
+    }
+
+
+def _lead(lead: float, drawn: Floats) -> dict[str, float]:
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return {"lead": lead, "low": float(low), "high": float(high)}
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from retail_core.model import dataset, procedure, registry
 from retail_core.model.contest import arrange
 from retail_core.model.dataset import TrainingData
 from retail_core.model.describe import Outcome, as_spec, caption, describe, flat_params, population
+from retail_core.model.families import AUTO, families
 from retail_core.model.procedure import Goal
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
@@ -36,7 +37,7 @@ class TrainOptions:
 
     Attributes:
         policies: cut-off policies that make rows.
-        model: `auto` or `rf`; both are the random forest.
+        model: a family (`families.FAMILIES`), or `auto`: the one that does best on the folds.
         target_recall: share of buyers that `contact` is to find; 1.0 is the no-miss point.
         confidence: of the certificate.
         allow_leak: columns the leakage guard is told to let pass; brands the version as leaky.
@@ -44,7 +45,7 @@ class TrainOptions:
     """
 
     policies: tuple[str, ...] = ("daily",)
-    model: str = "auto"
+    model: str = AUTO
     target_recall: float = 0.95
     confidence: float = 0.95
     allow_leak: tuple[str, ...] = ()
@@ -66,7 +67,8 @@ class TrainReport:
     certificate_reason: str | None
     split: str
     periods: dict[str, dict[str, Any]]
-    best_params: dict[str, int]
+    family: str
+    best_params: dict[str, float]
     search: dict[str, Any]
     leakage: dict[str, Any]
     eligible: dict[str, Any]
@@ -112,7 +114,7 @@ def train(
     data = _prepare(lake, settings, shop_zone(store), instant, options.policies, advance)
     with registry.training_run(settings, reason=options.reason) as run:
         advance("search", 0, 1)
-        found = procedure.run_search(data, settings)
+        found = procedure.run_search(data, settings, options.model)
         advance("search", 1, 1)
         outcome = _judge_and_refit(data, settings, found, options, advance)
         spec = as_spec(data, outcome, run, lake.state(), instant, leaky=bool(options.allow_leak))
@@ -126,8 +128,7 @@ def train(
 
 
 def _refuse_unknown(options: TrainOptions) -> None:
-    if options.model not in {"auto", "rf"}:
-        raise InputError(f"There is no model family {options.model!r} yet.", remedy="use auto or rf.")
+    families(options.model)
     asked = f"A recall of {options.target_recall:g} at {options.confidence:g} cannot be asked for."
     if not 0 < options.target_recall <= 1 or not 0 < options.confidence < 1:
         raise InputError(asked, remedy="use a recall in (0, 1] and a confidence in (0, 1).")
@@ -162,7 +163,7 @@ def _judge_and_refit(
 ) -> Outcome:
     goal = Goal(options.target_recall, options.confidence, settings.seed)
     advance("evaluate", 0, 1)
-    model = procedure.evaluation_model(data, found.best, settings.seed)
+    model = procedure.evaluation_model(data, found.choice, settings.seed)
     judged = {name: procedure.judge_period(model, data, name) for name in ("calibrate", "certify", "test")}
     points = {
         policy: procedure.choose_points(judged["calibrate"][policy], judged["certify"][policy], goal)
@@ -171,7 +172,7 @@ def _judge_and_refit(
     model.set_params(threshold=points[model.primary].f1)
     advance("evaluate", 1, 1)
     advance("refit", 0, 1)
-    served, thresholds = procedure.served_model(data, found.best, points, goal)
+    served, thresholds = procedure.served_model(data, found.choice, points, goal)
     advance("refit", 1, 1)
     outcome = Outcome(found, model, served, judged["test"], points, thresholds)
     return describe(data, outcome, settings.seed)
@@ -210,7 +211,7 @@ def _gate(
     lake: Lake, settings: Settings, data: TrainingData, outcome: Outcome, spec: ModelSpec, advance: Progress
 ) -> promotion.Decision:
     advance("gate", 0, 1)
-    contest, why_not = (None, "") if spec.leaky else arrange(lake, settings, data, outcome.search.best)
+    contest, why_not = (None, "") if spec.leaky else arrange(lake, settings, data, outcome.search.choice)
     decision = promotion.gate(contest, leaky=spec.leaky, seed=settings.seed, no_contest=why_not)
     advance("gate", 1, 1)
     return decision
@@ -236,6 +237,7 @@ def _report(
         certificate_reason=spec.reasons[primary],
         split=data.split.kind,
         periods=spec.training["periods"],
+        family=outcome.search.choice.family,
         best_params=outcome.search.best,
         search=outcome.search.to_dict(),
         leakage={"checked": [], "allowed": []},

@@ -87,7 +87,7 @@ def make_candidate(settings: Settings, run: registry.Run, *, leaky: bool = False
     )
     picture = settings.home_dir / "picture.png"
     picture.write_bytes(b"png")
-    found = SearchResult(CELLS[0].params, CELLS, "scikit-learn", "2 time folds", 10, 5, 0.5, 0.1)
+    found = SearchResult(CELLS[0].choice, CELLS, "scikit-learn", "2 time folds", 10, 5, 0.5, 0.1)
     return registry.Candidate(spec, model, model, {"max_depth": 3}, found, [picture])
 
 

@@ -21,6 +21,7 @@ from retail_core.lifecycle import promotion
 from retail_core.lifecycle.promotion import Contest, gate
 from retail_core.model import dataset, procedure, registry
 from retail_core.model.evaluation import Judged, WeightedRanking, judge
+from retail_core.model.families import FAMILIES, Choice
 from retail_core.model.runtime import load_champion
 from retail_core.model.training import STAGES, TrainOptions, TrainReport, train
 from retail_core.settings import Settings
@@ -87,7 +88,8 @@ def test_report_names_what_was_found_for_whom_and_when(shop: Shop) -> None:
     assert metrics["ap_low"] <= metrics["ap"] <= metrics["ap_high"]
     assert set(report["by_policy"]) == {"daily", "first-visit"}
     assert report["split"] == "successive"
-    assert report["best_params"].keys() == {"n_estimators", "max_depth"}
+    assert report["best_params"].keys() == FAMILIES[report["family"]].grid.keys()
+    assert report["search"]["compared"].keys() == {*FAMILIES, "open cart"}
     assert report["eligible"]["eligible_days"] == 7
     assert (report["certificate"] is None) == (report["certificate_reason"] is not None)
     assert list(dict.fromkeys(shop.stages)) == list(STAGES)
@@ -123,7 +125,7 @@ def test_champion_is_what_was_registered(shop: Shop) -> None:
         f"plots/{name}.png"
         for name in ("precision_recall", "calibration", "gains", "confusion", "importance")
     }
-    assert len(client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{spec.run_id}'")) == 6, (
+    assert len(client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{spec.run_id}'")) == 18, (
         "every cell of the grid is a run"
     )
 
@@ -172,7 +174,7 @@ def test_too_little_data_is_refused_with_its_numbers(
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (TrainOptions(model="lightgbm"), "no model family 'lightgbm' yet"),
+        (TrainOptions(model="xgboost"), "no model family 'xgboost'"),
         (TrainOptions(policies=("hourly",)), "no cut-off policy 'hourly'"),
         (TrainOptions(target_recall=1.2), "cannot be asked for"),
         (TrainOptions(policies=()), "No cut-off policy"),
@@ -190,7 +192,7 @@ def test_short_log_no_miss_and_what_the_refit_sees(shop: Shop) -> None:
     labelled = dataset.labelled_rows(shop.lake, question, ("daily",), as_of)
     data = dataset.build(shop.lake, labelled, question, shop.settings, as_of=as_of)
     assert data.split.kind == "user-disjoint"
-    best = {"n_estimators": 20, "max_depth": 6}
+    best = Choice("rf", {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 10})
     model = procedure.evaluation_model(data, best, 1)
     goal = procedure.Goal(1.0, 0.95, 1)
     calibrate, certify = (

@@ -76,7 +76,7 @@ def test_nulls_are_larger_than_any_value() -> None:
 def test_stored_and_loaded_it_answers_the_same(model: CalibratedRanker, data: Data, tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
     skops.io.dump(model, path)
-    assert skops.io.get_untrusted_types(file=path) == TRUSTED_TYPES
+    assert set(skops.io.get_untrusted_types(file=path)) <= set(TRUSTED_TYPES)
     loaded = skops.io.load(path, trusted=TRUSTED_TYPES)
     assert np.array_equal(loaded.predict_proba(data[0][:500]), model.predict_proba(data[0][:500]))
     assert np.array_equal(loaded.predict(data[0][:500]), model.predict(data[0][:500]))

@@ -1,0 +1,115 @@
+"""LightGBM as it is stored: the booster's own text in a plain class, without a pickle.
+
+What is fitted is turned into text at once and every answer comes from that text, so what is judged,
+stored, loaded and served is one object.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+from retail_core.errors import InputError
+from retail_core.model.matrix import Matrix
+
+if TYPE_CHECKING:
+    from lightgbm import Booster
+
+LEARNING_RATE = 0.05
+_FIXED: dict[str, Any] = {
+    "objective": "binary",
+    "learning_rate": LEARNING_RATE,
+    "feature_fraction": 0.5,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "max_bin": 127,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 2,
+    "verbosity": -1,
+}
+"""Not searched: strong subsampling and shrinkage, which suit many correlated features and few buyers."""
+
+
+class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Gradient-boosted trees (LightGBM: Ke et al., NIPS 2017); parameters named as the forest's are.
+
+    Args:
+        n_estimators: trees.
+        max_depth: of a tree; it has at most 2 ** max_depth leaves.
+        min_samples_leaf: fewest rows in a leaf.
+        random_state: of the subsampling.
+
+    Attributes:
+        text_: the fitted booster as LightGBM writes it; "" before `fit`.
+        n_features_in_: columns it was fitted on; 0 before.
+    """
+
+    text_: str = ""
+    n_features_in_: int = 0
+
+    def __init__(
+        self,
+        n_estimators: int = 100,
+        max_depth: int = 6,
+        min_samples_leaf: int = 20,
+        random_state: int = 0,
+    ) -> None:
+        self.n_estimators = n_estimators
+        self.max_depth = max_depth
+        self.min_samples_leaf = min_samples_leaf
+        self.random_state = random_state
+
+    def fit(self, X: Matrix, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
+        """Fit on rows without nulls (`estimator.to_matrix`)."""
+        import lightgbm
+
+        parameters = _FIXED | {
+            "max_depth": self.max_depth,
+            "num_leaves": 2**self.max_depth,
+            "min_data_in_leaf": self.min_samples_leaf,
+            "seed": self.random_state,
+        }
+        rows = lightgbm.Dataset(X, np.asarray(y, dtype=np.float32), params=parameters)
+        self.text_ = lightgbm.train(parameters, rows, self.n_estimators).model_to_string()
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    @property
+    def classes_(self) -> npt.NDArray[np.bool_]:
+        """False (does not buy) and True (buys)."""
+        return np.array([False, True])
+
+    @property
+    def booster(self) -> Booster:
+        """LightGBM's object, built from the text once a process.
+
+        Raises:
+            InputError: it was not fitted.
+        """
+        if not self.text_:
+            raise InputError("The boosted trees were not fitted.", remedy="call fit before asking them.")
+        return _load(self.text_)
+
+    def predict_proba(self, X: Matrix) -> npt.NDArray[np.float64]:  # noqa: N803
+        """Shape (rows, 2). A row gives the same bits alone or among many: trees are added in order."""
+        bought = np.asarray(self.booster.predict(X, num_threads=2), dtype=np.float64)
+        return np.column_stack([1 - bought, bought])
+
+    @property
+    def feature_importances_(self) -> npt.NDArray[np.float64]:
+        """Share of the total gain by feature; sums to one."""
+        gain = np.asarray(self.booster.feature_importance("gain"), dtype=np.float64)
+        return gain / max(float(gain.sum()), 1e-12)
+
+
+@lru_cache(maxsize=16)
+def _load(text: str) -> Booster:
+    import lightgbm
+
+    return lightgbm.Booster(model_str=text)

@@ -1,0 +1,27 @@
+"""Features as a model sees them: one dense float32 matrix, nulls as a number of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+MISSING = np.float32(1e9)
+"""What a null becomes: larger than any value. Most nulls mean "never", and never is longest ago."""
+
+Matrix = npt.NDArray[np.float32]
+Features = pd.DataFrame | npt.NDArray[np.float64] | Matrix
+
+
+def to_matrix(features: Features) -> Matrix:
+    """Features as a ranker sees them: float64 cast to float32, nulls as `MISSING`, C order.
+
+    Fit, search and predict all go through here.
+    """
+    if isinstance(features, np.ndarray) and features.dtype == np.float32 and not np.isnan(features).any():
+        return np.ascontiguousarray(features)
+    values = np.asarray(features, dtype=np.float64)
+    largest = float(np.finfo(np.float32).max)
+    matrix = np.clip(values, -largest, largest).astype(np.float32, order="C")
+    matrix[np.isnan(matrix)] = MISSING
+    return matrix
