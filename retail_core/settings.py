@@ -29,6 +29,7 @@ class Settings(BaseSettings):
         None, validation_alias=AliasChoices("PREFECT_API_URL", "prefect_api_url")
     )
     engine: Literal["duckdb", "spark"] = "duckdb"
+    spark_master: str = "local[2]"
     memory_limit: str = "3GB"
 
     timezone: str | None = None

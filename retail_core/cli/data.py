@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from retail_core.cli.engine import EngineOption, chosen_engine
 from retail_core.cli.output import JsonFlag, emit, print_rows, progress
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
@@ -77,12 +78,14 @@ def ingest(
 def features(
     as_of: Annotated[str, typer.Option(help="One instant or several, separated by commas.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    engine: EngineOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Compute every feature of every eligible user as of the given instants.
 
     Example: retail features --as-of 2025-02-01,2025-02-02 --out features.parquet
     """
+    from retail_core.features.engine import EngineOptions
     from retail_core.features.export import export_features
     from retail_core.features.question import Question
     from retail_core.store.shop import shop_zone
@@ -91,10 +94,12 @@ def features(
     if out.suffix != ".parquet":
         raise InputError(f"{out} is not a .parquet file.", remedy="name the output FILE.parquet.")
     started = time.perf_counter()
-    with open_workspace(load_settings()) as work:
+    settings = chosen_engine(load_settings(), engine)
+    options = EngineOptions.from_settings(settings)
+    with open_workspace(settings) as work:
         question = Question.from_settings(work.settings, shop_zone(work.store))
         instants = sorted({parse_instant(text, question.timezone) for text in as_of.split(",")})
-        report = export_features(work.lake, question, instants, out, memory_limit=work.settings.memory_limit)
+        report = export_features(work.lake, question, instants, out, engine=options)
     result = {**report, "seconds": round(time.perf_counter() - started, 3)}
     emit(result, json_output=json_output, title=f"Features in {out}")
 

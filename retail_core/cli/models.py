@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from retail_core.cli.engine import EngineOption, chosen_engine
 from retail_core.cli.output import JsonFlag, emit, print_rows, progress
 from retail_core.settings import load_settings
 from retail_core.times import parse_instant
@@ -86,6 +87,7 @@ def score(
     as_of: AsOf = None,
     out: Annotated[Path | None, typer.Option(help="CSV of every scored user.")] = None,
     no_store: Annotated[bool, typer.Option("--no-store", help="Do not keep the predictions.")] = False,
+    engine: EngineOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Score every eligible user with the production model.
@@ -96,7 +98,7 @@ def score(
     from retail_core.store.shop import shop_zone
     from retail_core.workspace import open_workspace
 
-    with open_workspace(load_settings()) as work:
+    with open_workspace(chosen_engine(load_settings(), engine)) as work:
         instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
         report = run(work.store, work.lake, work.settings, as_of=instant, out=out, keep=not no_store)
     emit(asdict(report), json_output=json_output, title="Scored")

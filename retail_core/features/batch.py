@@ -16,7 +16,7 @@ from retail_core.features.attributes import attributes_at, infer_attributes
 from retail_core.features.clock import clock_parts
 from retail_core.features.combine import Interpreter, derived
 from retail_core.features.definitions import FeatureSet, Question
-from retail_core.features.engine import Engine, open_engine
+from retail_core.features.engine import DUCKDB, Engine, EngineOptions, open_engine
 from retail_core.features.kinds import Feature
 from retail_core.features.partials import Needs, carts, spans, visits
 from retail_core.features.positions import grid, place
@@ -39,8 +39,7 @@ def compute(
     pairs: DataFrame[Pairs],
     feature_set: FeatureSet,
     *,
-    memory_limit: str = "3GB",
-    threads: int | None = None,
+    engine: EngineOptions = DUCKDB,
     plan: Plan = "auto",
 ) -> pd.DataFrame:
     """The features of every pair.
@@ -50,8 +49,7 @@ def compute(
         pairs: `user_id`, `as_of` (UTC) and any further columns; a user without events is allowed. With
             a column `policy`, attributes without a date count as known in `first-visit` rows.
         feature_set: which features, of which question.
-        memory_limit: above it DuckDB spills to disk.
-        threads: of DuckDB; None for one per core.
+        engine: what computes; the numbers are the same.
         plan: `events` never groups events by shared intervals; the result is the same.
 
     Returns:
@@ -59,12 +57,13 @@ def compute(
 
     Raises:
         InputError: a feature of the set is not in the list of features.
+        DependencyError: Spark is asked for and cannot be started.
     """
     features = feature_set.plan()
     values = _attributes(lake, pairs, feature_set)
     if len(pairs) and features:
-        with open_engine(memory_limit=memory_limit, threads=threads) as engine:
-            rows = _Batch(engine, lake, feature_set.question, features).run(pairs, plan)
+        with open_engine(engine) as running:
+            rows = _Batch(running, lake, feature_set.question, features).run(pairs, plan)
         order = np.argsort(rows.column("pid").to_numpy())
         for name in feature_set.names:
             column = rows.column(name).to_numpy()

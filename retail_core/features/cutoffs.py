@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow
 from pandera.typing.pandas import DataFrame
 
-from retail_core.features.engine import open_engine
+from retail_core.features.engine import DUCKDB, EngineOptions, open_engine
 from retail_core.features.kinds import HOUR_US, Window
 from retail_core.features.positions import grid, place
 from retail_core.features.question import Question
@@ -49,13 +49,16 @@ class CutoffPlan:
     first_day: date | None = None
 
 
-def daily_pairs(lake: LakeReader, question: Question, cutoffs: Sequence[datetime]) -> DataFrame[Pairs]:
+def daily_pairs(
+    lake: LakeReader, question: Question, cutoffs: Sequence[datetime], engine: EngineOptions = DUCKDB
+) -> DataFrame[Pairs]:
     """Eligible users at each cut-off, ordered by cut-off and user.
 
     Args:
         lake: where the events are.
         question: the eligibility window; a user with an event in [t - eligible_days, t) is eligible.
         cutoffs: instants, any.
+        engine: what computes.
 
     Returns:
         `user_id`, `as_of` (ms, UTC), each pair once.
@@ -64,17 +67,19 @@ def daily_pairs(lake: LakeReader, question: Question, cutoffs: Sequence[datetime
     if not instants:
         return _pairs([], np.empty(0, np.int64))
     span = question.eligible_days * 24 * HOUR_US
-    with open_engine() as engine:
-        events = engine.events(lake, min(cutoffs) - question.eligibility, max(cutoffs))
+    with open_engine(engine) as running:
+        events = running.events(lake, min(cutoffs) - question.eligibility, max(cutoffs))
         cells = grid(instants, (Window("eligible", span),))
-        active = place(engine, events, cells).select("user_id", "pos").distinct()
-        at = engine.table(pyarrow.table({"as_of": instants}))
+        active = place(running, events, cells).select("user_id", "pos").distinct()
+        at = running.table(pyarrow.table({"as_of": instants}))
         joined = active.join(at, [active.pos < at.as_of, active.pos >= at.as_of - span])
-        rows = engine.fetch(joined.select("user_id", "as_of").distinct().order_by(["as_of", "user_id"]))
+        rows = running.fetch(joined.select("user_id", "as_of").distinct().order_by(["as_of", "user_id"]))
     return _pairs(rows.column("user_id").to_pylist(), rows.column("as_of").to_numpy())
 
 
-def first_visit_pairs(lake: LakeReader, question: Question, before: datetime) -> DataFrame[Pairs]:
+def first_visit_pairs(
+    lake: LakeReader, question: Question, before: datetime, engine: EngineOptions = DUCKDB
+) -> DataFrame[Pairs]:
     """One pair per user: the first event's time + 1 s, ordered by cut-off and user.
 
     Args:
@@ -82,12 +87,13 @@ def first_visit_pairs(lake: LakeReader, question: Question, before: datetime) ->
         question: not needed by this policy; part of the policies' common signature.
         before: the latest cut-off. For labelled rows pass the instant up to which events are known,
             less the horizon.
+        engine: what computes.
     """
     del question
-    with open_engine() as engine:
-        events = engine.events(lake, None, before)
+    with open_engine(engine) as running:
+        events = running.events(lake, None, before)
         first = events.group_by("user_id").agg(ts=events.ts.min()).order_by(["ts", "user_id"])
-        rows = engine.fetch(first)
+        rows = running.fetch(first)
     as_of = rows.column("ts").to_numpy() + FIRST_VISIT_DELAY // timedelta(microseconds=1)
     known = as_of <= to_micros(before)
     users = np.array(rows.column("user_id").to_pylist(), object)
@@ -100,7 +106,9 @@ def _pairs(users: Sequence[str], micros: np.ndarray[tuple[int], np.dtype[np.int6
     return Pairs.validate(frame)
 
 
-def labelled_cutoffs(lake: LakeReader, question: Question, as_of: datetime) -> CutoffPlan:
+def labelled_cutoffs(
+    lake: LakeReader, question: Question, as_of: datetime, engine: EngineOptions = DUCKDB
+) -> CutoffPlan:
     """Midnights of the shop's zone whose label is known at `as_of`.
 
     A midnight t is usable where t + horizon <= as_of, where the horizon touches no gap, and where
@@ -111,8 +119,9 @@ def labelled_cutoffs(lake: LakeReader, question: Question, as_of: datetime) -> C
         lake: where the events are.
         question: horizon, look-back and zone.
         as_of: up to here events are known.
+        engine: what computes.
     """
-    counts = _events_per_day(lake, as_of, question.timezone)
+    counts = _events_per_day(lake, as_of, question.timezone, engine)
     log = _observed(counts)
     if not log:
         return CutoffPlan((), ())
@@ -128,13 +137,15 @@ def labelled_cutoffs(lake: LakeReader, question: Question, as_of: datetime) -> C
     return CutoffPlan(usable, gaps, unknown, closed, days[0])
 
 
-def _events_per_day(lake: LakeReader, as_of: datetime, zone_name: str) -> dict[date, int]:
+def _events_per_day(
+    lake: LakeReader, as_of: datetime, zone_name: str, engine: EngineOptions
+) -> dict[date, int]:
     """Events before `as_of` per local day. Quarters of an hour: since 1990 every zone keeps to them."""
     quarter = HOUR_US // 4
-    with open_engine() as engine:
-        events = engine.events(lake, None, as_of)
+    with open_engine(engine) as running:
+        events = running.events(lake, None, as_of)
         cell = (events.ts // quarter).cast("int64")
-        rows = engine.fetch(events.group_by(cell=cell).agg(n=events.count()))
+        rows = running.fetch(events.group_by(cell=cell).agg(n=events.count()))
     starts = pd.to_datetime(rows.column("cell").to_numpy() * quarter, unit="us", utc=True)
     days = pd.Series(rows.column("n").to_numpy()).groupby(starts.tz_convert(zone_name).date).sum()
     return {cast("date", day): int(count) for day, count in days.items()}

@@ -1,12 +1,14 @@
-"""The engine that runs Ibis expressions: DuckDB in this process, with bounded memory."""
+"""The engines that run Ibis expressions: DuckDB in this process, or Spark on one machine or many."""
 
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, Literal
 
 import ibis
 import pyarrow
@@ -15,22 +17,45 @@ from ibis.expr.types import IntegerValue, Table, Value
 from retail_core.features.reader import LakeReader, to_micros
 from retail_core.schemas import EVENT_ARROW
 
+if TYPE_CHECKING:
+    from retail_core.settings import Settings
 
-@ibis.udf.scalar.builtin(signature=((ibis.dtype("timestamp('UTC')"),), ibis.dtype("int64")))
-def epoch_us(instant):  # type: ignore[no-untyped-def]
-    """Microseconds since 1970; DuckDB's own function."""
+_INSTANT = ibis.dtype("timestamp('UTC')")
 
 
 @dataclass(frozen=True)
-class Engine:
-    """A running engine. Tables of two engines cannot meet in one expression."""
+class EngineOptions:
+    """Which engine computes, and with what.
 
-    backend: ibis.BaseBackend
+    Attributes:
+        kind: `duckdb` or `spark`; the numbers are the same.
+        memory_limit: above it DuckDB spills to disk; the driver's memory where this process starts Spark.
+        threads: of DuckDB; None for one per core.
+        spark_master: where Spark runs, as Spark names it: `local[2]`, `spark://host:7077`, `yarn`.
+    """
+
+    kind: Literal["duckdb", "spark"] = "duckdb"
+    memory_limit: str = "3GB"
+    threads: int | None = None
+    spark_master: str = "local[2]"
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> EngineOptions:
+        """The engine of the settings."""
+        return cls(settings.engine, settings.memory_limit, spark_master=settings.spark_master)
+
+
+DUCKDB = EngineOptions()
+"""DuckDB with its defaults."""
+
+
+class Engine(ABC):
+    """A running engine. Tables of two engines cannot meet in one expression."""
 
     def events(self, lake: LakeReader, start: datetime | None, end: datetime | None) -> Table:
         """Events with start <= event_time < end, `event_time` as microseconds `ts`."""
         files = lake.files(start, end)
-        raw = self.backend.read_parquet(files) if files else ibis.memtable(EVENT_ARROW.empty_table())
+        raw = self.parquet(files) if files else self.table(EVENT_ARROW.empty_table())
         table = raw.mutate(ts=self.micros(raw.event_time))
         if start is not None:
             table = table.filter(table.ts >= to_micros(start))
@@ -38,34 +63,81 @@ class Engine:
             table = table.filter(table.ts < to_micros(end))
         return table
 
+    @abstractmethod
+    def parquet(self, files: list[str]) -> Table:
+        """Parquet files with the columns of EVENT_ARROW as one table."""
+
+    @abstractmethod
     def micros(self, instant: Value) -> IntegerValue:
         """A timestamp column as microseconds since 1970."""
+
+    @abstractmethod
+    def table(self, rows: pyarrow.Table) -> Table:
+        """Rows of this process as a table of the engine."""
+
+    @abstractmethod
+    def keep(self, expression: Table) -> Table:
+        """The expression's rows, computed once and kept until the engine closes."""
+
+    @abstractmethod
+    def fetch(self, expression: Table) -> pyarrow.Table:
+        """The expression's rows in this process."""
+
+
+@ibis.udf.scalar.builtin(signature=((_INSTANT,), ibis.dtype("int64")))
+def epoch_us(instant):  # type: ignore[no-untyped-def]
+    """Microseconds since 1970; DuckDB's own function."""
+
+
+class DuckEngine(Engine):
+    """DuckDB in this process."""
+
+    def __init__(self, backend: ibis.BaseBackend) -> None:
+        self._backend = backend
+
+    def parquet(self, files: list[str]) -> Table:
+        """As `Engine` says."""
+        return self._backend.read_parquet(files)
+
+    def micros(self, instant: Value) -> IntegerValue:
+        """As `Engine` says."""
         return epoch_us(instant)
 
     def table(self, rows: pyarrow.Table) -> Table:
-        """Rows of this process as a table of the engine."""
+        """As `Engine` says."""
         return ibis.memtable(rows)
 
     def keep(self, expression: Table) -> Table:
-        """The expression's rows, computed once and kept until the engine closes."""
-        return self.backend.create_table(ibis.util.gen_name("kept"), expression, temp=True)
+        """As `Engine` says; a temporary table."""
+        return self._backend.create_table(ibis.util.gen_name("kept"), expression, temp=True)
 
     def fetch(self, expression: Table) -> pyarrow.Table:
-        """The expression's rows in this process."""
-        return self.backend.to_pyarrow(expression)
+        """As `Engine` says."""
+        return self._backend.to_pyarrow(expression)
 
 
 @contextmanager
-def open_engine(
-    *, memory_limit: str = "3GB", threads: int | None = None, temp_dir: str | None = None
-) -> Iterator[Engine]:
-    """A DuckDB engine that spills to `temp_dir` (default: a temporary folder) above `memory_limit`."""
-    with tempfile.TemporaryDirectory(prefix="retail-", dir=temp_dir) as spill:
-        options = {} if threads is None else {"threads": threads}
+def open_engine(options: EngineOptions = DUCKDB) -> Iterator[Engine]:
+    """The engine of the options; DuckDB spills to a temporary folder.
+
+    Raises:
+        DependencyError: Spark is asked for and cannot be started.
+    """
+    if options.kind == "spark":
+        from retail_core.features.spark import spark_engine
+
+        with spark_engine(options) as engine:
+            yield engine
+        return
+    with tempfile.TemporaryDirectory(prefix="retail-") as spill:
+        threads = {} if options.threads is None else {"threads": options.threads}
         backend = ibis.duckdb.connect(
-            memory_limit=memory_limit, temp_directory=spill, preserve_insertion_order=False, **options
+            memory_limit=options.memory_limit,
+            temp_directory=spill,
+            preserve_insertion_order=False,
+            **threads,
         )
         try:
-            yield Engine(backend)
+            yield DuckEngine(backend)
         finally:
             backend.disconnect()

@@ -11,12 +11,13 @@ from retail_core.features.attributes import infer_attributes
 from retail_core.features.batch import compute
 from retail_core.features.cutoffs import daily_pairs
 from retail_core.features.definitions import default_feature_set
+from retail_core.features.engine import DUCKDB, EngineOptions
 from retail_core.features.question import Question
 from retail_core.store.lake import Lake
 
 
 def export_features(
-    lake: Lake, question: Question, instants: Sequence[datetime], out: Path, *, memory_limit: str = "3GB"
+    lake: Lake, question: Question, instants: Sequence[datetime], out: Path, *, engine: EngineOptions = DUCKDB
 ) -> dict[str, int]:
     """Write `user_id`, `as_of`, then the features (float64) of all eligible users; whole or not at all.
 
@@ -26,14 +27,14 @@ def export_features(
         DataError: nobody is eligible at any of the instants.
     """
     pinned = lake.snapshot()
-    pairs = daily_pairs(pinned, question, instants)
+    pairs = daily_pairs(pinned, question, instants, engine)
     if pairs.empty:
         raise DataError(
             f"Nobody was active in the {question.eligible_days} days before the given instants.",
             remedy="choose an --as-of within the data.",
         )
     feature_set = default_feature_set(question, infer_attributes(pinned, min(instants)))
-    frame = compute(pinned, pairs, feature_set, memory_limit=memory_limit)
+    frame = compute(pinned, pairs, feature_set, engine=engine)
     unfinished = out.with_name(f".{out.name}.unfinished")
     out.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(unfinished, index=False)

@@ -11,7 +11,7 @@ import pyarrow
 from pandera.typing.pandas import DataFrame
 
 from retail_core.errors import DataError
-from retail_core.features.engine import open_engine
+from retail_core.features.engine import DUCKDB, EngineOptions, open_engine
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader
 from retail_core.schemas import Pairs
@@ -19,7 +19,12 @@ from retail_core.times import iso
 
 
 def label(
-    lake: LakeReader, question: Question, pairs: DataFrame[Pairs], *, known_until: datetime | None = None
+    lake: LakeReader,
+    question: Question,
+    pairs: DataFrame[Pairs],
+    *,
+    known_until: datetime | None = None,
+    engine: EngineOptions = DUCKDB,
 ) -> pd.Series[bool]:
     """True where the user has a purchase with as_of <= event_time < as_of + horizon.
 
@@ -29,6 +34,7 @@ def label(
         pairs: `user_id`, `as_of`.
         known_until: the instant up to which events are known; a pair whose horizon reaches beyond it
             has no label yet, and asking for one is refused. None trusts the pairs.
+        engine: what computes.
 
     Returns:
         One bool per pair, with the pairs' index, named `label`.
@@ -55,12 +61,12 @@ def label(
             "end": as_of + question.horizon_hours * 3_600_000_000,
         }
     )
-    with open_engine() as engine:
-        events = engine.events(lake, first, last + question.horizon)
+    with open_engine(engine) as running:
+        events = running.events(lake, first, last + question.horizon)
         bought = events.filter(events.event_type == "purchase").select("user_id", "ts").distinct()
-        joined = bought.join(engine.table(wanted), "user_id")
+        joined = bought.join(running.table(wanted), "user_id")
         inside = joined.filter(joined.ts >= joined.as_of, joined.ts < joined.end)
-        found = engine.fetch(inside.select("pid").distinct())
+        found = running.fetch(inside.select("pid").distinct())
     hits[found.column("pid").to_numpy()] = True
     return _labels(hits, pairs)
 

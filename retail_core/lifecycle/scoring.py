@@ -17,6 +17,7 @@ from retail_core.csv_out import write_csv
 from retail_core.errors import DataError
 from retail_core.features.batch import compute
 from retail_core.features.cutoffs import daily_pairs, first_visit_pairs
+from retail_core.features.engine import DUCKDB, EngineOptions
 from retail_core.lifecycle.mirror import mirror_predictions
 from retail_core.model.runtime import ModelSpec, ServedModel, load_champion
 from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
@@ -81,7 +82,7 @@ def score(  # noqa: PLR0913 - the call every edge makes
     sync(store)
     served = model or load_champion(settings)
     pinned = lake.snapshot()
-    pairs = eligible_pairs(pinned, served.spec, instant)
+    pairs = eligible_pairs(pinned, served.spec, instant, EngineOptions.from_settings(settings))
     predictions = ranked([_predict(pinned, settings, served, part) for part in _chunks(pairs)])
     if keep:
         _keep(store, predictions, instant, served.spec.version)
@@ -100,7 +101,9 @@ def score(  # noqa: PLR0913 - the call every edge makes
     )
 
 
-def eligible_pairs(lake: Lake, spec: ModelSpec, as_of: datetime) -> DataFrame[Pairs]:
+def eligible_pairs(
+    lake: Lake, spec: ModelSpec, as_of: datetime, engine: EngineOptions = DUCKDB
+) -> DataFrame[Pairs]:
     """Whom to score at `as_of` by the model's primary policy, ordered by user_id.
 
     daily: every user with an event in the eligibility window, at `as_of`. first-visit: every user whose
@@ -112,11 +115,11 @@ def eligible_pairs(lake: Lake, spec: ModelSpec, as_of: datetime) -> DataFrame[Pa
     """
     question = spec.feature_set.question
     if spec.primary == "first-visit":
-        known = first_visit_pairs(lake, question, as_of)
+        known = first_visit_pairs(lake, question, as_of, engine)
         pairs = known[known["as_of"] <= as_of]
         missing = f"No user's first visit lies before {iso(as_of)}."
     else:
-        pairs = daily_pairs(lake, question, [as_of])
+        pairs = daily_pairs(lake, question, [as_of], engine)
         missing = f"Nobody was active in the {question.eligible_days} days before {iso(as_of)}."
     if pairs.empty:
         raise DataError(missing, remedy="ingest newer events, or choose an --as-of within the data.")
@@ -131,7 +134,7 @@ def _chunks(pairs: DataFrame[Pairs]) -> Iterator[DataFrame[Pairs]]:
 
 def _predict(lake: Lake, settings: Settings, served: ServedModel, pairs: DataFrame[Pairs]) -> pd.DataFrame:
     spec = served.spec
-    features = compute(lake, pairs, spec.feature_set, memory_limit=settings.memory_limit)
+    features = compute(lake, pairs, spec.feature_set, engine=EngineOptions.from_settings(settings))
     answer = served.predict(features, spec.primary)
     return pd.DataFrame(
         {

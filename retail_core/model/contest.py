@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from retail_core.errors import IntegrityError
+from retail_core.features.engine import EngineOptions
 from retail_core.lifecycle.promotion import Contest
 from retail_core.model import registry
 from retail_core.model.dataset import TrainingData, features
@@ -78,7 +79,7 @@ def _champion_scores(
     if wanted.question == have.question and set(wanted.columns) <= set(have.columns):
         places = [have.columns.index(name) for name in wanted.columns]
         return champion.estimator.raw_score(matrix[:, places])
-    return champion.estimator.raw_score(features(lake, rows, wanted, settings.memory_limit))
+    return champion.estimator.raw_score(features(lake, rows, wanted, EngineOptions.from_settings(settings)))
 
 
 def _challenger_scores(

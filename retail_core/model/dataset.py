@@ -16,6 +16,7 @@ from retail_core.features.attributes import infer_attributes
 from retail_core.features.batch import compute
 from retail_core.features.cutoffs import daily_pairs, first_visit_pairs, labelled_cutoffs
 from retail_core.features.definitions import FeatureSet, default_feature_set
+from retail_core.features.engine import DUCKDB, EngineOptions
 from retail_core.features.labels import label
 from retail_core.features.question import Question
 from retail_core.model.estimator import Matrix, to_matrix
@@ -83,7 +84,13 @@ class TrainingData:
         return pd.DataFrame({name: matrix[:, columns.index(name)] for name in names if name in columns})
 
 
-def labelled_rows(lake: Lake, question: Question, policies: Sequence[str], as_of: datetime) -> Labelled:
+def labelled_rows(
+    lake: Lake,
+    question: Question,
+    policies: Sequence[str],
+    as_of: datetime,
+    engine: EngineOptions = DUCKDB,
+) -> Labelled:
     """Every row whose label is known at `as_of` (t + horizon <= as_of), of all policies, by time.
 
     Raises:
@@ -93,11 +100,11 @@ def labelled_rows(lake: Lake, question: Question, policies: Sequence[str], as_of
     parts, gaps = [], tuple[date, ...]()
     for policy in policies:
         if policy == "daily":
-            plan = labelled_cutoffs(lake, question, as_of)
+            plan = labelled_cutoffs(lake, question, as_of, engine)
             gaps = plan.gaps
-            pairs = daily_pairs(lake, question, plan.cutoffs) if plan.cutoffs else None
+            pairs = daily_pairs(lake, question, plan.cutoffs, engine) if plan.cutoffs else None
         elif policy == "first-visit":
-            pairs = first_visit_pairs(lake, question, as_of - question.horizon)
+            pairs = first_visit_pairs(lake, question, as_of - question.horizon, engine)
         else:
             raise InputError(
                 f"There is no cut-off policy {policy!r} to train for.", remedy="use daily or first-visit."
@@ -112,7 +119,7 @@ def labelled_rows(lake: Lake, question: Question, policies: Sequence[str], as_of
     rows = pd.concat(parts, ignore_index=True).drop_duplicates(["user_id", "as_of"], ignore_index=True)
     rows["policy"] = rows["policy"].astype("str")
     rows = rows.sort_values(["as_of", "user_id"], ignore_index=True)
-    rows["label"] = label(lake, question, rows, known_until=as_of).to_numpy(bool)
+    rows["label"] = label(lake, question, rows, known_until=as_of, engine=engine).to_numpy(bool)
     return Labelled(cast("DataFrame[TrainingRows]", rows), gaps)
 
 
@@ -169,7 +176,7 @@ def build(
     rows = rows[rows["fit"] | rows["refit"] | rows["judged"]].reset_index(drop=True)
     undated = set(every["policy"]) == {"first-visit"}
     wanted = default_feature_set(question, infer_attributes(lake, as_of, include_undated=undated))
-    matrix = features(lake, rows, wanted, settings.memory_limit, advance)
+    matrix = features(lake, rows, wanted, EngineOptions.from_settings(settings), advance)
     useful = _tells_apart(matrix)
     kept = [name for name, use in zip(wanted.columns, useful, strict=True) if use]
     dropped = tuple(name for name, use in zip(wanted.columns, useful, strict=True) if not use)
@@ -183,7 +190,7 @@ def features(
     lake: Lake,
     rows: pd.DataFrame,
     feature_set: FeatureSet,
-    memory_limit: str,
+    engine: EngineOptions,
     advance: Advance | None = None,
 ) -> Matrix:
     """Features of `rows` (`user_id, as_of, policy`) as float32, chunk by chunk in order of time."""
@@ -191,7 +198,7 @@ def features(
     matrix = np.empty((len(rows), len(columns)), np.float32)
     for start in range(0, len(rows), CHUNK_ROWS):
         part = rows.iloc[start : start + CHUNK_ROWS][["user_id", "as_of", "policy"]].reset_index(drop=True)
-        frame = compute(lake, cast("DataFrame[Pairs]", part), feature_set, memory_limit=memory_limit)
+        frame = compute(lake, cast("DataFrame[Pairs]", part), feature_set, engine=engine)
         matrix[start : start + len(part)] = to_matrix(frame[columns])
         if advance is not None:
             advance(start + len(part), len(rows))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from retail_core.errors import InputError
+from retail_core.features.engine import EngineOptions
 from retail_core.features.question import Question
 from retail_core.lifecycle import promotion
 from retail_core.model import dataset, procedure, registry
@@ -146,7 +147,7 @@ def _prepare(
 ) -> TrainingData:
     question = Question.from_settings(settings, zone)
     advance("rows", 0, 1)
-    labelled = dataset.labelled_rows(lake, question, policies, as_of)
+    labelled = dataset.labelled_rows(lake, question, policies, as_of, EngineOptions.from_settings(settings))
     advance("rows", 1, 1)
     return dataset.build(
         lake,

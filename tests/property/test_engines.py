@@ -1,0 +1,80 @@
+"""DuckDB, Spark and the online interpreter give the same numbers, to the bit where arithmetic is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from retail_core.features.batch import compute
+from retail_core.features.definitions import Question, default_feature_set
+from retail_core.features.engine import EngineOptions
+from retail_core.features.online import OnlineEvent, compute_one
+from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
+
+BASE = micros("2025-03-31T00:00+02:00")
+CUTOFFS = [BASE - 23 * HOUR - DAY, BASE - 23 * HOUR, BASE, BASE + 12_345_000]
+QUESTION = Question(timezone="Europe/Berlin")
+SPARK = EngineOptions("spark")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session_ends() -> Iterator[None]:
+    yield
+    from pyspark.sql import SparkSession
+
+    if active := SparkSession.getActiveSession():
+        active.stop()
+
+
+def of_shop(number: int, events: list[OnlineEvent]) -> list[OnlineEvent]:
+    """The same log of other users, so that many random logs are one lake and Spark is asked once."""
+    return [
+        event._replace(user_id=f"{number}-{event.user_id}", event_id=f"{number:08x}{event.event_id[8:]}")
+        for event in events
+    ]
+
+
+# Spark takes seconds a query: few examples, each of many logs, and nothing is shrunk.
+@given(shops=st.lists(logs(BASE, QUESTION.lookback_days), min_size=25, max_size=25))
+@settings(
+    max_examples=2,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+def test_spark_equals_duckdb_equals_online(
+    shops: list[list[OnlineEvent]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    events = [event for number, log in enumerate(shops) for event in of_shop(number, log)]
+    lake = write_lake(tmp_path_factory.mktemp("lake"), events)
+    pairs = pairs_of((f"{n}-{user}", t) for n in range(len(shops)) for user in "uvwx" for t in CUTOFFS)
+    feature_set = default_feature_set(QUESTION)
+    columns = list(feature_set.columns)
+
+    spark = compute(lake, pairs, feature_set, engine=SPARK)[columns]
+    duckdb = compute(lake, pairs, feature_set)[columns]
+    own: dict[str, list[OnlineEvent]] = {}
+    for event in events:
+        own.setdefault(event.user_id, []).append(event)
+    online = pd.DataFrame(
+        [
+            compute_one(own.get(pair.user_id, []), pair.as_of.to_pydatetime(), feature_set)
+            for pair in pairs.itertuples()
+        ],
+        columns=columns,
+        dtype="float64",
+    )
+    pd.testing.assert_frame_equal(spark, duckdb, rtol=0, atol=1e-9)
+    pd.testing.assert_frame_equal(spark, online, rtol=0, atol=1e-9)
+
+
+def test_spark_without_events(tmp_path_factory: pytest.TempPathFactory) -> None:
+    lake = write_lake(tmp_path_factory.mktemp("lake"), [])
+    feature_set = default_feature_set(QUESTION)
+    rows = compute(lake, pairs_of([("nobody", BASE)]), feature_set, engine=SPARK)
+    assert rows["event_count_28d"].tolist() == [0.0]
+    assert rows["hours_since_event"].isna().all()
