@@ -19,7 +19,6 @@ from flows.running import Report, midnight_or, once, plainly, step
 from retail_core.cli.output import say
 from retail_core.model.training import TrainOptions, train
 from retail_core.settings import load_settings
-from retail_core.store.shop import default_policy
 from retail_core.workspace import open_workspace
 
 
@@ -29,7 +28,7 @@ def train_model(
 ) -> Report:
     """Train on what the lake knows at `as_of`. Registers a new version each time, so never retried."""
     with open_workspace(load_settings()) as work:
-        policies = tuple((cutoffs or default_policy(work.store)).split(","))
+        policies = tuple(cutoffs.split(",")) if cutoffs else ()
         chosen = TrainOptions(
             policies=policies, model=model, target_recall=target_recall, confidence=confidence
         )
@@ -78,7 +77,9 @@ def train_flow(
 
 def main(
     as_of: AsOf = None,
-    cutoffs: Annotated[str | None, typer.Option(help="daily, first-visit; default: the source's.")] = None,
+    cutoffs: Annotated[
+        str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
+    ] = None,
     model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
     target_recall: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,

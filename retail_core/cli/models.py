@@ -28,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 def train(
     as_of: AsOf = None,
-    cutoffs: Annotated[str | None, typer.Option(help="daily, first-visit; default: the source's.")] = None,
+    cutoffs: Annotated[
+        str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
+    ] = None,
     model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
     target_recall: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
@@ -40,12 +42,12 @@ def train(
     """
     from retail_core.model.training import TrainOptions
     from retail_core.model.training import train as run
-    from retail_core.store.shop import default_policy, shop_zone
+    from retail_core.store.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work, progress("train", quiet=json_output) as advance:
         instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
-        policies = tuple((cutoffs or default_policy(work.store)).split(","))
+        policies = tuple(cutoffs.split(",")) if cutoffs else ()
         options = TrainOptions(
             policies=policies, model=model, target_recall=target_recall, confidence=confidence
         )
