@@ -49,6 +49,7 @@ def in_session_pairs(
         plan: the daily cut-offs of the same log; instants lie at or after the first of them and never
             where the horizon touches a gap.
         before: instants lie at or before it; for labelled rows the end of what is known, less the horizon.
+        engine: what computes.
     """
     if not plan.cutoffs:
         return as_pairs([], np.empty(0, np.int64))
@@ -59,9 +60,10 @@ def in_session_pairs(
         digested = events.mutate(digest=events.event_id.hexdigest("md5"))
         drawn = digested.filter(digested.digest.substr(0, 8) <= f"{int(share * 0xFFFFFFFF):08x}")
         rows = running.fetch(drawn.select("user_id", "ts", "digest"))
-    delays = [_delay_us(digest) for digest in rows.column("digest").to_pylist()]
-    instants = rows.column("ts").to_numpy() + np.array(delays, np.int64)
-    pairs = as_pairs(rows.column("user_id").to_pylist(), instants)
+    drawn_rows = rows.to_pandas()
+    drawn_rows["as_of"] = drawn_rows["ts"] + drawn_rows["digest"].map(_delay_us).astype("int64")
+    unique = drawn_rows.drop_duplicates(["user_id", "as_of"])
+    pairs = as_pairs(unique["user_id"].tolist(), unique["as_of"].to_numpy(np.int64))
     known = (pairs["as_of"] <= before).to_numpy(bool) & untouched(pairs["as_of"], question, plan.gaps)
     return Pairs.validate(pairs[known].sort_values(["as_of", "user_id"], ignore_index=True))
 

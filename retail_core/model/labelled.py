@@ -41,7 +41,11 @@ def labelled_rows(
         InputError: an unknown policy.
         DataError: there is no such row.
     """
-    plan = CutoffPlan((), ()) if set(policies) == {"first-visit"} else labelled_cutoffs(lake, question, as_of, engine)
+    plan = (
+        CutoffPlan((), ())
+        if set(policies) == {"first-visit"}
+        else labelled_cutoffs(lake, question, as_of, engine)
+    )
     parts = []
     for policy in policies:
         pairs = _pairs_of(policy, lake, question, plan, as_of, engine)
