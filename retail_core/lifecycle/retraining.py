@@ -11,6 +11,7 @@ from retail_core.model.training import TrainOptions, train
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake
 from retail_core.store.mongo import Store
+from retail_core.store.shop import default_policy
 
 NO_CHAMPION = "no champion"
 
@@ -51,6 +52,7 @@ def retrain(
     reason = ", ".join(fired) if champion else NO_CHAMPION
     if check_only or not reason:
         return RetrainReport(checks, False, None, False, reason or "no trigger fired")
-    options = TrainOptions(policies=champion.policies if champion else (), reason=reason)
+    policies = champion.policies if champion else (default_policy(store),)
+    options = TrainOptions(policies=tuple(policies), reason=reason)
     trained = train(store, lake, settings, as_of=as_of, options=options)
     return RetrainReport(checks, True, trained.version, trained.promoted, reason)

@@ -68,7 +68,7 @@ class FileKey:
     source: str
     options: str
     timezone: str
-    policy: str | None
+    policy: str
 
     @property
     def file_id(self) -> str:
