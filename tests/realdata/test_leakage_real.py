@@ -59,7 +59,7 @@ def test_the_user_table_is_refused_for_its_segment_alone(shared_data: Path, tmp_
     whole = allowed.model["first-visit"]
     assert allowed.verdict == "leaky"
     assert whole["auc"] > 0.92
-    assert whole["without"]["auc"] < 0.62
+    assert whole["without"]["auc"] < 0.75
 
 
 def test_rule_that_flags_every_buyer_and_power_user_reproduces_the_headline(
@@ -129,7 +129,7 @@ def test_the_old_headline_is_reproduced_only_with_the_leak_and_never_promoted(
     assert code == 0, report
     assert report["metrics"]["contact_recall"] >= 0.99
     assert 0.87 <= report["metrics"]["f1"] <= 0.93
-    assert report["leakage"]["model"]["first-visit"]["without"]["auc"] < 0.62
+    assert report["leakage"]["model"]["first-visit"]["without"]["auc"] < 0.75
     assert not report["promoted"]
     code, told = retail("models", "promote", report["version"], **shop)
     assert code == 1
