@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,10 +12,10 @@ from pandera.typing.pandas import DataFrame
 
 from bentos.batch_files import EventFile, FeatureFile
 from bentos.batch_report import BatchReport
-from bentos.predictor import LAST_EVENT_FEATURE, policy_for
 from retail_core.csv_out import write_csv
 from retail_core.errors import DataError
 from retail_core.features.batch import compute
+from retail_core.features.sessions import policy_at, policy_for
 from retail_core.lifecycle.scoring import CSV_COLUMNS, ranked
 from retail_core.model.runtime import ServedModel
 from retail_core.model.spec import ModelSpec
@@ -38,7 +37,7 @@ def score_file(
     instant = to_utc_ms(as_of)
     report = upload.report(served.spec.version, iso(instant))
     if isinstance(upload, FeatureFile):
-        rows = upload.rows.assign(policy=_policies_of_features(served.spec, upload.rows))
+        rows = upload.rows.assign(policy=policy_at(upload.rows, served.spec.policies))
     else:
         rows = _features(served.spec, upload, instant)
         report.silent_users = upload.events["user_id"].nunique() - len(rows)
@@ -102,15 +101,9 @@ def _pairs(spec: ModelSpec, upload: EventFile, as_of: datetime) -> pd.DataFrame:
         {
             "user_id": pd.Series(last.index, dtype="str"),
             "as_of": pd.Series(pd.Timestamp(as_of), index=range(len(last))).astype(TIME_DTYPE),
-            "policy": pd.Series([policy_for(spec, silent) for silent in hours], dtype="str"),
+            "policy": pd.Series([policy_for(silent, spec.policies) for silent in hours], dtype="str"),
         }
     )
-
-
-def _policies_of_features(spec: ModelSpec, rows: pd.DataFrame) -> list[str]:
-    if LAST_EVENT_FEATURE not in rows:
-        return [spec.primary] * len(rows)
-    return [policy_for(spec, None if math.isnan(hours) else hours) for hours in rows[LAST_EVENT_FEATURE]]
 
 
 def _scored(served: ServedModel, rows: pd.DataFrame, policy: str, as_of: datetime) -> pd.DataFrame:

@@ -13,13 +13,12 @@ from bentos.attributes import attributes_at
 from bentos.problems import Problem, invalid
 from bentos.wire import Answer
 from retail_core.features.online import OnlineEvent, compute_one, online_event
+from retail_core.features.sessions import LAST_EVENT_FEATURE, policy_for
 from retail_core.model.runtime import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.times import iso
 
-IN_SESSION_HOURS = 0.5
 MICROS_PER_HOUR = 3_600_000_000
-LAST_EVENT_FEATURE = "hours_since_event"
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def row_of(spec: ModelSpec, question: Question) -> Row:
         raise Problem(404, "unknown-user", f"There are no events of this user {said}.")
     silent = now - max(event.event_time for event in events)
     eligible = silent <= asked.eligible_days * 24 * MICROS_PER_HOUR
-    policy = policy_for(spec, silent / MICROS_PER_HOUR)
+    policy = policy_for(silent / MICROS_PER_HOUR, spec.policies)
     known = attributes_at(question.attribute_rows, question.as_of, undated=policy == "first-visit")
     values = compute_one(events, question.as_of, spec.feature_set, known)
     return Row(question, values, policy, eligible)
@@ -108,16 +107,8 @@ def _row_of_features(spec: ModelSpec, question: Question, given: Mapping[str, fl
         raise invalid(
             f"features.{unknown[0]}", "the model has no feature of this name (GET /model lists them)"
         )
-    policy = policy_for(spec, given.get(LAST_EVENT_FEATURE))
+    policy = policy_for(given.get(LAST_EVENT_FEATURE), spec.policies)
     return Row(question, {name: given.get(name) for name in known}, policy, None)
-
-
-def policy_for(spec: ModelSpec, hours_silent: float | None) -> str:
-    """In-session if and only if the model has it and the last event is under 30 minutes old."""
-    in_session = hours_silent is not None and hours_silent < IN_SESSION_HOURS
-    if in_session and "in-session" in spec.policies:
-        return "in-session"
-    return spec.primary
 
 
 def _answers(model: ServedModel, policy: str, rows: Sequence[tuple[int, Row]]) -> list[tuple[int, Answer]]:

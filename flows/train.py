@@ -6,7 +6,6 @@ Example: python -m flows.train --as-of 2025-02-15T00:00:00Z --json
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, cast
 
@@ -17,20 +16,22 @@ from prefect.states import Completed
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, midnight_or, once, plainly, step
-from retail_core.cli.models import AllowLeak
 from retail_core.cli.output import say
 from retail_core.model.training import TrainOptions, train
 from retail_core.settings import load_settings
-from retail_core.store.shop import default_policy
 from retail_core.workspace import open_workspace
 
 
 @once("train")
-def train_model(as_of: datetime, cutoffs: str | None, options: TrainOptions) -> Report:
+def train_model(
+    as_of: datetime, cutoffs: str | None, model: str, target_recall: float, confidence: float
+) -> Report:
     """Train on what the lake knows at `as_of`. Registers a new version each time, so never retried."""
     with open_workspace(load_settings()) as work:
-        policies = tuple((cutoffs or default_policy(work.store)).split(","))
-        chosen = replace(options, policies=policies)
+        policies = tuple(cutoffs.split(",")) if cutoffs else ()
+        chosen = TrainOptions(
+            policies=policies, model=model, target_recall=target_recall, confidence=confidence
+        )
         return train(work.store, work.lake, work.settings, as_of=as_of, options=chosen).to_dict()
 
 
@@ -65,26 +66,23 @@ def train_flow(
     model: str = "auto",
     target_recall: float = 0.95,
     confidence: float = 0.95,
-    allow_leak: tuple[str, ...] = (),
 ) -> State[Report]:
     """Train as of `as_of`, by default the last midnight of the shop's zone."""
     moment = midnight_or(as_of)
-    options = TrainOptions(
-        model=model, target_recall=target_recall, confidence=confidence, allow_leak=tuple(allow_leak)
-    )
-    report = train_model(moment, cutoffs, options)
+    report = train_model(moment, cutoffs, model, target_recall, confidence)
     show(report, moment)
     verdict = "promoted" if report["promoted"] else "not promoted"
     return Completed(message=f"version {report['version']} {verdict}: {report['reason']}", data=report)
 
 
-def main(  # noqa: PLR0913, PLR0917 - one option each
+def main(
     as_of: AsOf = None,
-    cutoffs: Annotated[str | None, typer.Option(help="daily, first-visit; default: the source's.")] = None,
+    cutoffs: Annotated[
+        str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
+    ] = None,
     model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
     target_recall: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
-    allow_leak: AllowLeak = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Train as a Prefect flow.
@@ -92,8 +90,7 @@ def main(  # noqa: PLR0913, PLR0917 - one option each
     Example: python -m flows.train --as-of 2025-02-15T00:00:00Z --json
     """
     moment = instant(as_of, midnight=True)
-    allowed = tuple(allow_leak or ())
-    state = train_flow(moment, cutoffs, model, target_recall, confidence, allowed, return_state=True)
+    state = train_flow(moment, cutoffs, model, target_recall, confidence, return_state=True)
     finish(state, title="Trained", json_output=json_output)
 
 

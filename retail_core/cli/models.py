@@ -18,15 +18,6 @@ models_app = typer.Typer(help="The registry: versions, promotion, rollback.", no
 
 AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: from the newest event.")]
 
-AllowLeak = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-leak",
-        metavar="COLUMN",
-        help="An attribute, feature or event type that may leak (repeatable); never promoted then.",
-    ),
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
@@ -35,13 +26,14 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models_app, name="models")
 
 
-def train(  # noqa: PLR0913, PLR0917 - one option each
+def train(
     as_of: AsOf = None,
-    cutoffs: Annotated[str | None, typer.Option(help="daily, first-visit; default: the source's.")] = None,
+    cutoffs: Annotated[
+        str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
+    ] = None,
     model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
     target_recall: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
-    allow_leak: AllowLeak = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Search, calibrate, evaluate, log and register a model; promote it if the gate says so.
@@ -50,18 +42,14 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
     """
     from retail_core.model.training import TrainOptions
     from retail_core.model.training import train as run
-    from retail_core.store.shop import default_policy, shop_zone
+    from retail_core.store.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work, progress("train", quiet=json_output) as advance:
         instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
-        policies = tuple((cutoffs or default_policy(work.store)).split(","))
+        policies = tuple(cutoffs.split(",")) if cutoffs else ()
         options = TrainOptions(
-            policies=policies,
-            model=model,
-            target_recall=target_recall,
-            confidence=confidence,
-            allow_leak=tuple(allow_leak or ()),
+            policies=policies, model=model, target_recall=target_recall, confidence=confidence
         )
         report = run(work.store, work.lake, work.settings, as_of=instant, options=options, progress=advance)
     emit(report.to_dict(), json_output=json_output, title="Trained")

@@ -65,7 +65,7 @@ def daily_pairs(
     """
     instants = sorted({to_micros(cutoff) for cutoff in cutoffs})
     if not instants:
-        return _pairs([], np.empty(0, np.int64))
+        return as_pairs([], np.empty(0, np.int64))
     span = question.eligible_days * 24 * HOUR_US
     with open_engine(engine) as running:
         events = running.events(lake, min(cutoffs) - question.eligibility, max(cutoffs))
@@ -74,7 +74,7 @@ def daily_pairs(
         at = running.table(pyarrow.table({"as_of": instants}))
         joined = active.join(at, [active.pos < at.as_of, active.pos >= at.as_of - span])
         rows = running.fetch(joined.select("user_id", "as_of").distinct().order_by(["as_of", "user_id"]))
-    return _pairs(rows.column("user_id").to_pylist(), rows.column("as_of").to_numpy())
+    return as_pairs(rows.column("user_id").to_pylist(), rows.column("as_of").to_numpy())
 
 
 def first_visit_pairs(
@@ -97,10 +97,11 @@ def first_visit_pairs(
     as_of = rows.column("ts").to_numpy() + FIRST_VISIT_DELAY // timedelta(microseconds=1)
     known = as_of <= to_micros(before)
     users = np.array(rows.column("user_id").to_pylist(), object)
-    return _pairs(users[known].tolist(), as_of[known])
+    return as_pairs(users[known].tolist(), as_of[known])
 
 
-def _pairs(users: Sequence[str], micros: np.ndarray[tuple[int], np.dtype[np.int64]]) -> DataFrame[Pairs]:
+def as_pairs(users: Sequence[str], micros: np.ndarray[tuple[int], np.dtype[np.int64]]) -> DataFrame[Pairs]:
+    """Users and their cut-offs (microseconds since 1970) as a table of pairs."""
     as_of = pd.to_datetime(pd.Series(micros, dtype="int64"), unit="us", utc=True).dt.as_unit("ms")
     frame = pd.DataFrame({"user_id": pd.Series(users, dtype="str"), "as_of": as_of})
     return Pairs.validate(frame)
@@ -135,6 +136,18 @@ def labelled_cutoffs(
     unknown = tuple(t for t in possible if _touches(t, question, gaps))
     usable = tuple(t for t in possible if t not in set(unknown))
     return CutoffPlan(usable, gaps, unknown, closed, days[0])
+
+
+def untouched(
+    as_of: pd.Series, question: Question, gaps: Sequence[date]
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which instants have a horizon that holds no instant of a gap day."""
+    end = as_of + question.horizon - timedelta(microseconds=1)
+    first, last = (times.dt.tz_convert(question.timezone).dt.date for times in (as_of, end))
+    touched = np.zeros(len(as_of), bool)
+    for gap in gaps:
+        touched |= ((first <= gap) & (last >= gap)).to_numpy(bool)
+    return ~touched
 
 
 def _events_per_day(

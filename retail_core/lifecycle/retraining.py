@@ -11,7 +11,6 @@ from retail_core.model.training import TrainOptions, train
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake
 from retail_core.store.mongo import Store
-from retail_core.store.shop import default_policy
 
 NO_CHAMPION = "no champion"
 
@@ -52,7 +51,6 @@ def retrain(
     reason = ", ".join(fired) if champion else NO_CHAMPION
     if check_only or not reason:
         return RetrainReport(checks, False, None, False, reason or "no trigger fired")
-    policies = champion.policies if champion else (default_policy(store),)
-    options = TrainOptions(policies=tuple(policies), reason=reason)
+    options = TrainOptions(policies=champion.policies if champion else (), reason=reason)
     trained = train(store, lake, settings, as_of=as_of, options=options)
     return RetrainReport(checks, True, trained.version, trained.promoted, reason)

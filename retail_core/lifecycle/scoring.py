@@ -18,6 +18,7 @@ from retail_core.errors import DataError
 from retail_core.features.batch import compute
 from retail_core.features.cutoffs import daily_pairs, first_visit_pairs
 from retail_core.features.engine import DUCKDB, EngineOptions
+from retail_core.features.sessions import policy_at
 from retail_core.lifecycle.mirror import mirror_predictions
 from retail_core.model.runtime import ModelSpec, ServedModel, load_champion
 from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
@@ -135,13 +136,14 @@ def _chunks(pairs: DataFrame[Pairs]) -> Iterator[DataFrame[Pairs]]:
 def _predict(lake: Lake, settings: Settings, served: ServedModel, pairs: DataFrame[Pairs]) -> pd.DataFrame:
     spec = served.spec
     features = compute(lake, pairs, spec.feature_set, engine=EngineOptions.from_settings(settings))
-    answer = served.predict(features, spec.primary)
+    policies = policy_at(features, spec.policies)
+    answer = pd.concat([served.predict(part, policy) for policy, part in features.groupby(policies)])
     return pd.DataFrame(
         {
             "user_id": pairs["user_id"].astype("str"),
             "as_of": pairs["as_of"].astype(TIME_DTYPE),
             "model_version": pd.Series(spec.version, index=pairs.index, dtype="str"),
-            "policy": pairs["policy"].astype("str"),
+            "policy": policies,
             **{name: answer[name] for name in ("probability", "raw_score", "will_purchase", "contact")},
         }
     )

@@ -1,28 +1,28 @@
-"""From the lake to labelled rows, to the rows a training needs, to their features. Memory stays bounded."""
+"""From labelled rows to those a training needs, and to their features. Memory stays bounded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
-from retail_core.errors import DataError, InputError
 from retail_core.features.attributes import infer_attributes
 from retail_core.features.batch import compute
-from retail_core.features.cutoffs import daily_pairs, first_visit_pairs, labelled_cutoffs
 from retail_core.features.definitions import FeatureSet, default_feature_set
-from retail_core.features.engine import DUCKDB, EngineOptions
-from retail_core.features.labels import label
+from retail_core.features.engine import EngineOptions
 from retail_core.features.question import Question
 from retail_core.model.estimator import Matrix, to_matrix
+from retail_core.model.labelled import Labelled, refuse_too_little
 from retail_core.model.sampling import Sampling, plan_sampling
-from retail_core.model.splits import PERIODS, Mask, Split, split_rows, user_share
-from retail_core.schemas import POLICIES, Pairs, TrainingRows
+from retail_core.model.splits import PERIODS, Indices, Mask, Split, split_rows, user_share
+from retail_core.schemas import POLICIES, Pairs
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake
 
@@ -31,19 +31,9 @@ EVALUATION_ROWS = 400_000
 """Rows of the later periods that get features; above it users are sampled by hash, with all their rows."""
 CHUNK_ROWS = 100_000
 
+log = logging.getLogger(__name__)
+
 Advance = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """All labelled (user, cut-off) rows: `user_id, as_of, policy, label`; and the days that were gaps.
-
-    Attributes in `admitted` are used even where they have no date.
-    """
-
-    rows: DataFrame[TrainingRows]
-    gaps: tuple[date, ...]
-    admitted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,67 +78,6 @@ class TrainingData:
         return pd.DataFrame({name: matrix[:, columns.index(name)] for name in names if name in columns})
 
 
-def labelled_rows(
-    lake: Lake,
-    question: Question,
-    policies: Sequence[str],
-    as_of: datetime,
-    engine: EngineOptions = DUCKDB,
-) -> Labelled:
-    """Every row whose label is known at `as_of` (t + horizon <= as_of), of all policies, by time.
-
-    Raises:
-        InputError: an unknown policy.
-        DataError: there is no such row.
-    """
-    parts, gaps = [], tuple[date, ...]()
-    for policy in policies:
-        if policy == "daily":
-            plan = labelled_cutoffs(lake, question, as_of, engine)
-            gaps = plan.gaps
-            pairs = daily_pairs(lake, question, plan.cutoffs, engine) if plan.cutoffs else None
-        elif policy == "first-visit":
-            pairs = first_visit_pairs(lake, question, as_of - question.horizon, engine)
-        else:
-            raise InputError(
-                f"There is no cut-off policy {policy!r} to train for.", remedy="use daily or first-visit."
-            )
-        if pairs is not None and len(pairs):
-            parts.append(pairs[["user_id", "as_of"]].assign(policy=policy))
-    if not parts:
-        raise DataError(
-            f"No user has a cut-off whose {question.horizon_hours} hours have passed.",
-            remedy="ingest a longer log, or train with a later --as-of.",
-        )
-    rows = pd.concat(parts, ignore_index=True).drop_duplicates(["user_id", "as_of"], ignore_index=True)
-    rows["policy"] = rows["policy"].astype("str")
-    rows = rows.sort_values(["as_of", "user_id"], ignore_index=True)
-    rows["label"] = label(lake, question, rows, known_until=as_of, engine=engine).to_numpy(bool)
-    return Labelled(cast("DataFrame[TrainingRows]", rows), gaps)
-
-
-def refuse_too_little(rows: pd.DataFrame, min_buyers: int) -> None:
-    """Refuse data on which no honest model can be made.
-
-    Raises:
-        DataError: no purchases, or fewer than `min_buyers` rows or users that buy.
-    """
-    bought = rows["label"]
-    positives, buyers = int(bought.sum()), int(rows["user_id"][bought].nunique())
-    told = f"{len(rows):,} labelled rows of {rows['user_id'].nunique():,} users"
-    if positives == 0:
-        raise DataError(
-            f"There are no purchases within the horizon in {told}.",
-            remedy="check the preset's event names, or ingest a log with purchases.",
-        )
-    if positives < min_buyers or buyers < min_buyers // 2:
-        raise DataError(
-            f"There are only {positives} purchases by {buyers} users in {told}; at least {min_buyers} by "
-            f"{min_buyers // 2} users are needed.",
-            remedy="ingest more users or a longer log.",
-        )
-
-
 def build(
     lake: Lake,
     labelled: Labelled,
@@ -163,9 +92,9 @@ def build(
     Raises:
         DataError: too little data, see `refuse_too_little` and `splits.split_rows`.
     """
+    refuse_too_little(labelled.rows, settings.min_buyers)
+    labelled, split = _split(labelled, question)
     every = labelled.rows
-    refuse_too_little(every, settings.min_buyers)
-    split = split_rows(every, question.horizon)
     train = np.zeros(len(every), bool)
     train[split.train] = True
     labels = every["label"].to_numpy(bool)
@@ -179,8 +108,7 @@ def build(
     rows["judged"] = _judged(rows)
     rows = rows[rows["fit"] | rows["refit"] | rows["judged"]].reset_index(drop=True)
     undated = set(every["policy"]) == {"first-visit"}
-    known = infer_attributes(lake, as_of, include_undated=undated, admit=labelled.admitted)
-    wanted = default_feature_set(question, known)
+    wanted = default_feature_set(question, infer_attributes(lake, as_of, include_undated=undated))
     matrix = features(lake, rows, wanted, EngineOptions.from_settings(settings), advance)
     useful = _tells_apart(matrix)
     kept = [name for name, use in zip(wanted.columns, useful, strict=True) if use]
@@ -191,6 +119,24 @@ def build(
     )
 
 
+def _split(labelled: Labelled, question: Question) -> tuple[Labelled, Split]:
+    """The four periods; a secondary policy without rows in each of them is left out."""
+    rows = labelled.rows
+    split = split_rows(rows, question.horizon)
+    present = [policy for policy in POLICIES if rows["policy"].eq(policy).any()]
+    thin = {policy for policy in present[1:] if not _in_all(rows[rows["policy"].eq(policy)], split)}
+    if not thin:
+        return labelled, split
+    log.warning("Too few rows for the cut-off policy %s: left out.", ", ".join(sorted(thin)))
+    kept = rows[~rows["policy"].isin(thin)].reset_index(drop=True)
+    return replace(labelled, rows=kept), split_rows(kept, question.horizon)
+
+
+def _in_all(rows: pd.DataFrame, split: Split) -> bool:
+    """Whether each period holds some of `rows`."""
+    return all(rows.index.isin(part).any() for part in split.parts().values())
+
+
 def features(
     lake: Lake,
     rows: pd.DataFrame,
@@ -198,16 +144,28 @@ def features(
     engine: EngineOptions,
     advance: Advance | None = None,
 ) -> Matrix:
-    """Features of `rows` (`user_id, as_of, policy`) as float32, chunk by chunk in order of time."""
+    """Features of `rows` (`user_id, as_of, policy`) as float32, policy by policy, chunk by chunk in time.
+
+    Midnights share partial aggregates; mixed with arbitrary instants they could not.
+    """
     columns = list(feature_set.columns)
     matrix = np.empty((len(rows), len(columns)), np.float32)
-    for start in range(0, len(rows), CHUNK_ROWS):
-        part = rows.iloc[start : start + CHUNK_ROWS][["user_id", "as_of", "policy"]].reset_index(drop=True)
+    done = 0
+    for positions in _chunks(rows["policy"].to_numpy(object)):
+        part = rows.iloc[positions][["user_id", "as_of", "policy"]].reset_index(drop=True)
         frame = compute(lake, cast("DataFrame[Pairs]", part), feature_set, engine=engine)
-        matrix[start : start + len(part)] = to_matrix(frame[columns])
+        matrix[positions] = to_matrix(frame[columns])
+        done += len(positions)
         if advance is not None:
-            advance(start + len(part), len(rows))
+            advance(done, len(rows))
     return matrix
+
+
+def _chunks(policies: npt.NDArray[np.object_]) -> Iterator[Indices]:
+    for policy in sorted(set(policies)):
+        positions = np.flatnonzero(policies == policy)
+        for start in range(0, len(positions), CHUNK_ROWS):
+            yield positions[start : start + CHUNK_ROWS]
 
 
 def _periods(split: Split, rows: int) -> list[str]:

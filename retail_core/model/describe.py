@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from retail_core.features.sessions import IN_SESSION
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import MISSING, CalibratedRanker
 from retail_core.model.evaluation import (
@@ -80,6 +81,8 @@ def who(data: TrainingData, policy: str) -> str:
     question = data.question
     if policy == "first-visit":
         return "every user, one second after the first visit"
+    if policy == IN_SESSION:
+        return "users within 30 minutes of an event, at a random instant"
     active = f"users with an event in the {question.eligible_days} days before the cut-off"
     return f"{active}, each midnight {question.timezone}"
 

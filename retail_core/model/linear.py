@@ -6,6 +6,7 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from retail_core.model.matrix import MISSING, Matrix
@@ -62,7 +63,7 @@ class LogisticRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Matrix) -> Floats:  # noqa: N803 - scikit-learn's name
         """Shape (rows, 2). Each row is added up by itself: the same bits alone or among many."""
         odds = self.intercept_ + self._terms(X).sum(axis=1)
-        bought = 1 / (1 + np.exp(-odds))
+        bought = expit(odds)
         return np.column_stack([1 - bought, bought])
 
     @property

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,24 @@ from typing import Any
 from retail_core.errors import InputError
 from retail_core.features.engine import EngineOptions
 from retail_core.features.question import Question
+from retail_core.features.sessions import default_policies
 from retail_core.lifecycle import promotion
-from retail_core.model import dataset, leakage, procedure, registry
+from retail_core.model import dataset, procedure, registry
 from retail_core.model.contest import arrange
 from retail_core.model.dataset import TrainingData
 from retail_core.model.describe import Outcome, as_spec, caption, describe, flat_params, population
 from retail_core.model.families import AUTO, families
+from retail_core.model.labelled import labelled_rows
 from retail_core.model.procedure import Goal
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake
 from retail_core.store.mongo import Store
-from retail_core.store.shop import shop_zone
+from retail_core.store.shop import named_policy, shop_zone
 from retail_core.times import to_utc_ms
 
-STAGES = ("rows", "features", "leakage", "search", "evaluate", "refit", "register", "gate")
+STAGES = ("rows", "features", "search", "evaluate", "refit", "register", "gate")
 
 Progress = Callable[[str, int, int], None]
 
@@ -37,7 +39,7 @@ class TrainOptions:
     """What to train.
 
     Attributes:
-        policies: cut-off policies that make rows.
+        policies: cut-off policies that make rows; empty for those that fit the shop's log.
         model: a family (`families.FAMILIES`), or `auto`: the one that does best on the folds.
         target_recall: share of buyers that `contact` is to find; 1.0 is the no-miss point.
         confidence: of the certificate.
@@ -45,7 +47,7 @@ class TrainOptions:
         reason: why it is trained; logged.
     """
 
-    policies: tuple[str, ...] = ("daily",)
+    policies: tuple[str, ...] = ()
     model: str = AUTO
     target_recall: float = 0.95
     confidence: float = 0.95
@@ -105,7 +107,6 @@ def train(
     Raises:
         InputError: an unknown model or policy, or a recall or confidence outside (0, 1].
         DataError: too little data to train on.
-        LeakageError: a column gives the answer away and was not allowed by name.
         DependencyError: MLflow or MongoDB is unreachable.
     """
     options = options or TrainOptions()
@@ -113,18 +114,16 @@ def train(
     advance = progress or (lambda _stage, _done, _total: None)
     instant, lake = to_utc_ms(as_of), lake.snapshot()
     promotion.repair(store, settings)
-    data = _prepare(lake, settings, shop_zone(store), instant, options, advance)
-    advance("leakage", 0, 1)
-    evidence = leakage.from_training(lake, data, instant, settings.seed)
-    guarded = leakage.refuse_leaks(evidence, options.allow_leak)
-    advance("leakage", 1, 1)
+    policies = options.policies or default_policies(
+        lake, named_policy(store), instant, EngineOptions.from_settings(settings)
+    )
+    data = _prepare(lake, settings, shop_zone(store), instant, policies, advance)
     with registry.training_run(settings, reason=options.reason) as run:
         advance("search", 0, 1)
         found = procedure.run_search(data, settings, options.model)
         advance("search", 1, 1)
         outcome = _judge_and_refit(data, settings, found, options, advance)
         spec = as_spec(data, outcome, run, lake.state(), instant, leaky=bool(options.allow_leak))
-        spec = replace(spec, training=spec.training | {"leakage": guarded.to_dict()})
         advance("register", 0, 1)
         spec = _register(settings, data, outcome, spec)
         advance("register", 1, 1)
@@ -139,8 +138,6 @@ def _refuse_unknown(options: TrainOptions) -> None:
     asked = f"A recall of {options.target_recall:g} at {options.confidence:g} cannot be asked for."
     if not 0 < options.target_recall <= 1 or not 0 < options.confidence < 1:
         raise InputError(asked, remedy="use a recall in (0, 1] and a confidence in (0, 1).")
-    if not options.policies:
-        raise InputError("No cut-off policy was given.", remedy="use --cutoffs daily.")
 
 
 def _prepare(
@@ -148,17 +145,16 @@ def _prepare(
     settings: Settings,
     zone: str,
     as_of: datetime,
-    options: TrainOptions,
+    policies: Sequence[str],
     advance: Progress,
 ) -> TrainingData:
     question = Question.from_settings(settings, zone)
     advance("rows", 0, 1)
-    engine = EngineOptions.from_settings(settings)
-    labelled = dataset.labelled_rows(lake, question, options.policies, as_of, engine)
+    labelled = labelled_rows(lake, question, policies, as_of, EngineOptions.from_settings(settings))
     advance("rows", 1, 1)
     return dataset.build(
         lake,
-        replace(labelled, admitted=options.allow_leak),
+        labelled,
         question,
         settings,
         as_of=as_of,
@@ -248,7 +244,7 @@ def _report(
         family=outcome.search.choice.family,
         best_params=outcome.search.best,
         search=outcome.search.to_dict(),
-        leakage=spec.training["leakage"],
+        leakage={"checked": [], "allowed": []},
         eligible=population(data),
         gaps=tuple(str(day) for day in data.labelled.gaps),
         dropped_features=data.dropped,

@@ -59,6 +59,7 @@ ONLINE_RETAIL = Source(
         "order_id": ("InvoiceNo",),
     },
     timezone="Europe/London",
+    policy="daily",
     constants={"currency": "GBP"},
     properties=("Country", "Description"),
     needs=("CustomerID", "InvoiceDate", "InvoiceNo", "StockCode", "Quantity"),

@@ -126,12 +126,13 @@ class Source:
     kept as properties, None means all that are not mapped. `attributes` maps raw columns to their
     kind and makes rows of `users`. `needs` are further raw columns it cannot do without. `prepare`
     turns a dialect's quirks into plain columns, among them those of the event fields in `derived`.
+    `policy` is the cut-off policy that fits, where the dialect decides it.
     """
 
     name: str
     columns: Mapping[str, tuple[str, ...]]
     timezone: str = "UTC"
-    policy: str = "daily"
+    policy: str | None = None
     layout: Layout = field(default_factory=Layout)
     time: TimeFormat = field(default_factory=TimeFormat)
     vocabulary: Mapping[str, str] = field(default_factory=dict)

@@ -68,7 +68,7 @@ class FileKey:
     source: str
     options: str
     timezone: str
-    policy: str
+    policy: str | None
 
     @property
     def file_id(self) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from retail_core.store.mongo import Store
 
 DEFAULT_ZONE = "UTC"
-DEFAULT_POLICY = "daily"
 
 
 def shop_zone(store: Store) -> str:
@@ -13,15 +12,15 @@ def shop_zone(store: Store) -> str:
     return store.settings.timezone or _of_largest_source(store, "timezone") or DEFAULT_ZONE
 
 
-def default_policy(store: Store) -> str:
-    """The cut-off policy of the source with most events; `daily` where none says."""
-    return _of_largest_source(store, "policy") or DEFAULT_POLICY
+def named_policy(store: Store) -> str | None:
+    """The cut-off policy that the source with most events names; None where it leaves that open."""
+    return _of_largest_source(store, "policy")
 
 
 def _of_largest_source(store: Store, field: str) -> str | None:
     """`field` of the ledger's files with most inserted rows, summed by source and value of the field."""
     stages: list[dict[str, object]] = [
-        {"$match": {"kind": "file", field: {"$type": "string"}}},
+        {"$match": {"kind": "file", "timezone": {"$type": "string"}}},
         {
             "$group": {
                 "_id": {"source": "$source", "value": f"${field}"},
@@ -32,4 +31,5 @@ def _of_largest_source(store: Store, field: str) -> str | None:
         {"$limit": 1},
     ]
     found = list(store.ledger.aggregate(stages))
-    return str(found[0]["_id"]["value"]) if found else None
+    value = found[0]["_id"]["value"] if found else None
+    return None if value is None else str(value)

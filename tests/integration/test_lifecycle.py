@@ -88,7 +88,7 @@ def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         with pytest.raises(DataError) as refused:
             score(store, lake, settings, as_of=TRAINED, out=None)
         without = check(store, lake, settings, as_of=TRAINED, at=AT)
-        first = train(store, lake, settings, as_of=TRAINED, options=TrainOptions())
+        first = train(store, lake, settings, as_of=TRAINED, options=TrainOptions(policies=("daily",)))
         scored = score(store, lake, settings, as_of=TRAINED, out=home / "scores.csv")
         again = score(store, lake, settings, as_of=TRAINED, out=None)
         early = mature(store, lake, settings, as_of=TRAINED + DAY)

@@ -1,0 +1,100 @@
+"""From the lake to labelled (user, cut-off) rows, of one cut-off policy or several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import cast
+
+import pandas as pd
+from pandera.typing.pandas import DataFrame
+
+from retail_core.errors import DataError, InputError
+from retail_core.features.cutoffs import CutoffPlan, daily_pairs, first_visit_pairs, labelled_cutoffs
+from retail_core.features.engine import DUCKDB, EngineOptions
+from retail_core.features.labels import label
+from retail_core.features.question import Question
+from retail_core.features.sessions import IN_SESSION, in_session_pairs
+from retail_core.schemas import POLICIES, Pairs, TrainingRows
+from retail_core.store.lake import Lake
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """All labelled (user, cut-off) rows: `user_id, as_of, policy, label`; and the days that were gaps."""
+
+    rows: DataFrame[TrainingRows]
+    gaps: tuple[date, ...]
+
+
+def labelled_rows(
+    lake: Lake,
+    question: Question,
+    policies: Sequence[str],
+    as_of: datetime,
+    engine: EngineOptions = DUCKDB,
+) -> Labelled:
+    """Every row whose label is known at `as_of` (t + horizon <= as_of), of all policies, by time.
+
+    Raises:
+        InputError: an unknown policy.
+        DataError: there is no such row.
+    """
+    plan = (
+        CutoffPlan((), ())
+        if set(policies) == {"first-visit"}
+        else labelled_cutoffs(lake, question, as_of, engine)
+    )
+    parts = []
+    for policy in policies:
+        pairs = _pairs_of(policy, lake, question, plan, as_of, engine)
+        if len(pairs):
+            parts.append(pairs[["user_id", "as_of"]].assign(policy=policy))
+    if not parts:
+        raise DataError(
+            f"No user has a cut-off whose {question.horizon_hours} hours have passed.",
+            remedy="ingest a longer log, or train with a later --as-of.",
+        )
+    rows = pd.concat(parts, ignore_index=True).drop_duplicates(["user_id", "as_of"], ignore_index=True)
+    rows["policy"] = rows["policy"].astype("str")
+    rows = rows.sort_values(["as_of", "user_id"], ignore_index=True)
+    rows["label"] = label(lake, question, rows, known_until=as_of, engine=engine).to_numpy(bool)
+    return Labelled(cast("DataFrame[TrainingRows]", rows), plan.gaps)
+
+
+def _pairs_of(
+    policy: str, lake: Lake, question: Question, plan: CutoffPlan, as_of: datetime, engine: EngineOptions
+) -> DataFrame[Pairs]:
+    if policy == "daily":
+        return daily_pairs(lake, question, plan.cutoffs, engine)
+    if policy == IN_SESSION:
+        return in_session_pairs(lake, question, plan, as_of - question.horizon, engine)
+    if policy == "first-visit":
+        return first_visit_pairs(lake, question, as_of - question.horizon, engine)
+    raise InputError(
+        f"There is no cut-off policy {policy!r} to train for.",
+        remedy=f"use one or several of {', '.join(POLICIES)}.",
+    )
+
+
+def refuse_too_little(rows: pd.DataFrame, min_buyers: int) -> None:
+    """Refuse data on which no honest model can be made.
+
+    Raises:
+        DataError: no purchases, or fewer than `min_buyers` rows or users that buy.
+    """
+    bought = rows["label"]
+    positives, buyers = int(bought.sum()), int(rows["user_id"][bought].nunique())
+    told = f"{len(rows):,} labelled rows of {rows['user_id'].nunique():,} users"
+    if positives == 0:
+        raise DataError(
+            f"There are no purchases within the horizon in {told}.",
+            remedy="check the preset's event names, or ingest a log with purchases.",
+        )
+    if positives < min_buyers or buyers < min_buyers // 2:
+        raise DataError(
+            f"There are only {positives} purchases by {buyers} users in {told}; at least {min_buyers} by "
+            f"{min_buyers // 2} users are needed.",
+            remedy="ingest more users or a longer log.",
+        )
