@@ -16,7 +16,9 @@ from prefect.states import Completed
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, midnight_or, once, plainly, step
+from retail_core.cli.models import TargetRecall
 from retail_core.cli.output import say
+from retail_core.model.thresholds import DEFAULT_TARGET
 from retail_core.model.training import TrainOptions, train
 from retail_core.settings import load_settings
 from retail_core.workspace import open_workspace
@@ -24,13 +26,17 @@ from retail_core.workspace import open_workspace
 
 @once("train")
 def train_model(
-    as_of: datetime, cutoffs: str | None, model: str, target_recall: float, confidence: float
+    as_of: datetime, cutoffs: str | None, model: str, target_recall: float | None, confidence: float
 ) -> Report:
     """Train on what the lake knows at `as_of`. Registers a new version each time, so never retried."""
     with open_workspace(load_settings()) as work:
         policies = tuple(cutoffs.split(",")) if cutoffs else ()
         chosen = TrainOptions(
-            policies=policies, model=model, target_recall=target_recall, confidence=confidence
+            policies=policies,
+            model=model,
+            target_recall=target_recall or DEFAULT_TARGET,
+            confidence=confidence,
+            must_certify=target_recall is not None,
         )
         return train(work.store, work.lake, work.settings, as_of=as_of, options=chosen).to_dict()
 
@@ -53,7 +59,7 @@ def training_page(report: Report, as_of: datetime) -> str:
         f"{metrics['first_cutoff']} to {metrics['last_cutoff']}, split {say(report['split'])}: "
         f"{say(metrics['n'])} rows, base rate {say(metrics['base_rate'])}.\n\n"
         f"| metric | value |\n|---|---|\n{rows}\n\n"
-        f"Threshold {say(report['threshold'])}; certificate: {say(report['certificate'])}.\n\n"
+        f"Threshold {say(report['threshold'])}: {report['price']}.\n\n"
         f"Eligible users: {say(report['eligible'])}. MLflow run `{report['run_id']}`.\n"
     )
 
@@ -64,7 +70,7 @@ def train_flow(
     as_of: datetime | None = None,
     cutoffs: str | None = None,
     model: str = "auto",
-    target_recall: float = 0.95,
+    target_recall: float | None = None,
     confidence: float = 0.95,
 ) -> State[Report]:
     """Train as of `as_of`, by default the last midnight of the shop's zone."""
@@ -81,7 +87,7 @@ def main(
         str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
     ] = None,
     model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
-    target_recall: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
+    target_recall: TargetRecall = None,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
     json_output: JsonFlag = False,
 ) -> None:

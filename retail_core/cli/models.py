@@ -18,6 +18,16 @@ models_app = typer.Typer(help="The registry: versions, promotion, rollback.", no
 
 AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: from the newest event.")]
 
+TargetRecall = Annotated[
+    float | None,
+    typer.Option(
+        "--target-recall",
+        min=0.01,
+        max=1.0,
+        help="Share of buyers to find, certified or refused. 1.0: nobody missed. Default: 0.95 where it can be.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
@@ -32,7 +42,7 @@ def train(
         str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
     ] = None,
     model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
-    target_recall: Annotated[float, typer.Option(min=0.01, max=1.0)] = 0.95,
+    target_recall: TargetRecall = None,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
     json_output: JsonFlag = False,
 ) -> None:
@@ -40,6 +50,7 @@ def train(
 
     Example: retail train --as-of 2025-02-15T00:00:00Z
     """
+    from retail_core.model.thresholds import DEFAULT_TARGET
     from retail_core.model.training import TrainOptions
     from retail_core.model.training import train as run
     from retail_core.store.shop import shop_zone
@@ -49,7 +60,11 @@ def train(
         instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
         policies = tuple(cutoffs.split(",")) if cutoffs else ()
         options = TrainOptions(
-            policies=policies, model=model, target_recall=target_recall, confidence=confidence
+            policies=policies,
+            model=model,
+            target_recall=target_recall or DEFAULT_TARGET,
+            confidence=confidence,
+            must_certify=target_recall is not None,
         )
         report = run(work.store, work.lake, work.settings, as_of=instant, options=options, progress=advance)
     emit(report.to_dict(), json_output=json_output, title="Trained")

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from retail_core.lifecycle.triggers import TriggerCheck, check
 from retail_core.model.registry import champion_spec
+from retail_core.model.spec import ModelSpec
 from retail_core.model.training import TrainOptions, train
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake
@@ -51,6 +52,13 @@ def retrain(
     reason = ", ".join(fired) if champion else NO_CHAMPION
     if check_only or not reason:
         return RetrainReport(checks, False, None, False, reason or "no trigger fired")
-    options = TrainOptions(policies=champion.policies if champion else (), reason=reason)
+    options = _as_before(champion, reason) if champion else TrainOptions(reason=reason)
     trained = train(store, lake, settings, as_of=as_of, options=options)
     return RetrainReport(checks, True, trained.version, trained.promoted, reason)
+
+
+def _as_before(champion: ModelSpec, reason: str) -> TrainOptions:
+    """The champion's policies and goal; what can no longer be certified is left out, not refused."""
+    goal = champion.training.get("goal", {})
+    kept = {name: goal[name] for name in ("target_recall", "confidence") if name in goal}
+    return TrainOptions(policies=tuple(champion.policies), reason=reason, **kept)

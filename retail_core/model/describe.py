@@ -21,7 +21,7 @@ from retail_core.model.evaluation import (
     open_cart_ap,
     recall_interval,
 )
-from retail_core.model.procedure import Points, period
+from retail_core.model.procedure import Goal, Points, period
 from retail_core.model.registry import Run
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
@@ -41,6 +41,7 @@ class Outcome:
     test: dict[str, Judged]
     points: dict[str, Points]
     thresholds: dict[str, dict[str, float]]
+    goal: Goal
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -74,6 +75,21 @@ def _metrics(data: TrainingData, policy: str, rows: Judged, points: Points, seed
         "first_cutoff": iso(tested["as_of"].min().to_pydatetime()),
         "last_cutoff": iso(tested["as_of"].max().to_pydatetime()),
     }
+
+
+def price(metrics: dict[str, Any], certificate: dict[str, Any] | None) -> str:
+    """What `contact` costs and what it is worth, on the test rows, in one sentence."""
+    told = (
+        f"contacts {metrics['contact_share']:.1%} of {metrics['population']}; "
+        f"{metrics['contact_precision']:.1%} of them buy (base rate {metrics['base_rate']:.1%}), "
+        f"{metrics['contact_recall']:.1%} of the buyers' rows are found"
+    )
+    if certificate is None:
+        return f"{told}; no recall is certified"
+    return (
+        f"{told}; certified with {certificate['confidence']:.0%} confidence: at least "
+        f"{certificate['lower_bound']:.1%} of all buyers ({certificate['buyers']} buyers looked at)"
+    )
 
 
 def who(data: TrainingData, policy: str) -> str:
@@ -174,6 +190,7 @@ def _training(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
         "family": outcome.search.choice.family,
         "best_params": outcome.search.best,
         "search": outcome.search.to_dict(),
+        "goal": asdict(outcome.goal),
         "split": data.split.kind,
         "periods": {
             name: {key: iso(value) if isinstance(value, datetime) else value for key, value in one.items()}

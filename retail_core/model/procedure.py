@@ -20,6 +20,7 @@ from retail_core.model.thresholds import (
     best_f1_threshold,
     buyer_scores,
     recall_threshold,
+    refuse_uncertifiable,
 )
 from retail_core.settings import Settings
 
@@ -47,11 +48,15 @@ class Points:
 
 @dataclass(frozen=True)
 class Goal:
-    """The recall that `contact` is to reach, and how sure of it."""
+    """The recall that `contact` is to reach, and how sure of it.
+
+    With `must_certify` a target below 1.0 without a certificate is an error; else it is left out.
+    """
 
     target_recall: float
     confidence: float
     seed: int
+    must_certify: bool = False
 
 
 def run_search(data: TrainingData, settings: Settings, model: str = AUTO) -> SearchResult:
@@ -66,6 +71,18 @@ def run_search(data: TrainingData, settings: Settings, model: str = AUTO) -> Sea
     rule = carts[OPEN_CART_COLUMN].to_numpy(np.float64) if len(carts.columns) else None
     searched = SearchRows(matrix, rows, folds, sampling.negative_rate, rule)
     return search(searched, families(model), seed=settings.seed)
+
+
+def refuse_uncertifiable_goal(data: TrainingData, goal: Goal) -> None:
+    """Before anything is searched: refuse what the primary policy's certification rows cannot certify.
+
+    Raises:
+        DataError: see `thresholds.refuse_uncertifiable`.
+    """
+    rows, _ = period(data, "certify")
+    buying = rows["label"] & rows["policy"].eq(data.policies[0])
+    if goal.must_certify:
+        refuse_uncertifiable(int(rows["user_id"][buying].nunique()), goal.target_recall, goal.confidence)
 
 
 def _smaller(sampling: Sampling, rows: int, limit: int) -> Sampling:

@@ -15,8 +15,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
+from retail_core.errors import DataError
 from retail_core.model.sampling import Floats
 from retail_core.model.splits import Mask
+
+DEFAULT_TARGET = 0.95
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,28 @@ def recall_bound(found: int, buyers: int, confidence: float) -> float:
 def buyers_needed(target: float, confidence: float) -> int:
     """The fewest buyers that certify `target` when none is missed: 59 for 0.95 at 95 %."""
     return math.ceil(math.log(1 - confidence) / math.log(target) - 1e-9)
+
+
+def feasible_target(buyers: int, confidence: float) -> float:
+    """The highest recall that so many buyers can certify, none of them missed; rounded down to 0.001."""
+    return math.floor(1000 * (1 - confidence) ** (1 / buyers) + 1e-6) / 1000 if buyers else 0.0
+
+
+def refuse_uncertifiable(buyers: int, target: float, confidence: float) -> None:
+    """Refuse a target that was asked for and that so many buyers cannot certify; 1.0 is never refused.
+
+    Raises:
+        DataError: naming the nearest target that can be certified.
+    """
+    if target >= 1.0 or buyers >= buyers_needed(target, confidence):
+        return
+    nearest = feasible_target(buyers, confidence)
+    instead = f"ask for --target-recall {nearest:g} or less, " if nearest > 0 else ""
+    raise DataError(
+        f"Recall {target:g} at {confidence:.0%} cannot be certified: that needs at least "
+        f"{buyers_needed(target, confidence)} buyers in the certification rows, and there are {buyers}.",
+        remedy=f"{instead}ingest a longer log, or use --target-recall 1.0 (contact everybody who might buy).",
+    )
 
 
 def _certificate(ranked: Floats, missed: int, target: float, confidence: float) -> Certificate:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from retail_core.errors import InputError
 from retail_core.features.engine import EngineOptions
@@ -17,10 +16,11 @@ from retail_core.lifecycle import promotion
 from retail_core.model import dataset, procedure, registry
 from retail_core.model.contest import arrange
 from retail_core.model.dataset import TrainingData
-from retail_core.model.describe import Outcome, as_spec, caption, describe, flat_params, population
-from retail_core.model.families import AUTO, families
+from retail_core.model.describe import Outcome, as_spec, caption, describe, flat_params, population, price
+from retail_core.model.families import families
 from retail_core.model.labelled import labelled_rows
 from retail_core.model.procedure import Goal
+from retail_core.model.report import TrainOptions, TrainReport
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.settings import Settings
@@ -29,60 +29,11 @@ from retail_core.store.mongo import Store
 from retail_core.store.shop import named_policy, shop_zone
 from retail_core.times import to_utc_ms
 
+__all__ = ["STAGES", "TrainOptions", "TrainReport", "train"]
+
 STAGES = ("rows", "features", "search", "evaluate", "refit", "register", "gate")
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """What to train.
-
-    Attributes:
-        policies: cut-off policies that make rows; empty for those that fit the shop's log.
-        model: a family (`families.FAMILIES`), or `auto`: the one that does best on the folds.
-        target_recall: share of buyers that `contact` is to find; 1.0 is the no-miss point.
-        confidence: of the certificate.
-        allow_leak: columns the leakage guard is told to let pass; brands the version as leaky.
-        reason: why it is trained; logged.
-    """
-
-    policies: tuple[str, ...] = ()
-    model: str = AUTO
-    target_recall: float = 0.95
-    confidence: float = 0.95
-    allow_leak: tuple[str, ...] = ()
-    reason: str = "manual"
-
-
-@dataclass(frozen=True)
-class TrainReport:
-    """What came of it; metrics are of the primary policy, on the test period, by the evaluation model."""
-
-    run_id: str
-    version: str
-    promoted: bool
-    reason: str
-    metrics: dict[str, Any]
-    by_policy: dict[str, dict[str, Any]]
-    threshold: float
-    certificate: dict[str, Any] | None
-    certificate_reason: str | None
-    split: str
-    periods: dict[str, dict[str, Any]]
-    family: str
-    best_params: dict[str, float]
-    search: dict[str, Any]
-    leakage: dict[str, Any]
-    eligible: dict[str, Any]
-    gaps: tuple[str, ...]
-    dropped_features: tuple[str, ...]
-    features: int
-    gate: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self) | {"gaps": list(self.gaps), "dropped_features": list(self.dropped_features)}
 
 
 def train(
@@ -106,7 +57,7 @@ def train(
 
     Raises:
         InputError: an unknown model or policy, or a recall or confidence outside (0, 1].
-        DataError: too little data to train on.
+        DataError: too little data to train on, or to certify what must be certified.
         DependencyError: MLflow or MongoDB is unreachable.
     """
     options = options or TrainOptions()
@@ -118,11 +69,13 @@ def train(
         lake, named_policy(store), instant, EngineOptions.from_settings(settings)
     )
     data = _prepare(lake, settings, shop_zone(store), instant, policies, advance)
+    goal = Goal(options.target_recall, options.confidence, settings.seed, options.must_certify)
+    procedure.refuse_uncertifiable_goal(data, goal)
     with registry.training_run(settings, reason=options.reason) as run:
         advance("search", 0, 1)
         found = procedure.run_search(data, settings, options.model)
         advance("search", 1, 1)
-        outcome = _judge_and_refit(data, settings, found, options, advance)
+        outcome = _judge_and_refit(data, settings, found, goal, advance)
         spec = as_spec(data, outcome, run, lake.state(), instant, leaky=bool(options.allow_leak))
         advance("register", 0, 1)
         spec = _register(settings, data, outcome, spec)
@@ -163,9 +116,8 @@ def _prepare(
 
 
 def _judge_and_refit(
-    data: TrainingData, settings: Settings, found: SearchResult, options: TrainOptions, advance: Progress
+    data: TrainingData, settings: Settings, found: SearchResult, goal: Goal, advance: Progress
 ) -> Outcome:
-    goal = Goal(options.target_recall, options.confidence, settings.seed)
     advance("evaluate", 0, 1)
     model = procedure.evaluation_model(data, found.choice, settings.seed)
     judged = {name: procedure.judge_period(model, data, name) for name in ("calibrate", "certify", "test")}
@@ -178,7 +130,7 @@ def _judge_and_refit(
     advance("refit", 0, 1)
     served, thresholds = procedure.served_model(data, found.choice, points, goal)
     advance("refit", 1, 1)
-    outcome = Outcome(found, model, served, judged["test"], points, thresholds)
+    outcome = Outcome(found, model, served, judged["test"], points, thresholds, goal)
     return describe(data, outcome, settings.seed)
 
 
@@ -239,6 +191,7 @@ def _report(
         threshold=spec.thresholds[primary]["contact"],
         certificate=spec.certificate,
         certificate_reason=spec.reasons[primary],
+        price=price(spec.metrics[primary], spec.certificate),
         split=data.split.kind,
         periods=spec.training["periods"],
         family=outcome.search.choice.family,

@@ -9,12 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
+from retail_core.errors import DataError
 from retail_core.model.thresholds import (
     best_f1_threshold,
     buyer_scores,
     buyers_needed,
+    feasible_target,
     recall_bound,
     recall_threshold,
+    refuse_uncertifiable,
 )
 
 
@@ -94,3 +97,23 @@ def test_one_row_per_buying_user() -> None:
     assert np.array_equal(
         buyer_scores(users, probability, labels, 5), buyer_scores(users, probability, labels, 5)
     )
+
+
+@given(buyers=st.integers(1, 2_000), confidence=st.sampled_from([0.8, 0.9, 0.95, 0.99]))
+def test_the_target_named_instead_can_be_certified_and_little_more(buyers: int, confidence: float) -> None:
+    nearest = feasible_target(buyers, confidence)
+    if nearest > 0:
+        refuse_uncertifiable(buyers, nearest, confidence)
+    with pytest.raises(DataError, match=f"there are {buyers}"):
+        refuse_uncertifiable(buyers, min(nearest + 0.001, 0.9999), confidence)
+    refuse_uncertifiable(buyers, 1.0, confidence)
+
+
+def test_a_target_that_cannot_be_certified_names_what_can() -> None:
+    with pytest.raises(DataError) as caught:
+        refuse_uncertifiable(31, 0.95, 0.95)
+    assert "needs at least 59 buyers in the certification rows, and there are 31" in caught.value.message
+    assert "--target-recall 0.907 or less" in str(caught.value.remedy)
+    with pytest.raises(DataError) as caught:
+        refuse_uncertifiable(0, 0.95, 0.95)
+    assert "or less" not in str(caught.value.remedy)
