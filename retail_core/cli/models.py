@@ -24,14 +24,14 @@ TargetRecall = Annotated[
         "--target-recall",
         min=0.01,
         max=1.0,
-        help="Share of buyers to find, certified or refused. 1.0: nobody missed. Default: 0.95 where it can be.",
+        help="Share of buyers to find, certified or refused; 1.0: none missed. Default: 0.95 where possible.",
     ),
 ]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    for command in (train, retrain, score, outcomes):
+    for command in (train, retrain, score, audience, outcomes):
         app.command()(command)
     app.add_typer(models_app, name="models")
 
@@ -119,6 +119,32 @@ def score(
         instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
         report = run(work.store, work.lake, work.settings, as_of=instant, out=out, keep=not no_store)
     emit(asdict(report), json_output=json_output, title="Scored")
+
+
+def audience(  # noqa: PLR0913, PLR0917 - one option each
+    out: Annotated[Path, typer.Option(help="CSV of the users to contact; the control group is not in it.")],
+    as_of: AsOf = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="The so many most probable users.")] = None,
+    recall: Annotated[float | None, typer.Option(help="Share of buyers to find, certified.")] = None,
+    cost: Annotated[float | None, typer.Option(help="Of a contact; with --value.")] = None,
+    value: Annotated[float | None, typer.Option(help="Of a purchase; with --cost.")] = None,
+    no_miss: Annotated[bool, typer.Option("--no-miss", help="Everybody who might buy.")] = False,
+    control: Annotated[float, typer.Option(min=0, max=0.9, help="Share held out at random.")] = 0.1,
+    json_output: JsonFlag = False,
+) -> None:
+    """Choose whom to contact: by budget, recall, or cost and value; a control group is held out.
+
+    Example: retail audience --as-of 2025-02-15T00:00:00Z --budget 1000 --out audience.csv
+    """
+    from retail_core.lifecycle.audience import Sizing, choose_audience
+    from retail_core.store.shop import shop_zone
+    from retail_core.workspace import open_workspace
+
+    sizing = Sizing(budget, recall, cost, value, no_miss, control)
+    with open_workspace(load_settings()) as work:
+        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
+        found = choose_audience(work.store, work.lake, work.settings, as_of=instant, sizing=sizing, out=out)
+    emit(asdict(found), json_output=json_output, title="Audience")
 
 
 def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:

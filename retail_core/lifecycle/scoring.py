@@ -82,9 +82,7 @@ def score(  # noqa: PLR0913 - the call every edge makes
     instant = to_utc_ms(as_of)
     sync(store)
     served = model or load_champion(settings)
-    pinned = lake.snapshot()
-    pairs = eligible_pairs(pinned, served.spec, instant, EngineOptions.from_settings(settings))
-    predictions = ranked([_predict(pinned, settings, served, part) for part in _chunks(pairs)])
+    predictions = predict_eligible(lake, settings, served, instant)
     if keep:
         _keep(store, predictions, instant, served.spec.version)
     if out is not None:
@@ -100,6 +98,19 @@ def score(  # noqa: PLR0913 - the call every edge makes
         will_purchase=int(predictions["will_purchase"].sum()),
         contact=int(predictions["contact"].sum()),
     )
+
+
+def predict_eligible(
+    lake: Lake, settings: Settings, served: ServedModel, as_of: datetime
+) -> DataFrame[Prediction]:
+    """Every eligible user's prediction at `as_of`, in order of rank.
+
+    Raises:
+        DataError: nobody is eligible.
+    """
+    pinned = lake.snapshot()
+    pairs = eligible_pairs(pinned, served.spec, as_of, EngineOptions.from_settings(settings))
+    return ranked([_predict(pinned, settings, served, part) for part in _chunks(pairs)])
 
 
 def eligible_pairs(

@@ -21,7 +21,7 @@ from retail_core.model.evaluation import (
     open_cart_ap,
     recall_interval,
 )
-from retail_core.model.procedure import Goal, Points, period
+from retail_core.model.procedure import Goal, Points, Served, period
 from retail_core.model.registry import Run
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
@@ -37,10 +37,9 @@ class Outcome:
 
     search: SearchResult
     evaluation: CalibratedRanker
-    served: CalibratedRanker
+    served: Served
     test: dict[str, Judged]
     points: dict[str, Points]
-    thresholds: dict[str, dict[str, float]]
     goal: Goal
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -142,7 +141,7 @@ def as_spec(
         trained_at=datetime.fromtimestamp(run.started_ms / 1000, UTC),
         feature_set=data.feature_set,
         policies=policies,
-        thresholds=outcome.thresholds,
+        thresholds=outcome.served.thresholds,
         certificates={
             policy: one.certificate.to_dict() if one.certificate else None
             for policy, one in certified.items()
@@ -158,6 +157,7 @@ def as_spec(
             "as_of": iso(as_of),
         },
         training=_training(data, outcome),
+        certification={policy: one.to_dict() for policy, one in outcome.served.buyers.items()},
         self_test=_self_test(data, outcome),
         leaky=leaky,
     )
@@ -197,7 +197,9 @@ def _training(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
             for name, one in described.items()
         },
         "sampling": {"fit": asdict(data.fit_sampling), "refit": asdict(data.refit_sampling)},
-        "calibration": {policy: one.method for policy, one in (outcome.served.calibrators or {}).items()},
+        "calibration": {
+            policy: one.method for policy, one in (outcome.served.model.calibrators or {}).items()
+        },
         "evaluation_thresholds": {policy: one.to_dict() for policy, one in outcome.points.items()},
         "gaps": [str(day) for day in data.labelled.gaps],
         "dropped_features": list(data.dropped),
@@ -225,6 +227,6 @@ def _self_test(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
     chosen = matrix[np.linspace(0, len(matrix) - 1, SELF_TEST_ROWS).astype(int)]
     frame = pd.DataFrame(chosen.astype(np.float64), columns=list(data.feature_set.columns))
     frame = frame.mask(chosen == MISSING)
-    answers = outcome.served.probability(frame, data.policies[0])
+    answers = outcome.served.model.probability(frame, data.policies[0])
     rows = [[None if pd.isna(value) else float(value) for value in row] for row in frame.to_numpy()]
     return {"rows": rows, "probability": [float(value) for value in answers]}

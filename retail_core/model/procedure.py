@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from retail_core.model.calibration import Calibrator, fit_calibrator
+from retail_core.model.carry import MOST_BUYERS, Buyers, needed_share, needed_within, reached_at
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import CalibratedRanker, Matrix
 from retail_core.model.evaluation import OPEN_CART_COLUMN, Judged
@@ -18,7 +19,7 @@ from retail_core.model.splits import Mask, PeriodFolds, after, before, enough_da
 from retail_core.model.thresholds import (
     RecallThreshold,
     best_f1_threshold,
-    buyer_scores,
+    one_per_buyer,
     recall_threshold,
     refuse_uncertifiable,
 )
@@ -29,12 +30,16 @@ BLOCKS = 3
 
 @dataclass(frozen=True)
 class Points:
-    """Operating points of one policy, as calibrated probabilities; `in_use` is the one for contact."""
+    """Operating points of one policy, as calibrated probabilities; `in_use` is the one for contact.
+
+    `needed` has for each certification buyer the share of rows to contact until she is reached.
+    """
 
     f1: float
     recall: RecallThreshold
     no_miss: RecallThreshold
     in_use: RecallThreshold
+    needed: Floats
 
     def to_dict(self) -> dict[str, float]:
         """Thresholds by name."""
@@ -134,24 +139,33 @@ def choose_points(calibrate: Judged, certify: Judged, goal: Goal) -> Points:
         np.concatenate([calibrate.probability, certify.probability]),
         np.concatenate([calibrate.labels, certify.labels]),
     )
-    scores = buyer_scores(certify.users, certify.probability, certify.labels, goal.seed)
+    buyers = one_per_buyer(certify.users, certify.labels, goal.seed)
+    scores, needed = certify.probability[buyers], needed_share(certify.probability)[buyers]
     if not len(scores):
         nobody = RecallThreshold(
             0.0, None, "there is no buyer in the certification rows: everybody is contacted"
         )
-        return Points(f1, nobody, nobody, nobody)
+        return Points(f1, nobody, nobody, nobody, needed)
     no_miss = recall_threshold(scores, 1.0, goal.confidence)
     target = recall_threshold(scores, goal.target_recall, goal.confidence)
-    return Points(f1, target, no_miss, target)
+    return Points(f1, target, no_miss, target, needed)
 
 
-def served_model(
-    data: TrainingData, choice: Choice, points: dict[str, Points], goal: Goal
-) -> tuple[CalibratedRanker, dict[str, dict[str, float]]]:
+@dataclass(frozen=True)
+class Served:
+    """What is served: the refitted model, and by policy its thresholds and the buyers they come from."""
+
+    model: CalibratedRanker
+    thresholds: dict[str, dict[str, float]]
+    buyers: dict[str, Buyers]
+
+
+def served_model(data: TrainingData, choice: Choice, points: dict[str, Points], goal: Goal) -> Served:
     """Refit on all matured rows, recalibrated by cross-fitting; and the thresholds it is served with.
 
-    Thresholds carry over as calibrated probabilities. The recall and no-miss thresholds are lowered
-    where the cross-fitted probabilities of all buyers ask for it, never raised.
+    The best-F1 threshold carries over as a calibrated probability, those of recall as the share of rows
+    that is contacted (`carry`): the larger one of what the certification buyers and what all buyers,
+    cross-fitted, ask for.
     """
     rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
     rows = rows.reset_index(drop=True)
@@ -160,24 +174,25 @@ def served_model(
     weights = data.refit_sampling.weights(labels)
     model = fit_ranker(rows, matrix, data.refit_sampling, choice, goal.seed)
     model.set_params(calibrators=_calibrators(rows, raw, labels, weights, policies), primary=policies[0])
-    carried = {}
+    needed, own = needed_within(raw, time_blocks(rows, BLOCKS), weights), model.raw_score(matrix)
+    buyers, thresholds = {}, {}
     for policy in policies:
-        mine = rows["policy"].eq(policy).to_numpy(bool)
-        probability = model.calibrate(raw[mine], policy)
-        scores = buyer_scores(rows["user_id"][mine], probability, labels[mine], goal.seed)
-        carried[policy] = _carry_over(points[policy], scores, goal)
-    model.set_params(threshold=carried[policies[0]]["f1"])
-    return model, carried
+        mine = np.flatnonzero(rows["policy"].eq(policy))
+        scale = model.calibrate(own[mine], policy), weights[mine]
+        chosen = mine[one_per_buyer(rows["user_id"].iloc[mine], labels[mine], goal.seed)]
+        buyers[policy] = Buyers(
+            reached_at(points[policy].needed[:MOST_BUYERS], *scale),
+            reached_at(needed[chosen][:MOST_BUYERS], *scale),
+        )
+        thresholds[policy] = _carried(points[policy], buyers[policy], goal)
+    model.set_params(threshold=thresholds[policies[0]]["f1"])
+    return Served(model, thresholds, buyers)
 
 
-def _carry_over(points: Points, scores: Floats, goal: Goal) -> dict[str, float]:
-    carried = points.to_dict()
-    if len(scores) and points.recall.threshold > 0:
-        again = recall_threshold(scores, goal.target_recall, goal.confidence).threshold
-        carried["recall"] = min(carried["recall"], again)
-        carried["no-miss"] = min(carried["no-miss"], float(scores.min()))
-        carried["contact"] = min(carried["contact"], again)
-    return carried
+def _carried(points: Points, buyers: Buyers, goal: Goal) -> dict[str, float]:
+    contact = buyers.threshold(goal.target_recall, goal.confidence)
+    no_miss = buyers.threshold(1.0, goal.confidence)
+    return {"f1": points.f1, "recall": contact, "no-miss": no_miss, "contact": contact}
 
 
 def _cross_fitted(

@@ -28,6 +28,8 @@ class ModelSpec:
         reference: f1 (at `f1`), recall, false_positive_rate, base_rate, n, positives of the primary policy.
         data: rows, events (in the lake at training), data_hash, last_event and as_of (ISO 8601).
         training: split, best_params, search, sampling and whatever else explains the fit.
+        certification: by policy: buyers on the scale of the served model (`carry.Buyers`), from which the
+            threshold of any recall follows.
         self_test: a few rows of features with the probabilities they must give.
         leaky: whether a leaking column was allowed; such a version is never promoted.
     """
@@ -44,6 +46,7 @@ class ModelSpec:
     reference: dict[str, float]
     data: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
+    certification: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     self_test: dict[str, Any] = field(default_factory=dict)
     leaky: bool = False
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from retail_core.errors import DataError
 from retail_core.model.sampling import Floats
-from retail_core.model.splits import Mask
+from retail_core.model.splits import Indices, Mask
 
 DEFAULT_TARGET = 0.95
 
@@ -63,10 +63,14 @@ def best_f1_threshold(probability: Floats, labels: Mask) -> float:
 
 def buyer_scores(users: pd.Series, probability: Floats, labels: Mask, seed: int) -> Floats:
     """The probabilities of one random buying row per buying user: independent draws, one a user."""
-    bought = np.flatnonzero(labels)
-    mixed = np.random.default_rng(seed).permutation(bought)
+    return np.asarray(probability[one_per_buyer(users, labels, seed)], dtype=np.float64)
+
+
+def one_per_buyer(users: pd.Series, labels: Mask, seed: int) -> Indices:
+    """Positions of one random buying row per buying user."""
+    mixed = np.random.default_rng(seed).permutation(np.flatnonzero(labels))
     first = ~users.iloc[mixed].duplicated().to_numpy()
-    return np.asarray(probability[mixed[first]], dtype=np.float64)
+    return np.asarray(mixed[first], dtype=np.intp)
 
 
 def recall_threshold(scores: Floats, target: float, confidence: float) -> RecallThreshold:

@@ -128,9 +128,9 @@ def _judge_and_refit(
     model.set_params(threshold=points[model.primary].f1)
     advance("evaluate", 1, 1)
     advance("refit", 0, 1)
-    served, thresholds = procedure.served_model(data, found.choice, points, goal)
+    served = procedure.served_model(data, found.choice, points, goal)
     advance("refit", 1, 1)
-    outcome = Outcome(found, model, served, judged["test"], points, thresholds, goal)
+    outcome = Outcome(found, model, served, judged["test"], points, goal)
     return describe(data, outcome, settings.seed)
 
 
@@ -139,7 +139,8 @@ def _register(settings: Settings, data: TrainingData, outcome: Outcome, spec: Mo
 
     primary = spec.primary
     ranked = sorted(
-        zip(data.feature_set.columns, outcome.served.importances(), strict=True), key=lambda pair: -pair[1]
+        zip(data.feature_set.columns, outcome.served.model.importances(), strict=True),
+        key=lambda pair: -pair[1],
     )
     with tempfile.TemporaryDirectory() as folder:
         points = outcome.points[primary]
@@ -154,7 +155,7 @@ def _register(settings: Settings, data: TrainingData, outcome: Outcome, spec: Mo
             settings,
             registry.Candidate(
                 spec,
-                outcome.served,
+                outcome.served.model,
                 outcome.evaluation,
                 flat_params(data, outcome, spec),
                 outcome.search,

@@ -30,6 +30,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "users": [_index("user_id", "valid_from"), _index("window_id")],
     "predictions": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
     "outcomes": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
+    "audiences": [_index("user_id"), _index("audience")],
     "quarantine": [_index("state"), _index("file_id")],
     "ingest_ledger": [_index("window_id")],
 }

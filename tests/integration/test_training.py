@@ -111,7 +111,9 @@ def test_champion_is_what_was_registered(shop: Shop) -> None:
     spec = served.spec
     assert (spec.version, spec.run_id) == (shop.report.version, shop.report.run_id)
     assert spec.thresholds["daily"]["contact"] == shop.report.threshold
-    assert spec.thresholds["daily"]["contact"] <= spec.training["evaluation_thresholds"]["daily"]["contact"]
+    lowest = spec.certification["daily"]
+    assert spec.thresholds["daily"]["no-miss"] == min(lowest["held_out"] + lowest["cross_fitted"])
+    assert spec.thresholds["daily"]["no-miss"] < spec.thresholds["daily"]["contact"]
     assert spec.data["events"] == shop.lake.state().rows
     assert spec.reference["f1"] == shop.report.metrics["f1"]
     assert registry.champion_spec(shop.settings) == spec
@@ -202,9 +204,10 @@ def test_short_log_no_miss_and_what_the_refit_sees(shop: Shop) -> None:
     assert points.in_use.threshold == certify.probability[certify.labels].min() or points.in_use.certificate
     assert points.in_use.certificate is not None
     assert points.in_use.certificate.lower_bound < 1
-    served, thresholds = procedure.served_model(data, best, {"daily": points}, goal)
-    assert thresholds["daily"]["contact"] <= points.in_use.threshold
-    everybody = served.probability(data.matrix, "daily")
+    served = procedure.served_model(data, best, {"daily": points}, goal)
+    everybody = served.model.probability(data.matrix, "daily")
+    contacted = everybody[data.rows["refit"]] >= served.thresholds["daily"]["contact"]
+    assert contacted.mean() >= np.mean(certify.probability >= points.in_use.threshold) - 0.001
     weights = data.refit_sampling.weights(data.rows["label"].to_numpy(bool))[data.rows["refit"]]
     mean = np.average(everybody[data.rows["refit"]], weights=weights)
     assert mean == pytest.approx(data.labelled.rows["label"].mean(), rel=0.25)

@@ -1,0 +1,52 @@
+"""Thresholds travel between models as shares of rows, and as tightly as the buyers allow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retail_core.model.carry import Buyers, needed_share, needed_within, reached_at
+
+scores = st.lists(st.integers(0, 8), min_size=1, max_size=40).map(lambda one: np.array(one) / 8)
+
+
+@given(scores, st.data())
+def test_needed_share_is_the_share_at_or_above(score: np.ndarray, data: st.DataObject) -> None:
+    weights = np.array(
+        data.draw(st.lists(st.integers(1, 5), min_size=len(score), max_size=len(score))), float
+    )
+    needed = needed_share(score, weights)
+    for place, value in enumerate(score):
+        assert needed[place] == pytest.approx(weights[score >= value].sum() / weights.sum())
+
+
+@given(scores)
+def test_on_the_same_scale_nothing_moves(score: np.ndarray) -> None:
+    ones = np.ones(len(score))
+    assert np.array_equal(reached_at(needed_share(score), score, ones), np.sort(score))
+
+
+def test_another_scale_keeps_the_share_contacted() -> None:
+    """Where the served model's scale lies higher or lower as a whole, as many users are contacted."""
+    rng = np.random.default_rng(5)
+    judged = rng.beta(1, 30, 5_000)
+    for served in (judged / 10, judged * 3, rng.beta(1, 10, 5_000)):
+        (threshold,) = reached_at(needed_share(judged)[[17]], served, np.ones(5_000))
+        assert (served >= threshold).mean() == pytest.approx((judged >= judged[17]).mean(), abs=1e-3)
+
+
+def test_blocks_are_not_compared() -> None:
+    score, blocks = np.array([0.1, 0.2, 10.0, 20.0]), np.array([0, 0, 1, 1])
+    assert needed_within(score, blocks, np.ones(4)).tolist() == [1.0, 0.5, 1.0, 0.5]
+
+
+def test_the_more_cautious_of_the_two_decides_and_nobody_means_everybody() -> None:
+    low, high = np.linspace(0.01, 0.5, 100), np.linspace(0.2, 0.6, 100)
+    assert Buyers(low, high).threshold(0.9, 0.95) == Buyers(high, low).threshold(0.9, 0.95) < 0.1
+    assert Buyers(np.empty(0), high).threshold(1.0, 0.95) == 0.2
+    assert Buyers(np.empty(0), np.empty(0)).threshold(0.9, 0.95) == 0.0
+    again = Buyers.from_dict(Buyers(low, high).to_dict())
+    assert np.array_equal(again.held_out, low)
+    assert np.array_equal(again.cross_fitted, high)
