@@ -8,23 +8,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from retail_core import sources
-from retail_core.errors import DataError
+from retail_core.errors import DataError, InputError
 from retail_core.ingest import ingest
+from retail_core.lifecycle.audience import Audience, Sizing, choose_audience
 from retail_core.lifecycle.mirror import read_mirror
 from retail_core.lifecycle.outcomes import OutcomeReport, mature
 from retail_core.lifecycle.retraining import RetrainReport, retrain
 from retail_core.lifecycle.scoring import CSV_COLUMNS, ScoreReport, score
 from retail_core.lifecycle.triggers import TriggerCheck, check
 from retail_core.model.registry import version_spec
+from retail_core.model.runtime import load_champion
+from retail_core.model.thresholds import feasible_target
 from retail_core.model.training import TrainOptions, TrainReport, train
 from retail_core.schemas import TIME_DTYPE, Prediction
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
+from retail_core.store.audiences import read_members
 from retail_core.store.lake import Lake, sync
 from retail_core.store.mongo import Store, open_store
 from retail_core.store.predictions import read_outcomes, read_predictions, replace_predictions
@@ -265,3 +270,64 @@ def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(
     rescored = prediction(first + 3 * DAY, ["u0"])
     replace_predictions(store, rescored, as_of=first + 3 * DAY, model_version="99")
     assert mature(store, lake, settings, as_of=first + 9 * DAY).matured == 3
+
+
+@pytest.mark.parametrize(
+    ("sizing", "told"),
+    [
+        ({}, "one size"),
+        ({"budget": 5, "no_miss": True}, "one size"),
+        ({"cost": 1.0}, "one size"),
+        ({"budget": 0}, "contacts nobody"),
+        ({"recall": 1.0}, "cannot be certified"),
+        ({"cost": 3.0, "value": 2.0}, "nobody or everybody"),
+        ({"budget": 5, "control": 1.0}, "no share"),
+    ],
+)
+def test_an_audience_has_one_size_that_makes_sense(sizing: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        Sizing(**sizing)
+
+
+def test_an_audience_by_budget_holds_a_control_group_out(story: Story, tmp_path: Path) -> None:
+    everybody = read_predictions(story.store, as_of=TRAINED)
+    sizing, out = Sizing(budget=40, control=0.25), tmp_path / "audience.csv"
+    found = audience(story, TRAINED, sizing, out)
+    assert (found.contacted, found.control, found.eligible) == (30, 10, len(everybody))
+    members = read_members(story.store, found.audience_id)
+    assert {one["rank"] for one in members} == set(range(1, 41))
+    contacted = [one["user_id"] for one in members if one["group"] == "contact"]
+    assert pd.read_csv(out, dtype={"user_id": str})["user_id"].tolist() == contacted
+    assert found.threshold == members[-1]["probability"]
+    total = sum(one["probability"] for one in members)
+    low, high = found.expected_buyers_interval
+    assert found.expected_buyers == pytest.approx(total)
+    assert low < total < high
+    assert 0 < found.expected_recall < 1
+    again = audience(story, TRAINED, sizing, out)
+    assert again == found
+    assert read_members(story.store, found.audience_id) == members, "the same draw, stored once"
+
+
+def test_audiences_by_cost_and_without_a_miss(story: Story, tmp_path: Path) -> None:
+    dear = audience(story, TRAINED, Sizing(cost=1.0, value=8.0, control=0.0), tmp_path / "cost.csv")
+    assert dear.threshold > 1 / 8
+    assert dear.control == 0
+    everybody = audience(story, TRAINED, Sizing(no_miss=True), tmp_path / "all.csv")
+    lowest = load_champion(story.settings).spec.thresholds["daily"]["no-miss"]
+    assert everybody.threshold >= lowest
+    assert everybody.expected_recall > dear.expected_recall
+    with pytest.raises(DataError, match="worth the contact"):
+        audience(story, TRAINED, Sizing(cost=0.9999, value=1.0), tmp_path / "none.csv")
+
+
+def test_a_recall_that_the_champion_cannot_certify_names_the_nearest(story: Story, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Recall 0\.999 at 95% cannot be certified"):
+        audience(story, TRAINED, Sizing(recall=0.999), tmp_path / "recall.csv")
+    buyers = len(load_champion(story.settings).spec.certification["daily"]["held_out"])
+    found = audience(story, TRAINED, Sizing(recall=feasible_target(buyers, 0.95)), tmp_path / "recall.csv")
+    assert found.expected_recall > 0.5
+
+
+def audience(story: Story, as_of: datetime, sizing: Sizing, out: Path) -> Audience:
+    return choose_audience(story.store, story.lake, story.settings, as_of=as_of, sizing=sizing, out=out)

@@ -174,6 +174,13 @@ def test_too_little_data_is_refused_with_its_numbers(
         train(shop.store, shop.lake, shop.settings.model_copy(update=change), as_of=as_of)
 
 
+def test_a_recall_asked_for_that_cannot_be_certified_is_refused_at_once(shop: Shop) -> None:
+    options = TrainOptions(target_recall=0.999, must_certify=True)
+    with pytest.raises(DataError, match=r"Recall 0\.999 at 95% cannot be certified: .* buyers") as refused:
+        train(shop.store, shop.lake, shop.settings, as_of=AS_OF, options=options)
+    assert "--target-recall 0.9" in str(refused.value.remedy)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
