@@ -102,10 +102,3 @@ def reliability(probability: Floats, labels: Mask, bins: int = 10) -> list[dict[
         for part in np.array_split(order, bins)
         if len(part)
     ]
-
-
-def calibration_error(probability: Floats, labels: Mask) -> float:
-    """Expected calibration error: mean distance of promise and truth over ten bins of equal size."""
-    table = reliability(probability, labels)
-    distance = sum(bin_["rows"] * abs(bin_["probability"] - bin_["bought"]) for bin_ in table)
-    return float(distance / len(labels))

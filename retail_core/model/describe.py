@@ -15,8 +15,8 @@ from retail_core.model.estimator import MISSING, CalibratedRanker
 from retail_core.model.evaluation import (
     OPEN_CART_COLUMN,
     Judged,
-    ap_interval,
     choice_quality,
+    intervals,
     judge,
     open_cart_ap,
     recall_interval,
@@ -24,6 +24,7 @@ from retail_core.model.evaluation import (
 from retail_core.model.procedure import Goal, Points, Served, period
 from retail_core.model.registry import Run
 from retail_core.model.search import SearchResult
+from retail_core.model.segments import beside_rules, by_day, by_segment
 from retail_core.model.spec import ModelSpec
 from retail_core.store.lake import LakeState
 from retail_core.times import iso
@@ -42,37 +43,51 @@ class Outcome:
     points: dict[str, Points]
     goal: Goal
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    closer: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def describe(data: TrainingData, outcome: Outcome, seed: int) -> Outcome:
-    """The outcome with the metrics of its test rows, by policy."""
-    metrics = {
-        policy: _metrics(data, policy, rows, outcome.points[policy], seed)
-        for policy, rows in outcome.test.items()
-    }
-    return replace(outcome, metrics=metrics)
+    """The outcome with the metrics of its test rows, by policy, and a closer look at them."""
+    metrics, closer = {}, {}
+    for policy, rows in outcome.test.items():
+        points = outcome.points[policy]
+        metrics[policy], closer[policy] = _metrics(data, policy, rows, points, seed)
+    return replace(outcome, metrics=metrics, closer=closer)
 
 
-def _metrics(data: TrainingData, policy: str, rows: Judged, points: Points, seed: int) -> dict[str, Any]:
+def _metrics(
+    data: TrainingData, policy: str, rows: Judged, points: Points, seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
     tested, matrix = period(data, "test")
     mine = tested["policy"].eq(policy).to_numpy(bool)
-    tested = tested[mine]
-    low, high = ap_interval(rows, seed)
-    contact = choice_quality(rows.labels, rows.probability >= points.in_use.threshold)
-    cart = data.columns_of(matrix[mine], (OPEN_CART_COLUMN,))
-    found = recall_interval(rows, points.in_use.threshold, seed) if rows.labels.any() else (0.0, 0.0)
-    return judge(rows, points.f1) | {
-        "ap_low": low,
-        "ap_high": high,
+    tested, matrix = tested[mine], matrix[mine]
+    contact, found = points.in_use.threshold, intervals(rows, points.f1, seed)
+    chosen = choice_quality(rows.labels, rows.probability >= contact)
+    none_missed = choice_quality(rows.labels, rows.probability >= points.no_miss.threshold)
+    cart = data.columns_of(matrix, (OPEN_CART_COLUMN,))
+    recall = recall_interval(rows, contact, seed) if rows.labels.any() else (0.0, 0.0)
+    metrics = judge(rows, points.f1) | {
+        "ap_low": found.get("ap", (0.0, 1.0))[0],
+        "ap_high": found.get("ap", (0.0, 1.0))[1],
         "open_cart_ap": open_cart_ap(cart, rows.labels),
-        "contact_recall": contact["recall"],
-        "contact_recall_low": found[0],
-        "contact_recall_high": found[1],
-        "contact_precision": contact["precision"],
-        "contact_share": contact["chosen_share"],
+        "contact_recall": chosen["recall"],
+        "contact_recall_low": recall[0],
+        "contact_recall_high": recall[1],
+        "contact_precision": chosen["precision"],
+        "contact_share": chosen["chosen_share"],
+        "no_miss_share": none_missed["chosen_share"],
+        "no_miss_precision": none_missed["precision"],
         "population": who(data, policy),
         "first_cutoff": iso(tested["as_of"].min().to_pydatetime()),
         "last_cutoff": iso(tested["as_of"].max().to_pydatetime()),
+    }
+    named = pd.DataFrame(matrix, columns=list(data.feature_set.columns))
+    days = tested["as_of"].dt.tz_convert(data.question.timezone).dt.strftime("%Y-%m-%d")
+    return metrics, {
+        "intervals": {name: list(one) for name, one in found.items()},
+        "segments": by_segment(rows, named, contact),
+        "days": by_day(rows, days, contact),
+        "rules": beside_rules(rows, named, seed),
     }
 
 
@@ -148,6 +163,7 @@ def as_spec(
         },
         reasons={policy: one.reason for policy, one in certified.items()},
         metrics=outcome.metrics,
+        evaluation=outcome.closer,
         reference=_reference(outcome, policies[0]),
         data={
             "rows": len(data.labelled.rows),

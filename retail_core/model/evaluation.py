@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score
 
-from retail_core.model.calibration import calibration_error
+from retail_core.model.figures import Figures
 from retail_core.model.sampling import Floats
 from retail_core.model.splits import Mask
 
-LIFT_SHARE = 0.10
+MOST_DRAWN = 15_000_000
+"""Rows times draws of one bootstrap, which bounds its seconds."""
+
 OPEN_CART_COLUMN = "cart_count"
 """The feature behind the rule "who has most in the cart buys"."""
 
@@ -41,22 +43,31 @@ class Judged:
 def judge(rows: Judged, f1_threshold: float) -> Metrics:
     """The metrics every report shows: `will_purchase` means a probability of `f1_threshold` or more.
 
-    AP and AUC are None where all rows have the same answer.
+    Those that need both answers (AP, AUC, lift, slope, skill) are None where all rows have the same.
     """
-    labels, probability = rows.labels, rows.probability
-    mixed = 0 < int(labels.sum()) < len(labels)
-    chosen = probability >= f1_threshold
+    found = Figures(rows, f1_threshold)(np.ones(len(rows.labels), np.int64))
     return {
-        "ap": float(average_precision_score(labels, rows.raw)) if mixed else None,
-        "auc": float(roc_auc_score(labels, rows.raw)) if mixed else None,
-        **choice_quality(labels, chosen),
-        "brier": float(np.mean((probability - labels) ** 2)),
-        "ece": calibration_error(probability, labels),
-        "base_rate": float(labels.mean()),
-        "n": len(labels),
-        "positives": int(labels.sum()),
-        "lift_at_10": lift(rows.raw, labels),
+        **{name: None if np.isnan(value) else value for name, value in found.items()},
+        "chosen_share": float(np.mean(rows.probability >= f1_threshold)),
+        "base_rate": float(rows.labels.mean()),
+        "n": len(rows.labels),
+        "positives": int(rows.labels.sum()),
     }
+
+
+def intervals(rows: Judged, f1_threshold: float, seed: int) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the figures of `judge` that vary, users resampled: 50 to 200 times, by size."""
+    figures = Figures(rows, f1_threshold)
+    replicates = int(np.clip(MOST_DRAWN // max(len(rows.labels), 1), 50, 200))
+    drawn = [figures(weights) for weights in user_weights(rows.users, replicates, seed)]
+    found = {}
+    for name in drawn[0]:
+        values = np.array([one[name] for one in drawn])
+        values = values[~np.isnan(values)]
+        if len(values):
+            low, high = np.quantile(values, [0.025, 0.975])
+            found[name] = (float(low), float(high))
+    return found
 
 
 def choice_quality(labels: Mask, chosen: Mask) -> dict[str, float]:
@@ -68,15 +79,6 @@ def choice_quality(labels: Mask, chosen: Mask) -> dict[str, float]:
         "precision": hits / picked if picked else 0.0,
         "chosen_share": picked / len(labels),
     }
-
-
-def lift(score: Floats, labels: Mask, share: float = LIFT_SHARE) -> float | None:
-    """How many times the base rate the top `share` buys; None without buyers."""
-    if not labels.any():
-        return None
-    top = max(1, round(share * len(labels)))
-    order = np.argsort(-score, kind="stable")[:top]
-    return float(labels[order].mean() / labels.mean())
 
 
 def open_cart_ap(features: pd.DataFrame, labels: Mask) -> float | None:
@@ -113,14 +115,6 @@ class WeightedRanking:
             return 0.0
         gained = np.diff(found, prepend=0)
         return float((gained * found / np.maximum(seen, 1)).sum() / found[-1])
-
-
-def ap_interval(rows: Judged, seed: int, replicates: int = 200) -> tuple[float, float]:
-    """95 % interval of the average precision, users resampled."""
-    ranking = WeightedRanking(rows.raw, rows.labels)
-    values = [ranking.average_precision(weights) for weights in user_weights(rows.users, replicates, seed)]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def ap_difference(

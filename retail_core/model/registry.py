@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retail_core.errors import DataError, IntegrityError
+from retail_core.model.card import model_card
 from retail_core.model.mlflow_session import Session, open_session
 from retail_core.model.runtime import MODEL_FILE, SPEC_FILE, TRUSTED_TYPES, read_spec
 from retail_core.model.spec import ModelSpec
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from retail_core.model.estimator import CalibratedRanker
     from retail_core.model.search import SearchResult
 
-ALIAS = "production"
+ALIAS, CARD_FILE = "production", "model_card.md"
 REQUIREMENTS = ("scikit-learn", "skops", "numpy", "pandas", "scipy", "lightgbm")
 
 log = logging.getLogger(__name__)
@@ -203,6 +204,9 @@ def _log_files(session: Session, candidate: Candidate, folder: Path) -> None:
     grid = folder / "grid.json"
     grid.write_text(json.dumps([asdict(cell) for cell in candidate.search.cells], indent=1))
     session.client.log_artifact(run_id, str(grid), "search")
+    card = folder / CARD_FILE
+    card.write_text(model_card(candidate.spec), encoding="utf-8")
+    session.client.log_artifact(run_id, str(card))
     evaluation = folder / MODEL_FILE
     skops.io.dump(candidate.evaluation, evaluation)
     session.client.log_artifact(run_id, str(evaluation), "evaluation_model")

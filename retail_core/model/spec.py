@@ -25,6 +25,7 @@ class ModelSpec:
         certificates: by policy: target, confidence, lower_bound, threshold, buyers, missed; or None.
         reasons: by policy: why there is no certificate; or None.
         metrics: by policy: of the procedure on the test period, with population and period.
+        evaluation: by policy: `intervals` of the metrics, `segments`, `days` and `rules` on the same rows.
         reference: f1 (at `f1`), recall, false_positive_rate, base_rate, n, positives of the primary policy.
         data: rows, events (in the lake at training), data_hash, last_event and as_of (ISO 8601).
         training: split, best_params, search, sampling and whatever else explains the fit.
@@ -46,6 +47,7 @@ class ModelSpec:
     reference: dict[str, float]
     data: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, dict[str, Any]] = field(default_factory=dict)
     certification: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     self_test: dict[str, Any] = field(default_factory=dict)
     leaky: bool = False

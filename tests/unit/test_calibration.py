@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
 from retail_core.model.calibration import (
-    calibration_error,
     expit,
     fit_calibrator,
     logit,
     reliability,
 )
+from retail_core.model.evaluation import Judged, judge
 from retail_core.model.sampling import Sampling, correct_prior, plan_sampling
 
 
@@ -59,6 +59,11 @@ def test_samples_are_nested_and_a_row_stands_for_its_rate() -> None:
     assert Sampling(1.0, 0.1).weights(np.array([True, False])).tolist() == [1.0, 10.0]
     shuffled = rows.sample(frac=1, random_state=1)
     assert np.array_equal(Sampling(1.0, 0.1).keep(shuffled, 7), small[shuffled.index])
+
+
+def calibration_error(probability: np.ndarray, labels: np.ndarray) -> float:
+    users = pd.Series(np.arange(len(labels)).astype(str))
+    return float(judge(Judged(users, labels, probability, probability), 0.5)["ece"] or 0.0)
 
 
 def crooked(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

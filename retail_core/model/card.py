@@ -1,0 +1,180 @@
+"""The model card: what a person should know before relying on a version, as Markdown from its spec.
+
+After Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from retail_core.model.spec import ModelSpec
+from retail_core.times import iso
+
+FIGURES = {
+    "ap": "average precision",
+    "auc": "area under the ROC curve",
+    "f1": "F1 of `will_purchase`",
+    "recall": "recall of `will_purchase`",
+    "precision": "precision of `will_purchase`",
+    "lift_at_1": "lift of the best 1 %",
+    "lift_at_5": "lift of the best 5 %",
+    "lift_at_10": "lift of the best 10 %",
+    "lift_at_20": "lift of the best 20 %",
+    "recall_at_1": "buyers among the best 1 %",
+    "recall_at_5": "buyers among the best 5 %",
+    "recall_at_10": "buyers among the best 10 %",
+    "recall_at_20": "buyers among the best 20 %",
+    "brier": "Brier score",
+    "brier_skill": "Brier skill against the base rate",
+    "ece": "expected calibration error",
+    "slope": "calibration slope",
+}
+
+LIMITS = (
+    "It ranks users who were active in the eligibility window; it says nothing of others.",
+    "A probability holds for shops and seasons like those it was trained on; promotions and holidays it "
+    "has not seen shift it until it is recalibrated or trained again.",
+    "It predicts who buys, not whom a contact makes buy: the control group of an audience measures that.",
+    "The certificate holds for buyers like those of the certification days, one row each.",
+)
+
+
+def model_card(spec: ModelSpec) -> str:
+    """The card of a version."""
+    return "\n".join(
+        [
+            f"# Model card: version {spec.version or '(not yet registered)'}",
+            "",
+            *_about(spec),
+            *(line for policy in spec.policies for line in _policy(spec, policy)),
+            "## Limits",
+            "",
+            *(f"- {limit}" for limit in LIMITS),
+            "",
+        ]
+    )
+
+
+def _about(spec: ModelSpec) -> Iterable[str]:
+    training, data = spec.training, spec.data
+    question = spec.feature_set.question
+    floors = training.get("search", {}).get("compared", {})
+    yield from (
+        f"Which users buy within {question.horizon_hours} hours of a cut-off. Intended for choosing whom to "
+        "contact and for ranking in the app; not for decisions about credit, price or access.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| family | {training.get('family', '?')}, {_params(training.get('best_params', {}))} |",
+        f"| trained | {iso(spec.trained_at)}, on what was known at {data['as_of']} |",
+        f"| data | {data.get('events', '?')} events, {data.get('rows', '?')} labelled rows, hash "
+        f"`{data['data_hash']}` |",
+        f"| features | {len(spec.feature_set.columns)}, set `{spec.feature_set.hash[:12]}`, look-back "
+        f"{question.lookback_days} days |",
+        f"| split | {training.get('split', '?')} |",
+        f"| leaky | {'YES: never promote it' if spec.leaky else 'no'} |",
+        "",
+    )
+    if floors:
+        yield "On the folds of the search (average precision; lead of the chosen one with its 95 % interval):"
+        yield ""
+        yield from _table(
+            ("candidate", "AP", "lead"),
+            [(name, f"{one['ap']:.4f}", _lead(one)) for name, one in floors.items()],
+        )
+
+
+def _policy(spec: ModelSpec, policy: str) -> Iterable[str]:
+    metrics, evaluation = spec.metrics[policy], spec.evaluation.get(policy, {})
+    yield from (
+        f"## Cut-off policy {policy}",
+        "",
+        f"Population: {metrics.get('population', '?')}. Test cut-offs {metrics.get('first_cutoff', '?')} to "
+        f"{metrics.get('last_cutoff', '?')}: {metrics['n']:,} rows, {metrics['positives']:,} buyers, "
+        f"base rate {metrics['base_rate']:.2%}.",
+        "",
+        _promise(spec, policy),
+        "",
+    )
+    intervals = evaluation.get("intervals", {})
+    yield from _table(
+        ("figure", "value", "95 % over users"),
+        [
+            (title, _number(metrics[name]), _interval(intervals.get(name)))
+            for name, title in FIGURES.items()
+            if metrics.get(name) is not None
+        ],
+    )
+    yield from _closer(evaluation)
+
+
+def _closer(evaluation: Mapping[str, Any]) -> Iterable[str]:
+    if rules := evaluation.get("rules"):
+        yield "Beside rules of thumb on the same rows (average precision):"
+        yield ""
+        yield from _table(
+            ("rule", "AP", "the model's lead"),
+            [(name, f"{one['ap']:.4f}", _lead(one)) for name, one in rules.items()],
+        )
+    if segments := evaluation.get("segments"):
+        yield "By segment, attributes where the data bring them; unequal treatment would show here:"
+        yield ""
+        columns = (
+            "n",
+            "base_rate",
+            "mean_probability",
+            "ap",
+            "auc",
+            "ece",
+            "contact_share",
+            "contact_recall",
+        )
+        yield from _table(
+            ("segment", *columns),
+            [(name, *(_number(one[column]) for column in columns)) for name, one in segments.items()],
+        )
+    if days := evaluation.get("days"):
+        yield "By day:"
+        yield ""
+        shown = ("n", "positives", "base_rate", "mean_probability", "ap", "auc")
+        yield from _table(
+            ("day", *shown),
+            [(one["day"], *(_number(one[column]) for column in shown)) for one in days],
+        )
+
+
+def _promise(spec: ModelSpec, policy: str) -> str:
+    certificate = spec.certificates[policy]
+    if certificate is None:
+        return f"No recall is certified: {spec.reasons[policy]}."
+    return (
+        f"Certified: `contact` finds at least {certificate['lower_bound']:.1%} of all buyers with "
+        f"{certificate['confidence']:.0%} confidence ({certificate['buyers']} buyers looked at, "
+        f"{certificate['missed']} of them missed)."
+    )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
+    yield f"| {' | '.join(header)} |"
+    yield "|" + "---|" * len(header)
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+    yield ""
+
+
+def _params(params: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in params.items())
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _interval(found: Sequence[float] | None) -> str:
+    return "" if found is None else f"{found[0]:.4f} to {found[1]:.4f}"
+
+
+def _lead(one: Mapping[str, float]) -> str:
+    return f"{one['lead']:+.4f} ({one['low']:+.4f} to {one['high']:+.4f})"
