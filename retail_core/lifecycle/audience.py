@@ -163,20 +163,22 @@ def _chosen(everybody: DataFrame[Prediction], spec: ModelSpec, sizing: Sizing) -
     if sizing.cost is not None and sizing.value is not None:
         return probability > sizing.cost / sizing.value
     if sizing.recall is not None:
-        return probability >= certified_threshold(spec, sizing.recall)
-    return probability >= spec.thresholds[spec.primary]["no-miss"]
+        limits = certified_thresholds(spec, sizing.recall)
+    else:
+        limits = {policy: spec.thresholds[policy]["no-miss"] for policy in spec.policies}
+    return probability >= everybody["policy"].map(limits).to_numpy(np.float64)
 
 
-def certified_threshold(spec: ModelSpec, recall: float) -> float:
-    """The threshold that finds that share of buyers with the model's confidence.
+def certified_thresholds(spec: ModelSpec, recall: float) -> dict[str, float]:
+    """By policy the threshold that finds that share of buyers with the model's confidence.
 
     Raises:
-        DataError: it cannot be certified; names the nearest that can.
+        DataError: it cannot be certified for the primary policy; names the nearest that can.
     """
-    buyers = Buyers.from_dict(spec.certification.get(spec.primary, {}))
     confidence = float(spec.training.get("goal", {}).get("confidence", 0.95))
-    refuse_uncertifiable(len(buyers.held_out), recall, confidence)
-    return buyers.threshold(recall, confidence)
+    buyers = {policy: Buyers.from_dict(spec.certification.get(policy, {})) for policy in spec.policies}
+    refuse_uncertifiable(len(buyers[spec.primary].held_out), recall, confidence)
+    return {policy: one.threshold(recall, confidence) for policy, one in buyers.items()}
 
 
 def _summary(

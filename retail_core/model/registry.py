@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retail_core.errors import DataError, IntegrityError
 from retail_core.model.card import model_card
@@ -93,7 +93,7 @@ def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
         with tempfile.TemporaryDirectory() as folder:
             _log_files(session, candidate, Path(folder))
             uri = _log_model(session, candidate, Path(folder))
-        version = session.register(uri, spec.run_id, _tags(spec))
+        version = session.register(uri, spec.run_id, spec.tags())
     return replace(spec, version=version)
 
 
@@ -182,7 +182,7 @@ def _existing(session: Session, settings: Settings, version: str) -> ModelVersio
 
 def _log_run(session: Session, candidate: Candidate) -> None:
     spec = candidate.spec
-    session.log(spec.run_id, params=candidate.params, metrics=_flat_metrics(spec), tags=_tags(spec))
+    session.log(spec.run_id, params=candidate.params, metrics=spec.flat_metrics(), tags=spec.tags())
 
 
 def _log_cells(session: Session, run_id: str, search: SearchResult) -> None:
@@ -227,26 +227,3 @@ def _log_model(session: Session, candidate: Candidate, folder: Path) -> str:
         trusted_types=TRUSTED_TYPES,
         requirements=REQUIREMENTS,
     )
-
-
-def _tags(spec: ModelSpec) -> dict[str, str]:
-    return {
-        "data_hash": str(spec.data["data_hash"]),
-        "feature_set_hash": spec.feature_set.hash,
-        "policies": ",".join(spec.policies),
-        "leaky": str(spec.leaky).lower(),
-        "data_until": str(spec.data["as_of"]),
-    }
-
-
-def _flat_metrics(spec: ModelSpec) -> dict[str, float]:
-    """Numbers only: those of the primary policy under their own name, of the others behind their policy."""
-    flat: dict[str, float] = {}
-    for policy in spec.policies:
-        prefix = "" if policy == spec.primary else f"{policy}."
-        values: dict[str, Any] = spec.metrics[policy] | {
-            f"threshold_{name}": value for name, value in spec.thresholds[policy].items()
-        }
-        numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
-        flat |= {f"{prefix}{name}": value for name, value in numbers.items()}
-    return flat

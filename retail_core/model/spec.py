@@ -102,6 +102,28 @@ class ModelSpec:
             }
         )
 
+    def tags(self) -> dict[str, str]:
+        """What a registered version is found by."""
+        return {
+            "data_hash": str(self.data["data_hash"]),
+            "feature_set_hash": self.feature_set.hash,
+            "policies": ",".join(self.policies),
+            "leaky": str(self.leaky).lower(),
+            "data_until": str(self.data["as_of"]),
+        }
+
+    def flat_metrics(self) -> dict[str, float]:
+        """Numbers only: the primary policy's under their own name, the others' behind their policy."""
+        flat: dict[str, float] = {}
+        for policy in self.policies:
+            prefix = "" if policy == self.primary else f"{policy}."
+            values: dict[str, Any] = self.metrics[policy] | {
+                f"threshold_{name}": value for name, value in self.thresholds[policy].items()
+            }
+            numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
+            flat |= {f"{prefix}{name}": value for name, value in numbers.items()}
+        return flat
+
     def summary(self) -> dict[str, Any]:
         """One line of a list of versions; plain values."""
         metrics = self.metrics[self.primary]
