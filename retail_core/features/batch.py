@@ -15,18 +15,21 @@ from retail_core.features.affinity import category_squares
 from retail_core.features.attributes import attributes_at, infer_attributes
 from retail_core.features.clock import clock_parts
 from retail_core.features.combine import Interpreter, derived
+from retail_core.features.context import contexts, local_day
 from retail_core.features.definitions import FeatureSet, Question
 from retail_core.features.engine import DUCKDB, Engine, EngineOptions, open_engine
-from retail_core.features.kinds import Feature
+from retail_core.features.kinds import Context, Feature
 from retail_core.features.partials import Needs, carts, spans, visits
 from retail_core.features.positions import grid, place
 from retail_core.features.reader import LakeReader, from_micros
 from retail_core.features.rings import open_carts, rings
+from retail_core.features.shop_measures import Shop
 from retail_core.schemas import Pairs
 
 __all__ = ["Plan", "compute", "infer_attributes"]
 
 Plan = Literal["auto", "events"]
+Micros = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 _NEEDED = [
     *("uid", "ts", "pos", "event_id", "event_type"),
@@ -34,13 +37,14 @@ _NEEDED = [
 ]
 
 
-def compute(
+def compute(  # noqa: PLR0913 - the call every edge makes
     lake: LakeReader,
     pairs: DataFrame[Pairs],
     feature_set: FeatureSet,
     *,
     engine: EngineOptions = DUCKDB,
     plan: Plan = "auto",
+    shop: Shop | None = None,
 ) -> pd.DataFrame:
     """The features of every pair.
 
@@ -51,6 +55,7 @@ def compute(
         feature_set: which features, of which question.
         engine: what computes; the numbers are the same.
         plan: `events` never groups events by shared intervals; the result is the same.
+        shop: context features by local day, null where it lacks the day; None computes them from the lake.
 
     Returns:
         The pairs' columns and index in their order, then `feature_set.columns` as float64, null = NaN.
@@ -63,7 +68,7 @@ def compute(
     values = _attributes(lake, pairs, feature_set)
     if len(pairs) and features:
         with open_engine(engine) as running:
-            rows = _Batch(running, lake, feature_set.question, features).run(pairs, plan)
+            rows = _Batch(running, lake, feature_set.question, features, shop).run(pairs, plan)
         order = np.argsort(rows.column("pid").to_numpy())
         for name in feature_set.names:
             column = rows.column(name).to_numpy()
@@ -87,12 +92,18 @@ class _Batch:
     """One run: events -> placed and sequenced -> partial aggregates -> rings -> features."""
 
     def __init__(
-        self, engine: Engine, lake: LakeReader, question: Question, features: Sequence[Feature]
+        self,
+        engine: Engine,
+        lake: LakeReader,
+        question: Question,
+        features: Sequence[Feature],
+        shop: Shop | None,
     ) -> None:
         self.engine = engine
         self.lake = lake
         self.question = question
         self.features = features
+        self.shop = shop
 
     def run(self, pairs: pd.DataFrame, plan: Plan) -> pyarrow.Table:
         """One row per pair: `pid` (its place in `pairs`) and every feature; not in order."""
@@ -122,8 +133,20 @@ class _Batch:
             "as_of": as_of,
             "edge": as_of - self.question.lookback_us,
             **clock_columns(as_of, self.question.timezone),
+            **self._context(as_of),
         }
         return pyarrow.table(users), pyarrow.table(keyed)
+
+    def _context(self, as_of: Micros) -> dict[str, object]:
+        names = [f.kind.name for f in self.features if isinstance(f.kind, Context)]
+        if not names:
+            return {}
+        instants, places = np.unique(as_of, return_inverse=True)
+        days = [local_day(from_micros(int(t)), self.question) for t in instants]
+        shop = contexts(self.engine, self.lake, self.question, {*days}) if self.shop is None else self.shop
+        known = [shop.get(day, {}) for day in days]
+        columns = {name: np.array([row.get(name) for row in known], np.float64) for name in names}
+        return {f"context_{name}": column[places] for name, column in columns.items()}
 
     def _present(self, events: Table) -> set[str]:
         types = self.engine.fetch(events.select("event_type").distinct())
@@ -146,7 +169,7 @@ class _Batch:
         return table.select(pid=table.pid, **interpreter.base(table, self.features))
 
 
-def clock_columns(as_of: np.ndarray[tuple[int], np.dtype[np.int64]], zone: str) -> dict[str, object]:
+def clock_columns(as_of: Micros, zone: str) -> dict[str, object]:
     """Hour, weekday and weekend flag of each cut-off (microseconds) on the shop's clock."""
     instants, places = np.unique(as_of, return_inverse=True)
     parts = [clock_parts(from_micros(int(t)), zone) for t in instants]

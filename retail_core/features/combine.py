@@ -14,6 +14,7 @@ from retail_core.features.kinds import (
     Additive,
     Cart,
     Clock,
+    Context,
     Count,
     Days,
     Derived,
@@ -71,7 +72,7 @@ class Interpreter:
         if isinstance(kind, Total):
             return _column(table, "v", needs.totals, kind.event_type)
         if isinstance(kind, Days):
-            return _column(table, "same" if kind.same_weekday else "days", needs.days, kind.event_type)
+            return _column(table, "same" if kind.weekday else "days", needs.days, kind.event_type)
         changes = _column(table, "d", needs.keys, kind)
         return None if changes is None else changes.fill_null(0)
 
@@ -99,6 +100,8 @@ class Interpreter:
             return ibis.null("float64") if last is None else _hours(table, last)
         if isinstance(kind, Clock):
             return table[f"clock_{kind.part}"]
+        if isinstance(kind, Context):
+            return table[f"context_{kind.name}"]
         if isinstance(kind, FirstSeen):
             return _hours(table, table.first_ts)
         return self._state(table, kind)

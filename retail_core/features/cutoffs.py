@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import cast
@@ -123,12 +123,12 @@ def labelled_cutoffs(
         engine: what computes.
     """
     counts = _events_per_day(lake, as_of, question.timezone, engine)
-    log = _observed(counts)
+    log = observed_days(counts)
     if not log:
         return CutoffPlan((), ())
     days = [log[0] + timedelta(days=n) for n in range((_last_day(as_of, question) - log[0]).days + 1)]
     silent = [day for day in days if day not in counts]
-    closed = _closed_weekdays(days, silent)
+    closed = closed_weekdays(days, silent)
     gaps = tuple(day for day in silent if day.weekday() not in closed)
     history = min(question.lookback_days, max(1, len(days) // 4))
     first = _midnight(days[0] + timedelta(days=history), question.timezone)
@@ -164,8 +164,8 @@ def _events_per_day(
     return {cast("date", day): int(count) for day, count in days.items()}
 
 
-def _observed(counts: dict[date, int]) -> list[date]:
-    """Days of the log in order, without strays before and after it."""
+def observed_days(counts: Mapping[date, int]) -> list[date]:
+    """Days of the log (with so many events) in order, without strays before and after it."""
     total = sum(counts.values())
     running, typical = 0, 0
     for size in sorted(counts.values()):
@@ -181,7 +181,8 @@ def _last_day(as_of: datetime, question: Question) -> date:
     return (as_of - timedelta(microseconds=1)).astimezone(zone(question.timezone)).date()
 
 
-def _closed_weekdays(days: Sequence[date], silent: Sequence[date]) -> tuple[int, ...]:
+def closed_weekdays(days: Sequence[date], silent: Sequence[date]) -> tuple[int, ...]:
+    """Weekdays (0 = Monday) that are silent in most of the weeks of `days`, of which there are enough."""
     closed = []
     for weekday in range(7):
         occurrences = sum(day.weekday() == weekday for day in days)

@@ -20,6 +20,7 @@ from retail_core.features.kinds import (
     Cart,
     Clock,
     Concentration,
+    Context,
     Count,
     Days,
     Derived,
@@ -36,6 +37,7 @@ from retail_core.features.kinds import (
     Total,
 )
 from retail_core.features.question import Attribute, Question
+from retail_core.features.shop_measures import MEASURES
 from retail_core.features.specification import required, specification
 from retail_core.schemas import EVENT_TYPES
 
@@ -96,17 +98,15 @@ FAMILIES: tuple[Family, ...] = (
         Entry("purchase_days", Days("purchase"), "days", "days", "Purchase days: those with a purchase."),
         Entry("mean_purchase_gap_days", Gap("mean", "purchase"), None, "days", "Mean gap of them.", _BUYS),
         Entry("last_purchase_gap_days", Gap("last", "purchase"), None, "days", "Gap of the last two.", _BUYS),
-        Entry("purchase_gap_spread", Gap("spread", "purchase"), None, "ratio", "Mean of their squares over "
-              "the square of their mean; 1 is regular.", _BUYS),
+        Entry("purchase_gap_spread", Gap("spread", "purchase"), None, "ratio",
+              "Mean of their squares over the square of their mean; 1 is regular.", _BUYS),
         _derived(s.purchase_due, "ratio", _BUYS),
         _derived(s.visit_due, "ratio", _TWO),
         _derived(s.purchase_day_share, "share", _NO_EVENT),
     )),
     Family("habit", f"How often the user came and bought on {_WEEKDAY}.", (
-        Entry("same_weekday_active_days", Days(None, same_weekday=True), "weeks", "days",
-              f"Active days on {_WEEKDAY}."),
-        Entry("same_weekday_purchase_days", Days("purchase", same_weekday=True), "weeks", "days",
-              "Those of them with a purchase."),
+        Entry("same_weekday_active_days", Days(None, True), "weeks", "days", f"Active days on {_WEEKDAY}."),
+        Entry("same_weekday_purchase_days", Days("purchase", True), "weeks", "days", "Purchase days on it."),
         _derived(s.weekday_active_share, "share", _NO_EVENT),
         _derived(s.weekday_purchase_share, "share", "no purchase"),
     )),
@@ -134,9 +134,9 @@ FAMILIES: tuple[Family, ...] = (
         Entry("last_session_minutes", LastSession("minutes"), None, "minutes", "Its length.", _NO_EVENT),
         _derived(s.in_session, "flag"),
     )),
-    Family("standing", "New or known.", (
-        _derived(s.new_user, "flag"),
-        _derived(s.known_buyer, "flag"),
+    Family("standing", "New or known.", (_derived(s.new_user, "flag"), _derived(s.known_buyer, "flag"))),
+    Family("context", "The shop when the local day of the cut-off begins, from whole days before it.", tuple(
+        Entry(f"shop_{name}", Context(name), None, *described) for name, *described in MEASURES
     )),
     Family("clock", "When the cut-off is, on the shop's clock.", (
         Entry("hour", Clock("hour"), None, "0 to 23", "Hour of the cut-off."),

@@ -61,8 +61,15 @@ def _whole(value: object) -> int | None:
 class History:
     """The events that count, laid out once; each part is made when first asked for."""
 
-    def __init__(self, events: Sequence[OnlineEvent], as_of: datetime, question: Question) -> None:
+    def __init__(
+        self,
+        events: Sequence[OnlineEvent],
+        as_of: datetime,
+        question: Question,
+        context: Mapping[str, float | None],
+    ) -> None:
         self.as_of = as_of
+        self.context = context
         self.question = question
         self.now = to_micros(as_of)
         first = self.now - question.lookback_us
@@ -115,7 +122,7 @@ class History:
     def days(self, kind: Days) -> list[int]:
         """The last instant of each active day, ascending."""
         blocks = self.blocks(kind.event_type)
-        wanted = [b for b in blocks if (b + 1) % 7 == 0] if kind.same_weekday else blocks
+        wanted = [b for b in blocks if (b + 1) % 7 == 0] if kind.weekday else blocks
         return [self.now - 1 - block * DAY_US for block in reversed(wanted)]
 
     def session_starts(self, kind: Sessions) -> list[int]:

@@ -64,11 +64,11 @@ class Distinct:
 class Days:
     """Active days: 24-hour blocks counted back from the cut-off with an event of one type (None: any).
 
-    With `same_weekday` only those a whole number of weeks before the coming 24 hours.
+    With `weekday` only those a whole number of weeks before the coming 24 hours.
     """
 
     event_type: str | None = None
-    same_weekday: bool = False
+    weekday: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,16 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Context:
+    """Something about the shop on the local day of the cut-off, from whole days before it.
+
+    See `retail_core.features.context`. Unlike all else it reaches back `CONTEXT_DAYS`, not the look-back.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Derived:
     """A formula over other features, written once for every engine."""
 
@@ -150,7 +160,7 @@ class Derived:
 Additive = Count | Total | Distinct | Days | Sessions
 """Kinds whose values over disjoint stretches of time add up."""
 
-State = MeanPrice | Since | FirstSeen | Gap | LastSession | Concentration | Cart | Clock
+State = MeanPrice | Since | FirstSeen | Gap | LastSession | Concentration | Cart | Clock | Context
 Kind = Additive | State | Derived
 Over = Literal["all", "days", "weeks", "look-back"] | None
 

@@ -26,6 +26,7 @@ from retail_core.features.kinds import (
     Cart,
     Clock,
     Concentration,
+    Context,
     Days,
     Derived,
     Distinct,
@@ -53,6 +54,7 @@ def compute_one(
     as_of: datetime,
     feature_set: FeatureSet,
     attributes: Mapping[str, object] | None = None,
+    context: Mapping[str, float | None] | None = None,
 ) -> dict[str, float | None]:
     """The features of one user at `as_of`, in the order of `feature_set.columns`; null is None.
 
@@ -62,8 +64,10 @@ def compute_one(
         as_of: the cut-off, aware.
         feature_set: which features, of which question.
         attributes: what is known of the user at `as_of`.
+        context: what is known of the shop on the local day of `as_of` (see `context`); without it
+            context features are null.
     """
-    history = History(events, as_of, feature_set.question)
+    history = History(events, as_of, feature_set.question, context or {})
     values: dict[str, float] = {}
     for name, read in _readers(feature_set):
         values[name] = read(history, values)
@@ -154,6 +158,11 @@ def _cart(history: History, kind: Cart) -> float:
     return _hours(history, times[:1] if kind.stat == "oldest" else times[-1:])
 
 
+def _context(history: History, kind: Context) -> float:
+    value = history.context.get(kind.name)
+    return math.nan if value is None else float(value)
+
+
 def _gap(history: History, kind: Gap) -> float:
     blocks = history.blocks(kind.event_type)
     if len(blocks) < 2:
@@ -200,4 +209,5 @@ _STATES: dict[type[State], Callable[[History, Any], float]] = {
     Concentration: _concentration,
     Cart: _cart,
     Clock: _clock,
+    Context: _context,
 }

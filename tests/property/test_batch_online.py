@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retail_core.features.batch import compute
+from retail_core.features.context import local_day, shop_on
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.features.online import OnlineEvent, compute_one
+from retail_core.features.shop_measures import Shop
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 
 # Midnights in Berlin around the change to summer time, UTC, Lord Howe with its half hour.
@@ -24,12 +26,14 @@ CUTOFFS = {
 }  # fmt: skip
 
 
-def online_rows(events: list[OnlineEvent], pairs: pd.DataFrame, question: Question) -> pd.DataFrame:
+def online_rows(
+    events: list[OnlineEvent], pairs: pd.DataFrame, question: Question, shop: Shop
+) -> pd.DataFrame:
     feature_set = default_feature_set(question)
     rows = []
-    for user, as_of in zip(pairs["user_id"], pairs["as_of"], strict=True):
+    for user, as_of in zip(pairs["user_id"], pairs["as_of"].dt.to_pydatetime(), strict=True):
         own = [event for event in events if event.user_id == user]
-        rows.append(compute_one(own, as_of.to_pydatetime(), feature_set))
+        rows.append(compute_one(own, as_of, feature_set, context=shop[local_day(as_of, question)]))
     return pd.DataFrame(rows, columns=list(feature_set.columns), index=pairs.index, dtype="float64")
 
 
@@ -59,6 +63,7 @@ def test_batch_equals_online(data: st.DataObject, tmp_path_factory: pytest.TempP
     by_interval = compute(lake, daily, feature_set)
     by_event = compute(lake, every, feature_set, plan="events")
 
-    assert_same(by_event[names], online_rows(noisy, every, question))
+    shop = shop_on(lake, question, {local_day(t, question) for t in every["as_of"].dt.to_pydatetime()})
+    assert_same(by_event[names], online_rows(noisy, every, question, shop))
     assert_same(by_interval, by_event.iloc[: len(daily)])
     assert np.isfinite(by_interval["event_count_1h"]).all()

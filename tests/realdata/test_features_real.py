@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from retail_core.features.batch import compute
+from retail_core.features.context import local_day, shop_on
 from retail_core.features.cutoffs import daily_pairs, labelled_cutoffs
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.features.labels import label
@@ -54,9 +55,10 @@ def test_taobao_batch_equals_online(taobao: tuple[FolderLake, list[OnlineEvent]]
     by_user: dict[str, list[OnlineEvent]] = defaultdict(list)
     for event in events:
         by_user[event.user_id].append(event)
+    shop = shop_on(lake, QUESTION, {local_day(t, QUESTION) for t in every["as_of"].dt.to_pydatetime()})
     rows = [
-        compute_one(by_user[pair.user_id], pair.as_of.to_pydatetime(), feature_set)
-        for pair in every.itertuples()
+        compute_one(by_user[user], as_of, feature_set, context=shop[local_day(as_of, QUESTION)])
+        for user, as_of in zip(every["user_id"], every["as_of"].dt.to_pydatetime(), strict=True)
     ]
     online = pd.DataFrame(rows, dtype="float64")
 

@@ -77,7 +77,7 @@ def both(
 ) -> dict[str, float | None]:
     """The online row, after checking that the batch gives the same."""
     row = compute_one(events, from_micros(now), feature_set)
-    batch = compute(write_lake(folder, events), pairs_of([("u", now)]), feature_set)
+    batch = compute(write_lake(folder, events), pairs_of([("u", now)]), feature_set, shop={})
     expected = pd.Series(row, dtype="float64")
     pd.testing.assert_series_equal(
         batch.loc[0, list(row)].astype("float64"), expected, check_exact=True, check_names=False

@@ -1,0 +1,28 @@
+"""The context features: what is measured of the shop when a local day begins. See `context`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+
+Values = Mapping[str, float | None]
+"""Context features of one day by name; null is NaN or None."""
+
+Shop = Mapping[date, Values]
+"""Context features by local day."""
+
+CONTEXT_DAYS = 56
+"""How many whole local days before the day of the cut-off they see."""
+
+_NO_DAY, _NO_WEEK = "no earlier day", "no earlier such weekday"
+
+MEASURES: tuple[tuple[str, str, str, str], ...] = (
+    ("buyers_yesterday", "users", "Buyers on the day before.", _NO_DAY),
+    ("buyers_usual", "users", "Mean buyers on days of the same weekday.", _NO_WEEK),
+    ("rate_usual", "share", "Buyers among the eligible on days of the same weekday.", _NO_WEEK),
+    ("rate_recent", "share", "Buyers among the eligible on the last 7 days.", _NO_DAY),
+    ("weekday_index", "ratio", "The usual rate of the weekday over that of all days.", _NO_WEEK),
+    ("demand_yesterday", "ratio", "Buyers on the day before over the mean of its weekday before.", _NO_WEEK),
+    ("closed", "flag", "The weekday was silent in most of at least 3 weeks.", _NO_DAY),
+)
+"""Name, unit, meaning, null where."""
