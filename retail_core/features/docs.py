@@ -1,9 +1,10 @@
-"""Writes docs/features.md from the list: `python -m retail_core.features.docs > docs/features.md`."""
+"""Renews docs/features.md from the list: `python -m retail_core.features.docs docs/features.md`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from retail_core.features.definitions import FAMILIES, default_feature_set, expand
 from retail_core.features.formulas import INTENT_RECENCY, INTENT_WEIGHTS
@@ -11,11 +12,13 @@ from retail_core.features.kinds import Derived, Entry, Family
 from retail_core.features.question import Question
 from retail_core.features.specification import specification
 
+MARK = "<!-- measured from here on -->"
+
 _INTRODUCTION = """\
 # Features
 
 Generated from `retail_core/features/definitions.py` by
-`python -m retail_core.features.docs > docs/features.md`; do not edit.
+`python -m retail_core.features.docs docs/features.md`, but for the last part, which is measured; do not edit.
 
 Every feature is one number about one user at one cut-off t (`as_of`). It sees the user's events with
 t - look-back <= event_time < t and nothing else. A window of w holds t - w <= event_time < t; a day is
@@ -95,5 +98,16 @@ def _formulas(question: Question) -> Iterator[str]:
             yield f"- `{specification(question, feature)}`"
 
 
+def with_measured(measured: str) -> str:
+    """The generated part, the mark, then what was measured."""
+    return f"{markdown()}{MARK}\n\n{measured}"
+
+
+def renewed(document: str) -> str:
+    """`document` with its generated part renewed; what was measured, after the mark, stays."""
+    return with_measured(document.partition(f"{MARK}\n\n")[2])
+
+
 if __name__ == "__main__":
-    sys.stdout.write(markdown())
+    _path = Path(sys.argv[1])
+    _path.write_text(renewed(_path.read_text()))

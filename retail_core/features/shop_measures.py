@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
+from retail_core.features.question import Question
+
 Values = Mapping[str, float | None]
 """Context features of one day by name; null is NaN or None."""
 
@@ -13,6 +15,17 @@ Shop = Mapping[date, Values]
 
 CONTEXT_DAYS = 56
 """How many whole local days before the day of the cut-off they see."""
+
+
+def context_key(day: date, question: Question) -> str:
+    """Under which the context features of a local day are stored.
+
+    >>> from datetime import date
+    >>> context_key(date(2025, 1, 31), Question())
+    '2025-01-31 UTC 7d'
+    """
+    return f"{day.isoformat()} {question.timezone} {question.eligible_days}d"
+
 
 _NO_DAY, _NO_WEEK = "no earlier day", "no earlier such weekday"
 

@@ -1,0 +1,249 @@
+"""What each family of features earns: `python -m tests.benchmarks.bench_families [--write]`.
+
+On each log a model is fitted on earlier cut-offs and judged by average precision on later ones, all of
+them before the period kept for testing. For each family two differences are taken on the same validation
+rows: what it adds to a model that has `activity` and `recency` only, and what all families together lose
+without it; each with a paired interval (users resampled). `--write` puts the table into docs/features.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.metrics import average_precision_score
+
+from retail_core import sources
+from retail_core.features.batch import compute
+from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.definitions import FAMILIES, FeatureSet, Question, default_feature_set
+from retail_core.features.docs import with_measured
+from retail_core.features.labels import label
+from retail_core.schemas import EVENT_ARROW, EVENT_TYPES
+from retail_core.simulate import SimulationConfig, simulate
+from retail_core.times import zone
+from tests.feature_logs import FolderLake
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data"
+CORE = ("activity", "recency")
+ROUNDS = 200
+SEEDS = (1, 2)
+PARAMETERS = {
+    "objective": "binary", "learning_rate": 0.08, "num_leaves": 15, "min_data_in_leaf": 40, "max_bin": 63,
+    "feature_fraction": 0.5, "lambda_l2": 5.0, "num_threads": 2, "deterministic": True, "verbosity": -1,
+}  # fmt: skip
+TREES = 120
+
+
+@dataclass(frozen=True)
+class Log:
+    """A log to measure on.
+
+    Attributes:
+        name: in the table.
+        lake: its events.
+        question: look-back and zone.
+        fit: days whose midnights make the rows to learn from.
+        judge: later days, whose labels all end before the period kept for testing.
+        in_session: cut-offs within 30 minutes after an event of those days, instead of midnights.
+    """
+
+    name: str
+    lake: FolderLake
+    question: Question
+    fit: Sequence[date]
+    judge: Sequence[date]
+    in_session: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features, labels and users of some pairs."""
+
+    x: np.ndarray
+    y: np.ndarray
+    users: np.ndarray
+
+
+def days(first: str, last: str, step: int = 1) -> list[date]:
+    """Every `step`-th day of [first, last]."""
+    begin, end = date.fromisoformat(first), date.fromisoformat(last)
+    return [begin + timedelta(days=n) for n in range(0, (end - begin).days + 1, step)]
+
+
+def lake_of(folder: Path, name: str, files: Iterable[Path], preset: str) -> FolderLake:
+    """The files' events, each id once, as one Parquet file."""
+    chunks = [
+        chunk.events.assign(properties=None)
+        for path in files
+        for chunk in sources.read_events(path, sources.get(preset))
+    ]
+    events = pd.concat(chunks, ignore_index=True).drop_duplicates("event_id")
+    path = folder / f"{name}.parquet"
+    pq.write_table(pa.Table.from_pandas(events, schema=EVENT_ARROW, preserve_index=False), path)
+    return FolderLake(path)
+
+
+def logs(folder: Path) -> Iterable[Callable[[], Log]]:
+    """Taobao head, Online Retail, a simulation: midnights, and instants within a session."""
+    taobao = lake_of(folder, "taobao", [DATA / "taobao" / "UserBehavior_head.csv.gz"], "taobao")
+    china = Question(timezone="Asia/Shanghai")
+    # Testing is on the cut-offs from 29 November on.
+    fit, judge = days("2017-11-26", "2017-11-27"), days("2017-11-28", "2017-11-28")
+    yield lambda: Log("Taobao", taobao, china, fit, judge)
+    yield lambda: Log("Taobao, in session", taobao, china, days("2017-11-25", "2017-11-26"), fit[1:], True)
+    retail = lake_of(folder, "retail", sorted((DATA / "online_retail").glob("*.csv.gz")), "online_retail")
+    # Testing is on November 2011. Steps of 4 and 2 days meet every weekday.
+    yield lambda: Log(
+        "Online Retail", retail, Question(lookback_days=90, eligible_days=90),
+        days("2011-03-20", "2011-08-30", 4), days("2011-09-02", "2011-10-30", 2),
+    )  # fmt: skip
+    written = folder / "log.csv"
+    simulate(SimulationConfig(users=4_000, days=60, seed=11), written)
+    simulated = lake_of(folder, "simulated", [written], "canonical")
+    fit, judge = days("2025-01-29", "2025-02-16", 2), days("2025-02-18", "2025-02-26")
+    yield lambda: Log("Simulation", simulated, Question(timezone="UTC"), fit, judge)
+    yield lambda: Log("Simulation, in session", simulated, Question(timezone="UTC"), fit, judge, True)
+
+
+def pairs_of(log: Log, chosen: Sequence[date]) -> pd.DataFrame:
+    """Eligible users at the midnights; in session, one random event of each user and day, 0 to 30 min on."""
+    tz = zone(log.question.timezone)
+    if not log.in_session:
+        midnights = [datetime(d.year, d.month, d.day, tzinfo=tz) for d in chosen]
+        return daily_pairs(log.lake, log.question, midnights)
+    events = pq.read_table(log.lake.events, columns=["user_id", "event_time"]).to_pandas()
+    events["day"] = events["event_time"].dt.tz_convert(tz).dt.date
+    events = events[events["day"].isin(chosen)].sort_values(["user_id", "event_time"])
+    some = events.groupby(["user_id", "day"]).sample(1, random_state=5)
+    wait = np.random.default_rng(5).integers(1, 1_800_000, len(some))
+    as_of = (some["event_time"] + pd.to_timedelta(wait, unit="ms")).dt.as_unit("ms")
+    return pd.DataFrame({"user_id": some["user_id"].astype("str"), "as_of": as_of}).reset_index(drop=True)
+
+
+def rows_of(log: Log, chosen: Sequence[date], feature_set: FeatureSet) -> Rows:
+    """Every feature of the pairs, and whether they bought."""
+    pairs = pairs_of(log, chosen)
+    frame = compute(log.lake, pairs, feature_set, threads=2)
+    bought = label(log.lake, log.question, pairs).to_numpy(bool)
+    return Rows(frame[list(feature_set.columns)].to_numpy(np.float32), bought, pairs["user_id"].to_numpy())
+
+
+def scores(fit: Rows, judge: Rows, columns: np.ndarray) -> np.ndarray:
+    """Mean prediction on the judged rows by models that see these columns."""
+    data = lightgbm.Dataset(fit.x[:, columns], fit.y, params={"verbosity": -1})
+    found = []
+    for seed in SEEDS:
+        model = lightgbm.train({**PARAMETERS, "seed": seed}, data, TREES)
+        found.append(np.asarray(model.predict(judge.x[:, columns])))
+    return np.mean(found, axis=0)
+
+
+def gain(judge: Rows, better: np.ndarray, worse: np.ndarray) -> tuple[float, float, float]:
+    """Difference of average precision and its 95 % interval, users resampled."""
+    rng = np.random.default_rng(3)
+    codes, _ = pd.factorize(judge.users)
+    weights = (rng.multinomial(codes.max() + 1, np.full(codes.max() + 1, 1 / (codes.max() + 1)), ROUNDS))[
+        :, codes
+    ]
+    found = [precision(judge.y, better, w) - precision(judge.y, worse, w) for w in weights]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return precision(judge.y, better) - precision(judge.y, worse), float(low), float(high)
+
+
+def precision(y: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> float:
+    """Average precision."""
+    return float(average_precision_score(y, score, sample_weight=weight))
+
+
+def measure(log: Log) -> dict[str, object]:
+    """AP of all families, of the core, and two gains a family."""
+    feature_set = default_feature_set(log.question)
+    fit, judge = (rows_of(log, chosen, feature_set) for chosen in (log.fit, log.judge))
+    of = {
+        name: family.name
+        for family in FAMILIES
+        for entry in family.entries
+        for name in (feature.name for feature in entry.expand(log.question.windows))
+    }
+    family_of = np.array([of[name] for name in feature_set.columns])
+    core = np.isin(family_of, CORE)
+    whole, least = scores(fit, judge, np.ones(len(core), bool)), scores(fit, judge, core)
+    gains = {}
+    for family in FAMILIES:
+        own = family_of == family.name
+        added = None if family.name in CORE else gain(judge, scores(fit, judge, core | own), least)
+        gains[family.name] = {"added": added, "without": gain(judge, whole, scores(fit, judge, ~own))}
+    return {
+        "rows": len(judge.y), "buyers": int(judge.y.sum()), "base_rate": float(judge.y.mean()),
+        "fitted_on": len(fit.y), "ap": precision(judge.y, whole), "ap_core": precision(judge.y, least),
+        "families": gains,
+    }  # fmt: skip
+
+
+def table(found: dict[str, dict]) -> str:  # type: ignore[type-arg]
+    """The measured part of docs/features.md."""
+    names = list(found)
+    lines = [
+        "## What each family earns", "",
+        "Average precision in hundredths on cut-offs after those learnt from and before any kept for testing,",
+        "by `python -m tests.benchmarks.bench_families --write`: first what the family adds to `activity` and",
+        "`recency` alone, then what all families together lose without it; in brackets the paired 95 %",
+        "interval, users resampled. Bold where it lies above zero. LightGBM with fixed parameters.", "",
+        "| family | " + " | ".join(names) + " |", "|---|" + "---|" * len(names),
+    ]  # fmt: skip
+    for family in FAMILIES:
+        cells = [cell(found[name]["families"][family.name]) for name in names]
+        lines.append(f"| {family.name} | " + " | ".join(cells) + " |")
+    for title, key, form in (
+        ("all families", "ap", "{:.4f}"), ("`activity` and `recency`", "ap_core", "{:.4f}"),
+        ("rows judged", "rows", "{:,}"), ("buying rows among them", "buyers", "{:,}"),
+    ):  # fmt: skip
+        lines.append(f"| {title} | " + " | ".join(form.format(found[name][key]) for name in names) + " |")
+    return "\n".join([*lines, ""])
+
+
+def cell(gains: dict[str, tuple[float, float, float] | None]) -> str:
+    """Both gains of a family on a log."""
+    return "; ".join("-" if g is None else spelt(*g) for g in (gains["added"], gains["without"]))
+
+
+def spelt(value: float, low: float, high: float) -> str:
+    """In hundredths; bold where the interval lies above zero."""
+    text = f"{100 * value:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+    return f"**{text}**" if low > 0 else text
+
+
+def main() -> None:
+    """Measure, print, and write if asked to."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for make in logs(Path(folder)):
+            started, log = time.perf_counter(), make()
+            found[log.name] = measure(log)
+            print(log.name, f"{time.perf_counter() - started:.0f} s", json.dumps(found[log.name]), flush=True)
+    print(table(found))
+    if arguments.write:
+        path = ROOT / "docs" / "features.md"
+        path.write_text(with_measured(table(found)))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
