@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bentos import models
 from bentos.history import Document, History
@@ -16,6 +16,8 @@ from bentos.predictor import Question, merge, predict
 from bentos.problems import Problem, from_retail
 from bentos.wire import Answer
 from retail_core.errors import DependencyError, RetailError
+from retail_core.features.definitions import FeatureSet
+from retail_core.features.shop_measures import context_key, local_day, sees_the_shop
 from retail_core.settings import Settings
 
 Outcome = Answer | Problem
@@ -27,6 +29,7 @@ class Stored:
 
     events: Mapping[str, Sequence[Document]] = field(default_factory=dict)
     attributes: Mapping[str, Sequence[Document]] = field(default_factory=dict)
+    context: Mapping[datetime, Mapping[str, float | None]] = field(default_factory=dict)
     away: DependencyError | None = None
 
 
@@ -85,9 +88,20 @@ class Api:
         try:
             events = await self.history.events(users, start, max(item.as_of for item in asked))
             attributes = await self.history.attributes(users) if feature_set.attributes else {}
+            context = await self._context(feature_set, {item.as_of for item in asked})
         except DependencyError as error:
             return Stored(away=error)
-        return Stored(events, attributes)
+        return Stored(events, attributes, context)
+
+    async def _context(
+        self, feature_set: FeatureSet, instants: Collection[datetime]
+    ) -> dict[datetime, Mapping[str, float | None]]:
+        if not sees_the_shop(feature_set.names):
+            return {}
+        question = feature_set.question
+        keys = {as_of: context_key(local_day(as_of, question), question) for as_of in instants}
+        found = await self.history.context(list({*keys.values()}))
+        return {as_of: found.get(key, {}) for as_of, key in keys.items()}
 
 
 def _answer(loaded: models.Loaded, items: Sequence[Item | Refused], stored: Stored) -> list[Outcome]:
@@ -112,6 +126,7 @@ def _question(item: Item | Refused, stored: Stored) -> Question | Problem:
         item.as_of,
         events=merge(stored.events.get(item.user_id, ()), sent),
         attribute_rows=stored.attributes.get(item.user_id, ()),
+        context=stored.context.get(item.as_of, {}),
         history=_history(item, stored),
         warnings=(f"Only the events of the request were used: {stored.away.message}",) if stored.away else (),
     )

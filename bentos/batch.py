@@ -13,23 +13,29 @@ from pandera.typing.pandas import DataFrame
 from bentos.batch_files import EventFile, FeatureFile
 from bentos.batch_report import BatchReport
 from retail_core.csv_out import write_csv
-from retail_core.errors import DataError
+from retail_core.errors import DataError, DependencyError
 from retail_core.features.batch import compute
 from retail_core.features.sessions import policy_at, policy_for
+from retail_core.features.shop_measures import Values, local_day, sees_the_shop
 from retail_core.lifecycle.scoring import CSV_COLUMNS, ranked
+from retail_core.lifecycle.shop_context import stored_context
 from retail_core.model.runtime import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.schemas import EVENT_ARROW, TIME_DTYPE, Pairs
+from retail_core.settings import Settings
 from retail_core.sources.arrow import pq
+from retail_core.store.mongo import open_store
 from retail_core.times import iso, to_utc_ms
 
 ONE_MS = timedelta(milliseconds=1)
 
 
 def score_file(
-    served: ServedModel, upload: EventFile | FeatureFile, out: Path, *, as_of: datetime
+    served: ServedModel, upload: EventFile | FeatureFile, out: Path, *, as_of: datetime, context: Values
 ) -> BatchReport:
     """Score every user of the upload at `as_of` and write the ranked CSV to `out`.
+
+    `context` is what is stored of the shop on the day of `as_of`: an upload need not be the whole shop.
 
     Raises:
         DataError: there is nobody in it to score.
@@ -39,7 +45,7 @@ def score_file(
     if isinstance(upload, FeatureFile):
         rows = upload.rows.assign(policy=policy_at(upload.rows, served.spec.policies))
     else:
-        rows = _features(served.spec, upload, instant)
+        rows = _features(served.spec, upload, instant, context)
         report.silent_users = upload.events["user_id"].nunique() - len(rows)
     if rows.empty:
         raise DataError(
@@ -82,13 +88,25 @@ class _FileAsLake:
         return str(self._users) if self._has_users else None
 
 
-def _features(spec: ModelSpec, upload: EventFile, as_of: datetime) -> pd.DataFrame:
+def context_of(settings: Settings, spec: ModelSpec, as_of: datetime) -> Values:
+    """Context features stored for the day of `as_of`; none without need, or where the store is away."""
+    if not sees_the_shop(spec.feature_set.names):
+        return {}
+    try:
+        with open_store(settings) as store:
+            return stored_context(store, spec.feature_set.question, as_of)
+    except DependencyError:
+        return {}
+
+
+def _features(spec: ModelSpec, upload: EventFile, as_of: datetime, context: Values) -> pd.DataFrame:
     pairs = _pairs(spec, upload, as_of)
     if pairs.empty:
         return pairs
     with tempfile.TemporaryDirectory() as folder:
         lake = _FileAsLake(upload, Path(folder))
-        return compute(lake, DataFrame[Pairs](pairs), spec.feature_set)
+        shop = {local_day(as_of, spec.feature_set.question): context}
+        return compute(lake, DataFrame[Pairs](pairs), spec.feature_set, shop=shop)
 
 
 def _pairs(spec: ModelSpec, upload: EventFile, as_of: datetime) -> pd.DataFrame:

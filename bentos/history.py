@@ -1,4 +1,4 @@
-"""Users' stored events and attributes, read without ever blocking the loop."""
+"""Users' stored events and attributes, and the shop's context, read without ever blocking the loop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from typing import cast
 
 import pymongo
 from pymongo import AsyncMongoClient
@@ -30,7 +31,7 @@ log = logging.getLogger("bentoml.serve")
 
 
 class History:
-    """Reads `events` and `users` of MongoDB with short time limits.
+    """Reads `events`, `users` and `context` of MongoDB with short time limits.
 
     When MongoDB is away it says so at once for `PAUSE_SECONDS` before it tries again, so that nobody
     queues behind a dead server. An embedded server that has gone to sleep is started again.
@@ -66,6 +67,16 @@ class History:
         for document in await self._find("users", query, {"_id": 0}, _limit(users)):
             by_user[str(document["user_id"])].append(document)
         return by_user
+
+    async def context(self, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
+        """Stored context features by key (`context_key`); a day that was never stored is left out.
+
+        Raises:
+            DependencyError: MongoDB does not answer within the limit.
+        """
+        query: Document = {"_id": {"$in": list(keys)}}
+        found = await self._find("context", query, {"values": 1}, BASE_SECONDS)
+        return {str(one["_id"]): cast("dict[str, float | None]", one["values"]) for one in found}
 
     async def close(self) -> None:
         """Close the connections."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pandas as pd
@@ -31,6 +31,7 @@ class Question:
         features: given feature values, or None.
         events: the user's events of the look-back (stored and sent), or None with `features`.
         attribute_rows: documents of `users` of this user.
+        context: context features of the day of `as_of`, as far as stored.
         history: where the events come from, as `Answer.history` says.
         warnings: what the asker should know about this answer.
     """
@@ -40,6 +41,7 @@ class Question:
     features: Mapping[str, float | None] | None = None
     events: Sequence[OnlineEvent] | None = None
     attribute_rows: Sequence[Mapping[str, object]] = ()
+    context: Mapping[str, float | None] = field(default_factory=dict)
     history: str = "features"
     warnings: tuple[str, ...] = ()
 
@@ -96,7 +98,7 @@ def row_of(spec: ModelSpec, question: Question) -> Row:
     eligible = silent <= asked.eligible_days * 24 * MICROS_PER_HOUR
     policy = policy_for(silent / MICROS_PER_HOUR, spec.policies)
     known = attributes_at(question.attribute_rows, question.as_of, undated=policy == "first-visit")
-    values = compute_one(events, question.as_of, spec.feature_set, known)
+    values = compute_one(events, question.as_of, spec.feature_set, known, question.context)
     return Row(question, values, policy, eligible)
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from bentos import models
 from bentos.api import Api
-from bentos.batch import default_as_of, score_file
+from bentos.batch import context_of, default_as_of, score_file
 from bentos.batch_files import read_upload
 from bentos.batch_report import HEADER
 from bentos.guard import Guard
@@ -57,7 +57,8 @@ class BatchScorer:
             served = self._loaded.served
             upload = read_upload(Path(path), source, served.spec.feature_set)
             instant = parse_instant(as_of) if as_of else default_as_of(upload, datetime.now(UTC))
-            report = score_file(served, upload, Path(out), as_of=instant)
+            context = context_of(SETTINGS, served.spec, instant)
+            report = score_file(served, upload, Path(out), as_of=instant, context=context)
         except RetailError as error:
             return {"problem": str(error).replace(path, "The file")}
         return {"report": report.header()}

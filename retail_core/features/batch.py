@@ -15,7 +15,7 @@ from retail_core.features.affinity import category_squares
 from retail_core.features.attributes import attributes_at, infer_attributes
 from retail_core.features.clock import clock_parts
 from retail_core.features.combine import Interpreter, derived
-from retail_core.features.context import contexts, local_day
+from retail_core.features.context import contexts
 from retail_core.features.definitions import FeatureSet, Question
 from retail_core.features.engine import DUCKDB, Engine, EngineOptions, open_engine
 from retail_core.features.kinds import Context, Feature
@@ -23,7 +23,7 @@ from retail_core.features.partials import Needs, carts, spans, visits
 from retail_core.features.positions import grid, place
 from retail_core.features.reader import LakeReader, from_micros
 from retail_core.features.rings import open_carts, rings
-from retail_core.features.shop_measures import Shop
+from retail_core.features.shop_measures import Shop, local_day
 from retail_core.schemas import Pairs
 
 __all__ = ["Plan", "compute", "infer_attributes"]

@@ -49,11 +49,6 @@ class ShopDay:
     eligible_buyers: int = 0
 
 
-def local_day(as_of: datetime, question: Question) -> date:
-    """The day of a cut-off on the shop's clock."""
-    return as_of.astimezone(zone(question.timezone)).date()
-
-
 def shop_on(lake: LakeReader, question: Question, days: Collection[date]) -> dict[date, Values]:
     """`contexts` with an engine of its own."""
     with open_engine() as engine:

@@ -37,7 +37,7 @@ from retail_core.features.kinds import (
     Total,
 )
 from retail_core.features.question import Attribute, Question
-from retail_core.features.shop_measures import MEASURES
+from retail_core.features.shop_measures import CONTEXT_PREFIX, MEASURES
 from retail_core.features.specification import required, specification
 from retail_core.schemas import EVENT_TYPES
 
@@ -136,7 +136,7 @@ FAMILIES: tuple[Family, ...] = (
     )),
     Family("standing", "New or known.", (_derived(s.new_user, "flag"), _derived(s.known_buyer, "flag"))),
     Family("context", "The shop when the local day of the cut-off begins, from whole days before it.", tuple(
-        Entry(f"shop_{name}", Context(name), None, *described) for name, *described in MEASURES
+        Entry(f"{CONTEXT_PREFIX}{name}", Context(name), None, *described) for name, *described in MEASURES
     )),
     Family("clock", "When the cut-off is, on the shop's clock.", (
         Entry("hour", Clock("hour"), None, "0 to 23", "Hour of the cut-off."),

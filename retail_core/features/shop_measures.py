@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
 
 from retail_core.features.question import Question
+from retail_core.times import zone
 
 Values = Mapping[str, float | None]
 """Context features of one day by name; null is NaN or None."""
@@ -13,18 +14,31 @@ Values = Mapping[str, float | None]
 Shop = Mapping[date, Values]
 """Context features by local day."""
 
+CONTEXT_PREFIX = "shop_"
+"""How names of context features begin."""
+
 CONTEXT_DAYS = 56
 """How many whole local days before the day of the cut-off they see."""
+
+
+def local_day(as_of: datetime, question: Question) -> date:
+    """The day of a cut-off on the shop's clock."""
+    return as_of.astimezone(zone(question.timezone)).date()
 
 
 def context_key(day: date, question: Question) -> str:
     """Under which the context features of a local day are stored.
 
-    >>> from datetime import date
+    >>> from datetime import date, datetime
     >>> context_key(date(2025, 1, 31), Question())
     '2025-01-31 UTC 7d'
     """
     return f"{day.isoformat()} {question.timezone} {question.eligible_days}d"
+
+
+def sees_the_shop(names: Iterable[str]) -> bool:
+    """Whether there are context features among these."""
+    return any(name.startswith(CONTEXT_PREFIX) for name in names)
 
 
 _NO_DAY, _NO_WEEK = "no earlier day", "no earlier such weekday"

@@ -20,6 +20,7 @@ from retail_core.features.cutoffs import daily_pairs, first_visit_pairs
 from retail_core.features.engine import DUCKDB, EngineOptions
 from retail_core.features.sessions import policy_at
 from retail_core.lifecycle.mirror import mirror_predictions
+from retail_core.lifecycle.shop_context import keep_context
 from retail_core.model.runtime import ModelSpec, ServedModel, load_champion
 from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
 from retail_core.settings import Settings
@@ -84,6 +85,7 @@ def score(  # noqa: PLR0913 - the call every edge makes
     served = model or load_champion(settings)
     predictions = predict_eligible(lake, settings, served, instant)
     if keep:
+        keep_context(store, pinned, served.spec.feature_set.question, instant)
         _keep(store, predictions, instant, served.spec.version)
     if out is not None:
         write_csv(predictions[list(CSV_COLUMNS)], out)

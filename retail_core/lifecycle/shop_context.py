@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import cast
 
-from retail_core.features.context import local_day, shop_on
+from retail_core.features.context import shop_on
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader
-from retail_core.features.shop_measures import Shop, context_key
+from retail_core.features.shop_measures import Shop, context_key, local_day
 from retail_core.store.mongo import Store
 
 

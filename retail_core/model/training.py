@@ -13,6 +13,7 @@ from retail_core.features.engine import EngineOptions
 from retail_core.features.question import Question
 from retail_core.features.sessions import default_policies
 from retail_core.lifecycle import promotion
+from retail_core.lifecycle.shop_context import keep_context
 from retail_core.model import dataset, procedure, registry
 from retail_core.model.contest import arrange
 from retail_core.model.dataset import TrainingData
@@ -81,6 +82,7 @@ def train(
         spec = _register(settings, data, outcome, spec)
         advance("register", 1, 1)
     decision = _gate(lake, settings, data, outcome, spec, advance)
+    keep_context(store, lake, data.question, instant)
     if decision.promote:
         promotion.promote_on(store, settings, spec.version, decision, at=spec.trained_at)
     return _report(data, outcome, spec, decision)

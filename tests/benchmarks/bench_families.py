@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +30,7 @@ from retail_core.features.cutoffs import daily_pairs
 from retail_core.features.definitions import FAMILIES, FeatureSet, Question, default_feature_set
 from retail_core.features.docs import with_measured
 from retail_core.features.labels import label
-from retail_core.schemas import EVENT_ARROW, EVENT_TYPES
+from retail_core.schemas import EVENT_ARROW
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.times import zone
 from tests.feature_logs import FolderLake
@@ -199,9 +198,9 @@ def table(found: dict[str, dict]) -> str:  # type: ignore[type-arg]
     names = list(found)
     lines = [
         "## What each family earns", "",
-        "Average precision in hundredths on cut-offs after those learnt from and before any kept for testing,",
-        "by `python -m tests.benchmarks.bench_families --write`: first what the family adds to `activity` and",
-        "`recency` alone, then what all families together lose without it; in brackets the paired 95 %",
+        "Average precision in hundredths on cut-offs after those learnt from and before any kept for testing",
+        "(`python -m tests.benchmarks.bench_families --write`): first what the family adds to `activity`",
+        "and `recency` alone, then what all families together lose without it; in brackets the paired 95 %",
         "interval, users resampled. Bold where it lies above zero. LightGBM with fixed parameters.", "",
         "| family | " + " | ".join(names) + " |", "|---|" + "---|" * len(names),
     ]  # fmt: skip

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retail_core.features.batch import compute
-from retail_core.features.context import local_day, shop_on
+from retail_core.features.context import shop_on
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.features.online import OnlineEvent, compute_one
-from retail_core.features.shop_measures import Shop
+from retail_core.features.shop_measures import Shop, local_day
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 
 # Midnights in Berlin around the change to summer time, UTC, Lord Howe with its half hour.

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retail_core.features.batch import compute
-from retail_core.features.context import local_day, shop_on
+from retail_core.features.context import shop_on
 from retail_core.features.definitions import FeatureSet, Question, expand
 from retail_core.features.online import OnlineEvent, compute_one
 from retail_core.features.reader import from_micros
-from retail_core.features.shop_measures import CONTEXT_DAYS, MEASURES
+from retail_core.features.shop_measures import CONTEXT_DAYS, MEASURES, local_day
 from retail_core.times import zone
 from tests.feature_logs import DAY, HOUR, micros, pairs_of, write_lake
 

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 from retail_core.features.batch import compute
-from retail_core.features.context import local_day, shop_on
+from retail_core.features.context import shop_on
 from retail_core.features.cutoffs import daily_pairs, labelled_cutoffs
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.features.labels import label
 from retail_core.features.online import OnlineEvent, compute_one
+from retail_core.features.shop_measures import local_day
 from retail_core.times import parse_instant
 from tests.feature_logs import FolderLake, write_lake
 

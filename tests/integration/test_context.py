@@ -1,0 +1,49 @@
+"""Context features are stored where training and scoring run, and looked up by day."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from retail_core.features.context import shop_on
+from retail_core.features.online import OnlineEvent
+from retail_core.features.question import Question
+from retail_core.features.shop_measures import MEASURES, local_day
+from retail_core.lifecycle.shop_context import keep_context, stored_context
+from retail_core.store.mongo import Store
+from tests.feature_logs import DAY, HOUR, micros, write_lake
+
+pytestmark = pytest.mark.integration
+
+NOW = datetime(2025, 1, 31, tzinfo=UTC)
+QUESTION = Question(timezone="Asia/Tokyo")
+
+
+def test_what_is_stored_is_what_was_computed(store: Store, tmp_path: Path) -> None:
+    now = micros(NOW.isoformat())
+    log = [OnlineEvent(f"{i:032x}", f"u{i % 7}", now - i * 5 * HOUR, "purchase") for i in range(300)]
+    lake = write_lake(tmp_path, log)
+    kept = keep_context(store, lake, QUESTION, NOW)
+    day = local_day(NOW, QUESTION)
+    assert kept == shop_on(lake, QUESTION, [day])
+    assert stored_context(store, QUESTION, NOW) == kept[day]
+    assert set(kept[day]) == {name for name, *_ in MEASURES}
+    # Any instant of that local day finds it; no other day, and no other question, does.
+    assert stored_context(store, QUESTION, NOW + timedelta(hours=14)) == kept[day]
+    assert stored_context(store, QUESTION, NOW + timedelta(hours=15)) == {}
+    assert stored_context(store, Question(), NOW) == {}
+
+
+def test_late_events_replace_it_and_nulls_survive(store: Store, tmp_path: Path) -> None:
+    now = micros(NOW.isoformat())
+    one = OnlineEvent("1", "u", now - DAY, "view_item")
+    keep_context(store, write_lake(tmp_path, [one]), QUESTION, NOW)
+    before = stored_context(store, QUESTION, NOW)
+    assert (before["buyers_yesterday"], before["rate_usual"]) == (0, None)
+    keep_context(
+        store, write_lake(tmp_path, [one, one._replace(event_id="2", event_type="purchase")]), QUESTION, NOW
+    )
+    assert stored_context(store, QUESTION, NOW)["buyers_yesterday"] == 1
+    assert store.context.count_documents({}) == 1
