@@ -25,12 +25,12 @@ class Workspace:
 
     @property
     def newest_event(self) -> datetime:
-        """Time of the newest event, UTC.
+        """Time of the newest event, UTC; strays of the far future, which wrong clocks bring, aside.
 
         Raises:
             DataError: there are no events.
         """
-        newest = self.lake.state().last_event
+        newest = self.lake.state().newest_event
         if newest is None:
             raise DataError("There are no events yet.", remedy="run `retail ingest FILE --source PRESET`.")
         return newest

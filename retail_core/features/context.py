@@ -18,12 +18,13 @@ import numpy as np
 import pyarrow
 from ibis.expr.types import Table
 
-from retail_core.features.cutoffs import closed_weekdays, observed_days
+from retail_core.features.cutoffs import closed_weekdays
 from retail_core.features.engine import Engine, open_engine
 from retail_core.features.kinds import MINUTE_US
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader, to_micros
 from retail_core.features.shop_measures import CONTEXT_DAYS, Values
+from retail_core.observed import observed_days
 from retail_core.times import zone
 
 _QUARTER_US = 15 * MINUTE_US

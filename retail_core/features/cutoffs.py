@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import cast
@@ -17,14 +17,12 @@ from retail_core.features.kinds import HOUR_US, Window
 from retail_core.features.positions import grid, place
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader, to_micros
+from retail_core.observed import observed_days
 from retail_core.schemas import Pairs
 from retail_core.times import midnights, zone
 
 FIRST_VISIT_DELAY = timedelta(seconds=1)
 """A first-visit cut-off is so long after the user's first event."""
-
-_STRAY_SHARE = 0.01
-"""A day with less than this share of a typical day's events at either end of the log is not part of it."""
 
 _MIN_WEEKS_FOR_CLOSURE = 3
 
@@ -162,18 +160,6 @@ def _events_per_day(
     starts = pd.to_datetime(rows.column("cell").to_numpy() * quarter, unit="us", utc=True)
     days = pd.Series(rows.column("n").to_numpy()).groupby(starts.tz_convert(zone_name).date).sum()
     return {cast("date", day): int(count) for day, count in days.items()}
-
-
-def observed_days(counts: Mapping[date, int]) -> list[date]:
-    """Days of the log (with so many events) in order, without strays before and after it."""
-    total = sum(counts.values())
-    running, typical = 0, 0
-    for size in sorted(counts.values()):
-        running, typical = running + size, size
-        if running * 2 >= total:
-            break
-    busy = sorted(day for day, size in counts.items() if size >= typical * _STRAY_SHARE)
-    return [day for day in sorted(counts) if busy and busy[0] <= day <= busy[-1]]
 
 
 def _last_day(as_of: datetime, question: Question) -> date:

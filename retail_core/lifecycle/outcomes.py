@@ -67,7 +67,7 @@ def mature(store: Store, lake: Lake, settings: Settings, *, as_of: datetime) -> 
     """
     sync(store)
     instant = to_utc_ms(as_of)
-    newest = lake.state().last_event
+    newest = lake.state().newest_event
     questions = Questions(store, settings)
     new = 0
     if newest is not None:

@@ -6,9 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from retail_core.errors import IntegrityError
+from retail_core.observed import newest_day
 
 FORMAT = 1
 GENERATIONS_KEPT = 3
@@ -21,6 +22,9 @@ Ranges = tuple[tuple[int, int], ...]
 class LakeState:
     """What the lake holds. `days` are UTC event days (YYYY-MM-DD), `window_id` the highest applied one.
 
+    `newest_event` is the last event of the log proper: strays far after it, which wrong clocks bring, are
+    in `last_event` only.
+
     `data_hash` depends on the rows alone: not on the order in which they came, nor on how often the
     lake was synced or rebuilt.
     """
@@ -30,6 +34,7 @@ class LakeState:
     window_id: int
     first_event: datetime | None
     last_event: datetime | None
+    newest_event: datetime | None
     data_hash: str
 
 
@@ -110,8 +115,13 @@ class Manifest:
             window_id=max((last for _, last in self.applied), default=0),
             first_event=_instant(min((one.first for one in files), default=None)),
             last_event=_instant(max((one.last for one in files), default=None)),
+            newest_event=_instant(self._newest()),
             data_hash=self._data_hash(),
         )
+
+    def _newest(self) -> int | None:
+        newest = newest_day({date.fromisoformat(day): one.rows for day, one in self.days.items()})
+        return None if newest is None else self.days[newest.isoformat()].last
 
     def _data_hash(self) -> str:
         lines = [f"{day} {one.rows} {one.hash}" for day, one in sorted(self.days.items())]
