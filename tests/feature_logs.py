@@ -46,6 +46,7 @@ def write_lake(
     """A lake of these events, each event_id once, as the real one promises."""
     unique = {event.event_id: event for event in events}.values()
     rows = [{**event._asdict(), "event_time": from_micros(event.event_time)} for event in unique]
+    folder.mkdir(exist_ok=True)
     path = folder / f"events-{next(_numbers)}.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=EVENT_ARROW), path)
     if users is None:

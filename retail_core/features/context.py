@@ -143,7 +143,8 @@ def _user_days(engine: Engine, lake: LakeReader, question: Question, span: tuple
     quarters = np.arange(to_micros(start) // _QUARTER_US, to_micros(end) // _QUARTER_US)
     day = np.searchsorted(_midnights(span, question), quarters * _QUARTER_US, side="right") - 1
     calendar = pyarrow.table({"quarter": quarters, "day": day + (span[0] - _EPOCH).days})
-    placed = events.mutate(quarter=(events.ts // _QUARTER_US).cast("int64"))
+    # Selected by name: the lake's folders may add a column `day`.
+    placed = events.select("user_id", "event_type", quarter=(events.ts // _QUARTER_US).cast("int64"))
     placed = placed.join(engine.table(calendar), "quarter")
     return placed.group_by(["user_id", "day"]).agg(
         n=placed.count(), bought=(placed.event_type == "purchase").any()
