@@ -37,7 +37,7 @@ _NEEDED = [
 ]
 
 
-def compute(  # noqa: PLR0913 - the call every edge makes
+def compute(
     lake: LakeReader,
     pairs: DataFrame[Pairs],
     feature_set: FeatureSet,

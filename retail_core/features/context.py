@@ -19,7 +19,7 @@ import pyarrow
 from ibis.expr.types import Table
 
 from retail_core.features.cutoffs import closed_weekdays
-from retail_core.features.engine import Engine, open_engine
+from retail_core.features.engine import DUCKDB, Engine, EngineOptions, open_engine
 from retail_core.features.kinds import MINUTE_US
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader, to_micros
@@ -50,10 +50,12 @@ class ShopDay:
     eligible_buyers: int = 0
 
 
-def shop_on(lake: LakeReader, question: Question, days: Collection[date]) -> dict[date, Values]:
+def shop_on(
+    lake: LakeReader, question: Question, days: Collection[date], engine: EngineOptions = DUCKDB
+) -> dict[date, Values]:
     """`contexts` with an engine of its own."""
-    with open_engine() as engine:
-        return contexts(engine, lake, question, days)
+    with open_engine(engine) as running:
+        return contexts(running, lake, question, days)
 
 
 def contexts(

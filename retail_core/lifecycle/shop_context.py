@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import cast
 
 from retail_core.features.context import shop_on
+from retail_core.features.engine import EngineOptions
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader
 from retail_core.features.shop_measures import Shop, context_key, local_day
@@ -20,7 +21,7 @@ def keep_context(store: Store, lake: LakeReader, question: Question, as_of: date
     A day that was stored before is replaced: late events may have changed it.
     """
     day = local_day(as_of, question)
-    shop = shop_on(lake, question, [day])
+    shop = shop_on(lake, question, [day], EngineOptions.from_settings(store.settings))
     values = {name: _null(value) for name, value in shop[day].items()}
     key = context_key(day, question)
     store.context.replace_one(

@@ -136,7 +136,7 @@ def pairs_of(log: Log, chosen: Sequence[date]) -> pd.DataFrame:
 def rows_of(log: Log, chosen: Sequence[date], feature_set: FeatureSet) -> Rows:
     """Every feature of the pairs, and whether they bought."""
     pairs = pairs_of(log, chosen)
-    frame = compute(log.lake, pairs, feature_set, threads=2)
+    frame = compute(log.lake, pairs, feature_set)
     bought = label(log.lake, log.question, pairs).to_numpy(bool)
     return Rows(frame[list(feature_set.columns)].to_numpy(np.float32), bought, pairs["user_id"].to_numpy())
 

@@ -95,7 +95,9 @@ def plainly(log: Log, day: date) -> dict[str, float]:
 def test_they_mean_what_they_say(log: Log, together: bool, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Also when several days are asked for at once, and when nothing of the day itself is known."""
     lake = write_lake(tmp_path_factory.mktemp("lake"), log)
-    before = write_lake(tmp_path_factory.mktemp("lake") / "day=2025-01-01", [e for e in log if day_of(e) < DAYS[-1]])
+    before = write_lake(
+        tmp_path_factory.mktemp("lake") / "day=2025-01-01", [e for e in log if day_of(e) < DAYS[-1]]
+    )
     found = shop_on(lake, QUESTION, DAYS if together else DAYS[-1:])
     for day, values in found.items():
         expected = plainly(log, day)

@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from retail_core.features.batch import compute
+from retail_core.features.context import shop_on
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.features.engine import EngineOptions
 from retail_core.features.online import OnlineEvent, compute_one
+from retail_core.features.shop_measures import local_day
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 
 BASE = micros("2025-03-31T00:00+02:00")
@@ -60,10 +62,12 @@ def test_spark_equals_duckdb_equals_online(
     own: dict[str, list[OnlineEvent]] = {}
     for event in events:
         own.setdefault(event.user_id, []).append(event)
+    instants = pairs["as_of"].dt.to_pydatetime()
+    shop = shop_on(lake, QUESTION, {local_day(t, QUESTION) for t in instants})
     online = pd.DataFrame(
         [
-            compute_one(own.get(pair.user_id, []), pair.as_of.to_pydatetime(), feature_set)
-            for pair in pairs.itertuples()
+            compute_one(own.get(user, []), t, feature_set, context=shop[local_day(t, QUESTION)])
+            for user, t in zip(pairs["user_id"], instants, strict=True)
         ],
         columns=columns,
         dtype="float64",
