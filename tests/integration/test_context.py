@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from bentos.history import History
 from retail_core.features.context import shop_on
 from retail_core.features.online import OnlineEvent
 from retail_core.features.question import Question
-from retail_core.features.shop_measures import MEASURES, local_day
+from retail_core.features.shop_measures import MEASURES, context_key, local_day
 from retail_core.lifecycle.shop_context import keep_context, stored_context
 from retail_core.store.mongo import Store
 from tests.feature_logs import DAY, HOUR, micros, write_lake
@@ -34,6 +36,22 @@ def test_what_is_stored_is_what_was_computed(store: Store, tmp_path: Path) -> No
     assert stored_context(store, QUESTION, NOW + timedelta(hours=14)) == kept[day]
     assert stored_context(store, QUESTION, NOW + timedelta(hours=15)) == {}
     assert stored_context(store, Question(), NOW) == {}
+
+
+def test_the_service_reads_what_was_stored(store: Store, tmp_path: Path) -> None:
+    now = micros(NOW.isoformat())
+    log = [OnlineEvent(f"{i:032x}", f"u{i % 7}", now - i * 5 * HOUR, "purchase") for i in range(300)]
+    keep_context(store, write_lake(tmp_path, log), QUESTION, NOW)
+    key = context_key(local_day(NOW, QUESTION), QUESTION)
+
+    async def ask() -> dict[str, dict[str, float | None]]:
+        history = History(store.settings)
+        try:
+            return await history.context([key, "1999-01-01 UTC 7d"])
+        finally:
+            await history.close()
+
+    assert asyncio.run(ask()) == {key: stored_context(store, QUESTION, NOW)}
 
 
 def test_late_events_replace_it_and_nulls_survive(store: Store, tmp_path: Path) -> None:
