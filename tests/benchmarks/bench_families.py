@@ -105,10 +105,10 @@ def logs(folder: Path) -> Iterable[Callable[[], Log]]:
     yield lambda: Log("Taobao", taobao, china, fit, judge)
     yield lambda: Log("Taobao, in session", taobao, china, days("2017-11-25", "2017-11-26"), fit[1:], True)
     retail = lake_of(folder, "retail", sorted((DATA / "online_retail").glob("*.csv.gz")), "online_retail")
-    # Testing is on November 2011. Steps of 5 and 3 days meet every weekday.
+    # Testing is on November 2011. Steps of 9 and 5 days meet every weekday.
     yield lambda: Log(
         "Online Retail", retail, Question(lookback_days=90, eligible_days=90),
-        days("2011-04-01", "2011-08-30", 5), days("2011-09-02", "2011-10-30", 3),
+        days("2011-04-01", "2011-08-30", 9), days("2011-09-02", "2011-10-30", 5),
     )  # fmt: skip
     written = folder / "log.csv"
     simulate(SimulationConfig(users=4_000, days=60, seed=11), written)
