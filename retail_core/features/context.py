@@ -115,12 +115,13 @@ def _shop_days(
     days = engine.keep(_user_days(engine, lake, question, span))
     per_user = ibis.window(group_by="user_id", order_by="day")
     days = days.mutate(prev=days.day.lag().over(per_user), next=days.day.lead().over(per_user))
-    reach = question.eligible_days
+    # Said aloud, since Spark sums nulls to null where DuckDB counts none.
+    reach, known = question.eligible_days, days.prev.notnull()
     totals = days.group_by("day").agg(
         events=days.n.sum(),
         active=days.count(),
         buyers=days.count(where=days.bought),
-        eligible_buyers=days.count(where=days.bought & (days.day - days.prev <= reach)),
+        eligible_buyers=days.count(where=days.bought & known & (days.day - days.prev <= reach)),
     )
     # A day with an event makes its user eligible until the next such day, or for the window's length.
     ends = days.group_by(day=ibis.least(days.next, days.day + reach) + 1).agg(users=days.count())
