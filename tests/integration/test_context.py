@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from bentos.history import History
+from retail_core import sources
+from retail_core.features.batch import compute
 from retail_core.features.context import shop_on
+from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.definitions import FeatureSet
 from retail_core.features.online import OnlineEvent
 from retail_core.features.question import Question
 from retail_core.features.shop_measures import MEASURES, context_key, local_day
+from retail_core.ingest import ingest
 from retail_core.lifecycle.shop_context import keep_context, stored_context
+from retail_core.settings import Settings
+from retail_core.simulate import SimulationConfig, simulate
+from retail_core.store.lake import Lake, sync
 from retail_core.store.mongo import Store
 from tests.feature_logs import DAY, HOUR, micros, write_lake
 
@@ -65,3 +73,21 @@ def test_late_events_replace_it_and_nulls_survive(store: Store, tmp_path: Path) 
     )
     assert stored_context(store, QUESTION, NOW)["buyers_yesterday"] == 1
     assert store.context.count_documents({}) == 1
+
+
+def test_the_real_lake_gives_the_same_in_batch(store: Store, settings: Settings, tmp_path: Path) -> None:
+    """Its folders are named by day, which the engine reads as a column."""
+    log = tmp_path / "log.csv"
+    simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
+    ingest(store, [log], sources.get("canonical"), at=NOW)
+    sync(store)
+    lake, question = Lake(settings.lake_url), Question()
+    kept = keep_context(store, lake.snapshot(), question, NOW)[date(2025, 1, 31)]
+    assert kept["buyers_usual"] is not None
+    names = tuple(f"shop_{name}" for name in kept)
+    pairs = daily_pairs(lake, question, [NOW])
+    rows = compute(lake, pairs, FeatureSet(question, names))
+    assert len(rows) > 1
+    assert rows[list(names)].drop_duplicates().to_dict("records") == [
+        {f"shop_{name}": value for name, value in kept.items()}
+    ]
