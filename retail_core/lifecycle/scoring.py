@@ -85,7 +85,7 @@ def score(  # noqa: PLR0913 - the call every edge makes
     served = model or load_champion(settings)
     predictions = predict_eligible(lake, settings, served, instant)
     if keep:
-        keep_context(store, pinned, served.spec.feature_set.question, instant)
+        keep_context(store, lake.snapshot(), served.spec.feature_set.question, instant)
         _keep(store, predictions, instant, served.spec.version)
     if out is not None:
         write_csv(predictions[list(CSV_COLUMNS)], out)
