@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from pandera.typing.pandas import DataFrame
 from retail_core.features.affinity import category_squares
 from retail_core.features.attributes import attributes_at, infer_attributes
 from retail_core.features.clock import clock_parts
-from retail_core.features.combine import Interpreter, derived
+from retail_core.features.combine import Finish
 from retail_core.features.context import contexts
 from retail_core.features.definitions import FeatureSet, Question
 from retail_core.features.engine import DUCKDB, Engine, EngineOptions, open_engine
@@ -22,7 +22,7 @@ from retail_core.features.kinds import Context, Feature
 from retail_core.features.partials import Needs, carts, spans, visits
 from retail_core.features.positions import grid, place
 from retail_core.features.reader import LakeReader, from_micros
-from retail_core.features.rings import open_carts, rings
+from retail_core.features.rings import distinct_rings, open_carts, rings
 from retail_core.features.shop_measures import Shop, local_day
 from retail_core.schemas import Pairs
 
@@ -69,14 +69,11 @@ def compute(
     if len(pairs) and features:
         with open_engine(engine) as running:
             rows = _Batch(running, lake, feature_set.question, features, shop).run(pairs, plan)
-        order = np.argsort(rows.column("pid").to_numpy())
-        for name in feature_set.names:
-            column = rows.column(name).to_numpy()
-            values[name] = column[order]
-            rows = rows.drop_columns([name])
-    frame = pd.DataFrame(
-        {name: values.get(name, np.empty(0)) for name in feature_set.columns}, index=pairs.index
-    )
+        if not np.array_equal(rows.column("pid").to_numpy(), np.arange(len(pairs))):
+            rows = rows.sort_by("pid")
+        values |= {name: rows.column(name).to_numpy() for name in feature_set.names}
+    columns = {name: values.get(name, np.empty(0)) for name in feature_set.columns}
+    frame = pd.DataFrame(columns, index=pairs.index, copy=False)
     return pd.concat([pairs, frame], axis=1)
 
 
@@ -106,7 +103,7 @@ class _Batch:
         self.shop = shop
 
     def run(self, pairs: pd.DataFrame, plan: Plan) -> pyarrow.Table:
-        """One row per pair: `pid` (its place in `pairs`) and every feature; not in order."""
+        """One row per pair: `pid` (its place in `pairs`) and every feature; in any order."""
         engine = self.engine
         users, keyed = self._keyed(pairs)
         windows = self.question.windows
@@ -118,9 +115,8 @@ class _Batch:
         events = engine.keep(place(engine, events, cells).select(_NEEDED))
         needs = Needs.of(self.features, self._present(events))
         pair_table = engine.keep(engine.table(keyed))
-        base = self._base(events, needs, pair_table)
-        full = derived(base, self.question, self.features)
-        return engine.fetch(full.select("pid", *(feature.name for feature in self.features)))
+        work = Finish(self.question, needs, tuple(self.features))
+        return engine.finish(keyed, list(self._parts(events, needs, pair_table)), work)
 
     def _keyed(self, pairs: pd.DataFrame) -> tuple[pyarrow.Table, pyarrow.Table]:
         """Users (uid, user_id) and pairs (pid, uid, as_of, edge, clock_*) for the engine."""
@@ -152,21 +148,17 @@ class _Batch:
         types = self.engine.fetch(events.select("event_type").distinct())
         return set(cast("list[str]", types.column("event_type").to_pylist()))
 
-    def _base(self, events: Table, needs: Needs, pairs: Table) -> Table:
-        engine, windows = self.engine, self.question.windows
+    def _parts(self, events: Table, needs: Needs, pairs: Table) -> Iterator[Table]:
+        """Small tables of rows about pairs."""
+        windows = self.question.windows
+        yield rings(self.engine.keep(visits(events, needs)), pairs, windows)
         changes = spans(events, needs)
-        kept = engine.keep(changes) if changes is not None else None
-        ringed = engine.keep(rings(engine.keep(visits(events, needs)), kept, pairs, windows))
-        interpreter = Interpreter(windows, needs)
-        wide = ringed.group_by("pid").agg(**interpreter.aggregates(ringed, self.features))
-        table = pairs.left_join(wide, "pid", rname="wide_{name}")
+        if changes is not None:
+            yield distinct_rings(changes, pairs, windows)
         if needs.carts:
-            opened = open_carts(engine.keep(carts(events)), pairs)
-            table = table.left_join(opened, "pid", rname="cart_{name}")
+            yield open_carts(carts(events), pairs)
         if needs.categories:
-            spread = category_squares(events, pairs, self.question.lookback_us)
-            table = table.left_join(spread, "pid", rname="spread_{name}")
-        return table.select(pid=table.pid, **interpreter.base(table, self.features))
+            yield category_squares(events, pairs, self.question.lookback_us)
 
 
 def clock_columns(as_of: Micros, zone: str) -> dict[str, object]:

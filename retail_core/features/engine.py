@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import ibis
 import pyarrow
@@ -20,6 +20,7 @@ from retail_core.schemas import EVENT_ARROW
 if TYPE_CHECKING:
     from retail_core.settings import Settings
 
+_BATCH_ROWS = 100_000
 _INSTANT = ibis.dtype("timestamp('UTC')")
 
 
@@ -47,6 +48,19 @@ class EngineOptions:
 
 DUCKDB = EngineOptions()
 """DuckDB with its defaults."""
+
+
+class Work(Protocol):
+    """What is done in the end, in this process or in each of Spark's partitions."""
+
+    @property
+    def schema(self) -> pyarrow.Schema:
+        """Columns of the result."""
+        ...
+
+    def __call__(self, pairs: pyarrow.Table, parts: Iterable[pyarrow.Table]) -> pyarrow.Table:
+        """One row per pair, from the pairs (`pid` ascending) and rows about them in any order."""
+        ...
 
 
 class Engine(ABC):
@@ -83,6 +97,10 @@ class Engine(ABC):
     def fetch(self, expression: Table) -> pyarrow.Table:
         """The expression's rows in this process."""
 
+    @abstractmethod
+    def finish(self, pairs: pyarrow.Table, parts: Sequence[Table], work: Work) -> pyarrow.Table:
+        """What `work` makes of the pairs (`pid` ascending) and of the parts' rows about them."""
+
 
 @ibis.udf.scalar.builtin(signature=((_INSTANT,), ibis.dtype("int64")))
 def epoch_us(instant):  # type: ignore[no-untyped-def]
@@ -114,6 +132,15 @@ class DuckEngine(Engine):
     def fetch(self, expression: Table) -> pyarrow.Table:
         """As `Engine` says."""
         return self._backend.to_pyarrow(expression)
+
+    def finish(self, pairs: pyarrow.Table, parts: Sequence[Table], work: Work) -> pyarrow.Table:
+        """As `Engine` says; rows are handed over batch by batch, so that they never all lie in memory."""
+        return work(pairs, (batch for part in parts for batch in self._batches(part)))
+
+    def _batches(self, expression: Table) -> Iterator[pyarrow.Table]:
+        relation = self._backend.con.sql(self._backend.compile(expression))
+        for batch in relation.to_arrow_reader(_BATCH_ROWS):
+            yield pyarrow.Table.from_batches([batch])
 
 
 @contextmanager

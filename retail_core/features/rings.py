@@ -19,7 +19,7 @@ _GREATEST = ("last_", "nth_last", "nth_start", "ts_start", "carted_last", "carte
 _SUMMED = ("n_", "v_", "p_", "q_")
 
 
-def rings(visits: Table, spans: Table | None, pairs: Table, windows: tuple[Window, ...]) -> Table:
+def rings(visits: Table, pairs: Table, windows: tuple[Window, ...]) -> Table:
     """One row per (pid, ring): everything additive, summed; times, running counts and blocks as extremes."""
     seen = _held(visits, pairs, windows)
     continued = ibis.ifelse(seen.prev < seen.edge, seen.continues, 0)
@@ -33,12 +33,14 @@ def rings(visits: Table, spans: Table | None, pairs: Table, windows: tuple[Windo
             columns[name] = seen[name].max()
         elif name.startswith("here_"):
             columns |= _day_columns(seen, name.removeprefix("here_"))
-    summed = seen.group_by(["pid", "ring"]).agg(**columns)
-    if spans is None:
-        return summed
+    return seen.group_by(["pid", "ring"]).agg(**columns)
+
+
+def distinct_rings(spans: Table, pairs: Table, windows: tuple[Window, ...]) -> Table:
+    """One row per (pid, ring): the changes of the distinct counts, summed."""
     changes = _held(spans, pairs, windows, start="lo")
     sums = {name: changes[name].sum() for name in spans.columns if name.startswith("d_")}
-    return summed.left_join(changes.group_by(["pid", "ring"]).agg(**sums), ["pid", "ring"])
+    return changes.group_by(["pid", "ring"]).agg(**sums)
 
 
 def _day_columns(seen: Table, i: str) -> dict[str, IntegerScalar]:
