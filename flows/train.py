@@ -6,6 +6,7 @@ Example: python -m flows.train --as-of 2025-02-15T00:00:00Z --json
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, cast
 
@@ -16,7 +17,7 @@ from prefect.states import Completed
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, midnight_or, once, plainly, step
-from retail_core.cli.models import TargetRecall
+from retail_core.cli.models import AllowLeak, TargetRecall
 from retail_core.cli.output import say
 from retail_core.model.thresholds import DEFAULT_TARGET
 from retail_core.model.training import TrainOptions, train
@@ -25,19 +26,10 @@ from retail_core.workspace import open_workspace
 
 
 @once("train")
-def train_model(
-    as_of: datetime, cutoffs: str | None, model: str, target_recall: float | None, confidence: float
-) -> Report:
+def train_model(as_of: datetime, cutoffs: str | None, options: TrainOptions) -> Report:
     """Train on what the lake knows at `as_of`. Registers a new version each time, so never retried."""
     with open_workspace(load_settings()) as work:
-        policies = tuple(cutoffs.split(",")) if cutoffs else ()
-        chosen = TrainOptions(
-            policies=policies,
-            model=model,
-            target_recall=target_recall or DEFAULT_TARGET,
-            confidence=confidence,
-            must_certify=target_recall is not None,
-        )
+        chosen = replace(options, policies=tuple(cutoffs.split(",")) if cutoffs else ())
         return train(work.store, work.lake, work.settings, as_of=as_of, options=chosen).to_dict()
 
 
@@ -72,16 +64,24 @@ def train_flow(
     model: str = "auto",
     target_recall: float | None = None,
     confidence: float = 0.95,
+    allow_leak: tuple[str, ...] = (),
 ) -> State[Report]:
     """Train as of `as_of`, by default the last midnight of the shop's zone."""
     moment = midnight_or(as_of)
-    report = train_model(moment, cutoffs, model, target_recall, confidence)
+    options = TrainOptions(
+        model=model,
+        target_recall=target_recall or DEFAULT_TARGET,
+        confidence=confidence,
+        must_certify=target_recall is not None,
+        allow_leak=tuple(allow_leak),
+    )
+    report = train_model(moment, cutoffs, options)
     show(report, moment)
     verdict = "promoted" if report["promoted"] else "not promoted"
     return Completed(message=f"version {report['version']} {verdict}: {report['reason']}", data=report)
 
 
-def main(
+def main(  # noqa: PLR0913, PLR0917 - one option each
     as_of: AsOf = None,
     cutoffs: Annotated[
         str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
@@ -89,6 +89,7 @@ def main(
     model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
     target_recall: TargetRecall = None,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    allow_leak: AllowLeak = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Train as a Prefect flow.
@@ -96,7 +97,8 @@ def main(
     Example: python -m flows.train --as-of 2025-02-15T00:00:00Z --json
     """
     moment = instant(as_of, midnight=True)
-    state = train_flow(moment, cutoffs, model, target_recall, confidence, return_state=True)
+    allowed = tuple(allow_leak or ())
+    state = train_flow(moment, cutoffs, model, target_recall, confidence, allowed, return_state=True)
     finish(state, title="Trained", json_output=json_output)
 
 

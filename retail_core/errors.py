@@ -42,3 +42,7 @@ class DependencyError(RetailError):
     """MongoDB, MLflow, Prefect or the API is unreachable or cannot be started."""
 
     exit_code = 3
+
+
+class LeakageError(DataError):
+    """A column gives the answer away, or a whole model is too good to be true."""

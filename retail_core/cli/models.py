@@ -28,6 +28,15 @@ TargetRecall = Annotated[
     ),
 ]
 
+AllowLeak = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-leak",
+        metavar="COLUMN",
+        help="An attribute, feature or event type that may leak (repeatable); never promoted then.",
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
@@ -36,7 +45,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models_app, name="models")
 
 
-def train(
+def train(  # noqa: PLR0913, PLR0917 - one option each
     as_of: AsOf = None,
     cutoffs: Annotated[
         str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
@@ -44,6 +53,7 @@ def train(
     model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
     target_recall: TargetRecall = None,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    allow_leak: AllowLeak = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Search, calibrate, evaluate, log and register a model; promote it if the gate says so.
@@ -65,6 +75,7 @@ def train(
             target_recall=target_recall or DEFAULT_TARGET,
             confidence=confidence,
             must_certify=target_recall is not None,
+            allow_leak=tuple(allow_leak or ()),
         )
         report = run(work.store, work.lake, work.settings, as_of=instant, options=options, progress=advance)
     emit(report.to_dict(), json_output=json_output, title="Trained")

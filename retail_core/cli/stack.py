@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -64,11 +65,32 @@ def status(json_output: JsonFlag = False) -> None:
     emit(result, json_output=json_output, title="Status")
 
 
-def doctor(json_output: JsonFlag = False) -> None:
+def doctor(
+    leakage: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ask whether this log or table of features gives the answer away."),
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="With --leakage: the preset of a raw log.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="With --leakage: YAML that maps a raw log.")] = None,
+    label: Annotated[str, typer.Option(help="With --leakage: the table's column of who bought.")] = "label",
+    json_output: JsonFlag = False,
+) -> None:
     """Look for what could go wrong, with the remedy for each finding.
 
+    With --leakage nothing is stored and no server is needed. A raw log is judged by the rows that a
+    training on it would have. A CSV or Parquet table is judged by its columns. Exit code 1: it leaks.
+
     Example: retail doctor
+
+    Example: retail doctor --leakage users.csv.gz --source app_profile
+
+    Example: retail doctor --leakage features.parquet --label bought
     """
+    if leakage is not None:
+        from retail_core.cli.leakage import examine
+
+        examine(leakage, (source, mapping), label, load_settings(), json_output=json_output)
+        return
     from retail_core import stack
 
     checks = stack.doctor(load_settings())

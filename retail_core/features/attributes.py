@@ -1,15 +1,16 @@
 """User attributes as of the cut-off: the latest row of a user with `valid_from <= as_of`.
 
 Rows without `valid_from` cannot be placed in time and are left out, except in `first-visit` pairs,
-where they count as known at the first visit. Attributes are small (rows per user, not per event)
-and are joined here with pandas.
+where they count as known at the first visit, and except for attributes admitted by name. Attributes
+are small (rows per user, not per event) and are joined here with pandas.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -37,17 +38,26 @@ def attributes_at(
         attributes: what to encode; a missing number is NaN, a missing category 0 in all its columns.
     """
     rows = _rows(lake)
-    places = _latest(rows, pairs)
+    dated = _latest(rows, pairs)
+    places = {False: dated, True: dated}
+    if any(attribute.undated for attribute in attributes):
+        places[True] = _latest(rows, pairs, undated=True)
     names = [column for attribute in attributes for column in attribute.columns]
     # The last row of `codes` stands for "no attributes known".
     codes = np.array(
         [[v for a in attributes for v in a.encode(content)] for content in [*rows["content"], {}]], np.float64
     )
-    return {name: codes[places, i] for i, name in enumerate(names)}
+    where = [places[attribute.undated] for attribute in attributes for _ in attribute.columns]
+    return {name: codes[where[i], i] for i, name in enumerate(names)}
 
 
 def infer_attributes(
-    lake: LakeReader, before: datetime, max_categories: int = 20, *, include_undated: bool = False
+    lake: LakeReader,
+    before: datetime,
+    max_categories: int = 20,
+    *,
+    include_undated: bool = False,
+    admit: Collection[str] = (),
 ) -> tuple[Attribute, ...]:
     """Attributes worth a column, from rows known before an instant.
 
@@ -59,29 +69,44 @@ def infer_attributes(
         before: only rows with `valid_from` before it count.
         max_categories: categories with a column of their own.
         include_undated: count rows without `valid_from` too (for `first-visit` rows).
+        admit: attributes whose rows without `valid_from` count whatever `include_undated` says.
     """
     rows = _rows(lake)
-    known = rows["valid_from"] < to_micros(before)
-    if not include_undated:
-        known &= rows["valid_from"] != _BEGINNING
+    rows = rows[rows["valid_from"] < to_micros(before)]
     values: dict[str, list[object]] = {}
-    for content in rows.loc[known, "content"]:
+    late: set[str] = set()
+    for since, content in zip(rows["valid_from"], rows["content"], strict=True):
+        undated = since == _BEGINNING and not include_undated
         for name, value in content.items():
-            if value is not None and not isinstance(value, list | dict):
-                values.setdefault(name, []).append(value)
+            if value is None or isinstance(value, list | dict) or (undated and name not in admit):
+                continue
+            values.setdefault(name, []).append(value)
+            if undated:
+                late.add(name)
     found = (_infer(name, values[name], max_categories) for name in sorted(values))
-    return tuple(attribute for attribute in found if attribute is not None)
+    return tuple(replace(one, undated=one.name in late) for one in found if one is not None)
 
 
-def attribute_warnings(lake: LakeReader) -> tuple[str, ...]:
-    """What a person should know about attributes that were left out; one sentence each."""
+def attribute_names(lake: LakeReader) -> set[str]:
+    """Every attribute that any user has, dated or not."""
+    return {name for content in _rows(lake)["content"] for name in content}
+
+
+def attribute_warnings(lake: LakeReader, admitted: Collection[str] = ()) -> tuple[str, ...]:
+    """What a person should know about attributes that were left out; one sentence each.
+
+    Args:
+        lake: where the users file is.
+        admitted: attributes that were not left out.
+    """
     rows = _rows(lake)
-    undated = int((rows["valid_from"] == _BEGINNING).sum())
-    if not undated:
+    undated = rows[rows["valid_from"] == _BEGINNING]
+    names = sorted({name for content in undated["content"] for name in content} - set(admitted))
+    if not names:
         return ()
     return (
-        f"{undated} of {len(rows)} rows of user attributes have no valid_from and cannot be placed in time: "
-        "they are left out, except at a first visit.",
+        f"{len(undated):,} of {len(rows):,} rows of user attributes have no valid_from and cannot be placed "
+        f"in time: {', '.join(names)} of these rows are left out, except at a first visit.",
     )
 
 
@@ -107,13 +132,15 @@ def _rows(lake: LakeReader) -> pd.DataFrame:
     return frame.drop(columns="text").assign(content=content)
 
 
-def _latest(rows: pd.DataFrame, pairs: pd.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _latest(
+    rows: pd.DataFrame, pairs: pd.DataFrame, *, undated: bool = False
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """For every pair the place of its row in `rows`, or len(rows) where there is none."""
     places = np.full(len(pairs), len(rows), np.int64)
     as_of = pairs["as_of"].dt.as_unit("us").astype("int64").to_numpy()
-    first_visit = (
-        (pairs["policy"] == "first-visit").to_numpy() if "policy" in pairs else np.zeros(len(pairs), bool)
-    )
+    first_visit = np.full(len(pairs), undated)
+    if "policy" in pairs:
+        first_visit |= (pairs["policy"] == "first-visit").to_numpy()
     for chosen, dated_only in ((~first_visit, True), (first_visit, False)):
         known = rows[rows["valid_from"] != _BEGINNING] if dated_only else rows
         if not chosen.any() or known.empty:

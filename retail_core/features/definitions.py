@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -216,7 +216,7 @@ class FeatureSet:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> FeatureSet:
         """Back from `to_dict`; compare the hash before use, the list may have changed since."""
-        attributes = (Attribute(a["name"], a["kind"], tuple(a["categories"])) for a in content["attributes"])
+        attributes = (Attribute(**{**a, "categories": tuple(a["categories"])}) for a in content["attributes"])
         return cls(Question(**content["question"]), tuple(content["names"]), tuple(attributes))
 
     def select(self, columns: Iterable[str]) -> FeatureSet:
@@ -240,7 +240,7 @@ class FeatureSet:
 
 def _narrow(attribute: Attribute, wanted: set[str]) -> Attribute:
     kept = (c for c in attribute.categories if f"attr_{attribute.name}={c}" in wanted)
-    return Attribute(attribute.name, attribute.kind, tuple(kept))
+    return replace(attribute, categories=tuple(kept))
 
 
 def default_feature_set(question: Question, attributes: Iterable[Attribute] = ()) -> FeatureSet:

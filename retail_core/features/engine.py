@@ -164,6 +164,8 @@ def open_engine(options: EngineOptions = DUCKDB) -> Iterator[Engine]:
             preserve_insertion_order=False,
             **threads,
         )
+        # Its bar would go to standard output, where a command's JSON goes.
+        backend.raw_sql("SET enable_progress_bar = false")
         try:
             yield DuckEngine(backend)
         finally:

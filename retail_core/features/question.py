@@ -69,11 +69,13 @@ class Attribute:
         name: key in the user's attributes.
         kind: how it becomes numbers.
         categories: values with a column of their own; any other value is 0 in all of them.
+        undated: rows without `valid_from` count at every cut-off; only where it was admitted by name.
     """
 
     name: str
     kind: Literal["number", "category"]
     categories: tuple[str, ...] = ()
+    undated: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -108,7 +108,8 @@ def build(
     rows["judged"] = _judged(rows)
     rows = rows[rows["fit"] | rows["refit"] | rows["judged"]].reset_index(drop=True)
     undated = set(every["policy"]) == {"first-visit"}
-    wanted = default_feature_set(question, infer_attributes(lake, as_of, include_undated=undated))
+    known = infer_attributes(lake, as_of, include_undated=undated, admit=labelled.admitted)
+    wanted = default_feature_set(question, known)
     matrix = features(lake, rows, wanted, EngineOptions.from_settings(settings), advance)
     useful = _tells_apart(matrix)
     kept = [name for name, use in zip(wanted.columns, useful, strict=True) if use]

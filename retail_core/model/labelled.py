@@ -22,10 +22,14 @@ from retail_core.store.lake import Lake
 
 @dataclass(frozen=True)
 class Labelled:
-    """All labelled (user, cut-off) rows: `user_id, as_of, policy, label`; and the days that were gaps."""
+    """All labelled (user, cut-off) rows: `user_id, as_of, policy, label`; and the days that were gaps.
+
+    Attributes in `admitted` are used even where they have no date.
+    """
 
     rows: DataFrame[TrainingRows]
     gaps: tuple[date, ...]
+    admitted: tuple[str, ...] = ()
 
 
 def labelled_rows(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from retail_core.features.question import Question
 from retail_core.features.sessions import default_policies
 from retail_core.lifecycle import promotion
 from retail_core.lifecycle.shop_context import keep_context
-from retail_core.model import dataset, procedure, registry
+from retail_core.model import dataset, leakage, procedure, registry
 from retail_core.model.contest import arrange
 from retail_core.model.dataset import TrainingData
 from retail_core.model.describe import Outcome, as_spec, caption, describe, flat_params, population, price
@@ -32,7 +32,7 @@ from retail_core.times import to_utc_ms
 
 __all__ = ["STAGES", "TrainOptions", "TrainReport", "train"]
 
-STAGES = ("rows", "features", "search", "evaluate", "refit", "register", "gate")
+STAGES = ("rows", "features", "leakage", "search", "evaluate", "refit", "register", "gate")
 
 Progress = Callable[[str, int, int], None]
 
@@ -59,6 +59,7 @@ def train(
     Raises:
         InputError: an unknown model or policy, or a recall or confidence outside (0, 1].
         DataError: too little data to train on, or to certify what must be certified.
+        LeakageError: a column gives the answer away and was not allowed by name.
         DependencyError: MLflow or MongoDB is unreachable.
     """
     options = options or TrainOptions()
@@ -66,18 +67,20 @@ def train(
     advance = progress or (lambda _stage, _done, _total: None)
     instant, lake = to_utc_ms(as_of), lake.snapshot()
     promotion.repair(store, settings)
-    policies = options.policies or default_policies(
-        lake, named_policy(store), instant, EngineOptions.from_settings(settings)
-    )
-    data = _prepare(lake, settings, shop_zone(store), instant, policies, advance)
+    engine = EngineOptions.from_settings(settings)
+    policies = options.policies or default_policies(lake, named_policy(store), instant, engine)
+    options = replace(options, policies=policies)
+    data = _prepare(lake, settings, shop_zone(store), instant, options, advance)
     goal = Goal(options.target_recall, options.confidence, settings.seed, options.must_certify)
     procedure.refuse_uncertifiable_goal(data, goal)
+    guarded = _guard(lake, settings, data, instant, options, advance)
     with registry.training_run(settings, reason=options.reason) as run:
         advance("search", 0, 1)
         found = procedure.run_search(data, settings, options.model)
         advance("search", 1, 1)
         outcome = _judge_and_refit(data, settings, found, goal, advance)
         spec = as_spec(data, outcome, run, lake.state(), instant, leaky=bool(options.allow_leak))
+        spec = replace(spec, training=spec.training | {"leakage": guarded.to_dict()})
         advance("register", 0, 1)
         spec = _register(settings, data, outcome, spec)
         advance("register", 1, 1)
@@ -100,21 +103,37 @@ def _prepare(
     settings: Settings,
     zone: str,
     as_of: datetime,
-    policies: Sequence[str],
+    options: TrainOptions,
     advance: Progress,
 ) -> TrainingData:
     question = Question.from_settings(settings, zone)
     advance("rows", 0, 1)
-    labelled = labelled_rows(lake, question, policies, as_of, EngineOptions.from_settings(settings))
+    engine = EngineOptions.from_settings(settings)
+    labelled = labelled_rows(lake, question, options.policies, as_of, engine)
     advance("rows", 1, 1)
     return dataset.build(
         lake,
-        labelled,
+        replace(labelled, admitted=options.allow_leak),
         question,
         settings,
         as_of=as_of,
         advance=lambda done, total: advance("features", done, total),
     )
+
+
+def _guard(
+    lake: Lake,
+    settings: Settings,
+    data: TrainingData,
+    as_of: datetime,
+    options: TrainOptions,
+    advance: Progress,
+) -> leakage.LeakageReport:
+    advance("leakage", 0, 1)
+    evidence = leakage.from_training(lake, data, as_of, settings.seed)
+    guarded = leakage.refuse_leaks(evidence, options.allow_leak)
+    advance("leakage", 1, 1)
+    return guarded
 
 
 def _judge_and_refit(
@@ -200,7 +219,7 @@ def _report(
         family=outcome.search.choice.family,
         best_params=outcome.search.best,
         search=outcome.search.to_dict(),
-        leakage={"checked": [], "allowed": []},
+        leakage=spec.training["leakage"],
         eligible=population(data),
         gaps=tuple(str(day) for day in data.labelled.gaps),
         dropped_features=data.dropped,

@@ -153,7 +153,7 @@ def test_equal_challenger_does_not_replace_the_champion(shop: Shop) -> None:
 
 
 def test_leaky_challenger_is_refused_whatever_it_scores(shop: Shop) -> None:
-    options = TrainOptions(policies=("daily",), allow_leak=("answer",))
+    options = TrainOptions(policies=("daily",), allow_leak=("hours_since_event",))
     report = train(shop.store, shop.lake, shop.settings, as_of=AS_OF, options=options)
     assert not report.promoted
     assert "leaks the answer" in report.reason

@@ -228,3 +228,21 @@ def test_inferred_attributes(tmp_path: Path, undated: bool) -> None:
     assert not math.isnan(
         compute(lake, pairs_of([("u1", NOW)]), FeatureSet(Question(), (), found))["attr_age"][0]
     )
+
+
+def test_attribute_without_a_date_is_used_only_where_it_was_admitted(tmp_path: Path) -> None:
+    users = [_user(f"v{i}", None, segment="buyer" if i % 2 else "no", age=20 + i % 3) for i in range(9)]
+    lake = write_lake(tmp_path, LOG, users)
+    assert infer_attributes(lake, from_micros(NOW)) == ()
+    admitted = infer_attributes(lake, from_micros(NOW), admit=("segment",))
+    assert admitted == (Attribute("segment", "category", ("buyer", "no"), undated=True),)
+    feature_set = FeatureSet(Question(), (), admitted)
+    assert FeatureSet.from_dict(feature_set.to_dict()) == feature_set
+    assert feature_set.select(["attr_segment=buyer"]).attributes[0].undated
+    rows = compute(lake, pairs_of([("v1", NOW), ("v2", NOW), ("x", NOW)]), feature_set)
+    assert rows["attr_segment=buyer"].tolist() == [1, 0, 0]
+    (told,) = attribute_warnings(lake)
+    assert "age, segment" in told
+    (told,) = attribute_warnings(lake, ("segment",))
+    assert "segment" not in told
+    assert attribute_warnings(lake, ("segment", "age")) == ()

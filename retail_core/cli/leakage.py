@@ -1,0 +1,75 @@
+"""`retail doctor --leakage`: the guard on a file, for a person or a script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from retail_core.cli.output import emit, print_rows, screen
+from retail_core.errors import InputError
+from retail_core.settings import Settings
+
+if TYPE_CHECKING:
+    from retail_core.sources.source import Source
+
+
+def examine(
+    path: Path, dialect: tuple[str | None, Path | None], label: str, settings: Settings, *, json_output: bool
+) -> None:
+    """Print what the guard says of the file; exit 1 if it refuses.
+
+    Args:
+        path: a raw file of a source, or a table with a label.
+        dialect: preset and mapping, at most one of them given; neither: a table if it has the label,
+            else the preset that fits its columns.
+        label: the table's column that says who bought.
+        settings: as the environment says.
+        json_output: print one JSON object.
+
+    Raises:
+        InputError: it is neither, or cannot be read.
+    """
+    from retail_core.model.leakage.files import inspect_log
+    from retail_core.model.leakage.tables import inspect_table
+
+    source = _source(path, dialect, label)
+    report = inspect_table(path, label, settings) if source is None else inspect_log(path, source, settings)
+    error = report.error()
+    if json_output:
+        told = {"error": error.message, "remedy": error.remedy} if error else {}
+        emit({"ok": error is None, **told, **report.to_dict()}, json_output=True, title="")
+    else:
+        found = [{"check": one.check, "verdict": one.verdict, "what": one.what} for one in report.findings]
+        print_rows(found or [{"what": "nothing gives the answer away"}], title=f"Leakage: {report.verdict}")
+        for policy, figures in report.model.items():
+            emit(figures, json_output=False, title=f"A quick model, {policy} rows")
+        for warning in report.warnings:
+            screen.print(warning)
+    if error:
+        if not json_output:
+            typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code)
+
+
+def _source(path: Path, dialect: tuple[str | None, Path | None], label: str) -> Source | None:
+    from retail_core import sources
+    from retail_core.model.leakage.tables import columns_of
+    from retail_core.sources.presets import fitting
+
+    preset, mapping = dialect
+    if mapping:
+        return sources.from_mapping(mapping)
+    if preset:
+        return sources.get(preset)
+    header = columns_of(path)
+    if label in header:
+        return None
+    fits = fitting(header)
+    if fits is None:
+        raise InputError(
+            f"{path} has no column {label!r} and is of no source that is known by its columns.",
+            remedy="name its --source or --mapping, or the --label column of a table.",
+        )
+    return sources.get(fits)

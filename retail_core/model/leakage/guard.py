@@ -1,0 +1,121 @@
+"""The guard: every check on every policy, and what was admitted by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from retail_core.errors import InputError
+from retail_core.features.attributes import attribute_names, attribute_warnings
+from retail_core.features.definitions import expand
+from retail_core.features.kinds import Count, Distinct, Since, Total
+from retail_core.features.question import Question
+from retail_core.model.leakage.announce import announcers, event_types
+from retail_core.model.leakage.columns import attributes_alone, features_alone
+from retail_core.model.leakage.evidence import Evidence, Sample, column_owners, draw, profiles
+from retail_core.model.leakage.removal import changed_by_removal
+from retail_core.model.leakage.report import Finding, LeakageReport, merge
+from retail_core.model.leakage.whole import QUICK_ROWS, shuffled, too_good
+
+
+def inspect(evidence: Evidence, allowed: Sequence[str] = ()) -> LeakageReport:
+    """Judge the evidence; nothing is raised for what is found.
+
+    Args:
+        evidence: rows, features, and where they come from.
+        allowed: attributes, features or event types that may give the answer away.
+
+    Raises:
+        InputError: a name in `allowed` is no column of the evidence.
+    """
+    _refuse_unknown(evidence, allowed)
+    report = merge(_judge(evidence, draw(evidence, policy), allowed) for policy in evidence.policies)
+    warnings = attribute_warnings(evidence.lake, allowed) if evidence.lake is not None else ()
+    checked = ({"check": "d", "policy": None, "looked_at": len(warnings)}, *report.checked)
+    return replace(report, checked=checked, warnings=(*warnings, *report.warnings), allowed=tuple(allowed))
+
+
+def refuse_leaks(evidence: Evidence, allowed: Sequence[str] = ()) -> LeakageReport:
+    """As `inspect`, for a training.
+
+    Raises:
+        LeakageError: a column that is not in `allowed` gives the answer away.
+        InputError: a name in `allowed` is no column of the evidence.
+    """
+    report = inspect(evidence, allowed)
+    if (error := report.error()) is not None:
+        raise error
+    return report
+
+
+def _judge(evidence: Evidence, sample: Sample, allowed: Sequence[str]) -> LeakageReport:
+    names, known = evidence.feature_set.names, list(profiles(evidence, sample.policy))
+    findings: list[Finding] = [
+        *features_alone(sample, names),
+        *attributes_alone(known, sample.policy),
+        *changed_by_removal(evidence, sample),
+        *announcers(evidence, sample),
+    ]
+    findings = [admit(one, allowed) for one in findings]
+    owners = column_owners(evidence.feature_set)
+    admitted = _columns_of(evidence.feature_set.question, allowed)
+    honest = np.array([owner not in admitted for owner in owners], dtype=bool)
+    quick = draw(evidence, sample.policy, QUICK_ROWS)
+    control, odd = shuffled(quick, evidence.seed)
+    whole, good = too_good(quick, quick.matrix, owners, evidence.seed)
+    model: dict[str, Any] = dict(whole.numbers)
+    if not honest.all() and honest.any():
+        left = [owner for owner, kept in zip(owners, honest, strict=True) if kept]
+        without, good = too_good(quick, quick.matrix[:, honest], left, evidence.seed)
+        model["without"] = {"columns": sorted(set(owners) - set(left)), **without.numbers}
+    return LeakageReport(
+        checked=_checked(sample, len(names), len(known)),
+        findings=(*findings, *odd, *(admit(one, allowed) for one in good)),
+        warnings=tuple(one.what for one in (*findings, *odd) if one.verdict == "warn"),
+        allowed=(),
+        model={sample.policy: model},
+        control={sample.policy: control.numbers},
+    )
+
+
+def admit(finding: Finding, allowed: Sequence[str]) -> Finding:
+    """The finding, no longer refused if its column was admitted by name."""
+    ok = finding.verdict == "refuse" and finding.column in allowed
+    return replace(finding, verdict="allowed") if ok else finding
+
+
+def _checked(sample: Sample, features: int, attributes: int) -> tuple[dict[str, Any], ...]:
+    counts = {"a": features + attributes, "b": attributes, "c": features + attributes, "e": 1, "f": 1}
+    rows, positives = len(sample.rows), int(sample.answers.labels.sum())
+    users = int(sample.rows["user_id"].nunique())
+    about = {"policy": sample.policy, "rows": rows, "users": users, "positives": positives}
+    return tuple({"check": check, "looked_at": count, **about} for check, count in counts.items())
+
+
+def _columns_of(question: Question, allowed: Sequence[str]) -> set[str]:
+    """What is admitted by name, and the features that are about an admitted event type alone."""
+    about = {
+        name
+        for name, feature in expand(question).items()
+        if isinstance(feature.kind, Count | Since | Total | Distinct) and feature.kind.event_type in allowed
+    }
+    return {*allowed, *about}
+
+
+def _refuse_unknown(evidence: Evidence, allowed: Sequence[str]) -> None:
+    if not allowed:
+        return
+    known = {*column_owners(evidence.feature_set), *expand(evidence.feature_set.question)}
+    if evidence.lake is not None:
+        known |= {*attribute_names(evidence.lake), *event_types(evidence.lake, evidence.as_of)}
+    for name in allowed:
+        if name not in known:
+            close = difflib.get_close_matches(name, sorted(known), 3) or sorted(known)[:5]
+            raise InputError(
+                f"There is no column {name!r} to allow.",
+                remedy=f"name an attribute, a feature or an event type, such as {', '.join(close)}.",
+            )

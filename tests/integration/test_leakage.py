@@ -1,0 +1,251 @@
+"""The leakage guard on whole logs: honest ones pass; what is planted is refused by training and doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from pymongo import MongoClient
+
+from retail_core import sources
+from retail_core.features.definitions import default_feature_set
+from retail_core.features.question import Question
+from retail_core.model.leakage import Evidence, inspect
+from retail_core.model.leakage.evidence import draw
+from retail_core.model.leakage.files import gather
+from retail_core.model.leakage.removal import changed_by_removal, cut_lake
+from retail_core.settings import Settings
+from retail_core.simulate import SimulationConfig, simulate
+from retail_core.sources.read import read_events
+from retail_core.store.lake import Lake
+from retail_core.store.lake_scratch import scratch_lake
+from retail_core.times import last_midnight
+
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def retail(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))}
+    return subprocess.run(
+        [sys.executable, "-c", "from retail_core.cli import main; main()", *arguments],
+        cwd=ROOT,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+
+
+def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    (line,) = done.stdout.splitlines()
+    content: dict[str, Any] = json.loads(line)
+    return content
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("log") / "log.csv"
+    simulate(SimulationConfig(users=700, days=32, seed=11, start=date(2025, 1, 1)), path, None)
+    return path
+
+
+def planted_event(log: Path, before: str) -> Path:
+    """The log with a confirmation stamped so long before each purchase."""
+    events = pd.read_csv(log, dtype="str")
+    bought = events[events["event_type"] == "purchase"].copy()
+    times = pd.to_datetime(bought["event_time"], utc=True, format="ISO8601") - pd.Timedelta(before)
+    bought["event_time"] = times.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    bought["event_type"] = "order_confirmation"
+    path = log.with_name(f"confirmed-{before.replace(' ', '')}.csv")
+    pd.concat([events, bought]).to_csv(path, index=False)
+    return path
+
+
+def planted_attribute(log: Path) -> tuple[Path, Path]:
+    """The log with a column that only those who ever buy have, and the mapping that makes it an attribute."""
+    events = pd.read_csv(log, dtype="str")
+    buyers = set(events["user_id"][events["event_type"] == "purchase"])
+    events["card"] = np.where(events["user_id"].isin(buyers), "gold", "none")
+    events["shoe_size"] = (pd.util.hash_array(events["user_id"].to_numpy(object)) % 11 + 36).astype("str")
+    path, mapping = log.with_name("cards.csv"), log.with_name("cards.yaml")
+    events.to_csv(path, index=False)
+    mapping.write_text("extends: canonical\nname: cards\nattributes: {card: text, shoe_size: number}\n")
+    return path, mapping
+
+
+def test_doctor_lets_an_honest_log_pass(log: Path, tmp_path: Path) -> None:
+    done = retail("doctor", "--leakage", str(log), "--json", RETAIL_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = answer(done)
+    assert (report["ok"], report["verdict"], report["findings"]) == (True, "clean", [])
+    assert {entry["check"] for entry in report["checked"]} == set("abcdef")
+    assert list(tmp_path.iterdir()) == [], "nothing is stored"
+
+
+@pytest.mark.parametrize("before", ["6h", "1h"])
+def test_doctor_names_an_event_stamped_before_the_purchase_it_follows(
+    log: Path, before: str, tmp_path: Path
+) -> None:
+    path = planted_event(log, before)
+    done = retail("doctor", "--leakage", str(path), "--json", RETAIL_HOME=str(tmp_path))
+    assert done.returncode == 1, done.stdout
+    report = answer(done)
+    assert report["refused"] == ["order_confirmation"]
+    found = [one for one in report["findings"] if one["check"] == "c"]
+    assert found
+    assert all(one["evidence"]["purity"] > 0.98 for one in found)
+    assert "--allow-leak order_confirmation" in report["remedy"]
+
+
+def test_event_that_truly_follows_or_announces_by_a_second_is_no_leak(log: Path, tmp_path: Path) -> None:
+    after = retail(
+        "doctor", "--leakage", str(planted_event(log, "-1min")), "--json", RETAIL_HOME=str(tmp_path)
+    )
+    assert (after.returncode, answer(after)["findings"]) == (0, [])
+    second = retail("doctor", "--leakage", str(planted_event(log, "1s")), "--json", RETAIL_HOME=str(tmp_path))
+    assert second.returncode == 0
+    assert {(one["column"], one["verdict"]) for one in answer(second)["findings"]} == {
+        ("order_confirmation", "warn")
+    }
+
+
+def test_doctor_names_an_attribute_that_only_buyers_have(log: Path, tmp_path: Path) -> None:
+    path, mapping = planted_attribute(log)
+    done = retail(
+        "doctor", "--leakage", str(path), "--mapping", str(mapping), "--json", RETAIL_HOME=str(tmp_path)
+    )
+    assert done.returncode == 1, done.stdout
+    assert answer(done)["refused"] == ["card"]
+
+
+def test_doctor_judges_a_table_and_says_what_it_needs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    bought = rng.random(3_000) < 0.2
+    table = pd.DataFrame({"bought": bought.astype(int), "age": rng.integers(18, 80, 3_000)})
+    table.to_parquet(tmp_path / "honest.parquet")
+    table.assign(basket=np.where(bought, 3.0, np.nan)).to_csv(tmp_path / "leaky.csv", index=False)
+    home = str(tmp_path / "home")
+    honest = retail(
+        "doctor", "--leakage", str(tmp_path / "honest.parquet"), "--label", "bought", RETAIL_HOME=home
+    )
+    assert (honest.returncode, "Leakage: clean" in honest.stdout) == (0, True), honest.stderr
+    leaky = retail("doctor", "--leakage", str(tmp_path / "leaky.csv"), "--label", "bought", RETAIL_HOME=home)
+    assert leaky.returncode == 1
+    assert "basket" in leaky.stderr
+    for file, told in (("honest.parquet", "--label"), ("nothing.csv", "check the path")):
+        done = retail("doctor", "--leakage", str(tmp_path / file), RETAIL_HOME=home)
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert told in done.stderr
+
+
+@pytest.fixture(scope="module")
+def gathered(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Evidence]:
+    """Evidence of two policies on the honest log."""
+    lake = scratch_lake(read_events(log, sources.get("canonical")), tmp_path_factory.mktemp("scratch"))
+    newest = lake.state().last_event
+    assert newest is not None
+    settings = Settings(home=log.parent)
+    as_of = last_midnight(newest, "Europe/Berlin")
+    question = Question.from_settings(settings, "Europe/Berlin")
+    return lake, gather(lake, question, ("daily", "first-visit"), as_of, settings)
+
+
+@pytest.mark.parametrize("policy", ["daily", "first-visit"])
+def test_removal_of_later_events_is_seen_where_a_column_knows_them(
+    gathered: tuple[Lake, Evidence], policy: str
+) -> None:
+    _, evidence = gathered
+    sample = draw(evidence, policy)
+    assert not list(changed_by_removal(evidence, sample))
+    place = evidence.feature_set.columns.index("event_count_7d")
+    sample.matrix[:, place] += np.arange(len(sample.rows)) % 2
+    (found,) = changed_by_removal(evidence, sample)
+    assert (found.column, found.verdict) == ("event_count_7d", "refuse")
+    assert 0 < found.evidence["changed"] <= found.evidence["n"]
+
+
+def test_cut_lake_ends_at_the_cut_off(gathered: tuple[Lake, Evidence], tmp_path: Path) -> None:
+    lake, evidence = gathered
+    rows = evidence.rows[evidence.rows["policy"].eq("daily")]
+    whole = pd.concat([pd.read_parquet(file) for file in lake.files()])
+    instant = rows["as_of"].iloc[len(rows) // 2]
+    together = cut_lake(lake, rows[rows["as_of"].eq(instant)], tmp_path)
+    kept = pd.concat([pd.read_parquet(file) for file in together.files()])
+    assert set(kept["event_id"]) == set(whole["event_id"][whole["event_time"] < instant])
+    assert len(kept) == kept["event_id"].nunique()
+    own = rows.sample(frac=1, random_state=1).drop_duplicates("user_id").head(50)
+    alone = pd.read_parquet(cut_lake(lake, own, tmp_path).files()[0])
+    limit = alone["user_id"].map(own.set_index("user_id")["as_of"])
+    assert (alone["event_time"] < limit).all()
+    assert len(alone) == (whole["event_time"] < whole["user_id"].map(own.set_index("user_id")["as_of"])).sum()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_other_simulated_logs_raise_no_alarm(seed: int, tmp_path: Path) -> None:
+    simulate(
+        SimulationConfig(users=500, days=28, seed=seed, start=date(2025, 3, 1)), tmp_path / "log.csv", None
+    )
+    lake = scratch_lake(read_events(tmp_path / "log.csv", sources.get("canonical")), tmp_path)
+    newest = lake.state().last_event
+    assert newest is not None
+    settings = Settings(home=tmp_path)
+    question = Question.from_settings(settings, "UTC")
+    evidence = gather(lake, question, ("daily", "first-visit"), last_midnight(newest, "UTC"), settings)
+    assert evidence.feature_set == default_feature_set(question)
+    report = inspect(evidence)
+    assert (report.verdict, report.findings) == ("clean", ())
+
+
+@pytest.fixture
+def shop(mongod_uri: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    database = f"leakage_{uuid.uuid4().hex[:8]}"
+    yield {
+        "RETAIL_HOME": str(tmp_path / "home"),
+        "RETAIL_MONGODB_URI": mongod_uri,
+        "RETAIL_MONGODB_DATABASE": database,
+        "RETAIL_SEARCH_ROWS": "1500",
+        "RETAIL_FIT_ROWS": "3000",
+    }
+    with MongoClient(mongod_uri) as client:
+        client.drop_database(database)
+
+
+def test_training_refuses_or_brands_and_a_leaky_version_is_never_promoted(
+    log: Path, shop: dict[str, str]
+) -> None:
+    path, mapping = planted_attribute(log)
+    assert retail("ingest", str(path), "--mapping", str(mapping), "--json", **shop).returncode == 0
+    refused = retail("train", "--json", **shop)
+    assert refused.returncode == 1
+    told = answer(refused)
+    assert "card" in told["error"]
+    assert "--allow-leak card" in told["remedy"]
+    assert answer(retail("models", "list", "--json", **shop))["versions"] == []
+
+    unknown = retail("train", "--allow-leak", "cart", "--json", **shop)
+    assert unknown.returncode == 1
+    assert "no column 'cart' to allow" in answer(unknown)["error"]
+
+    allowed = retail("train", "--allow-leak", "card", "--json", **shop)
+    assert allowed.returncode == 0, allowed.stdout + allowed.stderr
+    report = answer(allowed)
+    assert not report["promoted"]
+    assert (report["leakage"]["verdict"], report["leakage"]["allowed"]) == ("leaky", ["card"])
+    assert report["leakage"]["model"]["daily"]["without"]["columns"] == ["card"]
+    by_hand = retail("models", "promote", report["version"], "--json", **shop)
+    assert by_hand.returncode == 1
+    assert "leaks the answer" in answer(by_hand)["error"]
+    assert answer(retail("models", "list", "--json", **shop))["production"] is None

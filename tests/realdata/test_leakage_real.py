@@ -1,0 +1,136 @@
+"""The leakage guard on real logs: it names the column behind another system's headline, and nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from pymongo import MongoClient
+
+from retail_core import sources
+from retail_core.features.cutoffs import FIRST_VISIT_DELAY, first_visit_pairs
+from retail_core.features.labels import label
+from retail_core.features.question import Question
+from retail_core.model.leakage import inspect
+from retail_core.model.leakage.files import gather, inspect_log
+from retail_core.schemas import Pairs
+from retail_core.settings import Settings
+from retail_core.sources.read import read_events
+from retail_core.store.lake_scratch import scratch_lake
+from retail_core.times import parse_instant
+
+pytestmark = pytest.mark.realdata
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILES = "app_profile/retail_app_data.csv.gz"
+
+
+@pytest.mark.parametrize(
+    ("folder", "as_of"), [("taobao", "2017-12-04T00:00:00+08:00"), ("online_retail", "2011-12-09T00:00:00Z")]
+)
+def test_real_logs_raise_no_alarm(shared_data: Path, tmp_path: Path, folder: str, as_of: str) -> None:
+    source, settings = sources.get(folder), Settings(home=tmp_path)
+    files = sorted((shared_data / folder).iterdir())
+    lake = scratch_lake((chunk for file in files for chunk in read_events(file, source)), tmp_path)
+    question = Question.from_settings(settings, source.timezone)
+    instant: datetime = parse_instant(as_of, source.timezone)
+    report = inspect(gather(lake, question, ("daily",), instant, settings))
+    assert (report.verdict, report.findings) == ("clean", ())
+
+
+def test_the_user_table_is_refused_for_its_segment_alone(shared_data: Path, tmp_path: Path) -> None:
+    source = sources.get("app_profile")
+    report = inspect_log(shared_data / PROFILES, source, Settings(home=tmp_path))
+    assert report.refused == ("user_segment",)
+    (found,) = (one for one in report.findings if one.check == "b")
+    named = {one["value"] for one in found.evidence["values"]}
+    assert named == {"Young Browser", "Adult Browser", "Senior Browser"}
+    allowed = inspect_log(shared_data / PROFILES, source, Settings(home=tmp_path), ["user_segment"])
+    whole = allowed.model["first-visit"]
+    assert allowed.verdict == "leaky"
+    assert whole["auc"] > 0.92
+    assert whole["without"]["auc"] < 0.75
+
+
+def test_rule_that_flags_every_buyer_and_power_user_reproduces_the_headline(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    source = sources.get("app_profile")
+    lake = scratch_lake(read_events(shared_data / PROFILES, source), tmp_path)
+    question = Question(timezone=source.timezone)
+    newest = lake.state().last_event
+    assert newest is not None
+    pairs = first_visit_pairs(lake, question, newest - question.horizon)
+    with gzip.open(shared_data / PROFILES, "rt") as raw:
+        segment = pd.read_csv(raw, dtype="str").set_index("user_id")["user_segment"]
+    flagged = pairs["user_id"].map(segment).str.contains("Buyer|Power User").to_numpy(bool)
+
+    def judged(rows: pd.DataFrame) -> tuple[float, float]:
+        bought = label(lake, question, Pairs.validate(rows)).to_numpy(bool)
+        precision, recall = (bought & flagged).sum() / flagged.sum(), (bought & flagged).sum() / bought.sum()
+        return 2 * precision * recall / (precision + recall), recall
+
+    assert judged(pairs) == pytest.approx((0.903, 0.996), abs=0.001)
+    # The raw dates have whole hours: 155 purchases exactly a day after the visit are not in its 24 hours.
+    at_the_visit = pairs.assign(as_of=(pairs["as_of"] - FIRST_VISIT_DELAY).dt.as_unit("ms"))
+    assert judged(at_the_visit) == pytest.approx((0.890, 1.0), abs=0.001)
+
+
+@pytest.fixture
+def shop(mongod_uri: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    database = f"profile_{uuid.uuid4().hex[:8]}"
+    yield {
+        "RETAIL_HOME": str(tmp_path / "home"),
+        "RETAIL_MONGODB_URI": mongod_uri,
+        "RETAIL_MONGODB_DATABASE": database,
+        "RETAIL_SEARCH_ROWS": "3000",
+        "RETAIL_FIT_ROWS": "12000",
+    }
+    with MongoClient(mongod_uri) as client:
+        client.drop_database(database)
+
+
+def retail(*arguments: str, **environment: str) -> tuple[int, dict[str, Any]]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", "from retail_core.cli import main; main()", *arguments, "--json"],
+        cwd=ROOT,
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    (line,) = done.stdout.splitlines()
+    content: dict[str, Any] = json.loads(line)
+    return done.returncode, content
+
+
+def test_the_old_headline_is_reproduced_only_with_the_leak_and_never_promoted(
+    shared_data: Path, shop: dict[str, str]
+) -> None:
+    code, _ = retail("ingest", str(shared_data / PROFILES), "--source", "app_profile", **shop)
+    assert code == 0
+    code, refused = retail("train", "--target-recall", "1.0", **shop)
+    assert code == 1
+    assert "user_segment" in refused["error"]
+    assert "--allow-leak user_segment" in refused["remedy"]
+    code, report = retail("train", "--target-recall", "1.0", "--allow-leak", "user_segment", **shop)
+    assert code == 0, report
+    assert report["metrics"]["contact_recall"] >= 0.99
+    assert 0.87 <= report["metrics"]["f1"] <= 0.93
+    assert report["leakage"]["model"]["first-visit"]["without"]["auc"] < 0.75
+    assert not report["promoted"]
+    code, told = retail("models", "promote", report["version"], **shop)
+    assert code == 1
+    assert "leaks the answer" in told["error"]

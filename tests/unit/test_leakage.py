@@ -1,0 +1,236 @@
+"""The leakage guard's parts on made-up rows: what is flagged, what is not, and with which interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn.metrics import roc_auc_score
+
+from retail_core.errors import InputError, LeakageError
+from retail_core.features.definitions import FeatureSet
+from retail_core.features.question import Attribute, Question
+from retail_core.model.estimator import MISSING, to_matrix
+from retail_core.model.leakage import Evidence, inspect, refuse_leaks
+from retail_core.model.leakage.cells import Answers, category_cells, number_cells, pure_cells
+from retail_core.model.leakage.evidence import draw
+from retail_core.model.leakage.intervals import auc, auc_interval, share_interval
+from retail_core.model.sampling import Sampling, plan_sampling
+
+SEEDS = range(2)
+
+
+def table(columns: dict[str, np.ndarray], labels: np.ndarray, users: np.ndarray | None = None) -> Evidence:
+    """Evidence without events; text columns are attributes, others are too unless they name a feature."""
+    attributes, encoded = [], []
+    for name, values in columns.items():
+        if values.dtype.kind == "U":
+            categories = tuple(sorted(set(values.tolist())))
+            attributes.append(Attribute(name, "category", categories))
+            encoded += [values == one for one in categories]
+        else:
+            attributes.append(Attribute(name, "number"))
+            encoded.append(values)
+    n = len(labels)
+    rows = pd.DataFrame(
+        {
+            "user_id": pd.Series(np.arange(n) if users is None else users).astype("str"),
+            "as_of": pd.Series(pd.Timestamp("2025-01-01", tz="UTC"), index=range(n)).dt.as_unit("ms"),
+            "policy": "table",
+            "label": labels,
+        }
+    )
+    matrix = to_matrix(np.column_stack(encoded).astype(np.float64))
+    feature_set = FeatureSet(Question(), (), tuple(attributes))
+    return Evidence(rows, matrix, feature_set, Sampling(1.0, 1.0), rows, None, None, 7)
+
+
+def people(seed: int, n: int = 4_000, base: float = 0.3) -> tuple[np.random.Generator, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng, rng.random(n) < base
+
+
+def honest(rng: np.random.Generator, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns that know a little, as real ones do."""
+    n = len(labels)
+    return {
+        "age": rng.integers(18, 90, n).astype(float),
+        "visits": rng.poisson(3 + 2 * labels).astype(float),
+        "region": np.array(["north", "south", "east"])[(rng.random(n) * 3 + 0.4 * labels).astype(int) % 3],
+        "plan": np.where(rng.random(n) < 0.2 + 0.3 * labels, "plus", "basic"),
+    }
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(np.float64, st.integers(2, 60), elements=st.sampled_from([0.0, 1.0, 2.0, 5.5])),
+    st.integers(0, 2**31),
+)
+def test_auc_is_that_of_scikit_learn_and_lies_in_its_interval(values: np.ndarray, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.random(len(values)) < 0.5
+    users = rng.integers(0, max(1, len(values) // 2), len(values))
+    found = auc_interval(values, labels, users, 0.05)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    if 0 < labels.sum() < len(labels):
+        assert found.value == pytest.approx(roc_auc_score(labels, values))
+        assert auc(-values, labels) == pytest.approx(1 - found.value)
+
+
+def test_interval_of_an_auc_counts_users_and_keeps_its_promise() -> None:
+    missed = {"users": 0, "rows": 0}
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        users = np.repeat(np.arange(120), 10)
+        taste, luck = np.repeat(rng.normal(size=120), 10), np.repeat(rng.normal(size=120), 10)
+        labels = luck + 0.3 * rng.normal(size=1_200) > 0.5
+        missed["users"] += auc_interval(taste, labels, users, 0.05).low > 0.5
+        missed["rows"] += auc_interval(taste, labels, np.arange(1_200), 0.05).low > 0.5
+    assert missed["users"] <= 18  # 10 expected
+    assert missed["rows"] > 2 * missed["users"], "rows of one user are not independent"
+
+
+def test_perfect_column_of_few_buyers_is_not_certain() -> None:
+    lows = []
+    for n in (10, 50, 500):
+        labels = np.arange(2 * n) < n
+        lows.append(auc_interval(labels.astype(float), labels, np.arange(2 * n), 0.001).low)
+    assert lows == sorted(lows)
+    assert lows[0] < 0.9 < lows[1] < 0.98 < lows[2] < 1
+
+
+@settings(deadline=None)
+@given(st.integers(1, 500), st.data())
+def test_share_interval_holds_its_share(n: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, n))
+    found = share_interval(hits, n, 0.01)
+    assert 0 <= found.low <= hits / n <= found.high <= 1
+    other = share_interval(n - hits, n, 0.01)
+    assert other.low == pytest.approx(1 - found.high)
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(
+        np.float32,
+        st.integers(1, 200),
+        elements=st.one_of(
+            st.just(float(MISSING)), st.floats(-1e6, 1e6, width=32), st.sampled_from([0.0, 1.0])
+        ),
+    )
+)
+def test_every_value_has_a_cell_and_only_nulls_are_unknown(values: np.ndarray) -> None:
+    cells = number_cells(values)
+    assert ((cells.codes >= 0) & (cells.codes < len(cells.names))).all()
+    assert ((cells.codes == 0) == (values == MISSING)).all()
+    order = np.argsort(values[values != MISSING], kind="stable")
+    assert (np.diff(cells.codes[values != MISSING][order]) >= 0).all()
+
+
+def test_user_counts_once_in_a_cell() -> None:
+    labels = np.ones(300, bool)
+    cells = category_cells(np.ones((300, 1)), ["x"])
+    many = Answers(
+        np.append(labels, np.zeros(700, bool)), np.arange(1_000), 1.0, np.random.default_rng(1).random(1_000)
+    )
+    one = Answers(many.labels, np.append(np.zeros(300, int), np.arange(1, 701)), 1.0, many.draws)
+    both = category_cells((np.arange(1_000) < 300)[:, None].astype(float), ["x"])
+    assert [pure.users for pure in pure_cells(both, many, 0.001, both_ways=False)] == [300]
+    assert not list(pure_cells(both, one, 0.001, both_ways=False)), "300 rows of one user prove nothing"
+    assert cells.names == ("any other value", "x")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("base", [0.03, 0.3, 0.8])
+def test_honest_columns_raise_no_alarm(seed: int, base: float) -> None:
+    rng, labels = people(seed, base=base)
+    report = refuse_leaks(table(honest(rng, labels), labels))
+    assert report.verdict == "clean"
+    assert not report.findings
+    control = report.control["table"]
+    assert control["limit_low"] < control["auc"] < control["limit_high"]
+
+
+def leaks(rng: np.random.Generator, labels: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
+    """Columns that give the answer away, with the check that must say so."""
+    n = len(labels)
+    kind = np.array(["Young", "Adult", "Senior"])[rng.integers(0, 3, n)]
+    suffix = np.where(labels | (rng.random(n) < 0.2), " Buyer", " Browser")
+    return {
+        "segment": ("b", np.char.add(kind, suffix)),
+        "some_buyers_only": ("b", np.where(labels & (rng.random(n) < 0.5), "card", "none")),
+        "order_value": ("b", np.where(labels, rng.gamma(2, 30, n), np.nan)),
+        "spent_later": ("a", np.where(labels, rng.gamma(2, 30, n), rng.gamma(2, 1, n))),
+        "flag": ("b", labels.astype(float)),
+    }
+
+
+@pytest.mark.parametrize("name", ["segment", "some_buyers_only", "order_value", "spent_later", "flag"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_leaks_are_refused_by_name_with_evidence(seed: int, name: str) -> None:
+    rng, labels = people(seed)
+    check, values = leaks(rng, labels)[name]
+    evidence = table({**honest(rng, labels), name: values}, labels)
+    report = inspect(evidence)
+    assert report.refused == (name,)
+    assert check in {one.check for one in report.findings}
+    error = report.error()
+    assert isinstance(error, LeakageError)
+    assert name in error.message
+    assert f"--allow-leak {name}" in error.remedy
+    for one in report.findings:
+        assert one.evidence["n"] > 0
+        assert one.evidence["low"] <= one.evidence["high"]
+
+
+def test_admitted_column_passes_and_the_rest_is_judged_without_it() -> None:
+    rng, labels = people(1)
+    _, values = leaks(rng, labels)["flag"]
+    evidence = table({**honest(rng, labels), "flag": values}, labels)
+    report = refuse_leaks(evidence, ["flag"])
+    assert (report.verdict, report.allowed, report.refused) == ("leaky", ("flag",), ())
+    assert {one.verdict for one in report.findings} == {"allowed"}
+    whole = report.model["table"]
+    assert whole["auc"] > 0.99
+    assert 0.6 < whole["without"]["auc"] < 0.85
+    assert whole["without"]["columns"] == ["flag"]
+    with pytest.raises(InputError, match="no column 'flagg' to allow") as told:
+        refuse_leaks(evidence, ["flagg"])
+    assert "flag" in told.value.remedy
+
+
+def test_a_whole_model_that_is_too_good_names_what_it_leans_on() -> None:
+    """Two halves of the answer, neither of which gives it away alone."""
+    rng, labels = people(2, base=0.5)
+    half = rng.integers(0, 2, len(labels))
+    columns = {
+        **honest(rng, labels),
+        "half": half + 0.3 * rng.random(len(labels)),
+        "other_half": (half ^ labels) + 0.3 * rng.random(len(labels)),
+    }
+    evidence = table(columns, labels)
+    report = inspect(evidence)
+    assert [one.check for one in report.findings] == ["f"]
+    assert report.refused[0] in {"half", "other_half"}
+    assert report.findings[0].evidence["auc_without_column"] < 0.9
+    allowed = inspect(evidence, report.refused)
+    assert (allowed.verdict, allowed.findings) == ("leaky", ())
+    assert allowed.model["table"]["without"]["auc"] < 0.9
+
+
+def test_sample_keeps_the_shares_of_the_population() -> None:
+    rng, labels = people(3, n=60_000, base=0.05)
+    evidence = table({"plan": np.where(labels, "a", np.where(rng.random(60_000) < 0.5, "a", "b"))}, labels)
+    sampling = plan_sampling(labels, 20_000)
+    kept = sampling.keep(evidence.rows, 7)
+    sampled = Evidence(
+        evidence.rows[kept].reset_index(drop=True), evidence.matrix[kept], evidence.feature_set, sampling,
+        evidence.labelled, None, None, 7,
+    )  # fmt: skip
+    sample = draw(sampled, "table", 8_000)
+    assert 7_500 < len(sample.rows) < 8_500
+    assert sample.answers.base == pytest.approx(labels.mean(), rel=0.03)
+    assert np.average(sample.answers.labels, weights=sample.weights) == pytest.approx(labels.mean(), rel=0.03)
