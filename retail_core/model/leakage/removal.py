@@ -16,8 +16,10 @@ from pandera.typing.pandas import DataFrame
 from pyarrow import parquet
 
 from retail_core.features.batch import compute
+from retail_core.features.context import shop_on
 from retail_core.features.engine import open_engine
 from retail_core.features.reader import LakeReader
+from retail_core.features.shop_measures import local_day
 from retail_core.model.estimator import to_matrix
 from retail_core.model.leakage.evidence import Evidence, Sample, column_owners
 from retail_core.model.leakage.report import Finding
@@ -48,16 +50,21 @@ def changed_by_removal(evidence: Evidence, sample: Sample) -> Iterator[Finding]:
     """(c) Columns whose values differ once everything at or after the cut-off is taken away.
 
     Events of all users are cut at one instant, the cut-off that most sampled rows share; where each
-    row has a cut-off of its own, each user's events are cut at the user's.
+    row has a cut-off of its own, each user's events are cut at the user's. What is known of the whole
+    shop cannot be cut that way, and is taken from the whole lake then.
     """
     if evidence.lake is None:
         return
     chosen = _chosen(sample)
     rows = sample.rows.loc[chosen, ["user_id", "as_of", "policy"]].reset_index(drop=True)
+    question = evidence.feature_set.question
+    days = {local_day(instant.to_pydatetime(), question) for instant in rows["as_of"]}
+    shop = shop_on(evidence.lake, question, days) if rows["as_of"].nunique() > 1 else None
     with tempfile.TemporaryDirectory(prefix="retail-cut-") as folder:
         cut = cut_lake(evidence.lake, rows, Path(folder))
         columns = list(evidence.feature_set.columns)
-        again = to_matrix(compute(cut, cast("DataFrame[Pairs]", rows), evidence.feature_set)[columns])
+        frame = compute(cut, cast("DataFrame[Pairs]", rows), evidence.feature_set, shop=shop)
+        again = to_matrix(frame[columns])
     same = np.isclose(again, sample.matrix[chosen], rtol=TOLERANCE, atol=TOLERANCE)
     changed = pd.Series((~same).sum(axis=0), index=column_owners(evidence.feature_set)).groupby(level=0).max()
     for name, count in changed[changed > 0].items():
