@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test containers up down lint format types lock bench clean
+.PHONY: help setup setup-dev demo test bench-serving containers up down lint format types lock bench clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,10 @@ demo: setup ## Run the whole main job on a simulated shop
 
 test: setup-dev ## Run the tests
 	$(BIN)/python -m pytest -m "not containers" --cov=retail_core --cov-report=term:skip-covered
+
+bench-serving: setup-dev ## Measure the service beside plain servers of the same model
+	@tools/system-packages.sh load
+	$(BIN)/python -m tests.benchmarks.bench_serving
 
 containers: setup-dev ## Build and run the image
 	$(BIN)/python -m pytest -m containers

@@ -1,82 +1,96 @@
-"""What the routes share: the model that answers, the stored history, and a pool for what computes."""
+"""What the routes share: the model that answers, the stored history, and what is remembered of answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from bentos import models
-from bentos.history import Document, History
+from bentos.connection import Connection, Document
+from bentos.history import History
 from bentos.intake import Item, Refused, sent_events
+from bentos.meters import Meters
 from bentos.posting import Poster
+from bentos.prediction_log import PredictionLog
 from bentos.predictor import Question, merge, predict
 from bentos.problems import Problem, from_retail
+from bentos.swap import Swapper
 from bentos.wire import Answer
-from retail_core.errors import DependencyError, RetailError
+from retail_core.errors import DependencyError
 from retail_core.features.definitions import FeatureSet
+from retail_core.features.online import OnlineEvent
 from retail_core.features.shop_measures import context_key, local_day, sees_the_shop
 from retail_core.settings import Settings
 
 Outcome = Answer | Problem
+
+AT_ONCE = 16
+"""Items answered before other requests get their turn: a list of 1,000 delays nobody by its whole length."""
 
 
 @dataclass(frozen=True)
 class Stored:
     """What MongoDB holds of the users of one request; `away` says why it could not be asked."""
 
-    events: Mapping[str, Sequence[Document]] = field(default_factory=dict)
+    events: Mapping[str, Sequence[OnlineEvent]] = field(default_factory=dict)
     attributes: Mapping[str, Sequence[Document]] = field(default_factory=dict)
     context: Mapping[datetime, Mapping[str, float | None]] = field(default_factory=dict)
     away: DependencyError | None = None
 
 
-@dataclass
 class Api:
-    """One running service.
+    """One running service. Everything runs in its loop; only parsing events and loading models does not."""
 
-    A swap of the model is one assignment to `loaded`; each request reads it once, so that its answers
-    come from one version.
-    """
+    def __init__(self, settings: Settings, loaded: models.Loaded, meters: Meters) -> None:
+        self.settings = settings
+        self.meters = meters
+        self._reading, self._behind = Connection(settings), Connection(settings)
+        self.history = History(self._reading)
+        self.poster = Poster(settings)
+        self.log = PredictionLog(self._behind, enabled=settings.prediction_log)
+        self.model = Swapper(settings, self._behind, self.meters, loaded)
+        self.meters.gauges |= {
+            "retail_prediction_log_waiting": ("Answers not yet in the prediction log", lambda: len(self.log)),
+            "retail_prediction_log_dropped": ("Answers the prediction log lost", lambda: self.log.dropped),
+            "retail_prediction_log_written": ("Answers in the prediction log", lambda: self.log.written),
+            "retail_reload_refused": (
+                "1 while production is refused",
+                lambda: self.model.refused is not None,
+            ),
+        }
+        self._tasks: list[asyncio.Task[None]] = []
 
-    settings: Settings
-    loaded: models.Loaded
-    history: History
-    poster: Poster
-    pool: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "predict"))
-    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    reload_refused: str | None = None
-
-    async def answer(self, items: Sequence[Item | Refused]) -> list[Outcome]:
-        """Answers or problems, in the order of the items."""
-        loaded = self.loaded
-        stored = await self._stored(loaded, [item for item in items if isinstance(item, Item)])
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.pool, _answer, loaded, items, stored)
-
-    async def reload(self) -> models.Loaded:
-        """Import, load and try what is under `production`; the old model stays if any of it fails.
-
-        Raises:
-            RetailError: why the new version was refused.
-        """
-        async with self.reloading:
-            try:
-                tag = await models.import_again(self.settings)
-                self.loaded = await asyncio.to_thread(models.load, self.settings, tag)
-            except RetailError as error:
-                self.reload_refused = str(error)
-                raise
-            self.reload_refused = None
-            return self.loaded
+    def start(self) -> None:
+        """Begin what runs beside the requests; call it in their loop."""
+        beside: list[Coroutine[Any, Any, None]] = [self.log.run(), self.model.run()]
+        self._tasks = [asyncio.create_task(one) for one in beside]
 
     async def close(self) -> None:
-        """Let go of connections and threads."""
-        await self.history.close()
+        """End it, and let go of connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reading.close()
+        await self._behind.close()
         await asyncio.to_thread(self.poster.close)
-        self.pool.shutdown(wait=False, cancel_futures=True)
+
+    async def answer(self, items: Sequence[Item | Refused]) -> list[Outcome]:
+        """Answers or problems, in the order of the items; all of one model version."""
+        loaded = self.model.loaded
+        stored = await self._stored(loaded, [item for item in items if isinstance(item, Item)])
+        outcomes: list[Outcome] = []
+        for start in range(0, len(items), AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            prepared = [await _question(item, stored) for item in items[start : start + AT_ONCE]]
+            questions = [one for one in prepared if isinstance(one, Question)]
+            answers = iter(predict(loaded.served, questions, self.meters.scored))
+            outcomes += [next(answers) if isinstance(one, Question) else one for one in prepared]
+        self.log.put((one for one in outcomes if isinstance(one, Answer)), datetime.now(UTC))
+        return outcomes
 
     async def _stored(self, loaded: models.Loaded, items: Sequence[Item]) -> Stored:
         asked = [item for item in items if item.features is None]
@@ -104,13 +118,7 @@ class Api:
         return {as_of: found.get(key, {}) for as_of, key in keys.items()}
 
 
-def _answer(loaded: models.Loaded, items: Sequence[Item | Refused], stored: Stored) -> list[Outcome]:
-    prepared = [_question(item, stored) for item in items]
-    answers = iter(predict(loaded.served, [one for one in prepared if isinstance(one, Question)]))
-    return [next(answers) if isinstance(one, Question) else one for one in prepared]
-
-
-def _question(item: Item | Refused, stored: Stored) -> Question | Problem:
+async def _question(item: Item | Refused, stored: Stored) -> Question | Problem:
     if isinstance(item, Refused):
         return item.problem
     if item.features is not None:
@@ -118,7 +126,7 @@ def _question(item: Item | Refused, stored: Stored) -> Question | Problem:
     if stored.away is not None and item.rows is None:
         return from_retail(stored.away)
     try:
-        sent = sent_events(item)
+        sent = await asyncio.to_thread(sent_events, item) if item.rows else []
     except Problem as problem:
         return problem
     return Question(

@@ -1,4 +1,4 @@
-"""What every request passes before anything else: key, size, and errors in one shape."""
+"""What every request passes before anything else: key, size, pace, and errors in one shape."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import hmac
 import ipaddress
 import json
 import logging
+import math
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bentos.limits import Limits
 from bentos.problems import MEDIA_TYPE, Problem
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/docs", "/openapi.json"})
 OPEN_PREFIX = "/docs/"
 JSON_LIMIT_BYTES = 16 * 1024 * 1024
 UPLOAD_PREFIX = "/score_batch"
+FORM_PATHS = frozenset({UPLOAD_PREFIX, f"{UPLOAD_PREFIX}/submit"})
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
 
 KEPT = frozenset({b"allow"})
@@ -26,54 +31,59 @@ Headers = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger("bentoml.serve")
 
 
-class _BodyTooLarge(Exception):  # noqa: N818 - never leaves this module
-    """Raised from `receive` when the client sends more than it may."""
+class _Refused(Exception):  # noqa: N818 - never leaves this module
+    """Raised from `receive` when the client sends what it may not."""
 
 
 class Guard:
-    """ASGI middleware over our routes and BentoML's alike.
+    """Who may ask, how much and how often.
 
-    Checks `X-API-Key` in constant time (without keys only the loopback may ask), bounds bodies, and
-    turns every error answer that is not one yet into a problem document; no stack trace leaves.
+    Keys are compared in constant time; without keys only the loopback may ask.
 
     Args:
-        app: the application behind.
-        keys: accepted API keys.
+        keys: accepted API keys, sent as `X-API-Key`.
         upload_bytes: limit of a file sent to `/score_batch`.
+        rate: requests a second that each key may make; 0 for as many as it likes.
     """
 
-    def __init__(self, app: ASGIApp, keys: tuple[str, ...], upload_bytes: int) -> None:
-        self.app = app
+    def __init__(self, keys: tuple[str, ...], upload_bytes: int, rate: float = 0.0) -> None:
         self.keys = tuple(key.encode() for key in keys)
         self.upload_bytes = upload_bytes
+        self.limits = Limits(rate)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        limit = self._limit(scope["path"])
-        problem = self._forbidden(scope, headers) or _too_large_ahead(headers, limit)
-        if problem is not None:
-            await problem.response()(scope, receive, send)
-            return
-        await _Exchange(limit, receive, send).run(self.app, scope)
-
-    def _limit(self, path: str) -> int:
+    def limit(self, path: str) -> int:
+        """Bytes that a body sent to `path` may have."""
         if path.startswith(UPLOAD_PREFIX):
             return self.upload_bytes + MULTIPART_OVERHEAD_BYTES
         return JSON_LIMIT_BYTES
 
-    def _forbidden(self, scope: Scope, headers: dict[bytes, bytes]) -> Problem | None:
+    def objection(self, scope: Scope, now: float) -> Problem | None:
+        """Why the request may not pass, judged by its head at `now` (seconds of any clock); or None."""
+        given, length, kind = b"", b"0", b""
+        for name, value in scope["headers"]:
+            if name == b"x-api-key":
+                given = value
+            elif name == b"content-length":
+                length = value
+            elif name == b"content-type":
+                kind = value
         path = scope["path"]
         if path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
             return None
+        forbidden = self._forbidden(scope, given)
+        if forbidden is not None:
+            return forbidden
+        limit = self.limit(path)
+        if length.isdigit() and int(length) > limit:
+            return too_large(limit)
+        wait = self.limits.wait(given, now)
+        return _too_fast(self.limits.rate, wait) if wait else _no_form(scope, kind)
+
+    def _forbidden(self, scope: Scope, given: bytes) -> Problem | None:
         if not self.keys:
             if _is_loopback(scope):
                 return None
             return Problem(403, "loopback-only", "Without RETAIL_API_KEYS only this machine may ask.")
-        given = headers.get(b"x-api-key", b"")
         matches = [hmac.compare_digest(given, key) for key in self.keys]
         if any(matches):
             return None
@@ -82,54 +92,91 @@ class Guard:
 
 def _is_loopback(scope: Scope) -> bool:
     client = scope.get("client")
-    if not client or not client[0]:
-        return True  # a Unix socket
+    return not client or not client[0] or _loopback(client[0])  # without a client it is a Unix socket
+
+
+@lru_cache(maxsize=1024)
+def _loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(client[0]).is_loopback
+        return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
 
 
-def _too_large(limit: int) -> Problem:
+def boundary_of(content_type: bytes) -> bytes:
+    """What separates the parts of a form; empty where it is none."""
+    kind, _, rest = content_type.partition(b";")
+    found = re.search(rb'boundary="?([^";,]+)', rest)
+    return found[1] if kind.strip().lower() == b"multipart/form-data" and found else b""
+
+
+def too_large(limit: int) -> Problem:
+    """413: more than `limit` bytes."""
     return Problem(413, "too-large", f"The body is larger than the {limit // 1024} KiB this route takes.")
 
 
-def _too_large_ahead(headers: dict[bytes, bytes], limit: int) -> Problem | None:
-    length = headers.get(b"content-length", b"0")
-    return _too_large(limit) if length.isdigit() and int(length) > limit else None
+def _too_fast(rate: float, wait: float) -> Problem:
+    after = str(math.ceil(wait))
+    detail = f"A key may ask {rate:g} times a second on average; slow down."
+    return Problem(429, "too-fast", detail, headers=(("Retry-After", after),))
 
 
-class _Exchange:
-    """One request and its answer: counts the body, holds back and rewrites error answers."""
+class Exchange:
+    """One request and its answer: counts the body, holds back and rewrites error answers.
+
+    Attributes:
+        status: of the answer; 0 before it begins.
+        problem: kind of the problem that was answered, if it was one.
+    """
 
     def __init__(self, limit: int, receive: Receive, send: Send) -> None:
         self.limit = limit
         self.receive = receive
         self.send = send
         self.received = 0
-        self.overrun = False
-        self.started = False
+        self.refusal: Problem | None = None
+        self.status = 0
+        self.problem = ""
+        self.boundary = b""
         self.held: Message | None = None
         self.body = b""
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
-        """Run the application; whatever escapes it becomes a 500 without a trace (or a 413)."""
+        """Run the application; whatever escapes it becomes a 500 without a trace, or what was refused."""
+        if scope["path"] in FORM_PATHS:
+            self.boundary = boundary_of(dict(scope["headers"]).get(b"content-type", b""))
         try:
             await app(scope, self._receive, self._send)
         except Exception:
-            if self.started:
+            if self.status:
                 raise
-            if not self.overrun:
+            if self.refusal is None:
                 log.exception("%s %s failed", scope["method"], scope["path"])
             unexpected = Problem(500, "unexpected", "The service failed; its log says why.")
-            await self._answer(_too_large(self.limit) if self.overrun else unexpected)
+            await self.answer(self.refusal or unexpected)
+
+    async def reply(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+        """Send a whole answer."""
+        self.status = status
+        every = [*headers, (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": status, "headers": every})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def answer(self, problem: Problem, kept: Headers = ()) -> None:
+        """Send a problem document."""
+        self.problem = problem.kind
+        await self.reply(problem.status, problem.encoded(), *problem.raw_headers(), *kept)
 
     async def _receive(self) -> Message:
         message = await self.receive()
-        self.received += len(message.get("body", b""))
+        part = message.get("body", b"")
+        if self.boundary and part and not self.received and not _begins_form(part, self.boundary):
+            self.refusal = Problem(400, "no-form", "The body is no multipart form.")
+        self.received += len(part)
         if self.received > self.limit:
-            self.overrun = True
-            raise _BodyTooLarge
+            self.refusal = too_large(self.limit)
+        if self.refusal is not None:
+            raise _Refused
         return message
 
     async def _send(self, message: Message) -> None:
@@ -137,21 +184,28 @@ class _Exchange:
             self.held = message
             return
         if self.held is None:
-            self.started = True
+            self.status = message.get("status", self.status)
             await self.send(message)
             return
         self.body += message.get("body", b"")
         if not message.get("more_body", False):
             status = self.held["status"]
-            problem = _too_large(self.limit) if self.overrun else _translated(status, self.body)
-            await self._answer(problem, [pair for pair in self.held["headers"] if pair[0].lower() in KEPT])
+            problem = self.refusal or _translated(status, self.body)
+            await self.answer(problem, [pair for pair in self.held["headers"] if pair[0].lower() in KEPT])
 
-    async def _answer(self, problem: Problem, kept: Headers = ()) -> None:
-        self.started = True
-        response = problem.response()
-        headers = [*response.raw_headers, *kept]
-        await self.send({"type": "http.response.start", "status": problem.status, "headers": headers})
-        await self.send({"type": "http.response.body", "body": response.body})
+
+def _no_form(scope: Scope, content_type: bytes) -> Problem | None:
+    if scope["method"] != "POST" or scope["path"] not in FORM_PATHS or boundary_of(content_type):
+        return None
+    return Problem(415, "no-form", "Send the file as multipart/form-data, with a boundary.")
+
+
+def _begins_form(part: bytes, boundary: bytes) -> bool:
+    """Whether the first bytes are those of a form's first field."""
+    start = b"--" + boundary + b"\r\n"
+    return part[: len(start)] == start[: len(part)] and (
+        part[len(start) : len(start) + 8].lower() == b"content-"[: max(0, len(part) - len(start))]
+    )
 
 
 def _needs_rewriting(message: Message) -> bool:
@@ -170,6 +224,8 @@ def _translated(status: int, body: bytes) -> Problem:
         said = json.loads(body)
     except ValueError:
         said = body.decode("utf-8", "replace").strip()
+    if isinstance(said, list) and len(said) == 1:
+        said = said[0]
     if isinstance(said, dict):
         parts = [str(said.get("error", "")), *_details(said.get("detail"))]
         said = "; ".join(part for part in parts if part)

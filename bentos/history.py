@@ -2,70 +2,59 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import datetime
-from typing import cast
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any, cast
 
-import pymongo
-from pymongo import AsyncMongoClient
-from pymongo.errors import PyMongoError
+from pymongo.asynchronous.collection import AsyncCollection
 
-from retail_core.errors import DependencyError, RetailError
+from bentos.connection import Connection, Document
 from retail_core.features.online import OnlineEvent
-from retail_core.settings import Settings
-from retail_core.store.embedded import ensure_mongod
 
-TIMEOUT_MS = 500
-PAUSE_SECONDS = 1.0
 BASE_SECONDS = 1.0
 SECONDS_PER_USER = 0.01
-FIELDS = OnlineEvent._fields[1:]
-"""What the online interpreter reads, beside `_id`, which MongoDB always gives."""
+FIELDS = OnlineEvent._fields[2:]
+"""What the online interpreter reads, beside `_id`, which MongoDB always gives, and the user."""
 
-Document = dict[str, object]
-log = logging.getLogger("bentoml.serve")
+_AFTER_TIME = FIELDS[1:]
+
+ONE_BATCH = 1_000_000
+"""So that the server sends as many events in one answer as fit into 16 MB."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_in_order = attrgetter("event_time", "event_id")
 
 
 class History:
-    """Reads `events`, `users` and `context` of MongoDB with short time limits.
+    """Reads `events`, `users` and `context` of MongoDB."""
 
-    When MongoDB is away it says so at once for `PAUSE_SECONDS` before it tries again, so that nobody
-    queues behind a dead server. An embedded server that has gone to sleep is started again.
-    """
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._client: AsyncMongoClient[Document] | None = None
-        self._connecting: asyncio.Task[AsyncMongoClient[Document]] | None = None
-        self._away_until = 0.0
-
-    async def events(self, users: Sequence[str], start: datetime, end: datetime) -> dict[str, list[Document]]:
+    async def events(
+        self, users: Sequence[str], start: datetime, end: datetime
+    ) -> dict[str, list[OnlineEvent]]:
         """Stored events with start <= event_time < end, by user, ascending in time.
 
         Raises:
             DependencyError: MongoDB does not answer within the limit.
         """
-        query = {"user_id": {"$in": list(users)}, "event_time": {"$gte": start, "$lt": end}}
-        found = await self._find("events", query, dict.fromkeys(FIELDS, 1), _limit(users))
-        by_user: dict[str, list[Document]] = defaultdict(list)
+        query: Document = {"user_id": _any_of(users), "event_time": {"$gte": start, "$lt": end}}
+        fields = dict.fromkeys(FIELDS if len(users) == 1 else ("user_id", *FIELDS), 1)
+
+        async def ask(events: AsyncCollection[Document]) -> list[Document]:
+            return await events.find(query, fields, batch_size=ONE_BATCH).to_list()
+
+        found = await self._connection.ask("events", ask, _limit(users))
+        by_user: dict[str, list[OnlineEvent]] = defaultdict(list)
+        only = users[0]
         for document in found:
-            by_user[str(document["user_id"])].append(document)
-        return by_user
-
-    async def attributes(self, users: Sequence[str]) -> dict[str, list[Document]]:
-        """All attribute rows by user.
-
-        Raises:
-            DependencyError: MongoDB does not answer within the limit.
-        """
-        query: Document = {"user_id": {"$in": list(users)}}
-        by_user: dict[str, list[Document]] = defaultdict(list)
-        for document in await self._find("users", query, {"_id": 0}, _limit(users)):
-            by_user[str(document["user_id"])].append(document)
+            event = _event(document, only)
+            by_user[event.user_id].append(event)
+        for events in by_user.values():
+            events.sort(key=_in_order)
         return by_user
 
     async def context(self, keys: Sequence[str]) -> dict[str, dict[str, float | None]]:
@@ -74,82 +63,43 @@ class History:
         Raises:
             DependencyError: MongoDB does not answer within the limit.
         """
-        query: Document = {"_id": {"$in": list(keys)}}
-        found = await self._find("context", query, {"values": 1}, BASE_SECONDS)
+
+        async def ask(collection: AsyncCollection[Document]) -> list[Document]:
+            return await collection.find({"_id": {"$in": list(keys)}}, {"values": 1}).to_list()
+
+        found = await self._connection.ask("context", ask, BASE_SECONDS)
         return {str(one["_id"]): cast("dict[str, float | None]", one["values"]) for one in found}
 
-    async def close(self) -> None:
-        """Close the connections."""
-        if self._client is not None:
-            await self._client.close()
+    async def attributes(self, users: Sequence[str]) -> dict[str, list[Document]]:
+        """All attribute rows by user; `valid_from` aware or None.
 
-    async def _find(
-        self, collection: str, query: Document, projection: Document, seconds: float
-    ) -> list[Document]:
-        if time.perf_counter() < self._away_until:
-            raise _away("it did not answer a moment ago")
-        try:
-            client = await self._connected()
-            cursor = client[self.settings.mongodb_database][collection].find(query, projection)
-            with pymongo.timeout(seconds):
-                found: list[Document] = await cursor.to_list()
-        except PyMongoError as error:
-            await self._forget()
-            log.warning("MongoDB is away: %s", type(error).__name__)
-            raise _away(type(error).__name__) from error
-        return sorted(found, key=_order) if collection == "events" else found
+        Raises:
+            DependencyError: MongoDB does not answer within the limit.
+        """
 
-    async def _connected(self) -> AsyncMongoClient[Document]:
-        if self._client is None:
-            if self._connecting is None:
-                self._connecting = asyncio.create_task(self._connect())
-            connecting = self._connecting
-            done, _ = await asyncio.wait({connecting}, timeout=TIMEOUT_MS / 1000)
-            if not done:
-                raise _away("it is still starting")
-            self._connecting = None
-            self._client = connecting.result()
-        return self._client
+        async def ask(collection: AsyncCollection[Document]) -> list[Document]:
+            cursor = collection.find({"user_id": _any_of(users)}, {"_id": 0}, batch_size=ONE_BATCH)
+            return await cursor.to_list()
 
-    async def _connect(self) -> AsyncMongoClient[Document]:
-        try:
-            uri = await asyncio.to_thread(self._uri)
-        except RetailError as error:
-            self._away_until = time.perf_counter() + PAUSE_SECONDS
-            raise _away(str(error)) from error
-        return AsyncMongoClient(
-            uri,
-            tz_aware=True,
-            serverSelectionTimeoutMS=TIMEOUT_MS,
-            connectTimeoutMS=TIMEOUT_MS,
-            appname="retail-api",
-        )
+        by_user: dict[str, list[Document]] = defaultdict(list)
+        for document in await self._connection.ask("users", ask, _limit(users)):
+            since: Any = document.get("valid_from")
+            moment = None if since is None else _EPOCH + timedelta(milliseconds=int(since))
+            by_user[str(document["user_id"])].append({**document, "valid_from": moment})
+        return by_user
 
-    def _uri(self) -> str:
-        if self.settings.mongodb_uri is not None:
-            return self.settings.mongodb_uri.get_secret_value()
-        return ensure_mongod(self.settings)
 
-    async def _forget(self) -> None:
-        self._away_until = time.perf_counter() + PAUSE_SECONDS
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+def _any_of(users: Sequence[str]) -> object:
+    return users[0] if len(users) == 1 else {"$in": list(users)}
 
 
 def _limit(users: Sequence[str]) -> float:
     return BASE_SECONDS + SECONDS_PER_USER * len(users)
 
 
-def _away(why: str) -> DependencyError:
-    return DependencyError(
-        f"MongoDB does not answer ({why}).",
-        remedy="try again in a moment, or ask with `features` or `events`, which need no store.",
-    )
-
-
-def _order(document: Document) -> tuple[datetime, str]:
-    moment = document["event_time"]
-    if not isinstance(moment, datetime):
-        raise TypeError(f"event {document['_id']} has no time")
-    return moment, str(document["_id"])
+def _event(document: dict[str, Any], user_id: str) -> OnlineEvent:
+    """As `online_event`, of a document whose types the store guarantees and whose time is milliseconds."""
+    get = document.get
+    rest: Iterator[Any] = map(get, _AFTER_TIME)
+    moment = int(document["event_time"]) * 1000
+    return OnlineEvent(document["_id"], get("user_id", user_id), moment, *rest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,12 +49,26 @@ def load(settings: Settings, tag: str | None = None) -> Loaded:
     return Loaded(str(stored.tag), served)
 
 
+def tag_of(settings: Settings, version: str) -> str | None:
+    """The tag under which BentoML's store has that version, if it does."""
+    import bentoml
+
+    for model in bentoml.models.list(settings.model_name):
+        if str(model.info.metadata.get("version")) == version:
+            return str(model.tag)
+    return None
+
+
 async def import_again(settings: Settings) -> str:
     """Import what is under `production` now, in a process of its own; the tag it got.
+
+    In an image, where there is no MLflow to import from, the newest model of the store.
 
     Raises:
         RetailError: the import failed; says why.
     """
+    if find_spec("mlflow") is None:
+        return f"{settings.model_name}:latest"
     environment = {**os.environ, **variables(settings)}
     answer = await asyncio.to_thread(call_json, "bentos.import_model", [], environment)
     return str(answer["tag"])

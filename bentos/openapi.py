@@ -6,7 +6,15 @@ from typing import Any
 
 import msgspec
 
-from bentos.wire import Answer, EventsAccepted, ItemError, ModelAnswer, PredictItem, ProblemDocument
+from bentos.wire import (
+    MAX_ITEMS,
+    Answer,
+    EventsAccepted,
+    ItemError,
+    ModelAnswer,
+    PredictItem,
+    ProblemDocument,
+)
 from retail_core import __version__
 
 Json = dict[str, Any]  # any JSON value may stand in an OpenAPI document
@@ -19,6 +27,29 @@ Send a user's id, their events or their features to `POST /predict`; upload a wh
 `POST /score_batch/submit`, ask `/score_batch/status` and take the scored CSV from `/score_batch/get`.
 Where keys are set, each request carries one in `X-API-Key`. Errors are RFC 9457 problem documents.
 """
+
+LIST: Json = {
+    "type": "array",
+    "minItems": 1,
+    "maxItems": MAX_ITEMS,
+    "items": {"description": "A `PredictItem`; whatever is none gets an `ItemError` in its place."},
+}
+"""Anything may stand in a list, since one bad item must not spoil the others."""
+
+TASK: Json = {
+    "type": "object",
+    "required": ["task_id", "status"],
+    "properties": {
+        "task_id": {"type": "string"},
+        "status": {"type": "string", "description": "in_progress, completed, failed or cancelled"},
+        "created_at": {"type": ["string", "null"]},
+        "executed_at": {"type": ["string", "null"]},
+    },
+}
+"""What BentoML answers about a task; its own description asks for more than it gives."""
+
+ALWAYS = (401, 403, 413, 429)
+"""What any route behind a key may answer."""
 
 EXAMPLES: Json = {
     "by user": {"value": {"user_id": "u1"}},
@@ -53,7 +84,11 @@ def document(bento: Json) -> Json:
         "tags": [{"name": "Prediction"}, {"name": "Model"}, *bento.get("tags", [])],
         "paths": {**own_paths(), **paths},
         "components": {
-            "schemas": {**bento.get("components", {}).get("schemas", {}), **schemas},
+            "schemas": {
+                **bento.get("components", {}).get("schemas", {}),
+                **schemas,
+                "TaskStatusResponse": TASK,
+            },
             "securitySchemes": {"apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
         },
     }
@@ -64,7 +99,7 @@ def own_paths() -> Json:
     answers = {
         "anyOf": [_ref(Answer), {"type": "array", "items": {"anyOf": [_ref(Answer), _ref(ItemError)]}}]
     }
-    question = {"anyOf": [_ref(PredictItem), {"type": "array", "items": _ref(PredictItem), "maxItems": 1000}]}
+    question = {"anyOf": [_ref(PredictItem), LIST]}
     event = {"type": "object", "additionalProperties": True}
     example = {"user_id": "u1", **EXAMPLES["by events"]["value"]["events"][0]}
     posted = {"anyOf": [event, {"type": "array", "items": event, "minItems": 1}]}
@@ -75,7 +110,7 @@ def own_paths() -> Json:
                 "Probability that a user buys within the horizon after as_of",
                 _body(question, EXAMPLES),
                 {"200": _content("An answer, or one per item in order", answers)},
-                (400, 401, 404, 413, 422, 503),
+                (400, 404, 422, 503),
             )
         },
         "/events": {
@@ -87,7 +122,7 @@ def own_paths() -> Json:
                     {"one": {"value": example}},
                 ),
                 {"202": _content("Stored by a majority of MongoDB's members", _ref(EventsAccepted))},
-                (400, 401, 413, 422, 503),
+                (400, 422, 503),
             )
         },
         "/model": {
@@ -96,7 +131,7 @@ def own_paths() -> Json:
                 "The model that answers now",
                 None,
                 {"200": _content("It", _ref(ModelAnswer))},
-                (401,),
+                (),
             )
         },
         "/model/reload": {
@@ -105,14 +140,14 @@ def own_paths() -> Json:
                 "Load what is under the alias production; the old model stays if that fails its test",
                 None,
                 {"200": _content("The model that answers now", _ref(ModelAnswer))},
-                (401, 409),
+                (409,),
             )
         },
     }
 
 
 def _operation(tag: str, summary: str, body: Json | None, answers: Json, problems: tuple[int, ...]) -> Json:
-    failures = {str(status): _problem(status) for status in problems}
+    failures = {str(status): _problem(status) for status in sorted({*problems, *ALWAYS})}
     operation: Json = {"tags": [tag], "summary": summary, "responses": {**answers, **failures}}
     if body is not None:
         operation["requestBody"] = body
@@ -128,7 +163,7 @@ def _secured(path: str, item: Json) -> Json:
             continue
         answers = {str(status): answer for status, answer in operation["responses"].items()}
         good = {status: answer for status, answer in answers.items() if status.startswith("2")}
-        failures = {} if is_open else {str(status): _problem(status) for status in (400, 401, 404, 413)}
+        failures = {} if is_open else {str(status): _problem(status) for status in (*ALWAYS, 400, 404, 415)}
         secured[method] = {**operation, "responses": {**good, **failures}}
         if is_open:
             secured[method]["security"] = []
@@ -150,10 +185,13 @@ def _content(description: str, schema: Json) -> Json:
 _MEANING = {
     400: "Not JSON, or not usable as a file",
     401: "No valid key in X-API-Key",
+    403: "Without keys only the machine itself may ask",
     404: "Nothing is known of this user (or task)",
     409: "The new version was refused; the old one keeps answering",
     413: "The body is too large",
+    415: "The file has to come as multipart/form-data",
     422: "A field breaks a rule",
+    429: "This key asks too often; Retry-After says when it may again",
     503: "MongoDB is away; Retry-After says when to ask again",
 }
 

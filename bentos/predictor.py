@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
 
 from bentos.attributes import attributes_at
 from bentos.problems import Problem, invalid
 from bentos.wire import Answer
-from retail_core.features.online import OnlineEvent, compute_one, online_event
+from retail_core.features.definitions import FeatureSet
+from retail_core.features.online import OnlineEvent, compute_one
 from retail_core.features.sessions import LAST_EVENT_FEATURE, policy_for
 from retail_core.model.runtime import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.times import iso
 
 MICROS_PER_HOUR = 3_600_000_000
+
+Seen = Callable[[str, str, Sequence[str], npt.NDArray[np.float64], npt.NDArray[np.float64]], None]
 
 
 @dataclass(frozen=True)
@@ -48,16 +53,21 @@ class Question:
 
 @dataclass(frozen=True)
 class Row:
-    """The feature values of one question and the policy its model part is chosen by."""
+    """The feature values of one question, in the model's order, and the policy its part is chosen by."""
 
     question: Question
-    values: Mapping[str, float | None]
+    values: Sequence[float | None]
     policy: str
     eligible: bool | None
 
 
-def predict(model: ServedModel, questions: Sequence[Question]) -> list[Answer | Problem]:
-    """Answers in the order of the questions; a question without an answer gets its problem."""
+def predict(
+    model: ServedModel, questions: Sequence[Question], seen: Seen | None = None
+) -> list[Answer | Problem]:
+    """Answers in the order of the questions; a question without an answer gets its problem.
+
+    `seen` is told what was scored: version, policy, columns, rows of features and probabilities.
+    """
     answers: list[Answer | Problem | None] = [None] * len(questions)
     by_policy: dict[str, list[tuple[int, Row]]] = defaultdict(list)
     for position, question in enumerate(questions):
@@ -68,15 +78,22 @@ def predict(model: ServedModel, questions: Sequence[Question]) -> list[Answer | 
         else:
             by_policy[row.policy].append((position, row))
     for policy, rows in by_policy.items():
-        for position, answer in _answers(model, policy, rows):
-            answers[position] = answer
+        matrix = np.array([row.values for _, row in rows], dtype=np.float64)
+        scored = model.predict_rows(matrix, policy)
+        if seen is not None:
+            columns, _ = _columns(model.spec.feature_set)
+            seen(model.spec.version, policy, columns, matrix, scored.probability)
+        chosen = (scored.probability.tolist(), scored.will_purchase.tolist(), scored.contact.tolist())
+        for (position, row), probability, will, contact in zip(rows, *chosen, strict=True):
+            answers[position] = _answer(model.spec, row, probability, will, contact)
     return [answer for answer in answers if answer is not None]
 
 
-def merge(stored: Sequence[Mapping[str, object]], sent: Sequence[OnlineEvent]) -> list[OnlineEvent]:
+def merge(stored: Sequence[OnlineEvent], sent: Sequence[OnlineEvent]) -> Sequence[OnlineEvent]:
     """Stored and sent events of one user, each id once (the stored one stays), in order of time."""
-    events = {event.event_id: event for event in sent}
-    events.update((event.event_id, event) for event in map(online_event, stored))
+    if not sent:
+        return stored
+    events = {event.event_id: event for event in (*sent, *stored)}
     return sorted(events.values(), key=lambda event: (event.event_time, event.event_id))
 
 
@@ -99,29 +116,21 @@ def row_of(spec: ModelSpec, question: Question) -> Row:
     policy = policy_for(silent / MICROS_PER_HOUR, spec.policies)
     known = attributes_at(question.attribute_rows, question.as_of, undated=policy == "first-visit")
     values = compute_one(events, question.as_of, spec.feature_set, known, question.context)
-    return Row(question, values, policy, eligible)
+    return Row(question, list(values.values()), policy, eligible)
 
 
 def _row_of_features(spec: ModelSpec, question: Question, given: Mapping[str, float | None]) -> Row:
-    known = spec.feature_set.columns
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise invalid(
-            f"features.{unknown[0]}", "the model has no feature of this name (GET /model lists them)"
-        )
+    columns, known = _columns(spec.feature_set)
+    if not known.issuperset(given):
+        unknown = min(set(given) - known)
+        raise invalid(f"features.{unknown}", "the model has no feature of this name (GET /model lists them)")
     policy = policy_for(given.get(LAST_EVENT_FEATURE), spec.policies)
-    return Row(question, {name: given.get(name) for name in known}, policy, None)
+    return Row(question, list(map(given.get, columns)), policy, None)
 
 
-def _answers(model: ServedModel, policy: str, rows: Sequence[tuple[int, Row]]) -> list[tuple[int, Answer]]:
-    columns = list(model.spec.feature_set.columns)
-    frame = pd.DataFrame([row.values for _, row in rows], columns=columns).astype("float64")
-    scored = model.predict(frame, policy)
-    columns_scored = zip(rows, scored["probability"], scored["will_purchase"], scored["contact"], strict=True)
-    return [
-        (position, _answer(model.spec, row, float(probability), bool(will), bool(contact)))
-        for (position, row), probability, will, contact in columns_scored
-    ]
+@lru_cache(maxsize=4)
+def _columns(feature_set: FeatureSet) -> tuple[tuple[str, ...], frozenset[str]]:
+    return feature_set.columns, frozenset(feature_set.columns)
 
 
 def _answer(spec: ModelSpec, row: Row, probability: float, will_purchase: bool, contact: bool) -> Answer:
@@ -138,7 +147,7 @@ def _answer(spec: ModelSpec, row: Row, probability: float, will_purchase: bool, 
         as_of=iso(question.as_of),
         history=question.history,
         eligible=row.eligible,
-        features_missing=sum(value is None for value in row.values.values()) if by_features else None,
+        features_missing=row.values.count(None) if by_features else None,
         warnings=list(question.warnings),
     )
 

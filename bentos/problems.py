@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -35,6 +34,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
         detail: what is wrong and what to do, in a sentence or two.
         errors: the fields at fault.
         retry: whether the same request may work in a moment.
+        headers: further headers of the answer.
     """
 
     status: int
@@ -42,6 +42,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
     detail: str
     errors: tuple[FieldError, ...] = ()
     retry: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
     def body(self) -> dict[str, object]:
         """The problem document."""
@@ -55,19 +56,24 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
             document["errors"] = self.errors
         return document
 
-    def headers(self) -> dict[str, str]:
-        """Headers that belong to the answer."""
-        headers = {"Retry-After": RETRY_AFTER_SECONDS} if self.retry else {}
-        return headers | ({"WWW-Authenticate": "ApiKey"} if self.status == HTTPStatus.UNAUTHORIZED else {})
+    def encoded(self) -> bytes:
+        """The problem document as JSON."""
+        return msgspec.json.encode(self.body())
 
-    def response(self, headers: Mapping[str, str] | None = None) -> Response:
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """Headers that belong to the answer, without its length."""
+        pairs = [("content-type", MEDIA_TYPE), *self.headers]
+        if self.retry:
+            pairs.append(("Retry-After", RETRY_AFTER_SECONDS))
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            pairs.append(("WWW-Authenticate", "ApiKey"))
+        return [(name.lower().encode(), value.encode()) for name, value in pairs]
+
+    def response(self) -> Response:
         """The answer itself."""
-        return Response(
-            msgspec.json.encode(self.body()),
-            status_code=self.status,
-            headers={**self.headers(), **(headers or {})},
-            media_type=MEDIA_TYPE,
-        )
+        response = Response(self.encoded(), status_code=self.status)
+        response.raw_headers += self.raw_headers()
+        return response
 
 
 def invalid(field_path: str, rule: str) -> Problem:

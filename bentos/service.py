@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
@@ -14,13 +15,11 @@ from bentoml.exceptions import BentoMLException
 from pydantic import Field
 
 from bentos import models
+from bentos.access import AccessLog
 from bentos.api import Api
-from bentos.batch import context_of, default_as_of, score_file
-from bentos.batch_files import read_upload
 from bentos.batch_report import HEADER
+from bentos.front import Front, StepInFront
 from bentos.guard import Guard
-from bentos.history import History
-from bentos.posting import Poster
 from bentos.routes import create_app
 from retail_core.errors import RetailError
 from retail_core.settings import Settings, load_settings
@@ -38,7 +37,19 @@ IMAGE = bentoml.images.Image(
 )
 """The image of the bento; packages come from requirements-serve.lock, nothing from the distribution."""
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter while the loop waits; Python's 5 ms would be seen in answers."""
+
+
+def _guard() -> Guard:
+    keys = SETTINGS.api_keys.get_secret_value() if SETTINGS.api_keys else ""
+    accepted = tuple(key.strip() for key in keys.split(",") if key.strip())
+    return Guard(accepted, SETTINGS.upload_mb * 1024 * 1024, SETTINGS.rate_limit)
+
+
 api_app = create_app()
+api_app.state.access = AccessLog(enabled=SETTINGS.access_log)
+front = Front(api_app, _guard(), api_app.state.access)
 
 
 @bentoml.service(workers=1, traffic={"timeout": BATCH_SECONDS}, resources={"cpu": "1"})
@@ -51,6 +62,10 @@ class BatchScorer:
     @bentoml.api  # type: ignore[untyped-decorator]
     def score(self, path: str, out: str, tag: str, source: str, as_of: str) -> dict[str, str]:
         """Score the file at `path` with the model `tag`, writing `out`; a `report` or a `problem`."""
+        # The real-time process imports this module too, and starts a second sooner without these.
+        from bentos.batch import context_of, default_as_of, score_file
+        from bentos.batch_files import read_upload
+
         try:
             if self._loaded is None or self._loaded.tag != tag:
                 self._loaded = models.load(SETTINGS, tag)
@@ -60,7 +75,9 @@ class BatchScorer:
             context = context_of(SETTINGS, served.spec, instant)
             report = score_file(served, upload, Path(out), as_of=instant, context=context)
         except RetailError as error:
-            return {"problem": str(error).replace(path, "The file")}
+            # Columns of a file that is no text may hold bytes that JSON cannot.
+            said = str(error).replace(path, "The file").encode("utf-8", "backslashreplace").decode()
+            return {"problem": said}
         return {"report": report.header()}
 
 
@@ -78,8 +95,13 @@ class PurchaseService:
     batch = bentoml.depends(BatchScorer)
 
     def __init__(self) -> None:
-        self.api = Api(SETTINGS, models.load(SETTINGS), History(SETTINGS), Poster(SETTINGS))
-        api_app.state.api = self.api
+        sys.setswitchinterval(SWITCH_SECONDS)
+        self.api = Api(SETTINGS, models.load(SETTINGS), front.meters)
+        api_app.state.api = front.api = self.api
+
+    async def __metrics__(self, bentos_own: str) -> str:
+        """What `/metrics` shows: BentoML's figures and ours."""
+        return bentos_own + front.meters.text()
 
     @bentoml.task  # type: ignore[untyped-decorator]
     async def score_batch(
@@ -92,7 +114,7 @@ class PurchaseService:
         """Score every user of a file. The answer is a CSV; its header X-Score-Report has the counts."""
         out = Path(ctx.temp_dir) / "scored.csv"
         answer = await self.batch.to_async.score(
-            path=str(file), out=str(out), tag=self.api.loaded.tag, source=source, as_of=as_of
+            path=str(file), out=str(out), tag=self.api.model.loaded.tag, source=source, as_of=as_of
         )
         if "problem" in answer:
             raise BentoMLException(answer["problem"], error_code=HTTPStatus.BAD_REQUEST)
@@ -106,9 +128,4 @@ def _bento_document() -> dict[str, object]:
 
 
 api_app.state.bento_document = _bento_document
-keys = SETTINGS.api_keys.get_secret_value() if SETTINGS.api_keys else ""
-PurchaseService.add_asgi_middleware(  # type: ignore[attr-defined]
-    Guard,
-    keys=tuple(key.strip() for key in keys.split(",") if key.strip()),
-    upload_bytes=SETTINGS.upload_mb * 1024 * 1024,
-)
+PurchaseService.add_asgi_middleware(StepInFront, front=front)  # type: ignore[attr-defined]

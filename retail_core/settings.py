@@ -53,6 +53,10 @@ class Settings(BaseSettings):
     prefect_port: int = 4200
     app_port: int = 8501
     upload_mb: int = Field(200, ge=1)
+    rate_limit: float = Field(0.0, ge=0)
+    poll_seconds: float = Field(15.0, ge=0)
+    access_log: bool = True
+    prediction_log: bool = True
 
     @property
     def home_dir(self) -> Path:

@@ -43,13 +43,13 @@ def parse_instant(text: str, default_zone: str = "UTC") -> datetime:
     """
     try:
         parsed = datetime.fromisoformat(text.strip())
-    except ValueError as error:
+        if parsed.tzinfo is None:
+            parsed = parsed.replace(tzinfo=zone(default_zone))
+        return to_utc_ms(parsed)
+    except (ValueError, OverflowError) as error:
         raise InputError(
             f"{text!r} is not an ISO 8601 time.", remedy="write it as 2025-01-31T00:00:00Z."
         ) from error
-    if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=zone(default_zone))
-    return to_utc_ms(parsed)
 
 
 def iso(instant: datetime) -> str:

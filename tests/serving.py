@@ -6,17 +6,28 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from functools import cache
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pandas as pd
 
 from retail_core import sources
+from retail_core.features.definitions import Question, default_feature_set
 from retail_core.ingest import ingest
+from retail_core.lifecycle.promotion import promote
 from retail_core.lifecycle.scoring import score
+from retail_core.model import registry
+from retail_core.model.calibration import fit_calibrator
+from retail_core.model.estimator import CalibratedRanker, build_forest, to_matrix
+from retail_core.model.families import Choice
+from retail_core.model.runtime import load_champion
+from retail_core.model.search import SearchResult
+from retail_core.model.spec import ModelSpec
 from retail_core.model.training import TrainOptions, train
 from retail_core.processes import answers, free_port, start, stop, wait_until
 from retail_core.settings import Settings
@@ -28,6 +39,8 @@ from retail_core.store.mongo import open_store
 START = date(2025, 1, 1)
 AS_OF = datetime(2025, 1, 29, tzinfo=UTC)
 KEY = "a-key"
+OPTIONS = TrainOptions(policies=("daily",), model="rf")
+"""A forest, which answers through ONNX."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +69,7 @@ def trained_shop(folder: Path, mongodb_uri: str) -> Shop:
         ingest(store, [log], sources.get("canonical"), at=AS_OF)
         sync(store)
         lake = Lake(settings.lake_url)
-        report = train(store, lake, settings, as_of=AS_OF, options=TrainOptions(policies=("daily",)))
+        report = train(store, lake, settings, as_of=AS_OF, options=OPTIONS)
         assert report.promoted
         score(store, lake, settings, as_of=AS_OF, out=out)
     return Shop(settings, log, pd.read_csv(out, dtype={"user_id": "str"}))
@@ -84,3 +97,60 @@ def running_service(settings: Settings, log: Path) -> Iterator[httpx.Client]:
     finally:
         stop(process)
         assert process.returncode == 0, log.read_text()[-2000:]
+
+
+@cache
+def registered_shop(folder: Path, mongodb_uri: str, trees: int = 20) -> Settings:
+    """A home without events; its production model, version 1, is a forest of random rows. Made in seconds."""
+    database = f"retail_{uuid.uuid4().hex[:12]}"
+    settings = Settings(home=folder / "home", mongodb_uri=mongodb_uri, mongodb_database=database)
+    features = default_feature_set(Question())
+    generator = np.random.default_rng(3)
+    rows = generator.gamma(1.0, 2.0, (3_000, len(features.columns)))
+    bought = generator.random(3_000) < 1 / (1 + np.exp(5 - rows[:, 0]))
+    forest = build_forest(trees=trees, depth=8, leaf=5, seed=3).fit(to_matrix(rows), bought)
+    model = CalibratedRanker(forest)
+    model.calibrators = {"daily": fit_calibrator(model.raw_score(rows), bought)}
+    figures = {"ap": 0.3, "auc": 0.8, "f1": 0.3, "base_rate": 0.04, "n": 1000, "positives": 40}
+    spec = ModelSpec(
+        version="",
+        run_id="",
+        trained_at=AS_OF,
+        feature_set=features,
+        policies=("daily",),
+        thresholds={"daily": {"f1": 0.2, "recall": 0.02, "no-miss": 0.01, "contact": 0.02}},
+        certificates={"daily": None},
+        reasons={"daily": "too few buyers"},
+        metrics={"daily": figures | {"population": "nobody"}},
+        reference=figures,
+        data={"rows": 1, "events": 0, "data_hash": "d", "last_event": None, "as_of": AS_OF.isoformat()},
+        self_test={
+            "rows": rows[:5].tolist(),
+            "probability": model.probability(rows[:5], "daily").tolist(),
+        },
+    )
+    version = _register(settings, spec, model)
+    with open_store(settings) as store:
+        promote(store, settings, version, reason="test", at=AS_OF)
+    return settings
+
+
+def register_variant(settings: Settings, *, factor: float, honest: bool = True) -> str:
+    """Register a version like the one in production whose prior is another: other probabilities.
+
+    One that is not honest fails the test rows it is stored with.
+    """
+    champion = load_champion(settings)
+    estimator = copy(champion.estimator)
+    estimator.factor *= factor
+    rows = np.array(champion.spec.self_test["rows"], dtype=np.float64)
+    told = estimator.probability(rows, champion.spec.primary) + (0.0 if honest else 0.1)
+    test = {"rows": champion.spec.self_test["rows"], "probability": told.tolist()}
+    return _register(settings, replace(champion.spec, version="", self_test=test), estimator)
+
+
+def _register(settings: Settings, spec: ModelSpec, estimator: CalibratedRanker) -> str:
+    search = SearchResult(Choice("rf", {}), (), "none", "none", 0, 0, 1.0, 0.0)
+    with registry.training_run(settings, reason="test") as run:
+        candidate = registry.Candidate(replace(spec, run_id=run.run_id), estimator, estimator, {}, search, [])
+        return registry.log_and_register(settings, candidate).version

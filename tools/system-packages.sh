@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the few system packages that no Python package carries: tools/system-packages.sh runtime [browser] [spark].
+# Installs the few system packages that no Python package carries: tools/system-packages.sh runtime [browser] [spark] [load].
 set -euo pipefail
 
 packages=()
@@ -7,6 +7,7 @@ for group in "$@"; do
   case $group in
     runtime) packages+=(libcurl4 libssl3 libgomp1) ;;      # mongod links the first two, scikit-learn-intelex and LightGBM the third
     browser) packages+=(chromium fonts-dejavu-core) ;;     # the tests of the app drive a real browser
+    load) packages+=(wrk) ;;                               # asks the service as fast as it can
     spark) packages+=(openjdk-17-jre-headless) ;;          # Spark 4 runs on it
     *) echo "unknown group $group" >&2; exit 2 ;;
   esac

@@ -8,7 +8,7 @@ import sys
 import typer
 
 from retail_core import __version__
-from retail_core.cli import data, demo, models, stack
+from retail_core.cli import data, demo, models, stack, users
 from retail_core.errors import DependencyError, RetailError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, data, models, stack):
+for module in (demo, data, models, users, stack):
     module.register(app)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from retail_core.errors import DataError, IntegrityError
 from retail_core.model.card import model_card
 from retail_core.model.mlflow_session import Session, open_session
+from retail_core.model.realtime import ONNX_FILE, export
 from retail_core.model.runtime import MODEL_FILE, SPEC_FILE, TRUSTED_TYPES, read_spec
 from retail_core.model.spec import ModelSpec
 from retail_core.settings import Settings
@@ -218,12 +219,14 @@ def _log_model(session: Session, candidate: Candidate, folder: Path) -> str:
     spec = candidate.spec
     stored = folder / Path(SPEC_FILE).name
     stored.write_text(json.dumps(spec.to_dict(), indent=1), encoding="utf-8")
+    fast = folder / ONNX_FILE
+    extra_files = [stored, fast] if export(candidate.served, fast) else [stored]
     example = pd.DataFrame(spec.self_test["rows"], columns=list(spec.feature_set.columns), dtype="float64")
     return session.log_model(
         candidate.served,
         run_id=spec.run_id,
         example=example.head(3),
-        extra_files=[stored],
+        extra_files=extra_files,
         trusted_types=TRUSTED_TYPES,
         requirements=REQUIREMENTS,
     )

@@ -18,6 +18,9 @@ from retail_core.store.embedded import ensure_mongod
 
 Document = dict[str, Any]
 SELECT_SECONDS = 10
+LOG_SECONDS = 30 * 24 * 3600
+"""MongoDB drops entries of the prediction log after 30 days."""
+
 _REFUSED = (13, 18)
 
 
@@ -30,6 +33,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "users": [_index("user_id", "valid_from"), _index("window_id")],
     "predictions": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
     "outcomes": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
+    "prediction_log": [_index("user_id"), IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS)],
     "audiences": [_index("user_id"), _index("audience")],
     "quarantine": [_index("state"), _index("file_id")],
     "ingest_ledger": [_index("window_id")],
@@ -94,6 +98,11 @@ class Store:
     def audiences(self) -> Collection[Document]:
         """Whom to contact, with the control group."""
         return self.database["audiences"]
+
+    @property
+    def prediction_log(self) -> Collection[Document]:
+        """What the service answered, for 30 days."""
+        return self.database["prediction_log"]
 
     @property
     def context(self) -> Collection[Document]:

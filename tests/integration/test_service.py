@@ -5,22 +5,30 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pandas as pd
 import pytest
+import uvicorn
 from pydantic import SecretStr
 
+from bentos.access import AccessLog
 from bentos.api import Api
-from bentos.history import History
+from bentos.front import Front
+from bentos.guard import Guard
 from bentos.models import Loaded
-from bentos.posting import Poster
 from bentos.routes import create_app
+from retail_core.client import Client, Item, Prediction, Refusal
+from retail_core.errors import DataError, DependencyError, InputError
+from retail_core.lifecycle import erasure
 from retail_core.model.runtime import load_champion
 from retail_core.processes import free_port
 from retail_core.settings import Settings
+from retail_core.store.mongo import open_store
 from tests.serving import AS_OF, KEY, Shop, running_service, trained_shop
 
 pytestmark = pytest.mark.integration
@@ -235,6 +243,7 @@ def test_a_file_of_features_comes_back_scored(api: httpx.Client, settings: Setti
         ("a.csv", b"", {}, "empty"),
         ("a.csv", b"user_id,event_time,event_type\n", {"source": "nowhere"}, "nowhere"),
         ("a.parquet", b"PAR1 and nothing else", {}, "file"),
+        ("a.png", b"\x89PNG\r\n\x1a\n", {}, "user_id"),
     ],
 )
 def test_unusable_files_are_refused_with_a_reason(
@@ -242,6 +251,8 @@ def test_unusable_files_are_refused_with_a_reason(
 ) -> None:
     answer = batch(api, name, content, **form)
     assert answer.status_code == 400, answer.text
+    at_once = api.post("/score_batch", files={"file": (name, content)}, data=form)
+    assert at_once.json() == answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert said in answer.json()["detail"]
     assert "/tmp" not in answer.text
@@ -258,15 +269,14 @@ def test_when_mongodb_is_away_only_questions_that_need_it_wait(shop: Shop) -> No
     nowhere = shop.settings.model_copy(
         update={"mongodb_uri": SecretStr(f"mongodb://127.0.0.1:{free_port()}/?replicaSet=rs0")}
     )
-    api = Api(nowhere, Loaded("tag", load_champion(shop.settings)), History(nowhere), Poster(nowhere))
-    app = create_app()
-    app.state.api = api
+    front = Front(create_app(), Guard((), 1000), AccessLog(enabled=False))
+    api = front.api = Api(nowhere, Loaded("tag", load_champion(shop.settings)), front.meters)
     event = {"event_time": "2025-01-28T23:00:00Z", "event_type": "view_item", "item_id": "i"}
     by_user = {"user_id": "a", "as_of": INSTANT}
     by_events, by_features = {**by_user, "events": [event]}, {**by_user, "features": {}}
 
     async def ask_all() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(app)
+        transport = httpx.ASGITransport(front)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
             items = (by_user, by_events, by_features, [by_user, by_events], [by_user, by_user])
             answers = [await http.post("/predict", json=item) for item in items]
@@ -281,3 +291,99 @@ def test_when_mongodb_is_away_only_questions_that_need_it_wait(shop: Shop) -> No
     assert "MongoDB" in events.json()["warnings"][0]
     assert features.status_code == 200
     assert [("error" in one) for one in mixed.json()] == [True, False]
+
+
+def test_the_client_asks_all_that_the_service_answers(api: httpx.Client, shop: Shop, tmp_path: Path) -> None:
+    first = shop.scores.iloc[0]
+    with Client(str(api.base_url), api_key=KEY) as client:
+        answer = client.predict(first["user_id"], as_of=AS_OF)
+        assert answer.probability == pytest.approx(first["probability"], abs=1e-6)
+        items = [Item(first["user_id"], AS_OF), Item("nobody", AS_OF)] * 600
+        many = client.predict_many(items)
+        assert [type(one) for one in many] == [Prediction, Refusal] * 600
+        assert many[0] == answer
+        event = {"user_id": "by-client", "event_time": "2025-01-28T23:00:00Z", "event_type": "view_item"}
+        assert client.post_events([event]).inserted == 1
+        assert client.post_events([event]).duplicates == 1
+        assert client.model()["version"] == client.reload()["version"] == answer.model_version
+        scored = client.score_file(shop.log, as_of=AS_OF)
+        assert scored.report["users"] == len(pd.read_csv(io.BytesIO(scored.csv)))
+        with pytest.raises(DataError, match="no events"):
+            client.predict("nobody", as_of=AS_OF)
+        with pytest.raises(InputError, match="no feature"):
+            client.predict("u", features={"no_such": 1.0})
+        (tmp_path / "a.csv").write_text("colour\nred\n")
+        with pytest.raises(InputError, match="user_id"):
+            client.score_file(tmp_path / "a.csv")
+    with Client(str(api.base_url), api_key="wrong") as stranger, pytest.raises(InputError, match="401"):
+        stranger.model()
+    with (
+        Client(f"http://127.0.0.1:{free_port()}", retries=1) as nobody,
+        pytest.raises(DependencyError, match="does not answer"),
+    ):
+        nobody.model()
+
+
+def test_a_key_that_asks_too_fast_is_slowed_down_and_the_client_waits(shop: Shop) -> None:
+    front = Front(create_app(), Guard((), 1000, rate=4), AccessLog(enabled=False))
+    front.api = Api(shop.settings, Loaded("tag", load_champion(shop.settings)), front.meters)
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(front, port=port, lifespan="off", log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_answering(url)
+        body = {"user_id": "u", "features": {}}
+        with httpx.Client(base_url=url, trust_env=False) as http:
+            answers = [http.post("/predict", json=body) for _ in range(12)]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert 1 <= len(refused) <= 8
+        assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        with Client(url) as client:
+            assert [client.predict("u", features={}).user_id for _ in range(6)] == ["u"] * 6
+    finally:
+        server.should_exit = True
+        thread.join()
+    assert 'retail_problems_total{kind="too-fast"}' in front.meters.text()
+
+
+def wait_until_answering(url: str) -> None:
+    for _ in range(200):
+        try:
+            httpx.get(f"{url}/docs/start.js", trust_env=False)
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("the server did not start")
+
+
+def test_the_metrics_tell_latency_scores_versions_and_nulls(api: httpx.Client) -> None:
+    ask(api, {"user_id": "u", "features": {}})
+    lines = api.get("/metrics").text.splitlines()
+    version = api.get("/model").json()["version"]
+    assert any(
+        line.startswith('retail_request_seconds_bucket{route="/predict",status="200"') for line in lines
+    )
+    assert any(
+        line.startswith(f'retail_predictions_total{{version="{version}",policy="daily"}}') for line in lines
+    )
+    assert any(line.startswith(f'retail_probability_count{{version="{version}"}}') for line in lines)
+    nulls = [line for line in lines if line.startswith("retail_feature_nulls_total{")]
+    assert sum(float(line.rsplit(" ", 1)[1]) > 0 for line in nulls) == len(nulls) > 0
+    assert "retail_reload_refused 0" in lines
+    assert "retail_prediction_log_dropped 0" in lines
+
+
+def test_answers_are_logged_and_the_user_can_be_erased_from_the_log(api: httpx.Client, shop: Shop) -> None:
+    ask(api, {"user_id": "logged", "as_of": INSTANT, "features": {}})
+    with open_store(shop.settings) as store:
+        for _ in range(100):
+            found = list(store.prediction_log.find({"user_id": "logged"}))
+            if found:
+                break
+            time.sleep(0.1)
+        assert [one["history"] for one in found] == ["features"]
+        assert erasure.erase(store, "logged")["prediction_log"] == 1
+        assert store.prediction_log.count_documents({"user_id": "logged"}) == 0

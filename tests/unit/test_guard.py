@@ -12,7 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from bentos.access import AccessLog
+from bentos.front import Front
 from bentos.guard import JSON_LIMIT_BYTES, Guard
+from bentos.limits import Limits
 from bentos.problems import MEDIA_TYPE
 
 
@@ -49,9 +52,11 @@ def ask(
     client: str = "127.0.0.1",
     headers: dict[str, str] | None = None,
     content: bytes | AsyncIterator[bytes] = b"",
+    rate: float = 0.0,
 ) -> httpx.Response:
     async def once() -> httpx.Response:
-        guarded = Guard(APP, keys=keys, upload_bytes=1000)
+        guarded = Front(APP, Guard(keys, 1000, rate), AccessLog(enabled=False))
+        guarded.behind = APP
         transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, client=(client, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
             return await http.request(method, path, headers=headers, content=content)
@@ -59,7 +64,9 @@ def ask(
     return asyncio.run(once())
 
 
-async def chunks(total: int) -> AsyncIterator[bytes]:
+async def chunks(total: int, begin: bytes = b"") -> AsyncIterator[bytes]:
+    if begin:
+        yield begin
     for _ in range(total // 1024 + 1):
         yield b"x" * 1024
 
@@ -86,7 +93,31 @@ def test_bodies_are_bounded_whether_or_not_they_say_their_length() -> None:
     for content in (b"x" * (JSON_LIMIT_BYTES + 1), chunks(JSON_LIMIT_BYTES + 1)):
         answer = ask("POST", "/echo", content=content)
         assert (answer.status_code, answer.json()["type"]) == (413, "/docs#too-large")
-    assert ask("POST", "/score_batch/submit", content=chunks(200_000)).status_code == 413
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    begin = b"--b\r\nContent-Disposition"
+    path = "/score_batch/submit"
+    assert ask("POST", path, headers=form, content=chunks(200_000, begin)).status_code == 413
+    assert ask("POST", path, headers=form, content=chunks(2_000, begin)).status_code == 200
+
+
+def test_a_file_that_is_no_form_is_refused_before_anybody_reads_it() -> None:
+    path, boundary = "/score_batch/submit", {"content-type": "multipart/form-data; boundary=b"}
+    for headers in (None, {"content-type": "multipart/form-data"}, {"content-type": "text/csv"}):
+        answer = ask("POST", path, headers=headers, content=b"user_id\n")
+        assert (answer.status_code, answer.json()["type"]) == (415, "/docs#no-form")
+    for content in (b"user_id\n", b"--b\r\nFalse--b--", b"--c\r\nContent-Disposition: x"):
+        answer = ask("POST", path, headers=boundary, content=content)
+        assert (answer.status_code, answer.json()["type"]) == (400, "/docs#no-form")
+
+
+def test_a_key_has_its_own_pace() -> None:
+    limits = Limits(2.0)
+    assert [limits.wait(b"a", 0.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.5]
+    assert limits.wait(b"b", 0.0) == 0.0
+    assert limits.wait(b"a", 0.25) == 0.25
+    assert limits.wait(b"a", 0.5) == 0.0
+    assert [limits.wait(b"a", 100.0) for _ in range(5)].count(0.0) == 4
+    assert Limits(0.0).wait(b"a", 0.0) == 0.0
 
 
 def test_a_crash_is_a_problem_without_its_cause() -> None:

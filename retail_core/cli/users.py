@@ -1,0 +1,66 @@
+"""`retail user`: what is held about one person, and its erasure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retail_core.cli.output import JsonFlag, emit
+from retail_core.errors import InputError
+from retail_core.settings import load_settings
+
+user_app = typer.Typer(help="Everything held about one user; erasure everywhere.", no_args_is_help=True)
+
+UserId = Annotated[str, typer.Argument(help="The id as the events have it.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    app.add_typer(user_app, name="user")
+
+
+@user_app.command("show")
+def show(
+    user_id: UserId,
+    out: Annotated[Path | None, typer.Option(help="Also write every document here, as JSON lines.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Count what is held about a user, by place.
+
+    Example: retail user show u0000398 --out u0000398.jsonl
+    """
+    from retail_core.lifecycle import erasure
+    from retail_core.store.mongo import open_store
+
+    with open_store(load_settings()) as store:
+        counts = erasure.held(store, user_id)
+        written = erasure.export(store, user_id, out) if out else 0
+    result = {"user_id": user_id, **counts, "deleted": 0} | (
+        {"file": out, "documents": written} if out else {}
+    )
+    emit(result, json_output=json_output, title=f"Held about {user_id}")
+
+
+@user_app.command("delete")
+def delete(
+    user_id: UserId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json_output: JsonFlag = False,
+) -> None:
+    """Erase a user from every collection, the lake and the stored predictions. There is no way back.
+
+    Killed at any moment, it ends the same when run again.
+
+    Example: retail user delete u0000398 --yes
+    """
+    from retail_core.lifecycle import erasure
+    from retail_core.store.mongo import open_store
+
+    if not (yes or json_output or typer.confirm(f"Erase everything held about {user_id}?")):
+        raise InputError("Nothing was erased.", remedy="answer y, or give --yes.")
+    with open_store(load_settings()) as store:
+        counts = erasure.erase(store, user_id)
+    result = {"user_id": user_id, **counts, "deleted": sum(counts.values())}
+    emit(result, json_output=json_output, title=f"Erased {user_id}")

@@ -1,0 +1,128 @@
+"""Everything held about one user, and its erasure everywhere."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from retail_core import sources
+from retail_core.errors import InputError
+from retail_core.store.lake_erase import count_in_lake, erase_from_lake
+from retail_core.store.mongo import Document, Store
+
+COLLECTIONS = ("users", "predictions", "outcomes", "audiences", "prediction_log", "events")
+"""Those whose documents say whose they are. Events go last: until then a killed erasure shows in `show`."""
+
+WINDOWED = ("predictions", "outcomes")
+
+
+def held(store: Store, user_id: str) -> dict[str, int]:
+    """How many documents and rows are held about the user, by place.
+
+    Raises:
+        InputError: the id is empty.
+    """
+    _check(user_id)
+    counts = {name: store.database[name].count_documents({"user_id": user_id}) for name in COLLECTIONS}
+    quarantined = sum(1 for _ in _quarantined(store, user_id))
+    return counts | {"quarantine": quarantined} | count_in_lake(store.settings, user_id)
+
+
+def export(store: Store, user_id: str, out: Path) -> int:
+    """Write every stored document about the user to `out`, one JSON object a line; how many.
+
+    Raises:
+        InputError: the id is empty or the file cannot be written.
+    """
+    _check(user_id)
+    count = 0
+    try:
+        with out.open("w", encoding="utf-8") as file:
+            for name, document in _documents(store, user_id):
+                file.write(json.dumps({"collection": name, **document}, default=str) + "\n")
+                count += 1
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be written: {error.strerror}.", remedy="name a file in a folder that exists."
+        ) from error
+    return count
+
+
+def erase(store: Store, user_id: str) -> dict[str, int]:
+    """Remove the user from MongoDB, the lake and its mirror of predictions; what was removed, by place.
+
+    May be killed at any instant: running it again ends the same. Files that were handed out (raw logs,
+    scored CSVs) are not known here and stay.
+
+    Raises:
+        InputError: the id is empty.
+    """
+    before = held(store, user_id)
+    store.quarantine.delete_many({"_id": {"$in": [one["_id"] for one in _quarantined(store, user_id)]}})
+    _correct_windows(store, user_id)
+    for name in COLLECTIONS:
+        store.database[name].delete_many({"user_id": user_id})
+    erase_from_lake(store.settings, user_id)
+    return before
+
+
+def _correct_windows(store: Store, user_id: str) -> None:
+    """The rows of each window as they will be without the user; done before the user goes, so redoable."""
+    for name in WINDOWED:
+        collection = store.database[name]
+        for one in collection.find({"user_id": user_id}, {"as_of": 1, "model_version": 1}):
+            window = {"as_of": one["as_of"], "model_version": one["model_version"]}
+            rows = collection.count_documents(window | {"user_id": {"$ne": user_id}})
+            store.prediction_windows.update_one({"collection": name, **window}, {"$set": {"rows": rows}})
+
+
+def _documents(store: Store, user_id: str) -> Iterator[tuple[str, Document]]:
+    for name in COLLECTIONS:
+        yield from ((name, one) for one in store.database[name].find({"user_id": user_id}))
+    yield from (("quarantine", one) for one in _quarantined(store, user_id))
+
+
+def _quarantined(store: Store, user_id: str) -> Iterator[Document]:
+    """Refused rows of the user, told by the column of their source that holds users."""
+    headers: dict[int, list[str]] = {
+        window["window_id"]: window.get("header", [])
+        for window in store.ledger.find({"kind": "window"}, {"window_id": 1, "header": 1})
+    }
+    for document in store.quarantine.find({"raw": {"$regex": re.escape(user_id)}}):
+        values = _values(document, headers.get(document["window_id"], []))
+        if any(values.get(name) == user_id for name in _user_columns(str(document["source"]), values)):
+            yield document
+
+
+def _values(document: Document, header: list[str]) -> dict[str, str]:
+    raw = str(document["raw"])
+    if header:
+        delimiter = _source(str(document["source"])).layout.delimiter
+        return dict(zip(header, next(csv.reader([raw], delimiter=delimiter), []), strict=False))
+    try:
+        content = json.loads(raw)
+    except ValueError:
+        return {}
+    return {name: str(value) for name, value in content.items()} if isinstance(content, dict) else {}
+
+
+def _user_columns(source: str, values: Mapping[str, str]) -> tuple[str, ...]:
+    """Where users stand; in a row that has none of those columns, anywhere."""
+    named = _source(source).columns.get("user_id", ())
+    return tuple(name for name in named if name in values) or tuple(values)
+
+
+def _source(name: str) -> sources.Source:
+    """The preset; where a row came by a mapping that is no preset, the canonical one stands in for it."""
+    try:
+        return sources.get(name)
+    except InputError:
+        return sources.get("canonical")
+
+
+def _check(user_id: str) -> None:
+    if not user_id:
+        raise InputError("A user's id is not empty.", remedy="give the id as the events have it.")

@@ -1,0 +1,312 @@
+"""How fast the service answers, beside plain servers of the same model; wrk as load.
+
+    python -m tests.benchmarks.bench_serving [--seconds 5] [--rounds 3] [--swaps 20] [--batch-users 300000]
+
+Each figure is the median of the rounds. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+
+from bentos.batch import score_file
+from bentos.batch_files import read_upload
+from retail_core.model import registry
+from retail_core.model.runtime import load_version
+from retail_core.processes import answers, free_port, start, stop, wait_until
+from retail_core.settings import Settings
+from retail_core.store.embedded import ensure_mongod, stop_mongod
+from retail_core.store.mongo import open_store
+from tests.integration.test_swap import asking, make_production, wait_for, worker
+from tests.serving import AS_OF, register_variant, registered_shop, running_service
+
+TREES = 100
+CONNECTIONS = 16
+EVENTS_PER_USER = 200
+USERS = 1_000
+REPORT = """
+done = function(summary, latency, requests)
+  io.write(string.format("RESULT %d %d %d %d %d\\n", summary.requests,
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status
+    + summary.errors.timeout, summary.duration, latency:percentile(50), latency:percentile(99)))
+end
+"""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk saw: requests a second, share of failed ones, latencies in milliseconds."""
+
+    rate: float
+    error_share: float
+    p50: float
+    p99: float
+
+
+def wrk(url: str, bodies: list[dict[str, Any]], *, seconds: int, connections: int, folder: Path) -> Load:
+    """Post the bodies in turn."""
+    texts = ",\n".join(f"[==[{json.dumps(body)}]==]" for body in bodies)
+    script = folder / "post.lua"
+    script.write_text(
+        f'local bodies = {{{texts}}}\nlocal next = 0\nwrk.method = "POST"\n'
+        'wrk.headers["content-type"] = "application/json"\n'
+        "request = function()\n  next = next % #bodies + 1\n"
+        "  return wrk.format(nil, nil, nil, bodies[next])\nend\n" + REPORT
+    )
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", said)
+    assert found, said
+    requests, errors, micros, p50, p99 = (int(number) for number in found.groups())
+    return Load(requests / micros * 1e6, errors / max(1, requests), p50 / 1000, p99 / 1000)
+
+
+def middle(loads: list[Load]) -> Load:
+    """Median of each figure."""
+    return Load(
+        *(
+            median(values)
+            for values in zip(*((o.rate, o.error_share, o.p50, o.p99) for o in loads), strict=True)
+        )
+    )
+
+
+@contextmanager
+def server(command: list[str], ready: str, model: Path, log: Path, **more: str) -> Iterator[None]:
+    """A plain server, until the block ends."""
+    process = start(command[0], command[1:], {**os.environ, "MODEL": str(model), **more}, log)
+    try:
+        wait_until(lambda: answers(ready), process, log, 180)
+        yield
+    finally:
+        stop(process)
+
+
+def plain_rates(
+    model: Path, body: dict[str, Any], folder: Path, options: argparse.Namespace
+) -> dict[str, float]:
+    """Requests a second of FastAPI, a plain BentoML API and `mlflow models serve`."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    uvicorn = [
+        *("uvicorn", "--factory", "tests.benchmarks.servers.plain:fastapi_app", "--port", str(port)),
+        *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"),
+    ]
+    bento = ["bentoml", "serve", "tests.benchmarks.servers.plain:PlainBento", "--port", str(port)]
+    mlflow = ["mlflow", "models", "serve", "-m", str(model), "--env-manager", "local", "--port", str(port)]
+    frame = {
+        "dataframe_split": {"columns": list(body["features"]), "data": [list(body["features"].values())]}
+    }
+    servers: list[tuple[str, list[str], str, str, dict[str, Any]]] = [
+        ("fastapi", uvicorn, "/openapi.json", "/predict", body),
+        ("bentoml_api", bento, "/readyz", "/predict", body),
+        ("mlflow_serve", mlflow, "/ping", "/invocations", frame),
+    ]
+    rates = {}
+    for name, command, ready, route, asked in servers:
+        home = {"BENTOML_HOME": str(folder / "plain"), "BENTOML_DO_NOT_TRACK": "True"}
+        with server(command, url + ready, model, folder / f"{name}.log", **home):
+            loads = [
+                wrk(url + route, [asked], seconds=options.seconds, connections=CONNECTIONS, folder=folder)
+                for _ in range(options.rounds)
+            ]
+        rates[name] = middle(loads).rate
+        print(name, middle(loads), flush=True)
+    return rates
+
+
+def fill_histories(settings: Settings) -> list[str]:
+    """Users with `EVENTS_PER_USER` events in the look-back."""
+    generator = np.random.default_rng(3)
+    kinds = ["view_item", "view_item_list", "add_to_cart", "search", "purchase"]
+    users = [f"heavy{number}" for number in range(USERS)]
+    with open_store(settings) as store:
+        for user in users:
+            ages = generator.integers(1, 27 * 86_400, EVENTS_PER_USER)
+            store.events.insert_many(
+                {
+                    "_id": f"{user}:{number}",
+                    "user_id": user,
+                    "event_time": AS_OF - timedelta(seconds=int(age)),
+                    "event_type": kinds[number % 5],
+                    "item_id": f"i{age % 50}",
+                    "category": f"c{age % 7}",
+                    "price_minor": int(age % 5000),
+                    "quantity": 1,
+                    "source": "canonical",
+                    "window_id": 0,
+                }
+                for number, age in enumerate(ages)
+            )
+    return users
+
+
+def by_user(url: str, users: list[str], folder: Path, options: argparse.Namespace) -> dict[str, float]:
+    """By user id through MongoDB: alone, and a list of a thousand."""
+    instant = AS_OF.isoformat()
+    bodies = [{"user_id": user, "as_of": instant} for user in users]
+    one = middle(
+        [
+            wrk(f"{url}/predict", bodies, seconds=options.seconds, connections=1, folder=folder)
+            for _ in range(options.rounds)
+        ]
+    )
+    with httpx.Client(timeout=120, trust_env=False) as http:
+        seconds = median(
+            timed(lambda: http.post(f"{url}/predict", json=bodies)) for _ in range(options.rounds)
+        )
+    return {
+        "by_user_p50_ms": one.p50,
+        "by_user_p99_ms": one.p99,
+        "by_user_error_share": one.error_share,
+        "list_1000_ms": seconds * 1000,
+        "list_1000_over_one": seconds * 1000 / one.p50,
+    }
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Seconds."""
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
+
+
+def beside_batch(
+    api: httpx.Client, body: dict[str, Any], file: Path, folder: Path, quiet: Load
+) -> dict[str, float]:
+    """Real-time latency while the batch runner scores a file."""
+    with file.open("rb") as content:
+        task = api.post("/score_batch/submit", files={"file": (file.name, content)}, timeout=300).json()[
+            "task_id"
+        ]
+    loads, begun = [], time.perf_counter()
+    while api.get("/score_batch/status", params={"task_id": task}).json()["status"] == "in_progress":
+        loads.append(
+            wrk(f"{api.base_url}/predict", [body], seconds=2, connections=CONNECTIONS, folder=folder)
+        )
+    seconds = time.perf_counter() - begun
+    busy = middle(loads)
+    return {
+        "batch_upload_seconds": seconds,
+        "p50_ms_beside_batch": busy.p50,
+        "p99_ms_beside_batch": busy.p99,
+        "p99_beside_batch_over_quiet": busy.p99 / quiet.p99,
+    }
+
+
+def feature_file(columns: list[str], users: int, folder: Path) -> Path:
+    """Parquet of features, most of them missing, below the upload limit."""
+    generator = np.random.default_rng(1)
+    frame = pd.DataFrame(generator.exponential(3, (users, 8)).round(1), columns=columns[:8])
+    frame.insert(0, "user_id", [f"u{number}" for number in range(users)])
+    path = folder / "features.parquet"
+    frame.to_parquet(path)
+    return path
+
+
+def batch_rate(settings: Settings, file: Path, users: int, folder: Path) -> float:
+    """Users a second from a file of features to a scored CSV."""
+    served = load_version(settings, "1")
+    upload = read_upload(file, "canonical", served.spec.feature_set)
+    return users / timed(lambda: score_file(served, upload, folder / "scored.csv", as_of=AS_OF, context={}))
+
+
+def swaps_and_kill(api: httpx.Client, settings: Settings, swaps: int) -> dict[str, float]:
+    """Model changes under load, then a killed worker."""
+    other = register_variant(settings, factor=0.5)
+    with asking(api) as heard:
+        for number in range(swaps):
+            make_production(settings, (other, "1")[number % 2])
+            wait_for(api, (other, "1")[number % 2])
+    body = {"user_id": "u", "features": {}}
+    worker(settings.home_dir.as_posix()).kill()
+    begun = time.perf_counter()
+    while True:
+        try:
+            if api.post("/predict", json=body).status_code == 200:
+                break
+        except httpx.TransportError:
+            time.sleep(0.02)
+    return {
+        "swaps": swaps,
+        "swap_answers": heard.answers,
+        "swap_failures": len(heard.failures),
+        "swap_inconsistent": sum(len(told) != 1 for told in heard.probabilities.values()),
+        "seconds_back_after_kill": time.perf_counter() - begun,
+    }
+
+
+def measure(options: argparse.Namespace, folder: Path, uri: str) -> dict[str, Any]:
+    """Everything."""
+    settings = registered_shop(folder / "shop", uri, TREES).model_copy(update={"poll_seconds": 0.2})
+    model = registry.download(settings, "1")
+    columns = list(load_version(settings, "1").spec.feature_set.columns)
+    body = {"user_id": "u1", "features": {name: number % 7 * 1.5 for number, name in enumerate(columns)}}
+    users = fill_histories(settings)
+    rates = plain_rates(model, body, folder, options)
+    file = feature_file(columns, options.batch_users, folder)
+    with running_service(settings, folder / "ours.log") as api:
+        url = str(api.base_url).rstrip("/")
+        ours = middle(
+            [
+                wrk(f"{url}/predict", [body], seconds=options.seconds, connections=CONNECTIONS, folder=folder)
+                for _ in range(options.rounds)
+            ]
+        )
+        print("ours", ours, flush=True)
+        result: dict[str, Any] = {
+            **{f"vs_{name}": ours.rate / rate for name, rate in rates.items()},
+            "p50_ms": ours.p50,
+            "p99_ms": ours.p99,
+            "p99_over_p50": ours.p99 / ours.p50,
+            "error_share": ours.error_share,
+            "requests_per_second": ours.rate,
+            "features": len(columns),
+            **by_user(url, users, folder, options),
+            **beside_batch(api, body, file, folder, ours),
+            **swaps_and_kill(api, settings, options.swaps),
+        }
+    result["batch_users_per_second"] = batch_rate(settings, file, options.batch_users, folder)
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--swaps", type=int, default=100)
+    parser.add_argument("--batch-users", type=int, default=1_000_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        mongod = Settings(home=folder / "mongod")
+        try:
+            result = measure(options, folder, ensure_mongod(mongod))
+        finally:
+            stop_mongod(mongod)
+    rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()}
+    print(json.dumps(rounded))
+    failed = result["error_share"] or result["swap_failures"] or result["swap_inconsistent"]
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

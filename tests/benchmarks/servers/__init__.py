@@ -1,0 +1,1 @@
+"""Plain servers of the same model, to stand beside ours."""

@@ -1,0 +1,60 @@
+"""Whatever the OpenAPI document allows can be sent, and what comes back is what it promises."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.serving import registered_shop, running_service
+
+pytestmark = pytest.mark.integration
+
+EXAMPLES = 12
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "unsupported_method",
+    "allow_header_conformance",
+)
+
+
+SUBMIT, RELOAD = "/score_batch/submit", "/model/reload"
+NOT_SUBMIT = {"negative_data_rejection"}
+"""A task with a wrong form is accepted and fails: BentoML looks into the form only when it runs."""
+
+
+def contract_test(url: str, examples: int, seed: int) -> list[subprocess.CompletedProcess[str]]:
+    """Run schemathesis over every route but the one that changes the model."""
+    most = ("--checks", ",".join(CHECKS), "--exclude-path", SUBMIT, "--exclude-path", RELOAD)
+    kept = [check for check in CHECKS if check not in NOT_SUBMIT]
+    submit = ("--checks", ",".join(kept), "--include-path", SUBMIT)
+    return [
+        _run(url, ("--max-examples", str(examples), "--seed", str(seed), *which)) for which in (most, submit)
+    ]
+
+
+def _run(url: str, options: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    script = "from schemathesis.cli import schemathesis; schemathesis()"
+    command = [
+        *(sys.executable, "-c", script, "run", f"{url}/openapi.json", "--phases", "coverage,fuzzing"),
+        *(*options, "--continue-on-failure", "--request-timeout", "60"),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_service_keeps_to_its_document(
+    tmp_path_factory: pytest.TempPathFactory, mongod_uri: str, tmp_path: Path
+) -> None:
+    settings = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
+    with running_service(settings, tmp_path / "api.log") as api:
+        runs = contract_test(str(api.base_url).rstrip("/"), EXAMPLES, seed=7)
+    for done in runs:
+        assert done.returncode == 0, done.stdout[-6000:]
+        assert "Tested" in done.stdout

@@ -1,0 +1,140 @@
+"""A user who wants to be forgotten is, everywhere, whenever the erasure was interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from retail_core import sources
+from retail_core.errors import InputError
+from retail_core.ingest import ingest
+from retail_core.lifecycle import erasure
+from retail_core.lifecycle.mirror import mirror_predictions
+from retail_core.lifecycle.scoring import ranked
+from retail_core.stack.services import variables
+from retail_core.store.lake import Lake, rebuild, sync
+from retail_core.store.mongo import Store
+from retail_core.store.predictions import read_predictions, replace_predictions
+
+pytestmark = pytest.mark.integration
+AS_OF = datetime(2025, 1, 20, tzinfo=UTC)
+GONE, KEPT = "7", "u7"
+
+
+@pytest.fixture
+def shop(store: Store, tmp_path: Path) -> Store:
+    """Two users with events on several days, predictions, a mirror, a log, attributes and refused rows."""
+    lines = ["user_id,event_time,event_type,quantity"]
+    lines += [
+        f"{user},2025-01-{day:02d}T{hour:02d}:00:00Z,view_item,7"
+        for user in (GONE, KEPT)
+        for day in (3, 9, 17)
+        for hour in range(5)
+    ]
+    lines += [f"{user},not a time,view_item,7" for user in (GONE, KEPT)]
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(lines) + "\n")
+    ingest(store, [log], sources.get("canonical"), at=AS_OF)
+    sync(store)
+    scored = ranked(
+        [
+            pd.DataFrame(
+                {
+                    "user_id": [GONE, KEPT],
+                    "as_of": pd.Series([pd.Timestamp(AS_OF)] * 2).astype("datetime64[ms, UTC]"),
+                    "model_version": "1",
+                    "policy": "daily",
+                    "probability": [0.2, 0.1],
+                    "raw_score": [0.2, 0.1],
+                    "will_purchase": [True, False],
+                    "contact": [True, False],
+                }
+            ).astype({"user_id": "str", "model_version": "str", "policy": "str"})
+        ]
+    )
+    replace_predictions(store, scored, as_of=AS_OF, model_version="1")
+    mirror_predictions(store.settings.lake_url, scored, as_of=AS_OF, version="1")
+    for name in ("users", "prediction_log", "audiences"):
+        store.database[name].insert_many([{"user_id": user, "at": AS_OF} for user in (GONE, KEPT)])
+    return store
+
+
+def everybody(store: Store) -> set[str]:
+    """Users named in any document of MongoDB or any file of the lake, superseded ones included."""
+    found: set[str] = set()
+    for name in store.database.list_collection_names():
+        for document in store.database[name].find():
+            found |= {str(document.get("user_id", "")), str(document.get("raw", "")).split(",", 1)[0]}
+    for path in Path(store.settings.lake_url).rglob("*.parquet"):
+        found |= set(pq.ParquetFile(path).read(["user_id"])["user_id"].to_pylist())
+    return found - {""}
+
+
+def places(count: int) -> dict[str, int]:
+    return {
+        "users": count,
+        "predictions": count,
+        "outcomes": 0,
+        "audiences": count,
+        "prediction_log": count,
+        "events": 15 * count,
+        "quarantine": count,
+        "lake_events": 15 * count,
+        "lake_attributes": 0,
+        "lake_predictions": count,
+    }
+
+
+def test_what_is_held_is_shown_and_exported(shop: Store, tmp_path: Path) -> None:
+    assert erasure.held(shop, GONE) == places(1)
+    assert erasure.held(shop, "nobody") == places(0)
+    out = tmp_path / "held.jsonl"
+    assert erasure.export(shop, GONE, out) == 20
+    assert {json.loads(line).get("user_id", GONE) for line in out.read_text().splitlines()} == {GONE}
+    with pytest.raises(InputError, match="not empty"):
+        erasure.held(shop, "")
+
+
+def test_erasure_leaves_no_trace_and_touches_nobody_else(shop: Store) -> None:
+    assert everybody(shop) == {GONE, KEPT}
+    assert erasure.erase(shop, GONE) == places(1)
+    assert erasure.held(shop, GONE) == places(0)
+    assert erasure.held(shop, KEPT) == places(1)
+    assert everybody(shop) == {KEPT}
+    assert read_predictions(shop, as_of=AS_OF)["user_id"].tolist() == [KEPT]
+    assert [one["rows"] for one in shop.prediction_windows.find()] == [1]
+    state = Lake(shop.settings.lake_url).state()
+    assert state.rows == 15
+    assert rebuild(shop).data_hash == state.data_hash
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.06, 0.1])
+def test_killed_at_any_moment_it_ends_the_same_when_run_again(shop: Store, seconds: float) -> None:
+    code = (
+        "from retail_core.settings import load_settings; from retail_core.store.mongo import open_store\n"
+        "from retail_core.lifecycle.erasure import erase\n"
+        "with open_store(load_settings()) as store:\n"
+        f"    print('ready', flush=True); erase(store, {GONE!r})"
+    )
+    given = {name: value for name, value in variables(shop.settings).items() if value is not None}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, env=os.environ | given, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(seconds)
+        process.kill()
+    erasure.erase(shop, GONE)
+    assert erasure.held(shop, GONE) == places(0)
+    assert erasure.held(shop, KEPT) == places(1)
+    assert [one["rows"] for one in shop.prediction_windows.find()] == [1]
+    assert everybody(shop) == {KEPT}
+    assert sync(shop).rows == 15

@@ -1,0 +1,155 @@
+"""The model changes while people ask: nobody notices but by the version; a bad one never answers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import psutil
+import pytest
+
+from retail_core.lifecycle.promotion import promote
+from retail_core.settings import Settings
+from retail_core.store.mongo import open_store
+from tests.serving import AS_OF, register_variant, registered_shop, running_service
+
+pytestmark = pytest.mark.integration
+
+SWAPS = 20
+ASKERS = 3
+BACK_SECONDS = 30
+"""On a machine that does other things as well; `make bench-serving` measures it alone."""
+
+
+@dataclass
+class Heard:
+    """What the askers were told: probabilities by version, and whatever went wrong."""
+
+    probabilities: dict[str, set[float]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    answers: int = 0
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Settings:
+    known = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
+    return known.model_copy(update={"poll_seconds": 0.2})
+
+
+@pytest.fixture
+def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with running_service(settings, tmp_path_factory.mktemp("logs") / "api.log") as client:
+        yield client
+
+
+def make_production(settings: Settings, version: str) -> None:
+    with open_store(settings) as store:
+        moments = store.promotions.count_documents({})
+        promote(store, settings, version, reason="test", at=AS_OF + timedelta(minutes=moments))
+
+
+def wait_for(api: httpx.Client, version: str, seconds: float = 60) -> None:
+    for _ in range(int(seconds / 0.1)):
+        if api.get("/model").json()["version"] == version:
+            return
+        time.sleep(0.1)
+    pytest.fail(f"version {version} never answered")
+
+
+@contextmanager
+def asking(api: httpx.Client) -> Iterator[Heard]:
+    """Several people asking the same question all the time."""
+    heard, stop = Heard(), threading.Event()
+    question = {"user_id": "u", "as_of": AS_OF.isoformat(), "features": {}}
+
+    def ask() -> None:
+        with httpx.Client(base_url=api.base_url, trust_env=False, timeout=30) as http:
+            while not stop.is_set():
+                try:
+                    answer = http.post("/predict", json=[question, question])
+                except httpx.HTTPError as error:
+                    heard.failures.append(repr(error))
+                    continue
+                heard.answers += 1
+                if answer.status_code != 200:
+                    heard.failures.append(answer.text)
+                    continue
+                first, second = answer.json()
+                if first != second:
+                    heard.failures.append("two versions in one answer")
+                heard.probabilities.setdefault(first["model_version"], set()).add(first["probability"])
+
+    threads = [threading.Thread(target=ask) for _ in range(ASKERS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield heard
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_promotions_are_followed_under_load_and_no_request_fails(
+    api: httpx.Client, settings: Settings
+) -> None:
+    other = register_variant(settings, factor=0.5)
+    with asking(api) as heard:
+        for number in range(SWAPS):
+            version = (other, "1")[number % 2]
+            make_production(settings, version)
+            wait_for(api, version)
+    assert heard.failures == []
+    assert heard.answers > SWAPS
+    assert set(heard.probabilities) == {"1", other}
+    assert [len(told) for told in heard.probabilities.values()] == [1, 1]
+    assert heard.probabilities["1"] != heard.probabilities[other]
+
+
+def test_a_version_that_fails_its_own_test_never_answers(api: httpx.Client, settings: Settings) -> None:
+    bad = register_variant(settings, factor=0.5, honest=False)
+    with asking(api) as heard:
+        make_production(settings, bad)
+        for _ in range(600):
+            shown = api.get("/model").json()
+            if shown["reload_refused"]:
+                break
+            time.sleep(0.1)
+        refused = api.post("/model/reload")
+    metrics = api.get("/metrics").text.splitlines()
+    make_production(settings, "1")
+    assert (refused.status_code, refused.json()["type"]) == (409, "/docs#reload-refused")
+    assert "its own test rows" in refused.json()["detail"]
+    assert (shown["version"], "its own test rows" in shown["reload_refused"]) == ("1", True)
+    assert "retail_reload_refused 1" in metrics
+    assert heard.failures == []
+    assert set(heard.probabilities) == {"1"}
+    assert api.post("/model/reload").json()["reload_refused"] is None
+
+
+def test_a_killed_worker_is_back_soon(api: httpx.Client, settings: Settings) -> None:
+    question = {"user_id": "u", "features": {}}
+    assert api.post("/predict", json=question).status_code == 200
+    worker(settings.home_dir.as_posix()).kill()
+    killed = datetime.now(UTC)
+    while True:
+        try:
+            if api.post("/predict", json=question).status_code == 200:
+                break
+        except httpx.TransportError:
+            time.sleep(0.05)
+        assert datetime.now(UTC) - killed < timedelta(seconds=BACK_SECONDS)
+
+
+def worker(home: str) -> psutil.Process:
+    """The real-time process of the service that lives in `home`."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "PurchaseService" in words and process.environ().get("RETAIL_HOME") == home:
+            return process
+    pytest.fail("the service has no worker")

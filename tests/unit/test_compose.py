@@ -1,0 +1,50 @@
+"""What can be known of the container stack without an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from retail_core.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+ONCE = {"replica-set"}
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_every_service_is_confined(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert int(service["user"].split(":")[0]) > 0
+    assert ("healthcheck" in service) == (name not in ONCE)
+    assert all(volume.split(":")[0] in COMPOSE["volumes"] for volume in service.get("volumes", ()))
+
+
+def test_the_ports_are_published_on_the_loopback_only() -> None:
+    ports = [port for one in COMPOSE["services"].values() for port in one.get("ports", ())]
+    assert sorted(ports) == [f"127.0.0.1:{port}:{port}" for port in (4200, 5000, 8080, 8501)]
+
+
+def test_every_setting_exists_and_no_secret_is_written_down() -> None:
+    known = {f"RETAIL_{name.upper()}" for name in Settings.model_fields}
+    for service in COMPOSE["services"].values():
+        given = service.get("environment", {})
+        assert {name for name in given if name.startswith("RETAIL_")} <= known
+        secrets = [value for name, value in given.items() if name.endswith(("KEYS", "PASSWORD"))]
+        assert all(value.startswith("${") and ":?" in value for value in secrets)
+
+
+def test_what_the_images_copy_is_there() -> None:
+    lines = (ROOT / "docker" / "Dockerfile").read_text().splitlines()
+    copied = [word for line in lines if line.startswith("COPY") for word in line.split()[1:-1]]
+    assert copied
+    assert all((ROOT / name).exists() for name in copied)
+    targets = {line.split()[-1] for line in lines if line.startswith("FROM")}
+    built = {one["build"]["target"] for one in COMPOSE["services"].values() if "build" in one}
+    assert built == targets - {"base"}

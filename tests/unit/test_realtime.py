@@ -1,0 +1,62 @@
+"""The ONNX form of a forest gives the forest's own scores, to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from retail_core.errors import IntegrityError
+from retail_core.model.estimator import CalibratedRanker, build_forest, to_matrix
+from retail_core.model.realtime import export, load, split_rows
+from retail_core.model.sampling import correct_prior
+
+
+def fitted(seed: int, trees: int = 12, depth: int = 6) -> CalibratedRanker:
+    generator = np.random.default_rng(seed)
+    features = generator.exponential(10, (600, 5)).round(2)
+    features[generator.random((600, 5)) < 0.1] = np.nan
+    bought = generator.random(600) < 1 / (1 + np.nan_to_num(features[:, 0]))
+    forest = build_forest(trees=trees, depth=depth, leaf=5, seed=seed)
+    return CalibratedRanker(forest.fit(to_matrix(features), bought), factor=0.2)
+
+
+@given(seed=st.integers(0, 10_000), rows=st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+def test_every_row_on_and_beside_a_split_scores_as_in_the_forest(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int
+) -> None:
+    model = fitted(seed)
+    path = tmp_path_factory.mktemp("onnx") / "ranker.onnx"
+    assert export(model, path)
+    assert model.ranker is not None
+    probes = split_rows(model.ranker, np.random.default_rng(seed + 1))
+    score = load(path)
+    together = correct_prior(score(probes), model.factor)
+    assert np.array_equal(together, model.raw_score(probes))
+    assert np.array_equal(correct_prior(score(probes[:rows]), model.factor), together[:rows])
+
+
+def test_a_forest_of_lone_leaves_has_one_score(tmp_path: Path) -> None:
+    features = np.ones((40, 3), dtype=np.float32)
+    forest = build_forest(trees=3, depth=2, leaf=5, seed=1).fit(features, np.arange(40) % 4 == 0)
+    model = CalibratedRanker(forest)
+    assert export(model, tmp_path / "ranker.onnx")
+    assert np.array_equal(load(tmp_path / "ranker.onnx")(features), model.raw_score(features))
+
+
+def test_another_family_has_no_such_form(tmp_path: Path) -> None:
+    path = tmp_path / "ranker.onnx"
+    assert not export(CalibratedRanker(LogisticRegression()), path)
+    assert not path.exists()
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ranker.onnx"
+    path.write_bytes(b"no graph")
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        load(path)
