@@ -1,0 +1,163 @@
+"""Why a user got a probability: exact Shapley values of the ranker, and the largest of them in plain words.
+
+LightGBM brings its own exact TreeSHAP, a forest is explained by `shap` (Lundberg et al., Nature Machine
+Intelligence 2020), a line by its terms. Values are in the ranker's own coin (log odds; for a forest the
+probability before calibration); calibration keeps their order and signs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier
+
+from retail_core.errors import DependencyError, InputError
+from retail_core.features.definitions import FeatureSet, expand
+from retail_core.features.kinds import Entry, Feature
+from retail_core.model.boosting import BoostedTrees
+from retail_core.model.estimator import Features, Ranker, to_matrix
+from retail_core.model.matrix import MISSING, Matrix
+from retail_core.model.sampling import Floats
+
+if TYPE_CHECKING:
+    from retail_core.model.estimator import CalibratedRanker
+
+MOST_REASONS = 3
+ROWS, FOREST_ROWS = 2_000, 100
+"""Rows that a global picture is made of; a deep forest takes its time."""
+
+_CART = {"cart_count", "cart_oldest_hours", "cart_newest_hours"}
+
+
+def contributions(model: CalibratedRanker, features: Features) -> Floats:
+    """Exact Shapley values, shape (rows, features): how each feature moves each row from the average.
+
+    Raises:
+        DependencyError: a forest is to be explained where `shap` is not installed.
+        InputError: the model has no ranker.
+    """
+    if model.ranker is None:
+        raise InputError("The model has no ranker.", remedy="give it one before asking it.")
+    return _shapley(model.ranker, to_matrix(features))
+
+
+def reasons(
+    model: CalibratedRanker, feature_set: FeatureSet, features: Features, most: int = MOST_REASONS
+) -> list[list[str]]:
+    """For each row what speaks for a purchase, most important first, at most `most` sentences.
+
+    Args:
+        model: whose answer is explained.
+        feature_set: names the columns of `features`.
+        features: shape (rows, features).
+        most: sentences a row; fewer where fewer features speak for it.
+
+    Returns:
+        Like "3 items in the cart for 5 h" or "Since the last `view_item`: 2 h"; with units, without values
+        that are unknown.
+    """
+    matrix = to_matrix(features)
+    return [
+        _sentences(feature_set, row, values, most)
+        for row, values in zip(matrix, contributions(model, matrix), strict=True)
+    ]
+
+
+def global_importance(model: CalibratedRanker, features: Features) -> Floats:
+    """Mean size of the Shapley values by feature over the rows, as a share; sums to one."""
+    sizes = np.abs(contributions(model, features)).mean(axis=0)
+    return np.asarray(sizes / max(float(sizes.sum()), 1e-12), dtype=np.float64)
+
+
+def ranked_importance(
+    model: CalibratedRanker, columns: Sequence[str], features: Features
+) -> list[tuple[str, float]]:
+    """Features with their `global_importance` over some rows, largest first; few rows for a forest."""
+    matrix = to_matrix(features)
+    most = FOREST_ROWS if isinstance(model.ranker, RandomForestClassifier) else ROWS
+    chosen = np.unique(np.linspace(0, len(matrix) - 1, min(most, len(matrix))).astype(int))
+    shares = global_importance(model, matrix[chosen])
+    return sorted(zip(columns, shares.tolist(), strict=True), key=lambda pair: -pair[1])
+
+
+def _shapley(ranker: Ranker, matrix: Matrix) -> Floats:
+    if isinstance(ranker, BoostedTrees):
+        values = np.asarray(ranker.booster.predict(matrix, pred_contrib=True), dtype=np.float64)
+        return values[:, :-1]
+    if not isinstance(ranker, RandomForestClassifier):
+        return ranker.contributions(matrix)
+    values = np.asarray(_explainer(ranker).shap_values(matrix, check_additivity=False))
+    return np.asarray(values[..., int(np.flatnonzero(ranker.classes_)[0])], dtype=np.float64)
+
+
+@lru_cache(maxsize=2)
+def _explainer(forest: RandomForestClassifier) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of matplotlib's, which shap's own plots set up
+            import shap
+    except ImportError as error:
+        raise DependencyError(
+            "A forest cannot be explained here: the package shap is not installed.",
+            remedy="install shap, or serve the LightGBM family, which explains itself.",
+        ) from error
+    return shap.TreeExplainer(forest, feature_perturbation="tree_path_dependent")
+
+
+def _sentences(feature_set: FeatureSet, row: Matrix, values: Floats, most: int) -> list[str]:
+    columns = feature_set.columns
+    known = expand(feature_set.question)
+    named = dict(zip(columns, row.tolist(), strict=True))
+    found: dict[str, None] = {}
+    told: set[str] = set()
+    for place in np.argsort(-values, kind="stable"):
+        name = columns[place]
+        if values[place] <= 0 or len(found) == most:
+            break
+        topic = "cart" if name in _CART else known[name].entry.name if name in known else name
+        if named[name] == MISSING or topic in told:
+            continue
+        told.add(topic)
+        found[_cart(named) if topic == "cart" else _words(name, known.get(name), named[name])] = None
+    return list(found)
+
+
+def _cart(named: dict[str, float]) -> str:
+    count, age = named.get("cart_count"), named.get("cart_oldest_hours", float(MISSING))
+    if not count:
+        return "Nothing in the cart" if count == 0 else "Something in the cart"
+    items = f"{count:g} {'item' if count == 1 else 'items'} in the cart"
+    return items if age == MISSING else f"{items} for {_hours(age)}"
+
+
+def _words(name: str, feature: Feature | None, value: float) -> str:
+    """A feature with its value: its meaning from the list, the window, and the unit."""
+    if feature is None:
+        return f"{name.removeprefix('attr_').replace('=', ' is ')}: {value:g}".replace(": 1", "")
+    entry = feature.entry
+    window = f" in the last {feature.window.label}" if feature.window and entry.over else ""
+    return f"{entry.meaning.rstrip('.')}{window}: {_with_unit(entry, value)}"
+
+
+def _with_unit(entry: Entry, value: float) -> str:
+    if entry.unit == "hours":
+        return _hours(value)
+    if entry.unit == "minor units":
+        return f"{value / 100:,.2f}"
+    if entry.unit == "flag":
+        return "yes" if value else "no"
+    if entry.unit == "share":
+        return f"{value:.0%}"
+    if entry.unit in {"ratio", "score"} or entry.unit.startswith("0"):
+        return f"{value:.3g}"
+    return f"{value:.3g} {entry.unit.removesuffix('s') if value == 1 else entry.unit}"
+
+
+def _hours(value: float) -> str:
+    if value < 1:
+        return f"{value * 60:.0f} min"
+    return f"{value:.0f} h" if value < 72 else f"{value / 24:.0f} days"
