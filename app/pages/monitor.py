@@ -9,6 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, frames, parts, words
+from retail_core.model import registry
+from retail_core.model.card import model_card
 from retail_core.settings import Settings, load_settings
 
 LIVE_METRICS = {"F1": "f1", "Average precision": "ap", "Recall": "recall", "Precision": "precision"}
@@ -39,7 +41,8 @@ def main() -> None:
         _production(model)
     with parts.explained():
         found = _snapshot(str(settings.home_dir), settings.mongodb_database, settings)
-        live, retraining, data, history = st.tabs(["Live quality", "Retraining", "Data", "Versions"])
+        names = ["Live quality", "Retraining", "Data", "Versions", "Model card"]
+        live, retraining, data, history, card = st.tabs(names)
         with live:
             _live(found, model)
         with retraining:
@@ -48,6 +51,15 @@ def main() -> None:
             _data(found)
         with history:
             _history(found.promotions)
+        with card:
+            _card(settings)
+
+
+def _card(settings: Settings) -> None:
+    """On demand: the registry takes some seconds to answer first."""
+    if st.button("Show the model card", icon=":material/description:"):
+        spec = registry.champion_spec(settings)
+        st.markdown(model_card(spec) if spec else "There is no model in production.")
 
 
 def _production(model: Json) -> None:

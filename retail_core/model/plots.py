@@ -133,11 +133,11 @@ def confusion(rows: Judged, threshold: float, caption: str) -> Figure:
 
 
 def importance(importances: Sequence[tuple[str, float]], caption: str) -> Figure:
-    """The twenty most important features (in the family's own coin, see `importances`)."""
+    """The twenty most important features by the mean size of their Shapley values."""
     top = list(importances)[:20][::-1]
     figure, axes = _canvas("What the model looks at", caption)
     axes.barh([name for name, _ in top], [value for _, value in top], color=BLUE)
-    axes.set(xlabel="importance: share of the total")
+    axes.set(xlabel="share of the mean size of all Shapley values")
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(visible=False, axis="y")
     return figure

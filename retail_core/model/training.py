@@ -18,6 +18,7 @@ from retail_core.model import dataset, leakage, procedure, registry
 from retail_core.model.contest import arrange
 from retail_core.model.dataset import TrainingData
 from retail_core.model.describe import Outcome, as_spec, caption, describe, flat_params, population, price
+from retail_core.model.explain import ranked_importance
 from retail_core.model.families import families
 from retail_core.model.labelled import labelled_rows
 from retail_core.model.procedure import Goal
@@ -159,17 +160,15 @@ def _register(settings: Settings, data: TrainingData, outcome: Outcome, spec: Mo
     from retail_core.model.plots import draw_all
 
     primary = spec.primary
-    ranked = sorted(
-        zip(data.feature_set.columns, outcome.served.model.importances(), strict=True),
-        key=lambda pair: -pair[1],
-    )
+    _, tested = procedure.period(data, "test")
+    ranked = ranked_importance(outcome.served.model, data.feature_set.columns, tested)
     with tempfile.TemporaryDirectory() as folder:
         points = outcome.points[primary]
         pictures = draw_all(
             outcome.test[primary],
             caption=caption(data, outcome, primary),
             thresholds={"f1": points.f1, "contact": points.in_use.threshold},
-            importances=[(name, float(value)) for name, value in ranked],
+            importances=ranked,
             folder=Path(folder),
         )
         return registry.log_and_register(
