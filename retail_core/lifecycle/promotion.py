@@ -18,6 +18,7 @@ from pymongo.errors import DuplicateKeyError
 from retail_core.errors import DataError, IntegrityError
 from retail_core.model import registry
 from retail_core.model.evaluation import ap_difference
+from retail_core.model.runtime import load_version
 from retail_core.model.sampling import Floats
 from retail_core.model.spec import ModelSpec
 from retail_core.model.splits import Mask
@@ -124,10 +125,11 @@ def promote(
 
     Raises:
         DataError: there is no such version, or it is in production already.
-        IntegrityError: it was trained with a leaking column, or another promotion came in between.
+        IntegrityError: it was trained with a leaking column, it is damaged or does not answer its own test
+            rows as it did, or another promotion came in between.
     """
     repair(store, settings)
-    spec = registry.version_spec(settings, version)
+    spec = load_version(settings, version).spec
     if spec.leaky:
         raise IntegrityError(
             f"Version {version} was trained with a column that leaks the answer.",

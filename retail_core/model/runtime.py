@@ -172,13 +172,15 @@ def load_path(path: Path, version: str | None = None) -> ServedModel:
         InputError: the folder holds no model of ours.
         IntegrityError: feature definitions, types or the self-test do not hold.
     """
+    from zipfile import BadZipFile
+
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
     spec = read_spec(path, version)
     try:
         estimator = skops.io.load(path / MODEL_FILE, trusted=TRUSTED_TYPES)
-    except (OSError, UntrustedTypesFoundException) as error:
+    except (OSError, ValueError, KeyError, BadZipFile, UntrustedTypesFoundException) as error:
         raise IntegrityError(
             f"The model in {path} cannot be read: {error}", remedy="train and register it again."
         ) from error

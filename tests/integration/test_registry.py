@@ -21,7 +21,7 @@ from retail_core.model import registry
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker, build_forest, to_matrix
 from retail_core.model.mlflow_session import open_session
-from retail_core.model.runtime import SPEC_FILE, load_champion, load_path, load_version
+from retail_core.model.runtime import MODEL_FILE, SPEC_FILE, load_champion, load_path, load_version
 from retail_core.model.search import Cell, SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.settings import Settings
@@ -210,6 +210,19 @@ def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings
     ]  # fmt: skip
     assert log[1]["metrics"]["daily"]["ap"] == 0.31
     assert (log[1]["data_hash"], log[1]["feature_set_hash"]) == ("d", FEATURES.hash)
+
+
+def test_a_damaged_challenger_is_refused_and_the_champion_stays(store: Store, settings: Settings) -> None:
+    champion, challenger = register(settings), register(settings)
+    promotion.promote(store, settings, champion.version, reason="test", at=AT)
+    model = registry.download(settings, challenger.version) / MODEL_FILE
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 400] = bytes(400)
+    model.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"cannot be read|away from what it did"):
+        promotion.promote(store, settings, challenger.version, reason="test", at=AT)
+    assert registry.production_version(settings) == champion.version
+    assert [entry["version"] for entry in promotion.history(store)] == [champion.version]
 
 
 def test_killed_between_record_and_alias_is_repaired(store: Store, settings: Settings) -> None:
