@@ -33,6 +33,9 @@ class FolderLake:
     def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
         return [str(self.events)]
 
+    def snapshot(self) -> FolderLake:
+        return self
+
     def users_file(self) -> str | None:
         return None if self.users is None else str(self.users)
 

@@ -11,6 +11,7 @@ import typer
 
 from retail_core.cli.engine import EngineOption, chosen_engine
 from retail_core.cli.output import JsonFlag, emit, print_rows, progress
+from retail_core.errors import InputError
 from retail_core.settings import load_settings
 from retail_core.times import parse_instant
 
@@ -113,21 +114,34 @@ def retrain(
 
 def score(
     as_of: AsOf = None,
-    out: Annotated[Path | None, typer.Option(help="CSV of every scored user.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV of every scored user; with Spark also FILE.parquet, a folder.")
+    ] = None,
     no_store: Annotated[bool, typer.Option("--no-store", help="Do not keep the predictions.")] = False,
     engine: EngineOption = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Score every eligible user with the production model.
 
+    With --out FILE.parquet the scores are made on Spark, partition by partition, and only written there.
+
     Example: retail score --as-of 2025-02-15T00:00:00Z --out scores.csv
     """
+    from retail_core.lifecycle.bulk_scoring import score_in_bulk
     from retail_core.lifecycle.scoring import score as run
     from retail_core.store.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(chosen_engine(load_settings(), engine)) as work:
         instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
+        if out is not None and out.suffix == ".parquet":
+            if work.settings.engine != "spark":
+                raise InputError(
+                    "Parquet is what Spark writes.", remedy="add --engine spark, or name a .csv."
+                )
+            written = score_in_bulk(work.lake, work.settings, as_of=instant, out=str(out.absolute()))
+            emit(asdict(written), json_output=json_output, title="Scored")
+            return
         report = run(work.store, work.lake, work.settings, as_of=instant, out=out, keep=not no_store)
     emit(asdict(report), json_output=json_output, title="Scored")
 

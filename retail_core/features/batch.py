@@ -65,10 +65,10 @@ def compute(
         DependencyError: Spark is asked for and cannot be started.
     """
     features = feature_set.plan()
-    values = _attributes(lake, pairs, feature_set)
+    values = attribute_values(lake, pairs, feature_set)
     if len(pairs) and features:
         with open_engine(engine) as running:
-            rows = _Batch(running, lake, feature_set.question, features, shop).run(pairs, plan)
+            rows = Batch(running, lake, feature_set.question, features, shop).run(pairs, plan)
         if not np.array_equal(rows.column("pid").to_numpy(), np.arange(len(pairs))):
             rows = rows.sort_by("pid")
         values |= {name: rows.column(name).to_numpy() for name in feature_set.names}
@@ -77,15 +77,16 @@ def compute(
     return pd.concat([pairs, frame], axis=1)
 
 
-def _attributes(
+def attribute_values(
     lake: LakeReader, pairs: pd.DataFrame, feature_set: FeatureSet
 ) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    """One float64 array per attribute column, in the order of `pairs`."""
     if not feature_set.attributes:
         return {}
     return attributes_at(lake, pairs, feature_set.attributes)
 
 
-class _Batch:
+class Batch:
     """One run: events -> placed and sequenced -> partial aggregates -> rings -> features."""
 
     def __init__(
@@ -104,6 +105,10 @@ class _Batch:
 
     def run(self, pairs: pd.DataFrame, plan: Plan) -> pyarrow.Table:
         """One row per pair: `pid` (its place in `pairs`) and every feature; in any order."""
+        return self.engine.finish(*self.prepare(pairs, plan))
+
+    def prepare(self, pairs: pd.DataFrame, plan: Plan) -> tuple[pyarrow.Table, list[Table], Finish]:
+        """The pairs as numbers, rows about them, and what remains to be done with both."""
         engine = self.engine
         users, keyed = self._keyed(pairs)
         windows = self.question.windows
@@ -116,7 +121,7 @@ class _Batch:
         needs = Needs.of(self.features, self._present(events))
         pair_table = engine.keep(engine.table(keyed))
         work = Finish(self.question, needs, tuple(self.features))
-        return engine.finish(keyed, list(self._parts(events, needs, pair_table)), work)
+        return keyed, list(self._parts(events, needs, pair_table)), work
 
     def _keyed(self, pairs: pd.DataFrame) -> tuple[pyarrow.Table, pyarrow.Table]:
         """Users (uid, user_id) and pairs (pid, uid, as_of, edge, clock_*) for the engine."""

@@ -147,15 +147,20 @@ def _chunks(pairs: DataFrame[Pairs]) -> Iterator[DataFrame[Pairs]]:
 
 
 def _predict(lake: Lake, settings: Settings, served: ServedModel, pairs: DataFrame[Pairs]) -> pd.DataFrame:
+    engine = EngineOptions.from_settings(settings)
+    return answers(served, compute(lake, pairs, served.spec.feature_set, engine=engine))
+
+
+def answers(served: ServedModel, features: pd.DataFrame) -> pd.DataFrame:
+    """What the model says of rows with `user_id`, `as_of` and its features; `Prediction` without rank."""
     spec = served.spec
-    features = compute(lake, pairs, spec.feature_set, engine=EngineOptions.from_settings(settings))
     policies = policy_at(features, spec.policies)
     answer = pd.concat([served.predict(part, policy) for policy, part in features.groupby(policies)])
     return pd.DataFrame(
         {
-            "user_id": pairs["user_id"].astype("str"),
-            "as_of": pairs["as_of"].astype(TIME_DTYPE),
-            "model_version": pd.Series(spec.version, index=pairs.index, dtype="str"),
+            "user_id": features["user_id"].astype("str"),
+            "as_of": features["as_of"].astype(TIME_DTYPE),
+            "model_version": pd.Series(spec.version, index=features.index, dtype="str"),
             "policy": policies,
             **{name: answer[name] for name in ("probability", "raw_score", "will_purchase", "contact")},
         }
