@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from retail_core.features.kinds import Window
@@ -51,7 +52,7 @@ class Algebra:
     where: Callable[[Term, Term, Term], Term]
     coalesce: Callable[[Term, Term], Term]
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """Labels of the windows."""
         return tuple(window.label for window in self.windows)

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from retail_core.features.clock import clock_parts
 from retail_core.features.definitions import FeatureSet
-from retail_core.features.formulas import floats
+from retail_core.features.formulas import Algebra, floats
 from retail_core.features.history import History, OnlineEvent, online_event
 from retail_core.features.kinds import (
     HOUR_US,
@@ -30,23 +30,22 @@ from retail_core.features.kinds import (
     Days,
     Derived,
     Distinct,
-    Feature,
     FirstSeen,
     Gap,
+    Kind,
     LastSession,
     MeanPrice,
     Sessions,
     Since,
     State,
     Total,
-    Window,
     event_value,
 )
 
 __all__ = ["OnlineEvent", "compute_one", "online_event"]
 
-Reader = Callable[[History, dict[str, float]], float]
-"""Reads one feature from a history and the features before it; null is NaN."""
+Reader = Callable[[History, Algebra], Sequence[float]]
+"""Reads features that lie together from a history and the features before them; null is NaN."""
 
 
 def compute_one(
@@ -69,8 +68,9 @@ def compute_one(
     """
     history = History(events, as_of, feature_set.question, context or {})
     values: dict[str, float] = {}
-    for name, read in _readers(feature_set):
-        values[name] = read(history, values)
+    algebra = floats(values.__getitem__, feature_set.question.windows)
+    for names, read in _readers(feature_set):
+        values.update(zip(names, read(history, algebra), strict=True))
     row = {name: _null(values[name]) for name in feature_set.names}
     for attribute in feature_set.attributes:
         row.update(zip(attribute.columns, map(_null, attribute.encode(attributes or {})), strict=True))
@@ -82,26 +82,26 @@ def _null(value: float) -> float | None:
 
 
 @lru_cache(maxsize=64)
-def _readers(feature_set: FeatureSet) -> tuple[tuple[str, Reader], ...]:
-    """What to read, in an order in which every formula finds what it uses."""
-    return tuple((f.name, _reader(f, feature_set.question.windows)) for f in feature_set.plan())
+def _readers(feature_set: FeatureSet) -> tuple[tuple[tuple[str, ...], Reader], ...]:
+    """What to read, in an order in which every formula finds what it uses; a kind's windows together."""
+    whole = feature_set.question.windows[-1]
+    found = []
+    for kind, same in groupby(feature_set.plan(), key=lambda feature: feature.kind):
+        features = list(same)
+        lengths = tuple((feature.window or whole).micros for feature in features)
+        found.append((tuple(feature.name for feature in features), _reader(kind, lengths)))
+    return tuple(found)
 
 
-def _reader(feature: Feature, windows: tuple[Window, ...]) -> Reader:
-    kind = feature.kind
-    micros = (feature.window or windows[-1]).micros
+def _reader(kind: Kind, lengths: tuple[int, ...]) -> Reader:
     if isinstance(kind, Total):
-        return _total(kind, micros)
+        return _total(kind, lengths)
     if isinstance(kind, Additive):
-        return _windowed(kind, micros)
+        return _windowed(kind, lengths)
     if isinstance(kind, Derived):
-        return _derived(kind, windows)
-    return _state(kind)
-
-
-def _state(kind: State) -> Reader:
+        return lambda _, algebra: (float(kind.formula(algebra)),)
     read = _STATES[type(kind)]
-    return lambda history, _: read(history, kind)
+    return lambda history, _: (read(history, kind),)
 
 
 def _moments(kind: Additive, history: History) -> list[int]:
@@ -115,19 +115,23 @@ def _moments(kind: Additive, history: History) -> list[int]:
     return history.times_of(kind.event_type)
 
 
-def _windowed(kind: Additive, micros: int) -> Reader:
-    def read(history: History, _: dict[str, float]) -> float:
-        times = _moments(kind, history)
-        return float(len(times) - bisect_left(times, history.now - micros))
+def _windowed(kind: Additive, lengths: tuple[int, ...]) -> Reader:
+    nothing = (0.0,) * len(lengths)
+
+    def read(history: History, _: Algebra) -> Sequence[float]:
+        times, now = _moments(kind, history), history.now
+        if not times:
+            return nothing
+        number = len(times)
+        return [float(number - bisect_left(times, now - micros)) for micros in lengths]
 
     return read
 
 
-def _total(kind: Total, micros: int) -> Reader:
-    def read(history: History, _: dict[str, float]) -> float:
-        running = history.running_value(kind)
-        first = bisect_left(history.times_of(kind.event_type), history.now - micros)
-        return float(running[-1] - running[first])
+def _total(kind: Total, lengths: tuple[int, ...]) -> Reader:
+    def read(history: History, _: Algebra) -> Sequence[float]:
+        running, times, now = history.running_value(kind), history.times_of(kind.event_type), history.now
+        return [float(running[-1] - running[bisect_left(times, now - micros)]) for micros in lengths]
 
     return read
 
@@ -194,10 +198,6 @@ def _concentration(history: History, _: Concentration) -> float:
     counts.pop(None, None)
     total = sum(counts.values())
     return float(sum(n * n for n in counts.values())) / float(total * total) if total else math.nan
-
-
-def _derived(kind: Derived, windows: tuple[Window, ...]) -> Reader:
-    return lambda _, values: float(kind.formula(floats(values.__getitem__, windows)))
 
 
 _STATES: dict[type[State], Callable[[History, Any], float]] = {
