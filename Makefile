@@ -39,7 +39,7 @@ demo: setup ## Run the whole main job on a simulated shop
 	$(BIN)/retail demo
 
 test: setup-dev ## Run the tests
-	$(BIN)/python -m pytest -m "not containers" --cov=retail_core --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not containers" -n 2 --dist loadfile --cov=retail_core --cov-report=term:skip-covered
 
 bench-serving: setup-dev ## Measure the service beside plain servers of the same model
 	@tools/system-packages.sh load
