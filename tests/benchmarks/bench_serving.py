@@ -92,7 +92,10 @@ def middle(loads: list[Load]) -> Load:
 @contextmanager
 def server(command: list[str], ready: str, model: Path, log: Path, **more: str) -> Iterator[None]:
     """A plain server, until the block ends."""
-    process = start(command[0], command[1:], {**os.environ, "MODEL": str(model), **more}, log)
+    # `mlflow models serve` looks for uvicorn on the path.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    given = {**os.environ, "MODEL": str(model), "PATH": path, **more}
+    process = start(command[0], command[1:], given, log)
     try:
         wait_until(lambda: answers(ready), process, log, 180)
         yield
@@ -295,7 +298,7 @@ def main() -> int:
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--batch-users", type=int, default=1_000_000)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         mongod = Settings(home=folder / "mongod")
         try:
