@@ -26,6 +26,7 @@ from pandera.typing.pandas import DataFrame
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from retail_core.features.cutoffs import daily_pairs, labelled_cutoffs
+from retail_core.features.engine import EngineOptions
 from retail_core.features.labels import label
 from retail_core.features.question import Question
 from retail_core.model import dataset, procedure
@@ -42,6 +43,7 @@ from tests.benchmarks.bench_features import DayFiles
 from tests.benchmarks.source_lake import SHARED_DATA, write_lake
 
 SETTINGS = Settings(fit_rows=120_000, search_rows=60_000)
+ENGINE = EngineOptions.from_settings(SETTINGS)
 
 
 def rows_at(lake: DayFiles, question: Question, cutoffs: Sequence[datetime]) -> pd.DataFrame:
@@ -93,7 +95,7 @@ def online_retail(folder: Path, first: str) -> dict[str, Any]:
     train = train[with_purchase(lake, train, 90)].reset_index(drop=True)
     test = test[with_purchase(lake, test, 90)].reset_index(drop=True)
     data, served, found = fit_at(lake, question, november, train)
-    matrix = dataset.features(cast("Lake", lake), test, data.feature_set, "3GB")
+    matrix = dataset.features(cast("Lake", lake), test, data.feature_set, ENGINE)
     scores = {
         found.choice.family: (served.model.raw_score(matrix), served.model.probability(matrix, "daily"))
     }
@@ -127,7 +129,7 @@ def taobao(folder: Path, first: str) -> dict[str, Any]:
             plan = labelled_cutoffs(lake, question, as_of)
             data, served, found = fit_at(lake, question, as_of, rows_at(lake, question, plan.cutoffs))
             test = rows_at(lake, question, [as_of])
-            matrix = dataset.features(cast("Lake", lake), test, data.feature_set, "3GB")
+            matrix = dataset.features(cast("Lake", lake), test, data.feature_set, ENGINE)
             tests.append(test)
             raw.append(served.model.raw_score(matrix))
             probability.append(served.model.probability(matrix, "daily"))
