@@ -53,7 +53,7 @@ class Shop:
 
 
 @cache
-def trained_shop(folder: Path, mongodb_uri: str) -> Shop:
+def trained_shop(folder: Path, mongodb_uri: str, options: TrainOptions = OPTIONS) -> Shop:
     """Simulate, ingest, train, score; once per process."""
     settings = Settings(
         home=folder / "home",
@@ -69,7 +69,7 @@ def trained_shop(folder: Path, mongodb_uri: str) -> Shop:
         ingest(store, [log], sources.get("canonical"), at=AS_OF)
         sync(store)
         lake = Lake(settings.lake_url)
-        report = train(store, lake, settings, as_of=AS_OF, options=OPTIONS)
+        report = train(store, lake, settings, as_of=AS_OF, options=options)
         assert report.promoted
         score(store, lake, settings, as_of=AS_OF, out=out)
     return Shop(settings, log, pd.read_csv(out, dtype={"user_id": "str"}))

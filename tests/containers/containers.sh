@@ -58,7 +58,7 @@ base() { # WORK
   mapfile -t sources < <(awk '/^URIs:/{u=$2} /^Suites:/{for(i=2;i<=NF;i++) print "deb",u,$i,"main"}' /etc/apt/sources.list.d/debian.sources)
   # In memory it takes half the time.
   scratch=$w; [ "$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 2000000 ] 2>/dev/null && scratch=/dev/shm
-  TMPDIR=$scratch mmdebstrap --mode=root --variant=essential --include=ca-certificates,python3,python3-pip,python-is-python3,apt \
+  TMPDIR=$scratch mmdebstrap --mode=root --variant=essential --include=ca-certificates,python3,python3-pip,python-is-python3,libgomp1,apt \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
     --customize-hook='rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED "$1"/etc/resolv.conf "$1"/etc/apt/sources.list' \

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from retail_core.model.runtime import load_champion
+from retail_core.model.training import TrainOptions
 from retail_core.processes import free_port
 from tests.serving import AS_OF, KEY, Shop, environment, trained_shop
 
@@ -65,7 +66,8 @@ def not_run(step: str, said: str) -> None:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
-    return trained_shop(tmp_path_factory.getbasetemp() / "shop", mongod_uri)
+    boosted = TrainOptions(policies=("daily",), model="lightgbm")
+    return trained_shop(tmp_path_factory.getbasetemp() / "shop", mongod_uri, boosted)
 
 
 @pytest.fixture(scope="module")
