@@ -1,7 +1,7 @@
 """Formulas over features, written once.
 
 A formula asks an `Algebra` for other features and combines them with `+ - *`, comparisons and the
-algebra's own functions. Floats (online), Ibis columns (batch) and text (documentation, hash) are
+algebra's own functions. Python (online), Ibis columns (batch) and text (documentation, hash) are
 three algebras; null is NaN for floats. Every float operation has one written order, so that engines
 agree to the bit. Do not negate a comparison: with null it is false everywhere, negated it is not.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from retail_core.features.kinds import Window
 
 Term = Any
-"""A float, an Ibis column or a `Text`: whatever the algebra at hand computes with."""
+"""An Ibis column or a `Text`: whatever the algebra at hand computes with."""
 
 INTENT_WEIGHTS: Mapping[str, int] = {
     "add_to_cart": 10,
@@ -66,17 +66,6 @@ class Algebra:
         return self.over(name, self.labels[-1])
 
 
-def floats(get: Callable[[str], float], windows: tuple[Window, ...]) -> Algebra:
-    """Plain floats; null is NaN."""
-    return Algebra(
-        get,
-        windows,
-        div=lambda a, b: a / b if b else math.nan,
-        where=lambda condition, a, b: a if condition else b,
-        coalesce=lambda a, b: b if math.isnan(a) else a,
-    )
-
-
 def texts(used: list[str], windows: tuple[Window, ...]) -> Algebra:
     """Writes the formula down; `used` receives the names of the features it asks for."""
 
@@ -91,6 +80,36 @@ def texts(used: list[str], windows: tuple[Window, ...]) -> Algebra:
         where=lambda condition, a, b: Text(f"where({condition}, {a}, {b})"),
         coalesce=lambda a, b: Text(f"coalesce({a}, {b})"),
     )
+
+
+def compiled(
+    formula: Callable[[Algebra], Term], windows: tuple[Window, ...]
+) -> Callable[[Mapping[str, float]], float]:
+    """The formula as one Python function of the features before it, by name; null is NaN.
+
+    A formula called on floats would build and look up the name of every feature anew for every user.
+    """
+    spelt = formula(
+        Algebra(
+            lambda name: Text(f"of[{name!r}]"),
+            windows,
+            div=lambda a, b: Text(f"div({a}, {b})"),
+            where=lambda condition, a, b: Text(f"({a} if {condition} else {b})"),
+            coalesce=lambda a, b: Text(f"coalesce({a}, {b})"),
+        )
+    )
+    known = {"div": _div, "coalesce": _coalesce, "inf": math.inf, "float": float}
+    # What is evaluated was spelt by a formula of this package.
+    function: Callable[[Mapping[str, float]], float] = eval(f"lambda of: float({spelt})", known)  # noqa: S307
+    return function
+
+
+def _div(a: float, b: float) -> float:
+    return a / b if b else math.nan
+
+
+def _coalesce(a: float, b: float) -> float:
+    return b if math.isnan(a) else a
 
 
 class Text:

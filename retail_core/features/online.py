@@ -6,18 +6,17 @@ out once as sorted lists, and windows are found by bisection.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import groupby, pairwise
-from typing import Any
+from math import isnan, nan
+from typing import Any, NamedTuple
 
-from retail_core.features.clock import clock_parts
 from retail_core.features.definitions import FeatureSet
-from retail_core.features.formulas import Algebra, floats
+from retail_core.features.formulas import compiled
 from retail_core.features.history import History, OnlineEvent, online_event
 from retail_core.features.kinds import (
     HOUR_US,
@@ -27,12 +26,12 @@ from retail_core.features.kinds import (
     Clock,
     Concentration,
     Context,
+    Count,
     Days,
     Derived,
     Distinct,
     FirstSeen,
     Gap,
-    Kind,
     LastSession,
     MeanPrice,
     Sessions,
@@ -43,9 +42,6 @@ from retail_core.features.kinds import (
 )
 
 __all__ = ["OnlineEvent", "compute_one", "online_event"]
-
-Reader = Callable[[History, Algebra], Sequence[float]]
-"""Reads features that lie together from a history and the features before them; null is NaN."""
 
 
 def compute_one(
@@ -66,90 +62,106 @@ def compute_one(
         context: what is known of the shop on the local day of `as_of` (see `context`); without it
             context features are null.
     """
+    plan = _plan(feature_set)
     history = History(events, as_of, feature_set.question, context or {})
     values: dict[str, float] = {}
-    algebra = floats(values.__getitem__, feature_set.question.windows)
-    for names, read in _readers(feature_set):
-        values.update(zip(names, read(history, algebra), strict=True))
-    row = {name: _null(values[name]) for name in feature_set.names}
+    for windowed, additive, wanted in plan.windowed:
+        found = windowed(history, additive)
+        for name, window in wanted:
+            values[name] = found[window]
+    for name, kind, state in plan.states:
+        values[name] = state(history, kind)
+    for name, formula in plan.formulas:
+        values[name] = formula(values)
+    row = list(map(values.__getitem__, feature_set.names))
     for attribute in feature_set.attributes:
-        row.update(zip(attribute.columns, map(_null, attribute.encode(attributes or {})), strict=True))
-    return row
+        row += attribute.encode(attributes or {})
+    return {name: None if isnan(value) else value for name, value in zip(plan.columns, row, strict=True)}
 
 
-def _null(value: float) -> float | None:
-    return None if math.isnan(value) else value
+class _Plan(NamedTuple):
+    """How to read a set of features; formulas come last, in an order in which each finds what it uses."""
+
+    columns: tuple[str, ...]
+    windowed: list[tuple[Callable[[History, Any], list[float]], Additive, list[tuple[str, int]]]]
+    states: list[tuple[str, State, Callable[[History, Any], float]]]
+    formulas: list[tuple[str, Callable[[dict[str, float]], float]]]
 
 
 @lru_cache(maxsize=64)
-def _readers(feature_set: FeatureSet) -> tuple[tuple[tuple[str, ...], Reader], ...]:
-    """What to read, in an order in which every formula finds what it uses; a kind's windows together."""
-    whole = feature_set.question.windows[-1]
-    found = []
+def _plan(feature_set: FeatureSet) -> _Plan:
+    plan = _Plan(feature_set.columns, [], [], [])
+    windows = feature_set.question.windows
     for kind, same in groupby(feature_set.plan(), key=lambda feature: feature.kind):
         features = list(same)
-        lengths = tuple((feature.window or whole).micros for feature in features)
-        found.append((tuple(feature.name for feature in features), _reader(kind, lengths)))
-    return tuple(found)
+        if isinstance(kind, Derived):
+            plan.formulas.extend((feature.name, compiled(kind.formula, windows)) for feature in features)
+        elif isinstance(kind, Additive):
+            wanted = [(feature.name, windows.index(feature.window or windows[-1])) for feature in features]
+            plan.windowed.append((_WINDOWED[type(kind)], kind, wanted))
+        else:
+            plan.states.extend((feature.name, kind, _STATES[type(kind)]) for feature in features)
+    return plan
 
 
-def _reader(kind: Kind, lengths: tuple[int, ...]) -> Reader:
-    if isinstance(kind, Total):
-        return _total(kind, lengths)
-    if isinstance(kind, Additive):
-        return _windowed(kind, lengths)
-    if isinstance(kind, Derived):
-        return lambda _, algebra: (float(kind.formula(algebra)),)
-    read = _STATES[type(kind)]
-    return lambda history, _: (read(history, kind),)
+def _number(history: History, moments: Sequence[int]) -> list[float]:
+    """How many of these moments, ascending, fell into each window."""
+    number = float(len(moments))
+    return [number - bisect_left(moments, edge) for edge in history.edges]
 
 
-def _moments(kind: Additive, history: History) -> list[int]:
-    """The instants that count, ascending."""
-    if isinstance(kind, Distinct):
-        return history.last_seen(kind)
-    if isinstance(kind, Days):
-        return history.days(kind)
-    if isinstance(kind, Sessions):
-        return history.session_starts(kind)
-    return history.times_of(kind.event_type)
+def _count(history: History, kind: Count) -> list[float]:
+    return _number(history, history.times_of(kind.event_type))
 
 
-def _windowed(kind: Additive, lengths: tuple[int, ...]) -> Reader:
-    nothing = (0.0,) * len(lengths)
-
-    def read(history: History, _: Algebra) -> Sequence[float]:
-        times, now = _moments(kind, history), history.now
-        if not times:
-            return nothing
-        number = len(times)
-        return [float(number - bisect_left(times, now - micros)) for micros in lengths]
-
-    return read
+def _total(history: History, kind: Total) -> list[float]:
+    running = history.running_value(kind.event_type)
+    return [float(running[-1] - running[place]) for place in history.places(kind.event_type)]
 
 
-def _total(kind: Total, lengths: tuple[int, ...]) -> Reader:
-    def read(history: History, _: Algebra) -> Sequence[float]:
-        running, times, now = history.running_value(kind), history.times_of(kind.event_type), history.now
-        return [float(running[-1] - running[bisect_left(times, now - micros)]) for micros in lengths]
+def _distinct(history: History, kind: Distinct) -> list[float]:
+    keys, seen, found = history.keys(kind), set[str | None](), []
+    end = len(keys)
+    for place in history.places(kind.event_type):
+        seen.update(keys[place:end])
+        found.append(float(len(seen) - (None in seen)))
+        end = place
+    return found
 
-    return read
+
+def _days(history: History, kind: Days) -> list[float]:
+    return _number(history, history.days(kind))
 
 
-def _hours(history: History, moment: Sequence[int]) -> float:
-    return float(history.now - moment[0]) / float(HOUR_US) if moment else math.nan
+def _sessions(history: History, kind: Sessions) -> list[float]:
+    return _number(history, history.session_starts(kind.gap_us))
+
+
+_WINDOWED: dict[type[Additive], Callable[[History, Any], list[float]]] = {
+    Count: _count,
+    Total: _total,
+    Distinct: _distinct,
+    Days: _days,
+    Sessions: _sessions,
+}
+"""Each kind over all windows of the question, ascending."""
+
+
+def _hours(history: History, moment: int) -> float:
+    return float(history.now - moment) / float(HOUR_US)
 
 
 def _since(history: History, kind: Since) -> float:
-    return _hours(history, history.times_of(kind.event_type)[-1:])
+    events = history.of_type(kind.event_type)
+    return _hours(history, events[-1].event_time) if events else nan
 
 
 def _first_seen(history: History, _: FirstSeen) -> float:
-    return _hours(history, history.times[:1])
+    return _hours(history, history.times[0]) if history.times else nan
 
 
 def _clock(history: History, kind: Clock) -> float:
-    return float(clock_parts(history.as_of, history.question.timezone)[kind.part])
+    return float(history.clock()[kind.part])
 
 
 def _cart(history: History, kind: Cart) -> float:
@@ -158,19 +170,21 @@ def _cart(history: History, kind: Cart) -> float:
         return float(len(cart))
     if kind.stat == "value":
         return float(sum(event_value(e.price_minor, e.quantity) or 0 for e in cart))
-    times = sorted(e.event_time for e in cart)
-    return _hours(history, times[:1] if kind.stat == "oldest" else times[-1:])
+    if not cart:
+        return nan
+    end = min if kind.stat == "oldest" else max
+    return _hours(history, end(e.event_time for e in cart))
 
 
 def _context(history: History, kind: Context) -> float:
     value = history.context.get(kind.name)
-    return math.nan if value is None else float(value)
+    return nan if value is None else float(value)
 
 
 def _gap(history: History, kind: Gap) -> float:
     blocks = history.blocks(kind.event_type)
     if len(blocks) < 2:
-        return math.nan
+        return nan
     if kind.stat == "last":
         return float(blocks[1] - blocks[0])
     span, gaps = blocks[-1] - blocks[0], len(blocks) - 1
@@ -180,8 +194,8 @@ def _gap(history: History, kind: Gap) -> float:
 
 
 def _mean_price(history: History, kind: MeanPrice) -> float:
-    prices = [e.price_minor for e in history.of_type(kind.event_type) if e.price_minor is not None]
-    return float(sum(prices)) / float(len(prices)) if prices else math.nan
+    prices = [price for price in history.column(kind.event_type, "price_minor") if price is not None]
+    return float(sum(prices)) / float(len(prices)) if prices else nan
 
 
 def _last_session(history: History, kind: LastSession) -> float:
@@ -190,14 +204,14 @@ def _last_session(history: History, kind: LastSession) -> float:
         return float(len(events))
     if kind.stat == "carts":
         return float(sum(e.event_type == "add_to_cart" for e in events))
-    return float(events[-1].event_time - events[0].event_time) / float(MINUTE_US) if events else math.nan
+    return float(events[-1].event_time - events[0].event_time) / float(MINUTE_US) if events else nan
 
 
 def _concentration(history: History, _: Concentration) -> float:
-    counts = Counter(e.category for e in history.events)
+    counts = Counter(history.column(None, "category"))
     counts.pop(None, None)
     total = sum(counts.values())
-    return float(sum(n * n for n in counts.values())) / float(total * total) if total else math.nan
+    return float(sum(n * n for n in counts.values())) / float(total * total) if total else nan
 
 
 _STATES: dict[type[State], Callable[[History, Any], float]] = {

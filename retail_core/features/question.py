@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from retail_core.features.kinds import HOUR_US, Window, windows
@@ -55,7 +56,7 @@ class Question:
         """Length of the look-back in microseconds."""
         return self.lookback_days * 24 * HOUR_US
 
-    @property
+    @cached_property
     def windows(self) -> tuple[Window, ...]:
         """Feature windows, ascending; the last one is the look-back."""
         return windows(self.lookback_days)
