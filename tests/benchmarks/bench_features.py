@@ -1,11 +1,18 @@
-"""How long all features at many daily cut-offs take, beside a bare group-by over the same Parquet.
+"""How long all features at many daily cut-offs take, beside a bare group-by over the same Parquet and pandas.
 
     python -m tests.benchmarks.bench_features [--users 55500] [--days 45] [--cutoffs 15] [--engine duckdb]
+        [--pandas-events 1200000]
 
 The log is `retail simulate`'s: 55,500 users over 45 days are 5 million events. Prints one JSON line:
 seconds on the wall and of all cores and peak memory of the batch, the same of a DuckDB `group by user,
 event` (median of three), and milliseconds (wall, core) of the online interpreter for users with 500 events.
 Seconds of cores and memory are this process's: with `--engine spark` the JVM's are not among them.
+
+`vs_pandas` is the wall time of `pandas_features` over that of the batch, same log and cut-offs, each once,
+the batch first; their tables must be equal. Pandas is handed the context features, the batch computes them.
+Of a log above `--pandas-events` (0: no pandas at all) pandas sees all events of a sample of the users;
+`pandas_seconds` are as measured, and `vs_pandas` divides them by `pandas_share`, the share of the events in
+the sample. That multiplies also what pandas pays however few the users are: keep the sample large.
 """
 
 from __future__ import annotations
@@ -22,14 +29,18 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pandas as pd
 
 from retail_core.features.batch import compute
+from retail_core.features.context import shop_on
 from retail_core.features.cutoffs import daily_pairs
-from retail_core.features.definitions import Question, default_feature_set
+from retail_core.features.definitions import FeatureSet, Question, default_feature_set
 from retail_core.features.engine import EngineOptions
 from retail_core.features.online import OnlineEvent, compute_one
 from retail_core.features.reader import from_micros
+from retail_core.features.shop_measures import local_day
 from retail_core.schemas import EVENT_TYPES
+from tests.benchmarks.pandas_features import pandas_features
 from tests.benchmarks.simulated_lake import START, DayFiles, simulated_days
 from tests.feature_logs import DAY
 
@@ -47,6 +58,43 @@ def bare(lake: DayFiles) -> None:
     """What any engine has to do at least: read, and group once."""
     with duckdb.connect() as connection:
         connection.read_parquet(lake.files()).aggregate("user_id, event_type, count(*)").fetchall()
+
+
+def sampled(lake: DayFiles, folder: Path, share: float) -> DayFiles:
+    """A lake of every event of about that share of the users."""
+    folder.mkdir()
+    with duckdb.connect() as connection:
+        for file in lake.files():
+            rows = f"select * from '{file}' where hash(user_id) % 1000000 < {share * 1_000_000}"
+            connection.execute(f"copy ({rows}) to '{folder / Path(file).name}' (compression zstd)")
+    return DayFiles(folder)
+
+
+def in_pandas(
+    lake: DayFiles, sample: DayFiles, ours: pd.DataFrame, feature_set: FeatureSet
+) -> tuple[float, float]:
+    """Seconds of pandas for those of our rows whose users are in the sample; its features must be ours."""
+    question, names = feature_set.question, list(feature_set.names)
+    shop = shop_on(lake, question, {local_day(t, question) for t in ours["as_of"].dt.to_pydatetime()})
+    users = pd.concat([pd.read_parquet(file, columns=["user_id"]) for file in sample.files()])["user_id"]
+    ours = ours[ours["user_id"].isin(users.unique())]
+    found: list[pd.DataFrame] = []
+    took = timed(lambda: found.append(pandas_features(sample, ours[["user_id", "as_of"]], feature_set, shop)))
+    pd.testing.assert_frame_equal(found[0], ours[names], rtol=1e-9, atol=1e-9)
+    return took
+
+
+def against_pandas(
+    lake: DayFiles, ours: pd.DataFrame, feature_set: FeatureSet, events: tuple[int, int]
+) -> dict[str, float]:
+    """Seconds of pandas; of (all, at most so many) events a sample of the users where there are too many."""
+    total, most = events
+    with tempfile.TemporaryDirectory() as folder:
+        sample = lake if total <= most else sampled(lake, Path(folder) / "sample", most / total)
+        with duckdb.connect() as connection:
+            taken = connection.read_parquet(sample.files()).aggregate("count(*)").fetchall()[0][0]
+        wall, cpu = in_pandas(lake, sample, ours, feature_set)
+    return {"pandas_share": taken / total, "pandas_seconds": wall, "pandas_cpu_seconds": cpu}
 
 
 def online(events: int = 500, rounds: int = 1000) -> dict[str, float]:
@@ -78,6 +126,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=55_500)
     parser.add_argument("--days", type=int, default=45)
     parser.add_argument("--cutoffs", type=int, default=15)
+    parser.add_argument("--pandas-events", type=int, default=1_200_000)
     parser.add_argument("--engine", choices=["duckdb", "spark"], default="duckdb")
     arguments = parser.parse_args()
     question = Question()
@@ -91,13 +140,19 @@ def main() -> None:
         runs = [timed(lambda: bare(lake)) for _ in range(3)]
         bare_wall, bare_cpu = (statistics.median(run[i] for run in runs) for i in (0, 1))
         pairs = daily_pairs(lake, question, cutoffs)
-        wall, cpu = timed(lambda: compute(lake, pairs, feature_set, engine=options))
+        rows: list[pd.DataFrame] = []
+        wall, cpu = timed(lambda: rows.append(compute(lake, pairs, feature_set, engine=options)))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        beside: dict[str, float] = {}
+        if most := arguments.pandas_events:
+            beside = against_pandas(lake, rows[0], feature_set, (events, most))
+            beside["vs_pandas"] = beside["pandas_seconds"] / beside["pandas_share"] / wall
+            beside["cpu_vs_pandas"] = beside["pandas_cpu_seconds"] / beside["pandas_share"] / cpu
     figures = {
         "events": events, "pairs": len(pairs), "features": len(feature_set.columns), "seconds": wall,
         "cpu_seconds": cpu, "bare_seconds": bare_wall, "bare_cpu_seconds": bare_cpu,
         "ratio": wall / bare_wall, "cpu_ratio": cpu / bare_cpu,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        **online(),
+        "peak_mb": peak, **online(), **beside,
     }  # fmt: skip
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
 
