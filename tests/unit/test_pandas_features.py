@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
-import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from retail_core.features.batch import compute
 from retail_core.features.context import shop_on
 from retail_core.features.cutoffs import daily_pairs
 from retail_core.features.definitions import Question, default_feature_set
+from retail_core.features.online import OnlineEvent
 from retail_core.features.reader import LakeReader
 from retail_core.features.shop_measures import local_day
+from retail_core.schemas import EVENT_TYPES
 from tests.benchmarks.pandas_features import pandas_features
 from tests.benchmarks.simulated_lake import START, simulated_days
-from tests.feature_logs import DAY, logs, micros, pairs_of, write_lake
+from tests.feature_logs import DAY, HOUR, MINUTE, micros, pairs_of, write_lake
 
 NOW = micros("2025-03-30T00:00+00:00")
 
@@ -41,12 +41,20 @@ def test_pandas_equals_the_batch_on_a_simulated_log(tmp_path: Path) -> None:
     assert_same(lake, pairs, question)
 
 
-@given(data=st.data())
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
-def test_pandas_equals_the_batch_on_hostile_logs(
-    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Equal times, null items and prices, unknown event types, users without events."""
-    question = Question(lookback_days=data.draw(st.sampled_from([28, 1, 5])))
-    lake = write_lake(tmp_path_factory.mktemp("lake"), data.draw(logs(NOW, question.lookback_days)))
-    assert_same(lake, pairs_of((user, NOW - n * DAY) for n in (0, 1) for user in "uvwxy"), question)
+def test_pandas_equals_the_batch_on_a_hostile_log(tmp_path: Path) -> None:
+    """Equal times, pauses of exactly 30 minutes, null items and prices, odd types, users without events."""
+    rng = random.Random(5)
+    types = [*EVENT_TYPES, "add_to_cart", "add_to_cart", "remove_from_cart", "purchase", "odd"]
+    events = [
+        OnlineEvent(
+            f"{rng.getrandbits(64):032x}", f"u{rng.randrange(40)}",
+            NOW + DAY - int(rng.random() ** 3 * 31 * DAY) // (unit := rng.choice([30 * MINUTE, DAY])) * unit,
+            rng.choice(types),
+            rng.choice([None, "a", "b", "c"]), rng.choice([None, "x", "y"]), None,
+            rng.choice([None, 0, 199, 10**13]), rng.choice([None, 0, 3, 10**7]),
+            rng.choice([None, "o1", "o2"]),
+        )
+        for _ in range(4_000)
+    ]  # fmt: skip
+    pairs = pairs_of((f"u{n}", NOW - back) for n in range(42) for back in (0, HOUR, DAY))
+    assert_same(write_lake(tmp_path, events), pairs, Question())
