@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bentos.connection import Connection
 from bentos.history import History
 from retail_core import sources
 from retail_core.features.batch import compute
@@ -53,11 +54,11 @@ def test_the_service_reads_what_was_stored(store: Store, tmp_path: Path) -> None
     key = context_key(local_day(NOW, QUESTION), QUESTION)
 
     async def ask() -> dict[str, dict[str, float | None]]:
-        history = History(store.settings)
+        connection = Connection(store.settings)
         try:
-            return await history.context([key, "1999-01-01 UTC 7d"])
+            return await History(connection).context([key, "1999-01-01 UTC 7d"])
         finally:
-            await history.close()
+            await connection.close()
 
     assert asyncio.run(ask()) == {key: stored_context(store, QUESTION, NOW)}
 

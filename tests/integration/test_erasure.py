@@ -64,7 +64,10 @@ def shop(store: Store, tmp_path: Path) -> Store:
     replace_predictions(store, scored, as_of=AS_OF, model_version="1")
     mirror_predictions(store.settings.lake_url, scored, as_of=AS_OF, version="1")
     for name in ("users", "prediction_log", "audiences"):
-        store.database[name].insert_many([{"user_id": user, "at": AS_OF} for user in (GONE, KEPT)])
+        # MongoDB itself forgets an old entry of the log.
+        store.database[name].insert_many(
+            [{"user_id": user, "at": datetime.now(UTC)} for user in (GONE, KEPT)]
+        )
     return store
 
 

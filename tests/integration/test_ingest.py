@@ -143,7 +143,7 @@ def test_an_event_document_has_what_the_event_has_and_no_more(store: Store, tmp_
     (file,) = store.ledger.find({"kind": "file"})
     assert file["_id"] == f"file:{file['sha256']}:canonical:{CANONICAL.options_hash()}"
     assert (file["file"], file["state"], file["offset"], file["lease"]) == ("log.csv", "done", 3, None)
-    assert (file["timezone"], file["policy"], file["finished_at"]) == ("UTC", "daily", AT)
+    assert (file["timezone"], file["policy"], file["finished_at"]) == ("UTC", None, AT)
 
 
 def test_an_id_taken_by_other_content_is_a_conflict(store: Store, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from retail_core.processes import stop
+
 if TYPE_CHECKING:
     from tests.integration.conftest import FlowShop
 
@@ -50,8 +52,7 @@ def worker(flow_shop: FlowShop, deployments: dict[str, Any]) -> Iterator[subproc
         try:
             yield process
         finally:
-            process.terminate()
-            process.wait(60)
+            stop(process)
 
 
 def finished(shop: FlowShop, deployment: str, seconds: int) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
 from retail_core.lifecycle.promotion import promote
+from retail_core.model.registry import set_production
 from retail_core.settings import Settings
 from retail_core.store.mongo import open_store
 from tests.serving import AS_OF, register_variant, registered_shop, running_service
@@ -51,6 +53,15 @@ def make_production(settings: Settings, version: str) -> None:
     with open_store(settings) as store:
         moments = store.promotions.count_documents({})
         promote(store, settings, version, reason="test", at=AS_OF + timedelta(minutes=moments))
+
+
+def put_in_production_by_hand(settings: Settings, version: str) -> None:
+    """Past the gate, which would try the version first: as if it broke after its promotion."""
+    with open_store(settings) as store:
+        newest = store.promotions.find_one(sort=[("_id", -1)])
+        assert newest is not None
+        store.promotions.insert_one({**newest, "_id": newest["_id"] + 1, "version": version})
+    set_production(settings, version)
 
 
 def wait_for(api: httpx.Client, version: str, seconds: float = 60) -> None:
@@ -114,7 +125,7 @@ def test_promotions_are_followed_under_load_and_no_request_fails(
 def test_a_version_that_fails_its_own_test_never_answers(api: httpx.Client, settings: Settings) -> None:
     bad = register_variant(settings, factor=0.5, honest=False)
     with asking(api) as heard:
-        make_production(settings, bad)
+        put_in_production_by_hand(settings, bad)
         for _ in range(600):
             shown = api.get("/model").json()
             if shown["reload_refused"]:
@@ -132,18 +143,22 @@ def test_a_version_that_fails_its_own_test_never_answers(api: httpx.Client, sett
     assert api.post("/model/reload").json()["reload_refused"] is None
 
 
-def test_a_killed_worker_is_back_soon(api: httpx.Client, settings: Settings) -> None:
+def test_a_killed_worker_is_back_soon(settings: Settings, tmp_path: Path) -> None:
     question = {"user_id": "u", "features": {}}
-    assert api.post("/predict", json=question).status_code == 200
-    worker(settings.home_dir.as_posix()).kill()
-    killed = datetime.now(UTC)
-    while True:
-        try:
-            if api.post("/predict", json=question).status_code == 200:
-                break
-        except httpx.TransportError:
+    with running_service(settings, tmp_path / "api.log", ends_well=False) as api:
+        assert api.post("/predict", json=question).status_code == 200
+        worker(settings.home_dir.as_posix()).kill()
+        killed = datetime.now(UTC)
+        while not _answers(api, question):
+            assert datetime.now(UTC) - killed < timedelta(seconds=BACK_SECONDS)
             time.sleep(0.05)
-        assert datetime.now(UTC) - killed < timedelta(seconds=BACK_SECONDS)
+
+
+def _answers(api: httpx.Client, question: dict[str, object]) -> bool:
+    try:
+        return api.post("/predict", json=question).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def worker(home: str) -> psutil.Process:

@@ -131,8 +131,9 @@ def _cut_users(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> str | None
     if source is None:
         return None
     table = parquet.read_table(source)
-    until = rows.drop_duplicates("user_id").set_index("user_id")["as_of"]
-    limit = pyarrow.array(table.column("user_id").to_pandas().map(until), pyarrow.timestamp("us", tz="UTC"))
+    until = rows.drop_duplicates("user_id").set_index("user_id")["as_of"].dt.as_unit("us").astype("int64")
+    micros = table.column("user_id").to_pandas().map(until).astype("Int64")
+    limit = pyarrow.array(micros).cast(pyarrow.timestamp("us", tz="UTC"))
     since = table.column("valid_from").cast(pyarrow.timestamp("us", tz="UTC"))
     holds = pc.or_kleene(pc.is_null(since), pc.less_equal(since, limit))
     path = folder / "users.parquet"
