@@ -15,13 +15,12 @@ from bentos.attributes import attributes_at
 from bentos.problems import Problem, invalid
 from bentos.wire import Answer
 from retail_core.features.definitions import FeatureSet
+from retail_core.features.kinds import HOUR_US
 from retail_core.features.online import OnlineEvent, compute_one
 from retail_core.features.sessions import LAST_EVENT_FEATURE, policy_for
 from retail_core.model.runtime import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.times import iso
-
-MICROS_PER_HOUR = 3_600_000_000
 
 Seen = Callable[[str, str, Sequence[str], npt.NDArray[np.float64], npt.NDArray[np.float64]], None]
 
@@ -112,8 +111,8 @@ def row_of(spec: ModelSpec, question: Question) -> Row:
         said = f"in the {asked.lookback_days} days before {iso(question.as_of)}"
         raise Problem(404, "unknown-user", f"There are no events of this user {said}.")
     silent = now - max(event.event_time for event in events)
-    eligible = silent <= asked.eligible_days * 24 * MICROS_PER_HOUR
-    policy = policy_for(silent / MICROS_PER_HOUR, spec.policies)
+    eligible = silent <= asked.eligible_days * 24 * HOUR_US
+    policy = policy_for(silent / HOUR_US, spec.policies)
     known = attributes_at(question.attribute_rows, question.as_of, undated=policy == "first-visit")
     values = compute_one(events, question.as_of, spec.feature_set, known, question.context)
     return Row(question, list(values.values()), policy, eligible)

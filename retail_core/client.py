@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,8 +13,11 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from retail_core.answers import Accepted, Event, Features, Item, Prediction, Refusal, ScoredFile
 from retail_core.errors import DataError, DependencyError, InputError, RetailError
 from retail_core.times import iso
+
+__all__ = ["Accepted", "Client", "Item", "Prediction", "Refusal", "ScoredFile"]
 
 MOST_ITEMS = 1_000
 AGAIN = frozenset({429, 502, 503, 504})
@@ -24,71 +27,6 @@ FILE_SECONDS = 3_600.0
 RELOAD_SECONDS = 300.0
 
 T = TypeVar("T")
-Event = Mapping[str, object]
-Features = Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class Item:
-    """One question; give `events` or `features` or neither. See docs/api.md."""
-
-    user_id: str
-    as_of: datetime | None = None
-    events: Sequence[Event] | None = None
-    features: Features | None = None
-
-    def body(self) -> dict[str, object]:
-        """As JSON values."""
-        as_of = None if self.as_of is None else iso(self.as_of)
-        given = {"as_of": as_of, "events": self.events, "features": self.features}
-        return {"user_id": self.user_id, **{name: v for name, v in given.items() if v is not None}}
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the service says of one user; times are ISO 8601, UTC."""
-
-    user_id: str
-    probability: float
-    will_purchase: bool
-    contact: bool
-    threshold: float
-    model_version: str
-    policy: str
-    as_of: str
-    history: str
-    eligible: bool | None = None
-    features_missing: int | None = None
-    warnings: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why one item of a list has no prediction."""
-
-    user_id: str | None
-    status: int
-    detail: str
-    errors: Sequence[Mapping[str, str]] = ()
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """What became of posted events: received = inserted + duplicates + refused."""
-
-    received: int
-    inserted: int
-    duplicates: int
-    refused: int
-    errors: Sequence[Mapping[str, str]] = ()
-
-
-@dataclass(frozen=True)
-class ScoredFile:
-    """The scored CSV of an uploaded file, and its counts."""
-
-    csv: bytes
-    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Client:

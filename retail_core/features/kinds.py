@@ -19,6 +19,9 @@ MINUTE_US = HOUR_US // 60
 SESSION_GAP_US = 30 * MINUTE_US
 """A pause of this length or longer ends a session."""
 
+IN_SESSION_HOURS = SESSION_GAP_US / HOUR_US
+"""A user whose last event is younger than this is in a session."""
+
 MAX_VALUE_MINOR = 10**13
 """Upper limit of one event's value, so that no sum leaves 64 bits."""
 

@@ -12,6 +12,7 @@ from pandera.typing.pandas import DataFrame
 
 from retail_core.errors import DataError
 from retail_core.features.engine import DUCKDB, EngineOptions, open_engine
+from retail_core.features.kinds import HOUR_US
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader
 from retail_core.schemas import Pairs
@@ -58,7 +59,7 @@ def label(
             "pid": np.arange(len(pairs)),
             "user_id": pyarrow.array(pairs["user_id"], pyarrow.string()),
             "as_of": as_of,
-            "end": as_of + question.horizon_hours * 3_600_000_000,
+            "end": as_of + question.horizon_hours * HOUR_US,
         }
     )
     with open_engine(engine) as running:

@@ -13,15 +13,12 @@ from pandera.typing.pandas import DataFrame
 
 from retail_core.features.cutoffs import CutoffPlan, as_pairs, untouched
 from retail_core.features.engine import DUCKDB, EngineOptions, open_engine
-from retail_core.features.kinds import SESSION_GAP_US
+from retail_core.features.kinds import IN_SESSION_HOURS, SESSION_GAP_US
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader
 from retail_core.schemas import Pairs
 
 IN_SESSION = "in-session"
-IN_SESSION_HOURS = SESSION_GAP_US / 3_600_000_000
-"""A user whose last event is younger than this is in a session."""
-
 LAST_EVENT_FEATURE = "hours_since_event"
 
 WANTED_ROWS = 60_000

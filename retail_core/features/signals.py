@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from retail_core.features.formulas import Algebra, Term
-from retail_core.features.kinds import DAY_US
+from retail_core.features.kinds import DAY_US, IN_SESSION_HOURS
 
-_IN_SESSION_HOURS = 0.5
 _NEW_USER_HOURS = 24.0
 
 
@@ -76,7 +75,7 @@ def cart_value_level(o: Algebra) -> Term:
 
 def in_session(o: Algebra) -> Term:
     """1 where the last event is under 30 minutes old."""
-    return o.where(o.get("hours_since_event") < _IN_SESSION_HOURS, 1.0, 0.0)
+    return o.where(o.get("hours_since_event") < IN_SESSION_HOURS, 1.0, 0.0)
 
 
 def new_user(o: Algebra) -> Term:
