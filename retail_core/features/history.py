@@ -6,12 +6,15 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import accumulate
+from itertools import accumulate, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from retail_core.features.clock import clock_parts
-from retail_core.features.kinds import CLOSING_ORDER, DAY_US, SESSION_GAP_US, Days, Distinct, event_value
+from retail_core.features.kinds import CLOSING_ORDER, DAY_US, SESSION_GAP_US, Distinct, event_value
 from retail_core.features.question import Question
 from retail_core.features.reader import to_micros
 
@@ -60,20 +63,26 @@ def _whole(value: object) -> int | None:
     return int(value) if isinstance(value, int) else None
 
 
-_FIELD = {name: itemgetter(place) for place, name in enumerate(OnlineEvent._fields)}
-_id_of, _time_of, _type_of = (_FIELD[name] for name in ("event_id", "event_time", "event_type"))
-
 _T = TypeVar("_T")
+
+Column = Sequence[Any]
+Act = tuple[int, int, str, str | None, int | None, int | None]
+"""What opens or closes a cart: time, order at equal times, event id (never twice), item, price, quantity."""
+
+_ACT_FIELDS = ("event_time", "event_id", "item_id", "price_minor", "quantity")
+_OPENS, _BUYS = CLOSING_ORDER["add_to_cart"], CLOSING_ORDER["purchase"]
+Picker = Callable[[Column], Column]
+Times = npt.NDArray[np.int64]
 
 
 class History:
-    """The events that count, laid out once; most parts are made when first asked for.
+    """The events that count, laid out once as columns; most parts are made when first asked for.
 
     Attributes:
         now: the cut-off in microseconds.
         edges: where each window of the question begins, in microseconds, the shortest window first.
-        events: those that count, oldest first.
-        times: their times.
+        last_blocks: the last 24-hour block, counted back from the cut-off, that begins within each window.
+        times: when the events that count happened, ascending.
     """
 
     def __init__(
@@ -88,35 +97,44 @@ class History:
         self.question = question
         self.now = to_micros(as_of)
         self.edges = [self.now - window.micros for window in question.windows]
-        if len(set(map(_id_of, events))) < len(events):
-            events = list({event.event_id: event for event in reversed(events)}.values())
-        ordered = sorted(events, key=_time_of)
-        times = list(map(_time_of, ordered))
-        counting = slice(bisect_left(times, self.edges[-1]), bisect_left(times, self.now))
-        self.events, self.times = ordered[counting], times[counting]
-        by_type: dict[str, list[OnlineEvent]] = defaultdict(list)
-        for event_type, event in zip(map(_type_of, self.events), self.events, strict=True):
-            by_type[event_type].append(event)
-        self._by_type = by_type
-        self._times = {name: list(map(_time_of, own)) for name, own in by_type.items()}
+        self.last_blocks = [(window.micros - 1) // DAY_US for window in question.windows]
+        columns = _columns(events)
+        if len(set(columns["event_id"])) < len(events):
+            columns = _columns(list({event.event_id: event for event in reversed(events)}.values()))
+        self._given = columns
+        self._stamps, self._pick = _in_order(columns["event_time"], self.edges[-1], self.now)
+        self.times: list[int] = self._stamps.tolist()
+        self._starts = [bisect_left(self.times, edge) for edge in self.edges]
         self._made: dict[object, Any] = {}
+        self._of_type: dict[str, list[int]] = defaultdict(list)
+        for place, event_type in enumerate(self.column(None, "event_type")):
+            self._of_type[event_type].append(place)
 
-    def of_type(self, event_type: str | None) -> Sequence[OnlineEvent]:
-        """Events of one type (None: of any), oldest first."""
-        return self.events if event_type is None else self._by_type.get(event_type, ())
+    def column(self, event_type: str | None, field: str) -> Column:
+        """One field of the events of one type (None: of any), oldest first."""
+        key = (event_type, field)
+        if key not in self._made:
+            self._made[key] = self._column(event_type, field)
+        made: Column = self._made[key]
+        return made
 
-    def column(self, event_type: str | None, field: str) -> list[Any]:
-        """One field of the events of one type, oldest first."""
-        return self._once((event_type, field), lambda: list(map(_FIELD[field], self.of_type(event_type))))
+    def _column(self, event_type: str | None, field: str) -> Column:
+        if event_type is None:
+            return self._pick(self._given[field])
+        own = self._of_type.get(event_type)
+        return _picker(own)(self.column(None, field)) if own else ()
 
-    def times_of(self, event_type: str | None) -> list[int]:
-        """Times of the events of one type, ascending."""
-        return self.times if event_type is None else self._times.get(event_type, [])
+    def last_time(self, event_type: str | None) -> int | None:
+        """When the last event of the type was; None where there is none."""
+        own = self._of_type.get(event_type, ()) if event_type else range(len(self.times))
+        return self.times[own[-1]] if own else None
 
     def places(self, event_type: str | None) -> list[int]:
-        """Where each window of the question begins among the events of one type."""
-        times = self.times_of(event_type)
-        return self._once(("places", event_type), lambda: [bisect_left(times, edge) for edge in self.edges])
+        """Where each window of the question begins among the events of one type, then how many there are."""
+        if event_type is None:
+            return [*self._starts, len(self.times)]
+        own = self._of_type.get(event_type, ())
+        return [*(bisect_left(own, start) for start in self._starts), len(own)]
 
     def running_value(self, event_type: str) -> list[int]:
         """Running sum of values over the events of one type, beginning with 0."""
@@ -124,20 +142,20 @@ class History:
         values = [event_value(*one) or 0 for one in zip(prices, quantities, strict=True)]
         return list(accumulate(values, initial=0))
 
-    def keys(self, kind: Distinct) -> list[str | None]:
+    def keys(self, kind: Distinct) -> Column:
         """What is counted of each event of the type, oldest first."""
         if kind.key == "item":
             return self.column(kind.event_type, "item_id")
         if kind.key == "category":
             return self.column(kind.event_type, "category")
-        events = self.of_type(kind.event_type)
-        return [event.event_id if event.order_id is None else event.order_id for event in events]
+        ids, orders = (self.column(kind.event_type, name) for name in ("event_id", "order_id"))
+        return [own if order is None else order for own, order in zip(ids, orders, strict=True)]
 
     def blocks(self, event_type: str | None) -> list[int]:
         """24-hour blocks with an event of the type, counted back from the cut-off, ascending."""
-        return self._once(("blocks", event_type), lambda: self._blocks(self.times_of(event_type)))
+        return self._once(("blocks", event_type), lambda: self._blocks(self.column(event_type, "event_time")))
 
-    def _blocks(self, times: list[int]) -> list[int]:
+    def _blocks(self, times: Column) -> list[int]:
         found, place = [], len(times)
         while place:
             block = (self.now - 1 - times[place - 1]) // DAY_US
@@ -145,48 +163,43 @@ class History:
             place = bisect_left(times, self.now - (block + 1) * DAY_US, 0, place)
         return found
 
-    def days(self, kind: Days) -> list[int]:
-        """The last instant of each active day, ascending."""
-        blocks = self.blocks(kind.event_type)
-        wanted = [b for b in blocks if (b + 1) % 7 == 0] if kind.weekday else blocks
-        return [self.now - 1 - block * DAY_US for block in reversed(wanted)]
-
     def session_starts(self, gap: int = SESSION_GAP_US) -> list[int]:
         """Times at which sessions started, ascending; a pause of `gap` microseconds ends one."""
         return self._once(("sessions", gap), lambda: self._session_starts(gap))
 
     def _session_starts(self, gap: int) -> list[int]:
-        starts, ended = [], self.edges[-1]
-        for time in self.times:
-            if time >= ended:
-                starts.append(time)
-            ended = time + gap
-        return starts
+        later = self._stamps[1:]
+        starts: list[int] = later[later - self._stamps[:-1] >= gap].tolist()
+        return self.times[:1] + starts
 
-    def last_session(self) -> Sequence[OnlineEvent]:
-        """Events of the session of the last event, oldest first."""
+    def last_session(self) -> slice:
+        """Which events are of the session of the last event."""
         starts = self.session_starts()
-        return self.events[bisect_left(self.times, starts[-1]) :] if starts else ()
+        return slice(bisect_left(self.times, starts[-1]) if starts else 0, len(self.times))
 
     def clock(self) -> Mapping[str, int]:
         """The cut-off on the shop's clock."""
         return self._once("clock", lambda: clock_parts(self.as_of, self.question.timezone))
 
-    def open_cart(self) -> list[OnlineEvent]:
+    def open_cart(self) -> list[Act]:
         """Additions to the cart that are still open."""
         return self._once("cart", self._open_cart)
 
-    def _open_cart(self) -> list[OnlineEvent]:
-        acts = [e for name in CLOSING_ORDER for e in self.of_type(name)]
-        acts.sort(key=lambda e: (e.event_time, CLOSING_ORDER[e.event_type], e.event_id))
-        cart: dict[str | None, OnlineEvent] = {}
+    def _open_cart(self) -> list[Act]:
+        acts: list[Act] = []
+        for event_type, order in CLOSING_ORDER.items():
+            times, *rest = (self.column(event_type, field) for field in _ACT_FIELDS)
+            acts += zip(times, repeat(order), *rest, strict=False)
+        acts.sort()
+        cart: dict[str | None, Act] = {}
         for act in acts:
-            if act.event_type == "add_to_cart":
-                cart[act.item_id] = act
-            elif act.event_type == "purchase" and act.item_id is None:
+            _, order, _, item_id, _, _ = act
+            if order == _OPENS:
+                cart[item_id] = act
+            elif order == _BUYS and item_id is None:
                 cart.clear()
             else:
-                cart.pop(act.item_id, None)
+                cart.pop(item_id, None)
         return list(cart.values())
 
     def _once(self, key: object, make: Callable[[], _T]) -> _T:
@@ -194,3 +207,29 @@ class History:
             self._made[key] = make()
         made: _T = self._made[key]
         return made
+
+
+def _columns(events: Sequence[OnlineEvent]) -> dict[str, Column]:
+    columns = zip(*events, strict=True) if events else repeat(())
+    return dict(zip(OnlineEvent._fields, columns, strict=False))
+
+
+def _in_order(
+    times: Column, start: int, end: int
+) -> tuple[npt.NDArray[np.int64], Callable[[Column], Column]]:
+    """The times in [start, end), ascending, and what puts another column into that order."""
+    given = np.fromiter(times, np.int64, len(times))
+    if (given[1:] >= given[:-1]).all():
+        first, last = given.searchsorted((start, end))
+        return given[first:last], itemgetter(slice(int(first), int(last)))
+    order = given.argsort(kind="stable")
+    ascending = given[order]
+    first, last = ascending.searchsorted((start, end))
+    return ascending[first:last], _picker(order[first:last].tolist())
+
+
+def _picker(places: list[int]) -> Picker:
+    """What takes these places of a column, as a tuple."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return itemgetter(slice(places[0], places[0] + 1) if places else slice(0))

@@ -1,12 +1,12 @@
 """The online interpreter: one user's events to the same features, in plain Python.
 
 It shares the list of features with the batch, not its method: here the events of one user are laid
-out once as sorted lists, and windows are found by bisection.
+out once as sorted columns, and windows are found by bisection.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -41,7 +41,7 @@ from retail_core.features.kinds import (
     event_value,
 )
 
-__all__ = ["OnlineEvent", "compute_one", "online_event"]
+__all__ = ["OnlineEvent", "compute_one", "compute_values", "online_event"]
 
 
 def compute_one(
@@ -52,6 +52,22 @@ def compute_one(
     context: Mapping[str, float | None] | None = None,
 ) -> dict[str, float | None]:
     """The features of one user at `as_of`, in the order of `feature_set.columns`; null is None.
+
+    Arguments as of `compute_values`.
+    """
+    row = compute_values(events, as_of, feature_set, attributes, context)
+    columns = _plan(feature_set).columns
+    return {name: None if isnan(value) else value for name, value in zip(columns, row, strict=True)}
+
+
+def compute_values(
+    events: Sequence[OnlineEvent],
+    as_of: datetime,
+    feature_set: FeatureSet,
+    attributes: Mapping[str, object] | None = None,
+    context: Mapping[str, float | None] | None = None,
+) -> list[float]:
+    """The features of one user at `as_of`, in the order of `feature_set.columns`; null is NaN.
 
     Args:
         events: the user's events in any order; of two with the same event_id the first counts; events
@@ -73,10 +89,10 @@ def compute_one(
         values[name] = state(history, kind)
     for name, formula in plan.formulas:
         values[name] = formula(values)
-    row = list(map(values.__getitem__, feature_set.names))
+    row = [values[name] for name in feature_set.names]
     for attribute in feature_set.attributes:
         row += attribute.encode(attributes or {})
-    return {name: None if isnan(value) else value for name, value in zip(plan.columns, row, strict=True)}
+    return row
 
 
 class _Plan(NamedTuple):
@@ -104,25 +120,21 @@ def _plan(feature_set: FeatureSet) -> _Plan:
     return plan
 
 
-def _number(history: History, moments: Sequence[int]) -> list[float]:
-    """How many of these moments, ascending, fell into each window."""
-    number = float(len(moments))
-    return [number - bisect_left(moments, edge) for edge in history.edges]
-
-
 def _count(history: History, kind: Count) -> list[float]:
-    return _number(history, history.times_of(kind.event_type))
+    *places, end = history.places(kind.event_type)
+    return [float(end - place) for place in places]
 
 
 def _total(history: History, kind: Total) -> list[float]:
     running = history.running_value(kind.event_type)
-    return [float(running[-1] - running[place]) for place in history.places(kind.event_type)]
+    *places, end = history.places(kind.event_type)
+    return [float(running[end] - running[place]) for place in places]
 
 
 def _distinct(history: History, kind: Distinct) -> list[float]:
     keys, seen, found = history.keys(kind), set[str | None](), []
-    end = len(keys)
-    for place in history.places(kind.event_type):
+    *places, end = history.places(kind.event_type)
+    for place in places:
         seen.update(keys[place:end])
         found.append(float(len(seen) - (None in seen)))
         end = place
@@ -130,11 +142,15 @@ def _distinct(history: History, kind: Distinct) -> list[float]:
 
 
 def _days(history: History, kind: Days) -> list[float]:
-    return _number(history, history.days(kind))
+    blocks = history.blocks(kind.event_type)
+    wanted = [block for block in blocks if block % 7 == 6] if kind.weekday else blocks
+    return [float(bisect_right(wanted, last)) for last in history.last_blocks]
 
 
 def _sessions(history: History, kind: Sessions) -> list[float]:
-    return _number(history, history.session_starts(kind.gap_us))
+    starts = history.session_starts(kind.gap_us)
+    number = len(starts)
+    return [float(number - bisect_left(starts, edge)) for edge in history.edges]
 
 
 _WINDOWED: dict[type[Additive], Callable[[History, Any], list[float]]] = {
@@ -152,8 +168,8 @@ def _hours(history: History, moment: int) -> float:
 
 
 def _since(history: History, kind: Since) -> float:
-    events = history.of_type(kind.event_type)
-    return _hours(history, events[-1].event_time) if events else nan
+    last = history.last_time(kind.event_type)
+    return nan if last is None else _hours(history, last)
 
 
 def _first_seen(history: History, _: FirstSeen) -> float:
@@ -169,11 +185,11 @@ def _cart(history: History, kind: Cart) -> float:
     if kind.stat == "count":
         return float(len(cart))
     if kind.stat == "value":
-        return float(sum(event_value(e.price_minor, e.quantity) or 0 for e in cart))
+        return float(sum(event_value(price, quantity) or 0 for *_, price, quantity in cart))
     if not cart:
         return nan
     end = min if kind.stat == "oldest" else max
-    return _hours(history, end(e.event_time for e in cart))
+    return _hours(history, end(cart)[0])
 
 
 def _context(history: History, kind: Context) -> float:
@@ -199,12 +215,13 @@ def _mean_price(history: History, kind: MeanPrice) -> float:
 
 
 def _last_session(history: History, kind: LastSession) -> float:
-    events = history.last_session()
+    session = history.last_session()
     if kind.stat == "events":
-        return float(len(events))
+        return float(session.stop - session.start)
     if kind.stat == "carts":
-        return float(sum(e.event_type == "add_to_cart" for e in events))
-    return float(events[-1].event_time - events[0].event_time) / float(MINUTE_US) if events else nan
+        return float(history.column(None, "event_type")[session].count("add_to_cart"))
+    times = history.times[session]
+    return float(times[-1] - times[0]) / float(MINUTE_US) if times else nan
 
 
 def _concentration(history: History, _: Concentration) -> float:
