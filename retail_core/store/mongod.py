@@ -208,8 +208,12 @@ def _command(place: Place, binary: Path, port: int) -> list[str]:
         "port": str(port),
         "dbpath": str(place.data),
         "logpath": str(place.log),
-        "wiredTigerCacheSizeGB": "0.5",
         "oplogSize": "256",
+        # Two million events with their indexes in memory, indexes and journal as they are: inserting
+        # takes a third less of mongod's time than with its defaults and half the cache.
+        "wiredTigerCacheSizeGB": "1",
+        "wiredTigerIndexPrefixCompression": "false",
+        "wiredTigerJournalCompressor": "none",
     }
     # Without the first, a lone primary waits 15 s for a successor at every stop.
     parameters = {
