@@ -17,6 +17,7 @@ from bentos.posting import Poster
 from bentos.prediction_log import PredictionLog
 from bentos.predictor import Question, merge, predict
 from bentos.problems import Problem, from_retail
+from bentos.reasons import Asked, add_reasons, asking
 from bentos.swap import Swapper
 from bentos.wire import Answer
 from retail_core.errors import DependencyError
@@ -82,13 +83,18 @@ class Api:
         loaded = self.model.loaded
         stored = await self._stored(loaded, [item for item in items if isinstance(item, Item)])
         outcomes: list[Outcome] = []
+        explained: list[Asked] = []
         for start in range(0, len(items), AT_ONCE):
             if start:
                 await asyncio.sleep(0)
             prepared = [await _question(item, stored) for item in items[start : start + AT_ONCE]]
             questions = [one for one in prepared if isinstance(one, Question)]
-            answers = iter(predict(loaded.served, questions, self.meters.scored))
+            found = predict(loaded.served, questions, self.meters.scored)
+            explained += asking(questions, found)
+            answers = iter(found)
             outcomes += [next(answers) if isinstance(one, Question) else one for one in prepared]
+        if explained:
+            await asyncio.to_thread(add_reasons, loaded.served, explained)
         self.log.put((one for one in outcomes if isinstance(one, Answer)), datetime.now(UTC))
         return outcomes
 
@@ -122,7 +128,7 @@ async def _question(item: Item | Refused, stored: Stored) -> Question | Problem:
     if isinstance(item, Refused):
         return item.problem
     if item.features is not None:
-        return Question(item.user_id, item.as_of, features=item.features)
+        return Question(item.user_id, item.as_of, features=item.features, reasons=item.reasons)
     if stored.away is not None and item.rows is None:
         return from_retail(stored.away)
     try:
@@ -137,6 +143,7 @@ async def _question(item: Item | Refused, stored: Stored) -> Question | Problem:
         context=stored.context.get(item.as_of, {}),
         history=_history(item, stored),
         warnings=(f"Only the events of the request were used: {stored.away.message}",) if stored.away else (),
+        reasons=item.reasons,
     )
 
 

@@ -17,6 +17,7 @@ from retail_core.errors import DataError, DependencyError
 from retail_core.features.batch import compute
 from retail_core.features.sessions import policy_at, policy_for
 from retail_core.features.shop_measures import Values, local_day, sees_the_shop
+from retail_core.lifecycle.reasoned import with_reasons
 from retail_core.lifecycle.scoring import CSV_COLUMNS, ranked
 from retail_core.lifecycle.shop_context import stored_context
 from retail_core.model.runtime import ServedModel
@@ -31,11 +32,18 @@ ONE_MS = timedelta(milliseconds=1)
 
 
 def score_file(
-    served: ServedModel, upload: EventFile | FeatureFile, out: Path, *, as_of: datetime, context: Values
+    served: ServedModel,
+    upload: EventFile | FeatureFile,
+    out: Path,
+    *,
+    as_of: datetime,
+    context: Values,
+    reasons: int = 0,
 ) -> BatchReport:
     """Score every user of the upload at `as_of` and write the ranked CSV to `out`.
 
     `context` is what is stored of the shop on the day of `as_of`: an upload need not be the whole shop.
+    With `reasons` the file has a column of that name, filled for the so many most likely buyers.
 
     Raises:
         DataError: there is nobody in it to score.
@@ -54,7 +62,8 @@ def score_file(
         )
     by_policy = rows.groupby("policy", sort=True)
     predictions = ranked([_scored(served, part, str(policy), instant) for policy, part in by_policy])
-    write_csv(predictions[list(CSV_COLUMNS)], out)
+    scores = predictions[list(CSV_COLUMNS)]
+    write_csv(with_reasons(served, scores, lambda _: rows, reasons) if reasons else scores, out)
     report.users = len(predictions)
     report.policy = ", ".join(sorted(predictions["policy"].unique()))
     return report

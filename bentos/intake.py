@@ -26,12 +26,13 @@ _named = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 @dataclass(frozen=True)
 class Item:
-    """A decoded item with its instant; `sent` are the parsed events of the request."""
+    """A decoded item with its instant; `rows` are the events of the request as sent."""
 
     user_id: str
     as_of: datetime
     features: dict[str, float | None] | None
     rows: list[Row] | None
+    reasons: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _decode(body: bytes, now: datetime) -> Item | Refused:
         return Refused(_user(body), invalid("as_of", error.message))
     except Problem as problem:
         return Refused(_user(body), problem)
-    return Item(item.user_id, as_of, item.features, item.events)
+    return Item(item.user_id, as_of, item.features, item.events, item.reasons)
 
 
 def _user(body: bytes) -> str | None:

@@ -53,6 +53,7 @@ ALWAYS = (401, 403, 413, 429)
 
 EXAMPLES: Json = {
     "by user": {"value": {"user_id": "u1"}},
+    "by user, saying why": {"value": {"user_id": "u1", "reasons": True}},
     "by events": {
         "value": {
             "user_id": "u1",

@@ -38,6 +38,7 @@ class Question:
         context: context features of the day of `as_of`, as far as stored.
         history: where the events come from, as `Answer.history` says.
         warnings: what the asker should know about this answer.
+        reasons: whether the answer is to say why.
     """
 
     user_id: str
@@ -48,6 +49,7 @@ class Question:
     context: Mapping[str, float | None] = field(default_factory=dict)
     history: str = "features"
     warnings: tuple[str, ...] = ()
+    reasons: bool = False
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class BatchScorer:
         self._loaded: models.Loaded | None = None
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    def score(self, path: str, out: str, tag: str, source: str, as_of: str) -> dict[str, str]:
+    def score(self, path: str, out: str, tag: str, source: str, as_of: str, reasons: int) -> dict[str, str]:
         """Score the file at `path` with the model `tag`, writing `out`; a `report` or a `problem`."""
         # The real-time process imports this module too, and starts a second sooner without these.
         from bentos.batch import context_of, default_as_of, score_file
@@ -76,7 +76,7 @@ class BatchScorer:
             upload = read_upload(Path(path), source, served.spec.feature_set)
             instant = parse_instant(as_of) if as_of else default_as_of(upload, datetime.now(UTC))
             context = context_of(SETTINGS, served.spec, instant)
-            report = score_file(served, upload, Path(out), as_of=instant, context=context)
+            report = score_file(served, upload, Path(out), as_of=instant, context=context, reasons=reasons)
         except RetailError as error:
             # Columns of a file that is no text may hold bytes that JSON cannot.
             said = str(error).replace(path, "The file").encode("utf-8", "backslashreplace").decode()
@@ -113,11 +113,19 @@ class PurchaseService:
         file: Annotated[Path, Field(description="CSV (also .gz) or Parquet of events, or of features.")],
         source: Annotated[str, Field(description="Which preset wrote the file.")] = "canonical",
         as_of: Annotated[str, Field(description="ISO 8601; default 1 ms after the newest event.")] = "",
+        reasons: Annotated[
+            int, Field(ge=0, description="So many of the most likely buyers are told why, in a column.")
+        ] = 0,
     ) -> bytes:
         """Score every user of a file. The answer is a CSV; its header X-Score-Report has the counts."""
         out = Path(ctx.temp_dir) / "scored.csv"
         answer = await self.batch.to_async.score(
-            path=str(file), out=str(out), tag=self.api.model.loaded.tag, source=source, as_of=as_of
+            path=str(file),
+            out=str(out),
+            tag=self.api.model.loaded.tag,
+            source=source,
+            as_of=as_of,
+            reasons=reasons,
         )
         if "problem" in answer:
             raise BentoMLException(answer["problem"], error_code=HTTPStatus.BAD_REQUEST)

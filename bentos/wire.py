@@ -36,6 +36,17 @@ class PredictItem(msgspec.Struct, forbid_unknown_fields=True):
     as_of: Instant | None = None
     events: EventRows | None = None
     features: dict[str, FeatureValue | None] | None = None
+    reasons: Annotated[
+        bool, msgspec.Meta(description="Whether the answer says why; takes some milliseconds more.")
+    ] = False
+
+
+class Reason(msgspec.Struct):
+    """One of the few things that move this probability most, the largest first."""
+
+    text: Annotated[str, msgspec.Meta(description="In plain words, as `3 items in the cart for 5 h`.")]
+    effect: Annotated[str, msgspec.Meta(description="`raises` or `lowers` the probability.")]
+    share: Annotated[float, msgspec.Meta(description="Its part of all that moves it, 0 to 1.")]
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
@@ -57,6 +68,9 @@ class Answer(msgspec.Struct, omit_defaults=True):
     ] = None
     features_missing: int | None = None
     warnings: list[str] = []
+    reasons: Annotated[
+        list[Reason] | None, msgspec.Meta(description="Where the item asked for them with `reasons`.")
+    ] = None
 
 
 class ProblemDocument(msgspec.Struct, omit_defaults=True):

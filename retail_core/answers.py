@@ -15,18 +15,29 @@ Features = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class Item:
-    """One question; give `events` or `features` or neither. See docs/api.md."""
+    """One question; give `events` or `features` or neither. `reasons` asks why. See docs/api.md."""
 
     user_id: str
     as_of: datetime | None = None
     events: Sequence[Event] | None = None
     features: Features | None = None
+    reasons: bool = False
 
     def body(self) -> dict[str, object]:
         """As JSON values."""
         as_of = None if self.as_of is None else iso(self.as_of)
-        given = {"as_of": as_of, "events": self.events, "features": self.features}
+        given: dict[str, object] = {"as_of": as_of, "events": self.events, "features": self.features}
+        given["reasons"] = self.reasons or None
         return {"user_id": self.user_id, **{name: v for name, v in given.items() if v is not None}}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What `raises` or `lowers` (`effect`) a probability, and its part, 0 to 1, of all that moves it."""
+
+    text: str
+    effect: str
+    share: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ class Prediction:
     eligible: bool | None = None
     features_missing: int | None = None
     warnings: Sequence[str] = ()
+    reasons: Sequence[Reason] = ()
 
 
 @dataclass(frozen=True)

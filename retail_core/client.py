@@ -13,11 +13,11 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from retail_core.answers import Accepted, Event, Features, Item, Prediction, Refusal, ScoredFile
+from retail_core.answers import Accepted, Event, Features, Item, Prediction, Reason, Refusal, ScoredFile
 from retail_core.errors import DataError, DependencyError, InputError, RetailError
 from retail_core.times import iso
 
-__all__ = ["Accepted", "Client", "Item", "Prediction", "Refusal", "ScoredFile"]
+__all__ = ["Accepted", "Client", "Item", "Prediction", "Reason", "Refusal", "ScoredFile"]
 
 MOST_ITEMS = 1_000
 AGAIN = frozenset({429, 502, 503, 504})
@@ -68,6 +68,7 @@ class Client:
         as_of: datetime | None = None,
         events: Sequence[Event] | None = None,
         features: Features | None = None,
+        reasons: bool = False,
     ) -> Prediction:
         """The prediction for one user.
 
@@ -76,8 +77,8 @@ class Client:
             InputError: the service refuses the question or the key.
             DependencyError: the service (or its MongoDB) does not answer.
         """
-        question = Item(user_id, as_of, events, features).body()
-        return _build(Prediction, self._ask("POST", "/predict", question))
+        question = Item(user_id, as_of, events, features, reasons).body()
+        return _prediction(self._ask("POST", "/predict", question))
 
     def predict_many(self, items: Sequence[Item]) -> list[Prediction | Refusal]:
         """Predictions or refusals in the order of the items, of which there may be any number.
@@ -113,15 +114,15 @@ class Client:
         return dict(self._ask("POST", "/model/reload", timeout=RELOAD_SECONDS))
 
     def score_file(
-        self, path: Path, *, source: str = "canonical", as_of: datetime | None = None
+        self, path: Path, *, source: str = "canonical", as_of: datetime | None = None, reasons: int = 0
     ) -> ScoredFile:
-        """Have a whole file scored and wait for it.
+        """Have a whole file scored and wait for it; with reasons for the so many most likely buyers.
 
         Raises:
             InputError: the file is refused; says why.
             DependencyError: the service does not answer, or took longer than an hour.
         """
-        form = {"source": source} | ({"as_of": iso(as_of)} if as_of else {})
+        form = {"source": source, "reasons": str(reasons)} | ({"as_of": iso(as_of)} if as_of else {})
         with path.open("rb") as file:
             sent = self._response("POST", "/score_batch/submit", files={"file": (path.name, file)}, data=form)
         task = {"task_id": sent.json()["task_id"]}
@@ -174,9 +175,14 @@ class Client:
 
 def _entry(content: Mapping[str, Any]) -> Prediction | Refusal:
     if "error" not in content:
-        return _build(Prediction, content)
+        return _prediction(content)
     problem = content["error"]
     return Refusal(content["user_id"], problem["status"], problem["detail"], problem.get("errors", ()))
+
+
+def _prediction(content: Mapping[str, Any]) -> Prediction:
+    found = tuple(_build(Reason, one) for one in content.get("reasons", ()))
+    return _build(Prediction, {**content, "reasons": found})
 
 
 def _build(kind: type[T], content: Mapping[str, Any]) -> T:

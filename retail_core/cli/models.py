@@ -29,6 +29,10 @@ TargetRecall = Annotated[
     ),
 ]
 
+Reasons = Annotated[
+    int, typer.Option(min=0, help="So many users at the top of the file are told why, in a column.")
+]
+
 AllowLeak = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,6 +123,7 @@ def score(
     ] = None,
     no_store: Annotated[bool, typer.Option("--no-store", help="Do not keep the predictions.")] = False,
     engine: EngineOption = None,
+    reasons: Reasons = 1_000,
     json_output: JsonFlag = False,
 ) -> None:
     """Score every eligible user with the production model.
@@ -142,7 +147,9 @@ def score(
             written = score_in_bulk(work.lake, work.settings, as_of=instant, out=str(out.absolute()))
             emit(asdict(written), json_output=json_output, title="Scored")
             return
-        report = run(work.store, work.lake, work.settings, as_of=instant, out=out, keep=not no_store)
+        report = run(
+            work.store, work.lake, work.settings, as_of=instant, out=out, keep=not no_store, reasons=reasons
+        )
     emit(asdict(report), json_output=json_output, title="Scored")
 
 
@@ -155,6 +162,7 @@ def audience(  # noqa: PLR0913, PLR0917 - one option each
     value: Annotated[float | None, typer.Option(help="Of a purchase; with --cost.")] = None,
     no_miss: Annotated[bool, typer.Option("--no-miss", help="Everybody who might buy.")] = False,
     control: Annotated[float, typer.Option(min=0, max=0.9, help="Share held out at random.")] = 0.1,
+    reasons: Reasons = 1_000,
     json_output: JsonFlag = False,
 ) -> None:
     """Choose whom to contact: by budget, recall, or cost and value; a control group is held out.
@@ -168,7 +176,9 @@ def audience(  # noqa: PLR0913, PLR0917 - one option each
     sizing = Sizing(budget, recall, cost, value, no_miss, control)
     with open_workspace(load_settings()) as work:
         instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
-        found = choose_audience(work.store, work.lake, work.settings, as_of=instant, sizing=sizing, out=out)
+        found = choose_audience(
+            work.store, work.lake, work.settings, as_of=instant, sizing=sizing, out=out, reasons=reasons
+        )
     emit(asdict(found), json_output=json_output, title="Audience")
 
 

@@ -15,6 +15,7 @@ from pandera.typing.pandas import DataFrame
 
 from retail_core.csv_out import write_csv
 from retail_core.errors import DataError, InputError
+from retail_core.lifecycle.reasoned import MOST_EXPLAINED, from_lake, with_reasons
 from retail_core.lifecycle.scoring import predict_eligible
 from retail_core.model.carry import Buyers
 from retail_core.model.runtime import ModelSpec, load_champion
@@ -110,13 +111,21 @@ class Audience:
     file: Path
 
 
-def choose_audience(
-    store: Store, lake: Lake, settings: Settings, *, as_of: datetime, sizing: Sizing, out: Path
+def choose_audience(  # noqa: PLR0913 - the call every edge makes
+    store: Store,
+    lake: Lake,
+    settings: Settings,
+    *,
+    as_of: datetime,
+    sizing: Sizing,
+    out: Path,
+    reasons: int = MOST_EXPLAINED,
 ) -> Audience:
     """Score every eligible user at `as_of` (aware), choose, draw the control group, store and write.
 
-    The file has the users to contact and nobody else, by rank; the control group is in `audiences`. The
-    same question of the same model gives the same audience and the same control group again.
+    The file has the users to contact and nobody else, by rank, and says of the first `reasons` why; the
+    control group is in `audiences`. The same question of the same model gives the same audience and the
+    same control group again.
 
     Raises:
         DataError: there is no champion, nobody is eligible or worth it, or the recall cannot be certified.
@@ -137,7 +146,8 @@ def choose_audience(
     found = _summary(everybody, chosen, control, name)
     result = Audience(**found, point=sizing.point, as_of=instant, model_version=served.spec.version, file=out)
     replace_audience(store, _header(result, sizing, settings.seed), _members(chosen, control))
-    write_csv(chosen[~control][list(CSV_COLUMNS)], out)
+    contacted = chosen[~control][list(CSV_COLUMNS)]
+    write_csv(with_reasons(served, contacted, from_lake(lake, settings, served), reasons), out)
     return result
 
 

@@ -20,6 +20,7 @@ from retail_core.features.cutoffs import daily_pairs, first_visit_pairs
 from retail_core.features.engine import DUCKDB, EngineOptions
 from retail_core.features.sessions import policy_at
 from retail_core.lifecycle.mirror import mirror_predictions
+from retail_core.lifecycle.reasoned import MOST_EXPLAINED, from_lake, with_reasons
 from retail_core.lifecycle.shop_context import keep_context
 from retail_core.model.runtime import ModelSpec, ServedModel, load_champion
 from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
@@ -69,11 +70,13 @@ def score(  # noqa: PLR0913 - the call every edge makes
     out: Path | None,
     keep: bool = True,
     model: ServedModel | None = None,
+    reasons: int = MOST_EXPLAINED,
 ) -> ScoreReport:
     """Score every eligible user at `as_of` (aware) with `model`, by default the champion.
 
     `keep` stores the predictions and mirrors them to the lake, in place of those of the same cut-off
-    and version; `out` is a CSV sorted by rank, safe to open in a spreadsheet (see `csv_out.write_csv`).
+    and version; `out` is a CSV sorted by rank, safe to open in a spreadsheet (see `csv_out.write_csv`),
+    which says of the first `reasons` users why.
 
     Raises:
         DataError: there is no champion, or nobody is eligible.
@@ -88,7 +91,8 @@ def score(  # noqa: PLR0913 - the call every edge makes
         keep_context(store, lake.snapshot(), served.spec.feature_set.question, instant)
         _keep(store, predictions, instant, served.spec.version)
     if out is not None:
-        write_csv(predictions[list(CSV_COLUMNS)], out)
+        scores = predictions[list(CSV_COLUMNS)]
+        write_csv(with_reasons(served, scores, from_lake(lake, settings, served), reasons), out)
     return ScoreReport(
         users=len(predictions),
         model_version=served.spec.version,

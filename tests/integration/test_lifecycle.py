@@ -145,7 +145,8 @@ def test_file_and_lake_say_what_the_database_says(story: Story) -> None:
     frame = read_predictions(story.store, as_of=TRAINED)
     with story.file.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
-    assert tuple(rows[0]) == CSV_COLUMNS
+    assert tuple(rows[0]) == (*CSV_COLUMNS, "reasons")
+    assert all(row["reasons"].startswith(("raises: ", "lowers: ")) for row in rows[:20])
     assert CSV_COLUMNS[:5] == ("user_id", "probability", "rank", "will_purchase", "contact")
     assert [row["user_id"] for row in rows] == frame["user_id"].tolist()
     assert [float(row["probability"]) for row in rows] == frame["probability"].tolist()

@@ -107,6 +107,23 @@ def test_posted_events_count_in_the_next_prediction_and_only_once(api: httpx.Cli
     assert never_stored.json()["history"] == "stored+request"
 
 
+def test_reasons_come_where_they_are_asked_for(api: httpx.Client, shop: Shop) -> None:
+    top, idle = shop.scores["user_id"].iloc[0], shop.scores["user_id"].iloc[-1]
+    told = ask(api, {"user_id": top, "as_of": INSTANT, "reasons": True}).json()
+    plain = ask(api, {"user_id": top, "as_of": INSTANT}).json()
+    assert plain == {name: value for name, value in told.items() if name != "reasons"}
+    assert 1 <= len(told["reasons"]) <= 3
+    assert told["reasons"][0]["effect"] == "raises"
+    both = ask(
+        api, [{"user_id": idle, "as_of": INSTANT}, {"user_id": top, "as_of": INSTANT, "reasons": True}]
+    )
+    assert "reasons" not in both.json()[0]
+    assert both.json()[1] == told
+    assert ask(api, {"user_id": top, "reasons": "why"}).status_code == 422
+    in_file = shop.scores.set_index("user_id").loc[top, "reasons"]
+    assert in_file == "; ".join(f"{one['effect']}: {one['text']}" for one in told["reasons"])
+
+
 def test_features_alone_are_enough(api: httpx.Client, settings: Settings) -> None:
     champion = load_champion(settings)
     columns = list(champion.spec.feature_set.columns)

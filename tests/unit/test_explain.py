@@ -1,4 +1,4 @@
-"""Shapley values add up to the answer; reasons are sentences with units, most important first."""
+"""Shapley values add up to the answer; a forest's are those of Shapley's own definition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from retail_core.features.definitions import Question, default_feature_set
 from retail_core.model.boosting import BoostedTrees
 from retail_core.model.calibration import logit
 from retail_core.model.estimator import CalibratedRanker, build_forest
-from retail_core.model.explain import affordable_rows, contributions, global_importance, reasons
+from retail_core.model.explain import affordable_rows, contributions, global_importance
 from retail_core.model.families import FAMILIES, Choice
 from retail_core.model.forest_text import as_booster
 from retail_core.model.matrix import MISSING, Matrix
@@ -123,17 +123,6 @@ def test_trees_without_a_split_say_the_average() -> None:
 def test_the_work_of_explaining_is_bounded(model: CalibratedRanker) -> None:
     assert affordable_rows(model, 0) == 1
     assert affordable_rows(model, 2e9) >= 2 * affordable_rows(model, 1e9) > 2_000
-
-
-def test_reasons_are_words_with_units(model: CalibratedRanker) -> None:
-    rows = np.zeros((2, 5), np.float32)
-    rows[:, [CART, OLDEST, VIEWED, SPEND]] = [[3, 5.2, 0.5, 12_345], [0, MISSING, 90, 0]]
-    full, empty = reasons(model, FEATURES, rows)
-    assert "3 items in the cart for 5 h" in full[:2]
-    assert 1 <= len(full) <= 3
-    assert len([one for one in full if "cart" in one]) == 1, "one sentence on one matter"
-    assert not any("1e+09" in one or "nan" in one for one in full + empty)
-    assert reasons(model, FEATURES, rows[:1], most=1) == [full[:1]]
 
 
 def test_what_decides_is_what_matters(model: CalibratedRanker) -> None:

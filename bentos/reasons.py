@@ -1,0 +1,37 @@
+"""Why a probability is what it is, for those who ask; beside the loop, since trees take their time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from bentos.predictor import Question, row_of
+from bentos.problems import Problem
+from bentos.wire import Answer, Reason
+from retail_core.model.explain import affordable_rows
+from retail_core.model.reasons import reasons
+from retail_core.model.runtime import ServedModel
+
+WORK = 4e8
+"""Steps spent on the reasons of one request, a second or two; see `affordable_rows`."""
+
+Asked = tuple[Question, Answer]
+
+
+def asking(questions: Iterable[Question], answers: Iterable[Answer | Problem]) -> Iterator[Asked]:
+    """The answered questions that want reasons."""
+    for question, answer in zip(questions, answers, strict=True):
+        if question.reasons and isinstance(answer, Answer):
+            yield question, answer
+
+
+def add_reasons(model: ServedModel, asked: Sequence[Asked]) -> None:
+    """Put reasons into the answers; those beyond what one request may cost get a warning in their place."""
+    spec = model.spec
+    most = affordable_rows(model.estimator, WORK)
+    rows = np.array([row_of(spec, question).values for question, _ in asked[:most]], dtype=np.float64)
+    for (_, answer), found in zip(asked, reasons(model.estimator, spec.feature_set, rows), strict=False):
+        answer.reasons = [Reason(one.text, one.effect, round(one.share, 4)) for one in found]
+    for _, answer in asked[most:]:
+        answer.warnings = [*answer.warnings, f"Of this model one request gets reasons for {most} users."]

@@ -1,0 +1,191 @@
+"""Reasons are sentences with units, most important first, one on one matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from retail_core.features.definitions import Attribute, FeatureSet, Question, default_feature_set, expand
+from retail_core.features.kinds import Count, Entry, Feature, Window
+from retail_core.model import reasons as subject
+from retail_core.model import wording
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.families import FAMILIES, Choice
+from retail_core.model.matrix import MISSING, Matrix
+from retail_core.model.reasons import as_text, reasons
+from retail_core.model.wording import Row
+
+FEATURES = default_feature_set(Question()).select(
+    [
+        "view_item_count_1d",
+        "view_item_count_28d",
+        "hours_since_view_item",
+        "hours_since_purchase",
+        "purchase_count_28d",
+        "cart_count",
+        "cart_oldest_hours",
+        "weekend",
+    ]
+)
+SMALL = {
+    "logistic": {"C": 0.1},
+    "lightgbm": {"n_estimators": 30, "max_depth": 3, "min_samples_leaf": 20},
+    "rf": {"n_estimators": 15, "max_depth": 5, "min_samples_leaf": 5},
+}
+PLACES = {name: place for place, name in enumerate(FEATURES.columns)}
+WHOLE = default_feature_set(
+    Question(), [Attribute("platform", "category", ("ios", "web")), Attribute("age", "number")]
+)
+
+
+def rows_of(size: int, seed: int) -> tuple[Matrix, np.ndarray]:
+    """Carts raise the odds, a long time since the last view lowers them; the rest is noise."""
+    rng = np.random.default_rng(seed)
+    columns = dict.fromkeys(FEATURES.columns, np.zeros(size))
+    columns["cart_count"] = rng.integers(0, 4, size)
+    columns["cart_oldest_hours"] = np.where(columns["cart_count"] > 0, rng.gamma(1, 5, size), MISSING)
+    columns["view_item_count_1d"] = rng.integers(0, 9, size)
+    columns["view_item_count_28d"] = columns["view_item_count_1d"] + rng.integers(0, 40, size)
+    columns["hours_since_view_item"] = rng.gamma(1, 50, size)
+    columns["purchase_count_28d"] = rng.integers(0, 3, size)
+    bought = columns["purchase_count_28d"] > 0
+    columns["hours_since_purchase"] = np.where(bought, rng.gamma(1, 90, size), MISSING)
+    columns["weekend"] = rng.integers(0, 2, size)
+    odds = -2.5 + 1.2 * columns["cart_count"] - 0.02 * columns["hours_since_view_item"]
+    matrix = np.column_stack([columns[name] for name in FEATURES.columns]).astype(np.float32)
+    return matrix, rng.random(size) < 1 / (1 + np.exp(-odds))
+
+
+def row(**values: float) -> list[float]:
+    given = dict.fromkeys(FEATURES.columns, 0.0) | values
+    return [given[name] for name in FEATURES.columns]
+
+
+FULL = row(
+    cart_count=3,
+    cart_oldest_hours=5.2,
+    view_item_count_1d=14,
+    view_item_count_28d=30,
+    hours_since_view_item=0.2,
+    hours_since_purchase=np.nan,
+)
+IDLE = row(cart_oldest_hours=np.nan, hours_since_view_item=300, hours_since_purchase=80, purchase_count_28d=2)
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def model(request: pytest.FixtureRequest) -> CalibratedRanker:
+    matrix, labels = rows_of(4_000, 1)
+    return CalibratedRanker(Choice(request.param, SMALL[request.param]).build(1).fit(matrix, labels))
+
+
+def test_a_full_cart_raises_and_a_long_silence_lowers(model: CalibratedRanker) -> None:
+    full, idle = reasons(model, FEATURES, np.array([FULL, IDLE]))
+    assert (full[0].text, full[0].effect) == ("3 items in the cart for 5 h", "raises")
+    assert {"nothing in the cart", "no item view in the last day, the last 12 days ago"} <= {
+        one.text for one in idle if one.effect == "lowers"
+    }
+    for told in (full, idle):
+        assert [one.share for one in told] == sorted((one.share for one in told), reverse=True)
+        assert 0 < sum(one.share for one in told) <= 1 + 1e-12
+    assert reasons(model, FEATURES, np.array([FULL]), most=1) == [full[:1]]
+
+
+def test_nulls_say_the_same_as_nan_or_as_the_models_number(model: CalibratedRanker) -> None:
+    given = np.array([FULL, IDLE])
+    as_numbers = np.where(np.isnan(given), MISSING, given).astype(np.float32)
+    assert [as_text(one) for one in reasons(model, FEATURES, given)] == [
+        as_text(one) for one in reasons(model, FEATURES, as_numbers)
+    ]
+
+
+def test_what_is_told_once_is_added_up_once() -> None:
+    matrix, labels = rows_of(2_000, 2)
+    model = CalibratedRanker(Choice("lightgbm", SMALL["lightgbm"]).build(1).fit(matrix, labels))
+    told = reasons(model, FEATURES, matrix[:40], most=99)
+    for found in told:
+        assert len({one.text for one in found}) == len(found)
+        assert sum("cart" in one.text for one in found) <= 1
+        assert sum("purchase" in one.text for one in found) <= 1
+        assert sum(one.share for one in found) == pytest.approx(1)
+
+
+def said(feature_set: FeatureSet, fill: float | None) -> dict[tuple[str, str], str]:
+    """Every topic's sentence where all features have this value."""
+    values = Row(feature_set.question, dict.fromkeys(feature_set.columns, fill))
+    return {
+        topic: subject._text(topic, values, [feature_set.columns[place] for place in places])
+        for topic, places in subject._topics(feature_set).items()
+    }
+
+
+@pytest.mark.parametrize("fill", [None, 0.0, 1.0, 2.0, 7.25])
+def test_every_feature_has_a_sentence(fill: float | None) -> None:
+    found = said(WHOLE, fill)
+    assert len(found) == len(set(found.values())), "no two of them say the same"
+    for text in found.values():
+        assert not any(mark in text for mark in ("nan", "None", "1e+09", "`", "_", "never")), text
+        assert text[0] not in "=+-@", "safe in a spreadsheet"
+        assert len(text) < 110, text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"purchase_count_28d": 2.0, "hours_since_purchase": 80.0},
+            "2 purchases in the last 28 days, the last 3 days ago",
+        ),
+        ({"purchase_count_28d": 0.0, "hours_since_purchase": None}, "no purchase in the last 28 days"),
+        ({"purchase_count_28d": 1.0}, "1 purchase in the last 28 days"),
+    ],
+)
+def test_purchases_and_when_the_last_was(given: dict[str, float | None], told: str) -> None:
+    question = Question()
+    assert wording.events(Row(question, given), "purchase", question.windows[-1]) == told
+
+
+def test_a_day_is_set_against_the_users_own_rate() -> None:
+    question = Question()
+    day = next(window for window in question.windows if window.label == "1d")
+    values: dict[str, float | None] = {"view_item_count_1d": 14.0, "view_item_count_28d": 14.0 + 27 * 6.5}
+    assert wording.events(Row(question, values), "view_item", day) == (
+        "14 item views in the last day, 2.2 times the usual"
+    )
+    usual: dict[str, float | None] = {"view_item_count_1d": 6.0, "view_item_count_28d": 168.0}
+    assert wording.events(Row(question, usual), "view_item", day) == "6 item views in the last day"
+
+
+def test_a_new_entry_of_the_list_needs_no_wording_of_its_own() -> None:
+    window = Window("3d", 3 * 24 * 3_600_000_000)
+    brands = Entry("distinct_brands", Count(None), "all", "brands", "Distinct brands.", "no event")
+    feature = Feature("distinct_brands_3d", brands.kind, window, brands)
+    assert wording.generic(feature, 4.0) == "4 distinct brands in the last 3 days"
+    assert wording.generic(feature, 1.0) == "1 distinct brand in the last 3 days"
+    assert wording.generic(feature, None) == "distinct brands in the last 3 days: no event"
+    pace = Entry("pace", Count(None), None, "ratio", "Events per hour; more is faster.")
+    assert wording.generic(Feature("pace", pace.kind, None, pace), 1.25) == "events per hour: 1.25"
+    question = Question()
+    opened: dict[str, float | None] = {"mail_opened_count_28d": 2.0}
+    assert wording.events(Row(question, opened), "mail_opened", question.windows[-1]) == (
+        "2 mail opened events in the last 28 days"
+    )
+
+
+def test_an_attribute_is_told_by_its_value() -> None:
+    found = Row(WHOLE.question, {"attr_platform=ios": 0.0, "attr_platform=web": 1.0, "attr_age": 31.0})
+    assert wording.attribute("platform", found) == "platform is web"
+    assert wording.attribute("age", found) == "age: 31"
+
+
+def test_sentences_without_their_features_fall_back_on_the_list() -> None:
+    alone = Row(WHOLE.question, {"carted_not_bought": 1.0})
+    assert subject._text(("cart", ""), alone, ["carted_not_bought"]) == "carted and not bought since"
+    recent = Row(WHOLE.question, {"hours_since_purchase": 30.0})
+    assert subject._text(("events", "purchase"), recent, ["hours_since_purchase"]) == (
+        "since the last purchase: 30 h"
+    )
+
+
+def test_wordings_of_our_own_are_of_entries_there_are() -> None:
+    entries = {feature.entry.name for feature in expand(Question()).values()}
+    assert entries >= {*wording.SUBJECTS, *wording.FLAGS, *subject._ALSO}
