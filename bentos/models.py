@@ -36,7 +36,7 @@ def load(settings: Settings, tag: str | None = None) -> Loaded:
         DataError: BentoML's store has no such model.
         IntegrityError: features, types or the self-test of the model do not hold.
     """
-    stored = _find(tag or os.environ.get(MODEL_VARIABLE) or f"{settings.model_name}:latest")
+    stored = _find(tag or _default(settings))
     metadata = stored.info.metadata
     served = load_path(Path(stored.path_of(MODEL_FOLDER)), str(metadata["version"]))
     trained_on = str(metadata["feature_set_hash"])
@@ -47,6 +47,15 @@ def load(settings: Settings, tag: str | None = None) -> Loaded:
             remedy="run `python -m bentos.import_model` again.",
         )
     return Loaded(str(stored.tag), served)
+
+
+def newest_tag(settings: Settings) -> str:
+    """The tag that `load` takes without one.
+
+    Raises:
+        DataError: BentoML's store has no model.
+    """
+    return str(_find(_default(settings)).tag)
 
 
 def tag_of(settings: Settings, version: str) -> str | None:
@@ -72,6 +81,10 @@ async def import_again(settings: Settings) -> str:
     environment = {**os.environ, **variables(settings)}
     answer = await asyncio.to_thread(call_json, "bentos.import_model", [], environment)
     return str(answer["tag"])
+
+
+def _default(settings: Settings) -> str:
+    return os.environ.get(MODEL_VARIABLE) or f"{settings.model_name}:latest"
 
 
 def _find(tag: str) -> bentoml.Model:

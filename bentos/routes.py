@@ -25,7 +25,7 @@ JSON = "application/json"
 
 
 def create_app() -> Starlette:
-    """The application; before it serves, its `state` gets `api`, `access` and `bento_document`."""
+    """The application; before it serves, its `state` gets `api`, `access`, `turn` and `bento_document`."""
     return Starlette(
         routes=[
             Route("/events", events, methods=["POST"]),
@@ -87,6 +87,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     access = asyncio.create_task(app.state.access.run())
     api.start()
     settle()
+    if await app.state.turn.wait():
+        await api.model.catch_up()
     yield
     access.cancel()
     app.state.access.flush()

@@ -21,6 +21,7 @@ from bentos.batch_report import HEADER
 from bentos.front import Front, StepInFront
 from bentos.guard import Guard
 from bentos.routes import create_app
+from bentos.standby import Turn, is_second
 from retail_core.errors import RetailError
 from retail_core.settings import Settings, load_settings
 from retail_core.times import parse_instant
@@ -51,6 +52,7 @@ def _guard() -> Guard:
 
 
 api_app = create_app()
+api_app.state.turn = Turn(os.getppid())
 api_app.state.access = AccessLog(enabled=SETTINGS.access_log)
 front = Front(api_app, _guard(), api_app.state.access)
 
@@ -86,7 +88,7 @@ class BatchScorer:
 
 @bentoml.service(
     image=IMAGE,
-    workers=1,
+    workers=2 if SETTINGS.standby else 1,
     traffic={"timeout": BATCH_SECONDS},
     http={"host": SETTINGS.api_host, "port": SETTINGS.api_port, "cors": {"enabled": False}},
     logging={"access": {"enabled": False}},
@@ -99,6 +101,8 @@ class PurchaseService:
 
     def __init__(self) -> None:
         sys.setswitchinterval(SWITCH_SECONDS)
+        if is_second():
+            api_app.state.turn.after_the_first()
         self.api = Api(SETTINGS, models.load(SETTINGS), front.meters)
         api_app.state.api = front.api = self.api
 

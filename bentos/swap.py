@@ -59,6 +59,17 @@ class Swapper:
             except RetailError as error:
                 log.warning("The model was not changed: %s", error)
 
+    async def catch_up(self) -> None:
+        """Where promotions are not followed, take the newest import: the process before may have reloaded."""
+        if self.settings.poll_seconds:
+            return
+        try:
+            newest = await asyncio.to_thread(models.newest_tag, self.settings)
+            if newest != self.loaded.tag:
+                self.loaded = await asyncio.to_thread(models.load, self.settings, newest)
+        except RetailError as error:
+            log.warning("The model was not changed: %s", error)
+
     async def _look(self) -> None:
         async def newest(promotions: AsyncCollection[Document]) -> Mapping[str, object] | None:
             return await promotions.find_one({}, {"version": 1}, sort=[("_id", -1)])

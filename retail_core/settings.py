@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(15.0, ge=0)
     access_log: bool = True
     prediction_log: bool = True
+    standby: bool = True
 
     @property
     def home_dir(self) -> Path:

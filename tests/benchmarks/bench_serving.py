@@ -240,7 +240,8 @@ def swaps_and_kill(api: httpx.Client, settings: Settings, swaps: int) -> dict[st
             make_production(settings, (other, "1")[number % 2])
             wait_for(api, (other, "1")[number % 2])
     body = {"user_id": "u", "features": {}}
-    worker(settings.home_dir.as_posix()).kill()
+    assert api.post("/predict", json=body).status_code == 200
+    worker(settings.home_dir.as_posix(), api.base_url.port).kill()
     begun = time.perf_counter()
     while True:
         try:

@@ -143,11 +143,14 @@ def test_a_version_that_fails_its_own_test_never_answers(api: httpx.Client, sett
     assert api.post("/model/reload").json()["reload_refused"] is None
 
 
-def test_a_killed_worker_is_back_soon(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("standby", [True, False])
+def test_a_killed_worker_is_back_soon(settings: Settings, tmp_path: Path, *, standby: bool) -> None:
     question = {"user_id": "u", "features": {}}
+    settings = settings.model_copy(update={"standby": standby})
     with running_service(settings, tmp_path / "api.log", ends_well=False) as api:
+        assert len(workers(settings.home_dir.as_posix())) == 1 + standby
         assert api.post("/predict", json=question).status_code == 200
-        worker(settings.home_dir.as_posix()).kill()
+        worker(settings.home_dir.as_posix(), api.base_url.port).kill()
         killed = datetime.now(UTC)
         while not _answers(api, question):
             assert datetime.now(UTC) - killed < timedelta(seconds=BACK_SECONDS)
@@ -161,10 +164,20 @@ def _answers(api: httpx.Client, question: dict[str, object]) -> bool:
         return False
 
 
-def worker(home: str) -> psutil.Process:
-    """The real-time process of the service that lives in `home`."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "PurchaseService" in words and process.environ().get("RETAIL_HOME") == home:
+def workers(home: str) -> list[psutil.Process]:
+    """The real-time processes of the service that lives in `home`."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "PurchaseService" in (process.info["cmdline"] or [])
+        and process.environ().get("RETAIL_HOME") == home
+    ]
+
+
+def worker(home: str, port: int | None) -> psutil.Process:
+    """The one of them that answers on this port: it holds the connection that was asked over last."""
+    for process in workers(home):
+        connections = process.net_connections("tcp")
+        if any(one.status == "ESTABLISHED" and one.laddr.port == port for one in connections):
             return process
-    pytest.fail("the service has no worker")
+    pytest.fail("no worker of the service has a connection")

@@ -1,0 +1,59 @@
+"""Whose turn it is to answer: one real-time process does, another stands by with its model loaded.
+
+BentoML starts a killed worker anew, which takes it as long as any start. So there are two of them, and a lock
+that the kernel frees in the instant its holder dies: the one that has it accepts connections, and the other
+waits for it at the end of its start. Connections made meanwhile wait in the socket that both inherited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import bentoml
+
+LOOK_SECONDS = 0.05
+START_SECONDS = 120.0
+"""So long the first process may take to start before the other one stops waiting for it."""
+
+
+class Turn:
+    """The turn of one service, told from others on the machine by the process that started its workers."""
+
+    def __init__(self, supervisor: int, folder: Path | None = None) -> None:
+        path = (folder or Path(tempfile.gettempdir())) / f"retail-api-{supervisor}.lock"
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def take(self) -> bool:
+        """Take it if nobody has it; it is kept until this process ends."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    async def wait(self) -> bool:
+        """Take it as soon as nobody has it; whether somebody had."""
+        waited = False
+        while not self.take():
+            waited = True
+            await asyncio.sleep(LOOK_SECONDS)
+        return waited
+
+    def after_the_first(self) -> None:
+        """Wait until another process answers, so that loading a model twice does not delay the first."""
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            if not self.take():
+                return
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+            time.sleep(LOOK_SECONDS)
+
+
+def is_second() -> bool:
+    """Whether BentoML started this process as the second of its kind."""
+    return (bentoml.server_context.worker_index or 1) > 1

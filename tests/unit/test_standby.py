@@ -1,0 +1,52 @@
+"""One process answers; the next one takes over in the instant the first is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bentos.standby import Turn
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from bentos.standby import Turn
+assert Turn(7, Path(sys.argv[1])).take()
+print("mine", flush=True)
+time.sleep(600)
+"""
+
+
+def holder(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "mine\n"
+    return process
+
+
+def test_the_turn_passes_when_its_holder_is_killed(tmp_path: Path) -> None:
+    with holder(tmp_path) as first:
+        second = Turn(7, tmp_path)
+        assert not second.take()
+        second.after_the_first()
+        first.kill()
+        assert asyncio.run(asyncio.wait_for(second.wait(), 60))
+    assert not Turn(7, tmp_path).take()
+
+
+def test_services_of_other_supervisors_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    turns = [Turn(supervisor, tmp_path) for supervisor in (1, 2)]
+    assert [turn.take() for turn in turns] == [True, True]
+
+
+def test_a_second_process_does_not_wait_for_ever_for_a_first_that_never_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bentos.standby.START_SECONDS", 0.1)
+    turn = Turn(7, tmp_path)
+    turn.after_the_first()
+    assert turn.take()
