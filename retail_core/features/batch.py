@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,6 @@ import pyarrow
 from ibis.expr.types import Table
 from pandera.typing.pandas import DataFrame
 
-from retail_core.features.affinity import category_squares
 from retail_core.features.attributes import attributes_at, infer_attributes
 from retail_core.features.clock import clock_parts
 from retail_core.features.combine import Finish
@@ -19,22 +17,14 @@ from retail_core.features.context import contexts
 from retail_core.features.definitions import FeatureSet, Question
 from retail_core.features.engine import DUCKDB, Engine, EngineOptions, open_engine
 from retail_core.features.kinds import Context, Feature
-from retail_core.features.partials import Needs, carts, spans, visits
-from retail_core.features.positions import grid, place
+from retail_core.features.needs import Needs
 from retail_core.features.reader import LakeReader, from_micros
-from retail_core.features.rings import distinct_rings, open_carts, rings
 from retail_core.features.shop_measures import Shop, local_day
 from retail_core.schemas import Pairs
 
-__all__ = ["Plan", "compute", "infer_attributes"]
+__all__ = ["compute", "infer_attributes"]
 
-Plan = Literal["auto", "events"]
 Micros = np.ndarray[tuple[int], np.dtype[np.int64]]
-
-_NEEDED = [
-    *("uid", "ts", "pos", "event_id", "event_type"),
-    *("item_id", "category", "order_id", "price_minor", "quantity"),
-]
 
 
 def compute(
@@ -43,7 +33,6 @@ def compute(
     feature_set: FeatureSet,
     *,
     engine: EngineOptions = DUCKDB,
-    plan: Plan = "auto",
     shop: Shop | None = None,
 ) -> pd.DataFrame:
     """The features of every pair.
@@ -54,7 +43,6 @@ def compute(
             a column `policy`, attributes without a date count as known in `first-visit` rows.
         feature_set: which features, of which question.
         engine: what computes; the numbers are the same.
-        plan: `events` never groups events by shared intervals; the result is the same.
         shop: context features by local day, null where it lacks the day; None computes them from the lake.
 
     Returns:
@@ -65,15 +53,18 @@ def compute(
         DependencyError: Spark is asked for and cannot be started.
     """
     features = feature_set.plan()
-    values = attribute_values(lake, pairs, feature_set)
+    matrix = np.empty((len(feature_set.columns), len(pairs)))
+    attributes = attribute_values(lake, pairs, feature_set)
+    for line, name in zip(matrix, feature_set.columns, strict=True):
+        if name in attributes:
+            line[:] = attributes[name]
     if len(pairs) and features:
         with open_engine(engine) as running:
-            rows = Batch(running, lake, feature_set.question, features, shop).run(pairs, plan)
-        if not np.array_equal(rows.column("pid").to_numpy(), np.arange(len(pairs))):
-            rows = rows.sort_by("pid")
-        values |= {name: rows.column(name).to_numpy() for name in feature_set.names}
-    columns = {name: values.get(name, np.empty(0)) for name in feature_set.columns}
-    frame = pd.DataFrame(columns, index=pairs.index, copy=False)
+            for rows in Batch(running, lake, feature_set.question, features, shop).run(pairs):
+                places = rows.column("pid").to_numpy()
+                for line, name in zip(matrix, feature_set.names, strict=False):
+                    line[places] = rows.column(name).to_numpy()
+    frame = pd.DataFrame(matrix.T, index=pairs.index, columns=list(feature_set.columns), copy=False)
     return pd.concat([pairs, frame], axis=1)
 
 
@@ -87,7 +78,7 @@ def attribute_values(
 
 
 class Batch:
-    """One run: events -> placed and sequenced -> partial aggregates -> rings -> features."""
+    """One run: the engine finds and joins the events of the pairs' users, `Finish` does the rest."""
 
     def __init__(
         self,
@@ -103,36 +94,31 @@ class Batch:
         self.features = features
         self.shop = shop
 
-    def run(self, pairs: pd.DataFrame, plan: Plan) -> pyarrow.Table:
-        """One row per pair: `pid` (its place in `pairs`) and every feature; in any order."""
-        return self.engine.finish(*self.prepare(pairs, plan))
+    def run(self, pairs: pd.DataFrame) -> Iterator[pyarrow.Table]:
+        """Tables of `pid` (a pair's place in `pairs`) and every feature, each pair once, in any order."""
+        return self.engine.finish(*self.prepare(pairs))
 
-    def prepare(self, pairs: pd.DataFrame, plan: Plan) -> tuple[pyarrow.Table, list[Table], Finish]:
-        """The pairs as numbers, rows about them, and what remains to be done with both."""
-        engine = self.engine
+    def prepare(self, pairs: pd.DataFrame) -> tuple[pyarrow.Table, Table, Finish]:
+        """The pairs as numbers, by user and cut-off, their users' events, and what remains to be done."""
         users, keyed = self._keyed(pairs)
-        windows = self.question.windows
-        cutoffs = keyed.column("as_of").unique().to_pylist()
-        events = engine.events(
-            self.lake, from_micros(min(cutoffs) - self.question.lookback_us), from_micros(max(cutoffs))
-        ).join(engine.keep(engine.table(users)), "user_id")
-        cells = grid(cutoffs, windows) if plan == "auto" else None
-        events = engine.keep(place(engine, events, cells).select(_NEEDED))
-        needs = Needs.of(self.features, self._present(events))
-        pair_table = engine.keep(engine.table(keyed))
-        work = Finish(self.question, needs, tuple(self.features))
-        return keyed, list(self._parts(events, needs, pair_table)), work
+        as_of = keyed.column("as_of").to_numpy()
+        start = from_micros(int(as_of.min()) - self.question.lookback_us)
+        events = self.engine.events(self.lake, start, from_micros(int(as_of.max())))
+        events = events.join(self.engine.table(users), "user_id")
+        needs = Needs.of(self.features)
+        return keyed, needs.columns(events), Finish(self.question, tuple(self.features), needs.types)
 
     def _keyed(self, pairs: pd.DataFrame) -> tuple[pyarrow.Table, pyarrow.Table]:
-        """Users (uid, user_id) and pairs (pid, uid, as_of, edge, clock_*) for the engine."""
+        """Users (uid, user_id) and pairs (pid, uid, as_of, clock_*, context_*, by uid and as_of)."""
         codes, ids = pd.factorize(pairs["user_id"])
         as_of = pairs["as_of"].dt.as_unit("us").astype("int64").to_numpy()
+        order = np.lexsort((as_of, codes))
+        as_of = as_of[order]
         users = {"uid": np.arange(len(ids)), "user_id": pyarrow.array(ids, pyarrow.string())}
         keyed = {
-            "pid": np.arange(len(pairs)),
-            "uid": codes,
+            "pid": order,
+            "uid": codes[order],
             "as_of": as_of,
-            "edge": as_of - self.question.lookback_us,
             **clock_columns(as_of, self.question.timezone),
             **self._context(as_of),
         }
@@ -148,22 +134,6 @@ class Batch:
         known = [shop.get(day, {}) for day in days]
         columns = {name: np.array([row.get(name) for row in known], np.float64) for name in names}
         return {f"context_{name}": column[places] for name, column in columns.items()}
-
-    def _present(self, events: Table) -> set[str]:
-        types = self.engine.fetch(events.select("event_type").distinct())
-        return set(cast("list[str]", types.column("event_type").to_pylist()))
-
-    def _parts(self, events: Table, needs: Needs, pairs: Table) -> Iterator[Table]:
-        """Small tables of rows about pairs."""
-        windows = self.question.windows
-        yield rings(self.engine.keep(visits(events, needs)), pairs, windows)
-        changes = spans(events, needs)
-        if changes is not None:
-            yield distinct_rings(changes, pairs, windows)
-        if needs.carts:
-            yield open_carts(carts(events), pairs)
-        if needs.categories:
-            yield category_squares(events, pairs, self.question.lookback_us)
 
 
 def clock_columns(as_of: Micros, zone: str) -> dict[str, object]:

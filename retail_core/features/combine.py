@@ -1,19 +1,24 @@
-"""Last part of the batch: rings (see `rings`) into features, with NumPy.
+"""Last part of the batch: sorted events of whole users to the features of their pairs, with NumPy.
 
-The engine, DuckDB or Spark, has by now a handful of small rows per pair. A running sum over the rings is
-a measure over every window; formulas are computed on whole columns.
+DuckDB and Spark only find, join and sort the events; their numbers are the same because they come from
+here. Each kind reads whole arrays of a `Timeline`, so that midnights and arbitrary instants cost the same.
+Partial aggregates in the engine, grouped by intervals that no window of any cut-off cuts, took six times as
+long: nearly all of it went into joining them with the pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow
 
+from retail_core.features.days import Blocks, LastSessions, last_sessions, sessions
 from retail_core.features.formulas import Algebra
-from retail_core.features.gather import Floats, Gathered, Ints
+from retail_core.features.keyed import OpenCarts, distinct, open_carts, squares, values
 from retail_core.features.kinds import (
     HOUR_US,
     MINUTE_US,
@@ -25,6 +30,7 @@ from retail_core.features.kinds import (
     Count,
     Days,
     Derived,
+    Distinct,
     Feature,
     FirstSeen,
     Gap,
@@ -35,17 +41,26 @@ from retail_core.features.kinds import (
     State,
     Total,
 )
-from retail_core.features.partials import Needs
 from retail_core.features.question import Question
+from retail_core.features.timeline import Among, Floats, Ints, Timeline, numbers
+
+_MOST_PAIRS = 100_000
+_MOST_KEY = 1 << 62
 
 
 @dataclass(frozen=True)
 class Finish:
-    """What remains to be done with the rows of some pairs. Travels to Spark's executors."""
+    """What remains to be done with the events and pairs of some users. Travels to Spark's executors.
+
+    Attributes:
+        question: gives the windows.
+        features: to compute, each before those that use it.
+        types: event types by their code.
+    """
 
     question: Question
-    needs: Needs
     features: tuple[Feature, ...]
+    types: tuple[str, ...]
 
     @property
     def schema(self) -> pyarrow.Schema:
@@ -53,51 +68,56 @@ class Finish:
         columns = ((feature.name, pyarrow.float64()) for feature in self.features)
         return pyarrow.schema([("pid", pyarrow.int64()), *columns])
 
-    def __call__(self, pairs: pyarrow.Table, parts: Iterable[pyarrow.Table]) -> pyarrow.Table:
+    def __call__(self, pairs: pyarrow.Table, events: pyarrow.Table) -> pyarrow.Table:
         """`pid` and the features (float64, null = NaN), in the order of `pairs`.
 
         Args:
-            pairs: `pid` (ascending), `as_of` (microseconds), `clock_*`, `context_*`.
-            parts: rows for `Gathered.add`.
+            pairs: `pid`, `uid`, `as_of` (microseconds), `clock_*`, `context_*`, by uid and as_of.
+            events: of their users, as `Timeline` wants them.
         """
-        known = {name: pairs.column(name).to_numpy() for name in pairs.column_names}
-        gathered = Gathered(known["pid"], len(self.question.windows))
-        for part in parts:
-            gathered.add(part)
-        assembly = Assembly(known, gathered, self.question, self.needs)
-        found = {"pid": known["pid"], **assembly.features(self.features)}
+        parts = [self._part(*part) for part in self._parts(pairs, events)]
+        return pyarrow.concat_tables([self.schema.empty_table(), *parts])
+
+    def _part(self, pairs: pyarrow.Table, events: pyarrow.Table) -> pyarrow.Table:
+        timeline = Timeline(events, pairs, self.question.windows, self.types)
+        assembly = Assembly(timeline, pairs, self.question)
+        found = {"pid": numbers(pairs, "pid"), **assembly.features(self.features)}
         return pyarrow.table(found, schema=self.schema)
+
+    def _parts(
+        self, pairs: pyarrow.Table, events: pyarrow.Table
+    ) -> Iterator[tuple[pyarrow.Table, pyarrow.Table]]:
+        """Whole users, so many that their arrays fit in memory and their keys in 64 bits."""
+        asked, seen = numbers(pairs, "uid"), numbers(events, "uid")
+        instants = numbers(pairs, "as_of")
+        span = int(np.ptp(instants)) + self.question.lookback_us + 2 if len(instants) else 1
+        start = 0
+        while start < len(asked):
+            far = min(start + _MOST_PAIRS, int(np.searchsorted(asked, asked[start] + _MOST_KEY // span)))
+            end = far if far == len(asked) else int(np.searchsorted(asked, asked[far]))
+            end = max(end, int(np.searchsorted(asked, asked[start], side="right")))
+            inside = slice(*np.searchsorted(seen, [asked[start], asked[end - 1] + 1]))
+            yield pairs.slice(start, end - start), events.slice(inside.start, inside.stop - inside.start)
+            start = end
 
 
 class Assembly:
-    """The features of some pairs, put together from what was gathered of them."""
+    """The features of some pairs, from their timeline."""
 
-    def __init__(
-        self, pairs: Mapping[str, Ints | Floats], gathered: Gathered, question: Question, needs: Needs
-    ) -> None:
-        """Sum up the rings.
-
-        Args:
-            pairs: arrays by name: `pid` (ascending), `as_of`, `clock_*`, `context_*`.
-            gathered: of the same pairs; its sums become running sums.
-            question: its windows are the rings' ends.
-            needs: of the features that are wanted.
-        """
-        self._pids = np.asarray(pairs["pid"])
+    def __init__(self, timeline: Timeline, pairs: pyarrow.Table, question: Question) -> None:
+        self._timeline = timeline
         self._pairs = pairs
         self._question = question
-        self._needs = needs
-        self._values = gathered.values
-        self._sums = gathered.sums
-        for sums in self._sums.values():
-            np.cumsum(sums, axis=0, out=sums)
+        self._blocks: dict[str | None, Blocks] = {}
+        self._windowed: dict[Additive, Ints] = {}
 
-    def features(self, features: Iterable[Feature]) -> dict[str, Floats]:
-        """Every feature by name, float64, in the order of `pid`; formulas after what they use."""
+    def features(self, features: Iterable[Feature]) -> Mapping[str, Floats]:
+        """Every feature by name, float64, in the order of the pairs; formulas after what they use."""
+        windows = self._question.windows
         found: dict[str, Floats] = {}
         algebra = Algebra(
             found.__getitem__,
-            self._question.windows,
+            windows,
             div=_ratio,
             where=np.where,
             coalesce=lambda a, b: np.where(np.isnan(a), b, a),
@@ -105,111 +125,132 @@ class Assembly:
         for feature in features:
             kind = feature.kind
             if isinstance(kind, Derived):
-                found[feature.name] = np.asarray(kind.formula(algebra), np.float64)
+                column = kind.formula(algebra)
             elif isinstance(kind, Additive):
-                found[feature.name] = self._over(self._measure(kind), feature)
+                column = self._over(kind)[windows.index(feature.window) if feature.window else -1]
             else:
-                found[feature.name] = self._state(kind)
+                column = self._state(kind)
+            found[feature.name] = np.asarray(column, np.float64)
         return found
 
-    def _measure(self, kind: Additive) -> str | None:
-        """The column of an additive kind; None where no such event ever occurs."""
-        needs = self._needs
-        if isinstance(kind, Sessions):
-            return "sessions"
-        if isinstance(kind, Count):
-            return _column("n", needs.counts, kind.event_type)
-        if isinstance(kind, Total):
-            return _column("v", needs.totals, kind.event_type)
-        if isinstance(kind, Days):
-            return _column("same" if kind.weekday else "days", needs.days, kind.event_type)
-        return _column("d", needs.keys, kind)
+    def _over(self, kind: Additive) -> Ints:
+        if kind not in self._windowed:
+            self._windowed[kind] = self._additive(kind)
+        return self._windowed[kind]
 
-    def _over(self, measure: str | None, feature: Feature) -> Floats:
-        windows = self._question.windows
-        if measure is None or measure not in self._sums:
-            return np.zeros(len(self._pids))
-        index = windows.index(feature.window) if feature.window else -1
-        return np.asarray(self._sums[measure][index], np.float64)
+    def _additive(self, kind: Additive) -> Ints:
+        """Over all windows, shape (windows, pairs)."""
+        timeline = self._timeline
+        match kind:
+            case Count():
+                return timeline.among(kind.event_type).number
+            case Total():
+                among = timeline.among(kind.event_type)
+                return among.sums(values(timeline, among.at))
+            case Distinct():
+                return distinct(timeline, self._keys(kind))
+            case Sessions():
+                return sessions(timeline, kind.gap_us)
+            case Days():
+                days = self._days(kind.event_type)
+                windows = self._question.windows
+                return np.array([days.within(window, weekday=kind.weekday) for window in windows])
 
-    def _state(self, kind: State) -> Floats:
+    def _keys(self, kind: Distinct) -> Ints:
+        keys = self._timeline.codes(kind.key)
+        if kind.event_type is None:
+            return keys
+        chosen = self._timeline.among(kind.event_type).at
+        only = np.full(len(keys), -1)
+        only[chosen] = keys[chosen]
+        return only
+
+    def _days(self, event_type: str | None) -> Blocks:
+        if event_type not in self._blocks:
+            self._blocks[event_type] = Blocks(self._timeline, self._timeline.among(event_type))
+        return self._blocks[event_type]
+
+    def _state(self, kind: State) -> Floats | Ints:
+        timeline = self._timeline
         match kind:
             case Clock():
-                found = np.asarray(self._pairs[f"clock_{kind.part}"], np.float64)
+                return np.asarray(self._pairs.column(f"clock_{kind.part}"), np.float64)
             case Context():
-                found = np.asarray(self._pairs[f"context_{kind.name}"], np.float64)
+                return np.asarray(self._pairs.column(f"context_{kind.name}"), np.float64)
             case Since():
-                found = self._hours(self._get(_column("last", self._needs.since, kind.event_type)))
+                among = timeline.among(kind.event_type)
+                return self._since(among, among.end - 1)
             case FirstSeen():
-                found = self._hours(self._get("first_ts"))
+                return self._since(timeline.whole, timeline.whole.begins[-1])
             case Cart():
-                found = self._cart(kind)
+                return self._cart(kind)
             case _:
-                found = self._pattern(kind)
-        return found
+                return self._pattern(kind)
 
-    def _pattern(self, kind: Gap | MeanPrice | LastSession | Concentration) -> Floats:
+    def _pattern(self, kind: Gap | MeanPrice | LastSession | Concentration) -> Floats | Ints:
+        timeline = self._timeline
         match kind:
             case Gap():
-                found = self._gap(kind)
+                return self._gap(kind)
             case MeanPrice():
-                total, number = (_column(name, self._needs.prices, kind.event_type) for name in "pq")
-                found = _ratio(self._sum(total), self._sum(number))
+                among = timeline.among(kind.event_type)
+                prices, known = timeline.known("price_minor", among.at)
+                return _ratio(among.sums(prices)[-1], among.sums(known.astype(np.int64))[-1])
+            case LastSession("minutes"):
+                return _or_null(timeline.whole.number[-1] > 0, self._last_sessions.micros / float(MINUTE_US))
             case LastSession():
-                found = self._last_session(kind)
+                return self._last_sessions.carts if kind.stat == "carts" else self._last_sessions.events
             case Concentration():
-                events = self._get("category_events")
-                found = _ratio(self._get("category_squares"), events * events)
-        return found
+                events, squared = squares(timeline, timeline.codes("category"))
+                return _ratio(squared, events * events)
 
-    def _get(self, name: str | None) -> Floats:
-        known = self._values.get(name) if name is not None else None
-        return np.full(len(self._pids), np.nan) if known is None else known
+    def _since(self, among: Among, places: Ints) -> Floats:
+        """Hours from the event at that place of the list to the cut-off."""
+        seen = np.flatnonzero(among.number[-1])
+        moments = np.zeros(len(places), np.int64)
+        moments[seen] = self._timeline.ts[among.at[places[seen]]]
+        return _or_null(among.number[-1] > 0, self._hours(moments))
 
-    def _sum(self, name: str | None) -> Floats:
-        """Over the whole look-back; 0 where nothing was seen."""
-        known = self._sums.get(name) if name is not None else None
-        return np.zeros(len(self._pids)) if known is None else np.asarray(known[-1], np.float64)
+    def _hours(self, moments: Ints) -> Floats:
+        return (self._timeline.as_of - moments) / float(HOUR_US)
 
-    def _hours(self, since: Floats) -> Floats:
-        return (np.asarray(self._pairs["as_of"], np.float64) - since) / float(HOUR_US)
-
-    def _cart(self, kind: Cart) -> Floats:
-        if kind.stat in ("count", "value"):
-            return np.nan_to_num(self._get("cart_items" if kind.stat == "count" else "cart_worth"))
-        return self._hours(self._get(f"cart_{kind.stat}"))
+    def _cart(self, kind: Cart) -> Floats | Ints:
+        carts = self._open_carts
+        match kind.stat:
+            case "count":
+                return carts.number
+            case "value":
+                return carts.worth
+            case "oldest":
+                return _or_null(carts.number > 0, self._hours(carts.oldest))
+            case "newest":
+                return _or_null(carts.number > 0, self._hours(carts.newest))
 
     def _gap(self, kind: Gap) -> Floats:
-        if kind.event_type not in self._needs.days:
-            return self._get(None)
-        i = self._needs.days.index(kind.event_type)
-        newest = self._get(f"newest_{i}")
-        if kind.stat == "last":
-            return self._get(f"second_{i}") - newest
-        span, gaps = self._get(f"oldest_{i}") - newest, self._sum(f"days_{i}") - 1
-        if kind.stat == "mean":
-            return _ratio(span, gaps)
-        return _ratio(self._sum(f"squares_{i}") * gaps, span * span)
+        days = self._days(kind.event_type)
+        gaps = np.maximum(days.number - 1, 0)
+        match kind.stat:
+            case "mean":
+                return _ratio(days.span, gaps)
+            case "last":
+                return _or_null(gaps > 0, days.last_gap)
+            case "spread":
+                return _ratio(days.squares * gaps, days.span * days.span)
 
-    def _last_session(self, kind: LastSession) -> Floats:
-        """A session begun before the look-back begins, for this purpose, with its first event in it."""
-        get = self._get
-        if kind.stat == "minutes":
-            return (get("last_ts") - _first(get("ts_start"), get("first_ts"))) / float(MINUTE_US)
-        if kind.stat == "carts":
-            return np.nan_to_num(get("carted_last") - _first(get("carted_start"), get("carted_first")))
-        return np.nan_to_num(get("nth_last") - _first(get("nth_start"), get("nth_first")) + 1)
+    @cached_property
+    def _open_carts(self) -> OpenCarts:
+        return open_carts(self._timeline)
+
+    @cached_property
+    def _last_sessions(self) -> LastSessions:
+        return last_sessions(self._timeline)
 
 
-def _column(prefix: str, known: Sequence[object], wanted: object) -> str | None:
-    return f"{prefix}_{known.index(wanted)}" if wanted in known else None
-
-
-def _ratio(a: Floats, b: Floats) -> Floats:
+def _ratio(a: Floats | Ints, b: Floats | Ints) -> Floats:
     """A / b; NaN where b is 0 or either is NaN."""
     b = np.asarray(b, np.float64)
     return np.asarray(np.divide(a, b, out=np.full(b.shape, np.nan), where=b != 0), np.float64)
 
 
-def _first(a: Floats, b: Floats) -> Floats:
-    return np.where(np.isnan(a), b, a)
+def _or_null(known: npt.NDArray[np.bool_], values: Floats | Ints) -> Floats:
+    return np.where(known, values, np.nan)

@@ -10,11 +10,11 @@ from typing import cast
 import numpy as np
 import pandas as pd
 import pyarrow
+from ibis.expr.types import IntegerValue
 from pandera.typing.pandas import DataFrame
 
 from retail_core.features.engine import DUCKDB, EngineOptions, open_engine
-from retail_core.features.kinds import HOUR_US, Window
-from retail_core.features.positions import grid, place
+from retail_core.features.kinds import HOUR_US
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader, to_micros
 from retail_core.observed import observed_days
@@ -67,12 +67,18 @@ def daily_pairs(
     span = question.eligible_days * 24 * HOUR_US
     with open_engine(engine) as running:
         events = running.events(lake, min(cutoffs) - question.eligibility, max(cutoffs))
-        cells = grid(instants, (Window("eligible", span),))
-        active = place(running, events, cells).select("user_id", "pos").distinct()
+        active = events.select("user_id", start=_cell_start(events.ts, instants, span)).distinct()
         at = running.table(pyarrow.table({"as_of": instants}))
-        joined = active.join(at, [active.pos < at.as_of, active.pos >= at.as_of - span])
+        joined = active.join(at, [active.start < at.as_of, active.start >= at.as_of - span])
         rows = running.fetch(joined.select("user_id", "as_of").distinct().order_by(["as_of", "user_id"]))
     return as_pairs(rows.column("user_id").to_pylist(), rows.column("as_of").to_numpy())
+
+
+def _cell_start(ts: IntegerValue, instants: Sequence[int], span: int) -> IntegerValue:
+    """When the cell of a time begins; no instant lies inside a cell, nor does what is `span` before one."""
+    edges = np.unique([*instants, *(instant - span for instant in instants)])
+    first, step = int(edges[0]), int(np.gcd.reduce(np.diff(edges)))
+    return ((ts - first) // step).cast("int64") * step + first
 
 
 def first_visit_pairs(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +16,13 @@ import pyarrow
 from ibis.expr.types import IntegerValue, Table, Value
 
 from retail_core.features.reader import LakeReader, to_micros
+from retail_core.features.shares import SHARE_ROWS, in_threads, shares
+from retail_core.features.timeline import ORDER
 from retail_core.schemas import EVENT_ARROW
 
 if TYPE_CHECKING:
     from retail_core.settings import Settings
 
-_BATCH_ROWS = 100_000
 _INSTANT = ibis.dtype("timestamp('UTC')")
 
 
@@ -51,15 +53,15 @@ DUCKDB = EngineOptions()
 
 
 class Work(Protocol):
-    """What is done in the end, in this process or in each of Spark's partitions."""
+    """What is done in the end, in this process or on Spark's executors."""
 
     @property
     def schema(self) -> pyarrow.Schema:
         """Columns of the result."""
         ...
 
-    def __call__(self, pairs: pyarrow.Table, parts: Iterable[pyarrow.Table]) -> pyarrow.Table:
-        """One row per pair, from the pairs (`pid` ascending) and rows about them in any order."""
+    def __call__(self, pairs: pyarrow.Table, events: pyarrow.Table) -> pyarrow.Table:
+        """One row per pair, from pairs (by `uid` and `as_of`) and all events (by `ORDER`) of some users."""
         ...
 
 
@@ -98,8 +100,8 @@ class Engine(ABC):
         """The expression's rows in this process."""
 
     @abstractmethod
-    def finish(self, pairs: pyarrow.Table, parts: Sequence[Table], work: Work) -> pyarrow.Table:
-        """What `work` makes of the pairs (`pid` ascending) and of the parts' rows about them."""
+    def finish(self, pairs: pyarrow.Table, events: Table, work: Work) -> Iterator[pyarrow.Table]:
+        """What `work` makes of the pairs (by `uid` and `as_of`) and the events (in any order), in parts."""
 
 
 @ibis.udf.scalar.builtin(signature=((_INSTANT,), ibis.dtype("int64")))
@@ -110,8 +112,9 @@ def epoch_us(instant):  # type: ignore[no-untyped-def]
 class DuckEngine(Engine):
     """DuckDB in this process."""
 
-    def __init__(self, backend: ibis.BaseBackend) -> None:
+    def __init__(self, backend: ibis.BaseBackend, threads: int) -> None:
         self._backend = backend
+        self._threads = threads
 
     def parquet(self, files: list[str]) -> Table:
         """As `Engine` says."""
@@ -123,7 +126,7 @@ class DuckEngine(Engine):
 
     def table(self, rows: pyarrow.Table) -> Table:
         """As `Engine` says."""
-        return ibis.memtable(rows)
+        return self.keep(ibis.memtable(rows))
 
     def keep(self, expression: Table) -> Table:
         """As `Engine` says; a temporary table."""
@@ -133,14 +136,12 @@ class DuckEngine(Engine):
         """As `Engine` says."""
         return self._backend.to_pyarrow(expression)
 
-    def finish(self, pairs: pyarrow.Table, parts: Sequence[Table], work: Work) -> pyarrow.Table:
-        """As `Engine` says; rows are handed over batch by batch, so that they never all lie in memory."""
-        return work(pairs, (batch for part in parts for batch in self._batches(part)))
-
-    def _batches(self, expression: Table) -> Iterator[pyarrow.Table]:
-        relation = self._backend.con.sql(self._backend.compile(expression))
-        for batch in relation.to_arrow_reader(_BATCH_ROWS):
-            yield pyarrow.Table.from_batches([batch])
+    def finish(self, pairs: pyarrow.Table, events: Table, work: Work) -> Iterator[pyarrow.Table]:
+        """As `Engine` says; DuckDB sorts, and events are handed over share by share."""
+        in_order = events.order_by([name for name in ORDER if name in events.columns])
+        relation = self._backend.con.sql(self._backend.compile(in_order))
+        reader = relation.to_arrow_reader(SHARE_ROWS)
+        yield from in_threads(work, shares(pairs, reader), self._threads)
 
 
 @contextmanager
@@ -157,16 +158,16 @@ def open_engine(options: EngineOptions = DUCKDB) -> Iterator[Engine]:
             yield engine
         return
     with tempfile.TemporaryDirectory(prefix="retail-") as spill:
-        threads = {} if options.threads is None else {"threads": options.threads}
+        threads = options.threads or len(os.sched_getaffinity(0))
         backend = ibis.duckdb.connect(
             memory_limit=options.memory_limit,
             temp_directory=spill,
             preserve_insertion_order=False,
-            **threads,
+            threads=threads,
         )
         # Its bar would go to standard output, where a command's JSON goes.
         backend.raw_sql("SET enable_progress_bar = false")
         try:
-            yield DuckEngine(backend)
+            yield DuckEngine(backend, threads)
         finally:
             backend.disconnect()

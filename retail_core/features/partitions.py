@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -30,13 +30,13 @@ class _Then:
     use: Use
     schema: pyarrow.Schema
 
-    def __call__(self, pairs: pyarrow.Table, parts: Iterable[pyarrow.Table]) -> pyarrow.Table:
+    def __call__(self, pairs: pyarrow.Table, events: pyarrow.Table) -> pyarrow.Table:
         """Rows of `schema`."""
         if not len(pairs):
             return self.schema.empty_table()
         known = pairs.drop_columns("user_id")
         found = {name: pairs.column(name).to_numpy() for name in self.columns if name in pairs.column_names}
-        made = self.finish(known, parts)
+        made = self.finish(known, events)
         found |= {name: made.column(name).to_numpy() for name in self.columns if name not in found}
         as_of = pd.to_datetime(pd.Series(pairs.column("as_of").to_numpy()), unit="us", utc=True)
         keys = {"user_id": pairs.column("user_id").to_pandas(), "as_of": as_of.astype(TIME_DTYPE)}
@@ -70,11 +70,13 @@ def write_parquet(  # noqa: PLR0913, PLR0917 - where from, about whom, how, wher
     """
     with spark_engine(engine) as running:
         batch = Batch(running, lake, feature_set.question, feature_set.plan(), None)
-        keyed, parts, finish = batch.prepare(pairs, "auto")
-        keyed = keyed.append_column("user_id", pyarrow.array(pairs["user_id"], pyarrow.string()))
+        keyed, events, finish = batch.prepare(pairs)
+        order = keyed.column("pid").to_numpy()
+        users = pyarrow.array(pairs["user_id"], pyarrow.string())
+        keyed = keyed.append_column("user_id", users.take(order))
         for name, values in attribute_values(lake, pairs, feature_set).items():
-            keyed = keyed.append_column(name, pyarrow.array(values))
+            keyed = keyed.append_column(name, pyarrow.array(values[order]))
         then = _Then(finish, feature_set.columns, use, schema)
-        rows = running.finished(keyed, parts, then)
+        rows = running.finished(keyed, events, then)
         rows.write.mode("overwrite").parquet(out)
         return int(running.session.read.parquet(out).count())

@@ -10,25 +10,25 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
 from typing import IO, TYPE_CHECKING
 
 import ibis
 import pyarrow
 from ibis.expr.types import IntegerValue, Table, Value
-from pyarrow import compute
 
 from retail_core.errors import DependencyError
 from retail_core.features.engine import Engine, EngineOptions, Work
+from retail_core.features.timeline import ORDER
 from retail_core.schemas import EVENT_ARROW
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _LOCAL_PARTITIONS = 4
-_BATCH_ROWS = 10_000
+_GROUP = "users"
+_GROUP_USERS = 4_000
 _NOISE = re.compile(r"WARN|INFO|incubator|^\s*$|^\s+at ")
 
 
@@ -71,31 +71,27 @@ class SparkEngine(Engine):
         """As `Engine` says, in the expression's types: Spark takes a literal such as 1.0 for a decimal."""
         return self.frame(expression).toArrow().cast(expression.schema().to_pyarrow())
 
-    def finish(self, pairs: pyarrow.Table, parts: Sequence[Table], work: Work) -> pyarrow.Table:
-        """As `Engine` says; each executor finishes the pairs of its partitions."""
-        return self.finished(pairs, parts, work).toArrow()
+    def finish(self, pairs: pyarrow.Table, events: Table, work: Work) -> Iterator[pyarrow.Table]:
+        """As `Engine` says; each executor finishes the pairs of its users."""
+        yield self.finished(pairs, events, work).toArrow()
 
-    def finished(self, pairs: pyarrow.Table, parts: Sequence[Table], work: Work) -> DataFrame:
+    def finished(self, pairs: pyarrow.Table, events: Table, work: Work) -> DataFrame:
         """What `finish` brings here, left where it is.
 
-        All that is known of a pair goes to one partition in one shuffle: the parts are one long table,
-        each with its number.
+        Pairs and events of some thousand users at a time meet in one partition, after one shuffle of each.
         """
-        from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+        from pyspark.sql.pandas.types import from_arrow_schema
 
-        frames = [self.session.createDataFrame(pairs), *(self.frame(part) for part in parts)]
-        columns = [frame.columns for frame in frames]
-        numbered = [frame.selectExpr("*", f"{number} as part") for number, frame in enumerate(frames)]
-        every = reduce(lambda a, b: a.unionByName(b, allowMissingColumns=True), numbered)
+        group = f"uid div {_GROUP_USERS} as {_GROUP}"
+        asked = self.session.createDataFrame(pairs).selectExpr("*", group).groupBy(_GROUP)
+        seen = self.frame(events).selectExpr("*", group).groupBy(_GROUP)
 
-        schema = to_arrow_schema(every.schema)
+        def users(pairs: pyarrow.Table, events: pyarrow.Table) -> pyarrow.Table:
+            seen = [(name, "ascending") for name in ORDER if name in events.column_names]
+            in_order = pairs.sort_by([("uid", "ascending"), ("as_of", "ascending")])
+            return work(in_order.drop_columns(_GROUP), events.sort_by(seen).drop_columns(_GROUP))
 
-        def partition(batches: Iterable[pyarrow.RecordBatch]) -> Iterable[pyarrow.RecordBatch]:
-            rows = pyarrow.Table.from_batches(list(batches), schema)
-            apart = [rows.filter(compute.field("part") == n).select(c) for n, c in enumerate(columns)]
-            yield from work(apart[0].sort_by("pid"), apart[1:]).to_batches(_BATCH_ROWS)
-
-        return every.repartition("pid").mapInArrow(partition, from_arrow_schema(work.schema))
+        return asked.cogroup(seen).applyInArrow(users, from_arrow_schema(work.schema))
 
     def frame(self, expression: Table) -> DataFrame:
         """The expression as a Spark data frame."""

@@ -44,7 +44,7 @@ def assert_same(left: pd.DataFrame, right: pd.DataFrame) -> None:
 @given(data=st.data())
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_batch_equals_online(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """To the bit, in both batch plans, for daily cut-offs over clock changes and arbitrary instants."""
+    """To the bit, for midnights over clock changes and arbitrary instants, alone and together."""
     folder = tmp_path_factory.mktemp("lake")
     zone = data.draw(st.sampled_from(sorted(CUTOFFS)))
     question = Question(lookback_days=data.draw(st.sampled_from([28, 28, 1, 5, 40])), timezone=zone)
@@ -60,10 +60,10 @@ def test_batch_equals_online(data: st.DataObject, tmp_path_factory: pytest.TempP
     random.Random(1).shuffle(noisy)
     lake = write_lake(folder, events)
     names = list(feature_set.columns)
-    by_interval = compute(lake, daily, feature_set)
-    by_event = compute(lake, every, feature_set, plan="events")
+    alone = compute(lake, daily, feature_set)
+    together = compute(lake, every, feature_set)
 
     shop = shop_on(lake, question, {local_day(t, question) for t in every["as_of"].dt.to_pydatetime()})
-    assert_same(by_event[names], online_rows(noisy, every, question, shop))
-    assert_same(by_interval, by_event.iloc[: len(daily)])
-    assert np.isfinite(by_interval["event_count_1h"]).all()
+    assert_same(together[names], online_rows(noisy, every, question, shop))
+    assert_same(alone, together.iloc[: len(daily)])
+    assert np.isfinite(alone["event_count_1h"]).all()
