@@ -22,7 +22,6 @@ from retail_core.features.keyed import OpenCarts, distinct, open_carts, squares,
 from retail_core.features.kinds import (
     HOUR_US,
     MINUTE_US,
-    Additive,
     Cart,
     Clock,
     Concentration,
@@ -43,6 +42,8 @@ from retail_core.features.kinds import (
 )
 from retail_core.features.question import Question
 from retail_core.features.timeline import Among, Floats, Ints, Timeline, numbers
+
+Windowed = Count | Total | Distinct | Sessions
 
 _MOST_PAIRS = 100_000
 _MOST_KEY = 1 << 62
@@ -109,7 +110,7 @@ class Assembly:
         self._pairs = pairs
         self._question = question
         self._blocks: dict[str | None, Blocks] = {}
-        self._windowed: dict[Additive, Ints] = {}
+        self._windowed: dict[Windowed, Ints] = {}
 
     def features(self, features: Iterable[Feature]) -> Mapping[str, Floats]:
         """Every feature by name, float64, in the order of the pairs; formulas after what they use."""
@@ -126,19 +127,22 @@ class Assembly:
             kind = feature.kind
             if isinstance(kind, Derived):
                 column = kind.formula(algebra)
-            elif isinstance(kind, Additive):
+            elif isinstance(kind, Days):
+                days = self._days(kind.event_type)
+                column = days.within(feature.window or windows[-1], weekday=kind.weekday)
+            elif isinstance(kind, Windowed):
                 column = self._over(kind)[windows.index(feature.window) if feature.window else -1]
             else:
                 column = self._state(kind)
             found[feature.name] = np.asarray(column, np.float64)
         return found
 
-    def _over(self, kind: Additive) -> Ints:
+    def _over(self, kind: Windowed) -> Ints:
         if kind not in self._windowed:
             self._windowed[kind] = self._additive(kind)
         return self._windowed[kind]
 
-    def _additive(self, kind: Additive) -> Ints:
+    def _additive(self, kind: Windowed) -> Ints:
         """Over all windows, shape (windows, pairs)."""
         timeline = self._timeline
         match kind:
@@ -151,10 +155,6 @@ class Assembly:
                 return distinct(timeline, self._keys(kind))
             case Sessions():
                 return sessions(timeline, kind.gap_us)
-            case Days():
-                days = self._days(kind.event_type)
-                windows = self._question.windows
-                return np.array([days.within(window, weekday=kind.weekday) for window in windows])
 
     def _keys(self, kind: Distinct) -> Ints:
         keys = self._timeline.codes(kind.key)

@@ -43,12 +43,12 @@ def in_threads(
     parts: Iterable[tuple[pyarrow.Table, pyarrow.Table]],
     threads: int,
 ) -> Iterator[pyarrow.Table]:
-    """What `work` makes of the parts, in their order; so many are worked on at once, and no more wait."""
+    """What `work` makes of the parts, in their order; so many are worked on at once, and one waits."""
     with ThreadPoolExecutor(threads) as pool:
         running: deque[Future[pyarrow.Table]] = deque()
         for part in parts:
             running.append(pool.submit(work, *part))
-            if len(running) >= threads:
+            if len(running) > threads:
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()

@@ -91,6 +91,8 @@ class Timeline:
             row[:] = self.before(self.as_of - window.micros)
         self.whole = Among(np.arange(self.events), begins, self.before(self.as_of))
         self._among: dict[str | None, Among] = {None: self.whole}
+        self._codes: dict[str, Ints] = {}
+        self._numbers: dict[str, tuple[Ints, npt.NDArray[np.bool_]]] = {}
 
     def _key(self, user: Ints, ts: Ints) -> Ints:
         """User and time as one number; times outside all look-backs come before or after all others."""
@@ -122,22 +124,22 @@ class Timeline:
         np.cumsum(chosen, out=running[1:])
         return Among(at, running[self.whole.begins], running[self.whole.end])
 
-    def has(self, column: str) -> bool:
-        """Whether there is such a column of the events."""
-        return column in self._table.column_names
-
     def known(self, column: str, at: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """Numbers of these events, 0 where null, and whether they are known."""
-        values = self._table.column(column)
-        if not values.null_count:
-            return numbers(self._table, column)[at], np.ones(len(at), np.bool_)
-        return np.asarray(values.fill_null(0).to_numpy(), np.int64)[at], values.is_valid().to_numpy()[at]
+        if column not in self._numbers:
+            cells = self._table.column(column)
+            filled, valid = cells.fill_null(0).to_numpy(), cells.is_valid().to_numpy()
+            self._numbers[column] = np.asarray(filled, np.int64), np.asarray(valid, np.bool_)
+        values, known = self._numbers[column]
+        return values[at], known[at]
 
     def codes(self, column: str) -> Ints:
         """Texts of a column as numbers, -1 where null."""
-        encoded = self._table.column(column).dictionary_encode().unify_dictionaries()
-        parts = [chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks]
-        return np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64, copy=False)
+        if column not in self._codes:
+            encoded = self._table.column(column).dictionary_encode().unify_dictionaries()
+            parts = [chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks]
+            self._codes[column] = np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
+        return self._codes[column]
 
     @cached_property
     def enters(self) -> Ints:

@@ -145,10 +145,7 @@ def features(
     engine: EngineOptions,
     advance: Advance | None = None,
 ) -> Matrix:
-    """Features of `rows` (`user_id, as_of, policy`) as float32, policy by policy, chunk by chunk in time.
-
-    Midnights share partial aggregates; mixed with arbitrary instants they could not.
-    """
+    """Features of `rows` (`user_id, as_of, policy`) as float32, policy by policy, chunk by chunk in time."""
     columns = list(feature_set.columns)
     matrix = np.empty((len(rows), len(columns)), np.float32)
     done = 0
