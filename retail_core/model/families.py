@@ -35,7 +35,7 @@ class Family:
 FAMILIES: Mapping[str, Family] = {
     LOGISTIC: Family(LOGISTIC, "logistic regression", {"C": (0.01, 0.1)}),
     BOOSTED: Family(
-        BOOSTED, "LightGBM", {"n_estimators": (100, 300), "max_depth": (3, 5), "min_samples_leaf": (20, 80)}
+        BOOSTED, "LightGBM", {"n_estimators": (100, 300), "max_depth": (3, 5), "min_samples_leaf": (80,)}
     ),
     FOREST: Family(
         FOREST,
@@ -72,12 +72,22 @@ class Choice:
         names = {"n_estimators": "trees", "max_depth": "depth", "min_samples_leaf": "leaf"}
         return build_forest(**{names[name]: value for name, value in params.items()}, seed=seed)
 
+    @property
+    def fits_at_once(self) -> int:
+        """How many fits run side by side: boosted trees keep to one thread, the others take what there is."""
+        return fits_at_once(self.family)
+
     def for_cross_fit(self) -> Choice:
         """The same, lighter where lighter serves as well."""
         if self.family != FOREST:
             return self
         trees = min(self.params["n_estimators"], CROSS_FIT_TREES)
         return Choice(FOREST, {**self.params, "n_estimators": trees})
+
+
+def fits_at_once(family: str) -> int:
+    """See `Choice.fits_at_once`."""
+    return 2 if family == BOOSTED else 1
 
 
 def families(model: str) -> tuple[Family, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
+from threadpoolctl import threadpool_limits
 
 from retail_core.model.matrix import MISSING, Matrix
 
@@ -39,9 +40,13 @@ class LogisticRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.centre_ = columns.mean(axis=0)
         spread = columns.std(axis=0)
         self.scale_ = np.where(spread > 0, spread, 1.0)
+        vary = np.flatnonzero(spread > 0)
         model = LogisticRegression(C=self.C, max_iter=500, tol=1e-3)
-        model.fit((columns - self.centre_) / self.scale_, np.asarray(y, dtype=bool))
-        self.coef_ = np.asarray(model.coef_[0], dtype=np.float64)
+        # Two threads of the matrix library wait for each other longer than either works.
+        with threadpool_limits(limits=1, user_api="blas"):
+            model.fit(((columns - self.centre_) / self.scale_)[:, vary], np.asarray(y, dtype=bool))
+        self.coef_ = np.zeros(columns.shape[1])
+        self.coef_[vary] = model.coef_[0]
         self.intercept_ = float(model.intercept_[0])
         self.n_features_in_ = X.shape[1]
         return self

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import CalibratedRanker, Matrix
 from retail_core.model.evaluation import OPEN_CART_COLUMN, Judged
 from retail_core.model.families import AUTO, Choice, families
-from retail_core.model.sampling import Floats, Sampling, correct_prior
+from retail_core.model.sampling import Floats, Sampling
 from retail_core.model.search import SearchResult, SearchRows, search
 from retail_core.model.splits import Mask, PeriodFolds, after, before, enough_days, time_blocks
 from retail_core.model.thresholds import (
@@ -169,10 +171,9 @@ def served_model(data: TrainingData, choice: Choice, points: dict[str, Points], 
     """
     rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
     rows = rows.reset_index(drop=True)
-    raw = _cross_fitted(data, rows, matrix, choice, goal.seed)
+    raw, model = _cross_fitted_and_refitted(data, rows, matrix, choice, goal.seed)
     labels, policies = rows["label"].to_numpy(bool), data.policies
     weights = data.refit_sampling.weights(labels)
-    model = fit_ranker(rows, matrix, data.refit_sampling, choice, goal.seed)
     model.set_params(calibrators=_calibrators(rows, raw, labels, weights, policies), primary=policies[0])
     needed, own = needed_within(raw, time_blocks(rows, BLOCKS), weights), model.raw_score(matrix)
     buyers, thresholds = {}, {}
@@ -195,22 +196,31 @@ def _carried(points: Points, buyers: Buyers, goal: Goal) -> dict[str, float]:
     return {"f1": points.f1, "recall": contact, "no-miss": no_miss, "contact": contact}
 
 
-def _cross_fitted(
+def _cross_fitted_and_refitted(
     data: TrainingData, rows: pd.DataFrame, matrix: Matrix, choice: Choice, seed: int
-) -> Floats:
-    """Prior-corrected scores of each row from a ranker that saw neither its block nor its neighbourhood."""
-    block, labels, times = time_blocks(rows, BLOCKS), rows["label"].to_numpy(bool), rows["as_of"]
-    by_time = enough_days(rows, BLOCKS)
+) -> tuple[Floats, CalibratedRanker]:
+    """Prior-corrected scores by rankers that saw neither a row's block nor what is near; and the refit."""
+    block, labels, sampling = time_blocks(rows, BLOCKS), rows["label"].to_numpy(bool), data.refit_sampling
     raw = np.zeros(len(rows))
-    for number in range(BLOCKS):
+
+    def score_block(number: int) -> None:
         inside = block == number
-        outside = ~inside
-        if by_time:
-            first, last = times[inside].min(), times[inside].max()
-            outside = before(times, first, data.question.horizon) | after(times, last, data.question.horizon)
+        outside = _away_from(rows, inside, data.question.horizon)
         ranker = choice.for_cross_fit().build(seed).fit(matrix[outside], labels[outside])
-        raw[inside] = CalibratedRanker(ranker).raw_score(matrix[inside])
-    return correct_prior(raw, data.refit_sampling.factor)
+        raw[inside] = CalibratedRanker(ranker, factor=sampling.factor).raw_score(matrix[inside])
+
+    with ThreadPoolExecutor(max_workers=choice.fits_at_once) as pool:
+        refitted = pool.submit(fit_ranker, rows, matrix, sampling, choice, seed)
+        list(pool.map(score_block, range(BLOCKS)))
+    return raw, refitted.result()
+
+
+def _away_from(rows: pd.DataFrame, block: Mask, horizon: timedelta) -> Mask:
+    """Rows outside a block of `time_blocks`; where blocks are periods, without the embargo around it."""
+    if not enough_days(rows, BLOCKS):
+        return ~block
+    times = rows["as_of"]
+    return before(times, times[block].min(), horizon) | after(times, times[block].max(), horizon)
 
 
 def _calibrators(

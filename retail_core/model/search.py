@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
 
 from retail_core.model.estimator import Matrix
 from retail_core.model.evaluation import WeightedRanking, user_weights
-from retail_core.model.families import FOREST, Choice, Family, for_search
+from retail_core.model.families import FOREST, Choice, Family, fits_at_once, for_search
 from retail_core.model.sampling import Floats
 from retail_core.model.splits import Mask, PeriodFolds
 
@@ -131,13 +132,22 @@ def simplest_within_error(cells: Sequence[Cell], drawn: Floats) -> int:
 class _Recorder:
     """Average precision as scikit-learn scores it, keeping what each fit says of its validation rows."""
 
-    def __init__(self) -> None:
-        self.scores: list[Floats] = []
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = tuple(names)
+        self._scores: dict[tuple[object, ...], Floats] = {}
 
     def __call__(self, estimator: Any, matrix: Matrix, labels: Mask) -> float:
         bought = estimator.predict_proba(matrix)[:, int(np.flatnonzero(estimator.classes_)[0])]
-        self.scores.append(np.asarray(bought, dtype=np.float64))
-        return _ap(self.scores[-1], labels)
+        score = np.asarray(bought, dtype=np.float64)
+        self._scores[self._key(estimator.get_params(), matrix)] = score
+        return _ap(score, labels)
+
+    def scores(self, params: Mapping[str, float], matrix: Matrix) -> Floats:
+        """What the cell with `params` said of the rows of `matrix`; fits end in any order."""
+        return self._scores[self._key(params, matrix)]
+
+    def _key(self, params: Mapping[str, object], matrix: Matrix) -> tuple[object, ...]:
+        return (hash(matrix.tobytes()), *(params[name] for name in self._names))
 
 
 def _ap(score: Floats, labels: Mask) -> float:
@@ -147,13 +157,15 @@ def _ap(score: Floats, labels: Mask) -> float:
 def _try(data: SearchRows, family: Family, seed: int) -> tuple[list[Cell], list[list[Floats]], str]:
     """Cells of one family, their validation scores by fold, and the engine."""
     estimator, engine = for_search(family, seed)
-    recorder, folds = _Recorder(), data.folds.get_n_splits()
+    recorder = _Recorder(tuple(family.grid))
     values = {name: list(choices) for name, choices in family.grid.items()}
     grid = GridSearchCV(estimator, values, scoring=recorder, cv=data.folds, refit=False, error_score="raise")
-    with _quiet():
+    with _quiet(), parallel_config(backend="threading", n_jobs=fits_at_once(family.name)):
         grid.fit(data.matrix, data.rows["label"].to_numpy(bool))
-    scores = [recorder.scores[start : start + folds] for start in range(0, len(recorder.scores), folds)]
-    return _cells(grid.cv_results_, family.name, folds), scores, engine
+    cells = _cells(grid.cv_results_, family.name, data.folds.get_n_splits())
+    valid = [data.matrix[rows] for _, rows in data.folds.split()]
+    scores = [[recorder.scores(cell.params, matrix) for matrix in valid] for cell in cells]
+    return cells, scores, engine
 
 
 def _cells(results: dict[str, Any], family: str, folds: int) -> list[Cell]:
