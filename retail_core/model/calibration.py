@@ -63,7 +63,8 @@ def _isotonic(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
     """Centred isotonic regression: each block of equal value becomes one knot at its mean logit.
 
     Joining the blocks' centres, not their edges, leaves no flat steps, so no ties between users.
-    A block without buyers (or with nothing else) is held off 0 (1) by half a row.
+    A block without buyers (or with nothing else) is held off 0 (1) by half a sampled row: a buyer (another)
+    counts in the block as in the population, or rows that stand for many would promise too much.
     """
     x = logit(score)
     regression = IsotonicRegression(out_of_bounds="clip")
@@ -71,9 +72,9 @@ def _isotonic(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
     _, block = np.unique(fitted, return_inverse=True)
     mass = np.bincount(block, weights)
     centre = np.bincount(block, weights * x) / mass
-    rows = np.bincount(block)
     rate = np.bincount(block, weights * labels) / mass
-    rate = np.clip(rate, 0.5 / (rows + 1), 1 - 0.5 / (rows + 1))
+    buyer, other = weights[labels].mean(), weights[~labels].mean()
+    rate = np.clip(rate, 0.5 * buyer / (mass + buyer), 1 - 0.5 * other / (mass + other))
     rising = np.concatenate([[True], np.diff(np.maximum.accumulate(rate)) > 0])
     return Calibrator("isotonic", centre[rising], logit(rate[rising]))
 

@@ -110,6 +110,22 @@ def test_isotonic_leaves_no_steps_and_weights_count_as_rows() -> None:
     assert np.allclose(plain(score), heavy(score), atol=1e-3)
 
 
+def test_sampled_rows_promise_what_all_rows_keep() -> None:
+    """Most users hardly ever buy; of those one in fifty is kept, and each stands for fifty."""
+    rng = np.random.default_rng(4)
+    truth = expit(
+        np.where(rng.random(400_000) < 0.95, rng.normal(-9, 0.5, 400_000), rng.normal(-2, 1, 400_000))
+    )
+    labels = rng.random(len(truth)) < truth
+    sampling = Sampling(1.0, 0.02)
+    kept = labels | (rng.random(len(truth)) < sampling.negative_rate)
+    calibrator = fit_calibrator(truth[kept], labels[kept], sampling.weights(labels[kept]))
+    assert calibrator.method == "isotonic"
+    unlikely = truth < 0.002
+    assert calibrator(truth[unlikely]).mean() < 2 * truth[unlikely].mean()
+    assert calibrator(truth).mean() == pytest.approx(truth.mean(), rel=0.05)
+
+
 def test_a_reversed_score_is_not_turned_round() -> None:
     score, labels = crooked(2_000, 8)
     calibrator = fit_calibrator(1 - score, labels)
