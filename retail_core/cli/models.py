@@ -1,4 +1,4 @@
-"""`retail train`, `retrain`, `score`, `outcomes` and `models`."""
+"""`retail train`, `retrain`, `score`, `audience` and `outcomes`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import typer
 
 from retail_core.cli.engine import EngineOption, chosen_engine
 from retail_core.cli.output import JsonFlag, emit, print_rows, progress
+from retail_core.cli.versions import models_app
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
 from retail_core.times import parse_instant
-
-models_app = typer.Typer(help="The registry: versions, promotion, rollback.", no_args_is_help=True)
 
 AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: from the newest event.")]
 
@@ -195,62 +194,3 @@ def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
         instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
         report = mature(work.store, work.lake, work.settings, as_of=instant)
     emit(asdict(report), json_output=json_output, title="Outcomes")
-
-
-@models_app.command("list")
-def list_models(json_output: JsonFlag = False) -> None:
-    """Every registered version, newest first.
-
-    Example: retail models list
-    """
-    from retail_core.model import registry
-
-    settings = load_settings()
-    versions = [spec.summary() for spec in registry.list_versions(settings)]
-    champion = registry.champion_spec(settings)
-    if json_output:
-        production = champion.version if champion else None
-        emit({"versions": versions, "production": production}, json_output=True, title="")
-        return
-    print_rows(versions, title=f"Production: version {champion.version if champion else 'none'}")
-
-
-@models_app.command("show")
-def show_model(version: str, json_output: JsonFlag = False) -> None:
-    """One version with its metrics, thresholds, data and features.
-
-    Example: retail models show 3
-    """
-    from retail_core.model import registry
-
-    emit(registry.version_spec(load_settings(), version).to_dict(), json_output=json_output, title="Model")
-
-
-@models_app.command("promote")
-def promote_model(version: str, json_output: JsonFlag = False) -> None:
-    """Put a version under the alias `production`.
-
-    Example: retail models promote 3
-    """
-    from retail_core.lifecycle import promotion
-    from retail_core.store.mongo import open_store
-
-    settings = load_settings()
-    with open_store(settings) as store:
-        result = promotion.promote(store, settings, version, reason="by hand", at=datetime.now(UTC))
-    emit(result, json_output=json_output, title="Promoted")
-
-
-@models_app.command("rollback")
-def rollback_model(json_output: JsonFlag = False) -> None:
-    """Put the version that was in production before back.
-
-    Example: retail models rollback
-    """
-    from retail_core.lifecycle import promotion
-    from retail_core.store.mongo import open_store
-
-    settings = load_settings()
-    with open_store(settings) as store:
-        result = promotion.rollback(store, settings, at=datetime.now(UTC))
-    emit(result, json_output=json_output, title="Rolled back")

@@ -51,13 +51,14 @@ def describe(data: TrainingData, outcome: Outcome, seed: int) -> Outcome:
     metrics, closer = {}, {}
     for policy, rows in outcome.test.items():
         points = outcome.points[policy]
-        metrics[policy], closer[policy] = _metrics(data, policy, rows, points, seed)
+        metrics[policy], closer[policy] = metrics_of(data, policy, rows, points, seed)
     return replace(outcome, metrics=metrics, closer=closer)
 
 
-def _metrics(
+def metrics_of(
     data: TrainingData, policy: str, rows: Judged, points: Points, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metrics of the judged test rows of a policy, with their population and period; and a closer look."""
     tested, matrix = period(data, "test")
     mine = tested["policy"].eq(policy).to_numpy(bool)
     tested, matrix = tested[mine], matrix[mine]
@@ -149,6 +150,7 @@ def as_spec(
 ) -> ModelSpec:
     """The spec of the served model, not yet registered."""
     policies = data.policies
+    primary = outcome.test[policies[0]]
     certified = {policy: outcome.points[policy].in_use for policy in policies}
     return ModelSpec(
         version="",
@@ -164,7 +166,7 @@ def as_spec(
         reasons={policy: one.reason for policy, one in certified.items()},
         metrics=outcome.metrics,
         evaluation=outcome.closer,
-        reference=_reference(outcome, policies[0]),
+        reference=reference(primary, outcome.metrics[policies[0]], outcome.points[policies[0]].f1),
         data={
             "rows": len(data.labelled.rows),
             "events": lake.rows,
@@ -174,7 +176,7 @@ def as_spec(
         },
         training=_training(data, outcome),
         certification={policy: one.to_dict() for policy, one in outcome.served.buyers.items()},
-        self_test=_self_test(data, outcome),
+        self_test=self_test(data, outcome.served.model),
         leaky=leaky,
     )
 
@@ -223,9 +225,9 @@ def _training(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _reference(outcome: Outcome, policy: str) -> dict[str, float]:
-    rows, metrics = outcome.test[policy], outcome.metrics[policy]
-    chosen = rows.probability >= outcome.points[policy].f1
+def reference(rows: Judged, metrics: dict[str, Any], f1: float) -> dict[str, float]:
+    """What live quality is compared with: the choice at the best-F1 threshold on the test rows."""
+    chosen = rows.probability >= f1
     others = max(1, int((~rows.labels).sum()))
     return {
         "f1": float(metrics["f1"]),
@@ -237,12 +239,12 @@ def _reference(outcome: Outcome, policy: str) -> dict[str, float]:
     }
 
 
-def _self_test(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
+def self_test(data: TrainingData, model: CalibratedRanker) -> dict[str, Any]:
     """A few rows spread over the test period, as float64 with nulls, and what the served model says."""
     _, matrix = period(data, "test")
     chosen = matrix[np.linspace(0, len(matrix) - 1, SELF_TEST_ROWS).astype(int)]
     frame = pd.DataFrame(chosen.astype(np.float64), columns=list(data.feature_set.columns))
     frame = frame.mask(chosen == MISSING)
-    answers = outcome.served.model.probability(frame, data.policies[0])
+    answers = model.probability(frame, data.policies[0])
     rows = [[None if pd.isna(value) else float(value) for value in row] for row in frame.to_numpy()]
     return {"rows": rows, "probability": [float(value) for value in answers]}

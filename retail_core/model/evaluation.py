@@ -132,6 +132,20 @@ def ap_difference(
     return float(value), float(low), float(high)
 
 
+def log_loss_gain(
+    rows: Judged, before: Floats, seed: int, replicates: int = 400
+) -> tuple[float, float, float]:
+    """By how much the mean log loss of the rows is lower than with the probabilities `before`.
+
+    Value, and 95 % interval with users resampled; positive is better. Probabilities lie within (0, 1).
+    """
+    ours, theirs = (np.where(rows.labels, one, 1 - one) for one in (rows.probability, before))
+    gain = np.log(ours) - np.log(theirs)
+    drawn = [np.average(gain, weights=weights) for weights in user_weights(rows.users, replicates, seed)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(gain.mean()), float(low), float(high)
+
+
 def recall_interval(rows: Judged, threshold: float, seed: int, replicates: int = 200) -> tuple[float, float]:
     """95 % interval of the recall over user-days at a threshold, users resampled."""
     buyers = rows.select(rows.labels)

@@ -38,17 +38,18 @@ class Candidate:
     Attributes:
         spec: of the served model; without version.
         served: refitted on all matured rows; this is what is registered.
-        evaluation: the model whose metrics are reported; kept beside it as an artifact.
+        evaluation: the model whose metrics are reported, kept beside it as an artifact; None where it is the
+            served one.
         params: flat, for MLflow's table.
-        search: every cell of the grid.
+        search: every cell of the grid; None where nothing was searched.
         pictures: PNG files.
     """
 
     spec: ModelSpec
     served: CalibratedRanker
-    evaluation: CalibratedRanker
+    evaluation: CalibratedRanker | None
     params: Mapping[str, object]
-    search: SearchResult
+    search: SearchResult | None
     pictures: list[Path]
 
 
@@ -90,7 +91,8 @@ def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
     spec = candidate.spec
     with open_session(settings) as session:
         _log_run(session, candidate)
-        _log_cells(session, spec.run_id, candidate.search)
+        if candidate.search is not None:
+            _log_cells(session, spec.run_id, candidate.search)
         with tempfile.TemporaryDirectory() as folder:
             _log_files(session, candidate, Path(folder))
             uri = _log_model(session, candidate, Path(folder))
@@ -202,15 +204,17 @@ def _log_files(session: Session, candidate: Candidate, folder: Path) -> None:
     run_id = candidate.spec.run_id
     for picture in candidate.pictures:
         session.client.log_artifact(run_id, str(picture), "plots")
-    grid = folder / "grid.json"
-    grid.write_text(json.dumps([asdict(cell) for cell in candidate.search.cells], indent=1))
-    session.client.log_artifact(run_id, str(grid), "search")
+    if candidate.search is not None:
+        grid = folder / "grid.json"
+        grid.write_text(json.dumps([asdict(cell) for cell in candidate.search.cells], indent=1))
+        session.client.log_artifact(run_id, str(grid), "search")
     card = folder / CARD_FILE
     card.write_text(model_card(candidate.spec), encoding="utf-8")
     session.client.log_artifact(run_id, str(card))
-    evaluation = folder / MODEL_FILE
-    skops.io.dump(candidate.evaluation, evaluation)
-    session.client.log_artifact(run_id, str(evaluation), "evaluation_model")
+    if candidate.evaluation is not None:
+        evaluation = folder / MODEL_FILE
+        skops.io.dump(candidate.evaluation, evaluation)
+        session.client.log_artifact(run_id, str(evaluation), "evaluation_model")
 
 
 def _log_model(session: Session, candidate: Candidate, folder: Path) -> str:

@@ -104,12 +104,14 @@ class ModelSpec:
 
     def tags(self) -> dict[str, str]:
         """What a registered version is found by."""
+        recalibrated = self.training.get("recalibration")
         return {
             "data_hash": str(self.data["data_hash"]),
             "feature_set_hash": self.feature_set.hash,
             "policies": ",".join(self.policies),
             "leaky": str(self.leaky).lower(),
             "data_until": str(self.data["as_of"]),
+            **({"recalibrated_from": str(recalibrated["from"])} if recalibrated else {}),
         }
 
     def flat_metrics(self) -> dict[str, float]:
@@ -136,5 +138,6 @@ class ModelSpec:
             "policy": self.primary,
             **{name: metrics[name] for name in shown},
             "certified_recall": (self.certificate or {}).get("lower_bound"),
+            "recalibrated_from": self.training.get("recalibration", {}).get("from"),
             "leaky": self.leaky,
         }

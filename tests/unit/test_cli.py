@@ -35,6 +35,7 @@ COMMANDS = (
     *("serve", "up", "down", "status", "doctor"),
     *("quarantine list", "quarantine export", "quarantine replay"),
     *("models list", "models show", "models promote", "models rollback"),
+    "models recalibrate",
 )
 
 

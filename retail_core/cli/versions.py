@@ -1,0 +1,99 @@
+"""`retail models`: what is registered and in production, and what may be done with it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from retail_core.cli.output import JsonFlag, emit, print_rows
+from retail_core.settings import load_settings
+from retail_core.times import parse_instant
+
+models_app = typer.Typer(
+    help="The registry: versions, promotion, rollback, recalibration.", no_args_is_help=True
+)
+
+
+@models_app.command("list")
+def list_models(json_output: JsonFlag = False) -> None:
+    """Every registered version, newest first.
+
+    Example: retail models list
+    """
+    from retail_core.model import registry
+
+    settings = load_settings()
+    versions = [spec.summary() for spec in registry.list_versions(settings)]
+    champion = registry.champion_spec(settings)
+    if json_output:
+        production = champion.version if champion else None
+        emit({"versions": versions, "production": production}, json_output=True, title="")
+        return
+    print_rows(versions, title=f"Production: version {champion.version if champion else 'none'}")
+
+
+@models_app.command("show")
+def show_model(version: str, json_output: JsonFlag = False) -> None:
+    """One version with its metrics, thresholds, data and features.
+
+    Example: retail models show 3
+    """
+    from retail_core.model import registry
+
+    emit(registry.version_spec(load_settings(), version).to_dict(), json_output=json_output, title="Model")
+
+
+@models_app.command("promote")
+def promote_model(version: str, json_output: JsonFlag = False) -> None:
+    """Put a version under the alias `production`.
+
+    Example: retail models promote 3
+    """
+    from retail_core.lifecycle import promotion
+    from retail_core.store.mongo import open_store
+
+    settings = load_settings()
+    with open_store(settings) as store:
+        result = promotion.promote(store, settings, version, reason="by hand", at=datetime.now(UTC))
+    emit(result, json_output=json_output, title="Promoted")
+
+
+@models_app.command("rollback")
+def rollback_model(json_output: JsonFlag = False) -> None:
+    """Put the version that was in production before back.
+
+    Example: retail models rollback
+    """
+    from retail_core.lifecycle import promotion
+    from retail_core.store.mongo import open_store
+
+    settings = load_settings()
+    with open_store(settings) as store:
+        result = promotion.rollback(store, settings, at=datetime.now(UTC))
+    emit(result, json_output=json_output, title="Rolled back")
+
+
+@models_app.command("recalibrate")
+def recalibrate_model(
+    version: Annotated[str | None, typer.Argument(help="Default: the one in production.")] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="ISO 8601; default: the newest midnight.")
+    ] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Give a model new calibrators and thresholds from days later than its training data; the ranker stays.
+
+    A new version, promoted if its probabilities are better than those in production.
+
+    Example: retail models recalibrate --as-of 2025-03-01T00:00:00Z
+    """
+    from retail_core.lifecycle.recalibration import recalibrate
+    from retail_core.store.shop import shop_zone
+    from retail_core.workspace import open_workspace
+
+    with open_workspace(load_settings()) as work:
+        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
+        found = recalibrate(work.store, work.lake, work.settings, version=version, as_of=instant)
+    emit(found.to_dict(), json_output=json_output, title="Recalibrated")

@@ -1,0 +1,144 @@
+"""A champion that promises too much is recalibrated to newer days: the ranker stays, the promise is kept."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from retail_core.cli.app import app
+from retail_core.errors import DataError
+from retail_core.ingest import ingest
+from retail_core.lifecycle import promotion
+from retail_core.lifecycle.recalibration import Recalibrated, recalibrate
+from retail_core.model import registry
+from retail_core.model.calibration import Calibrator
+from retail_core.model.describe import self_test
+from retail_core.model.later_days import BLOCKS, later_rows
+from retail_core.model.runtime import ServedModel, load_version
+from retail_core.model.training import TrainOptions, train
+from retail_core.settings import Settings
+from retail_core.simulate import SimulationConfig, simulate
+from retail_core.sources import get
+from retail_core.store.lake import Lake, sync
+from retail_core.store.mongo import Store, open_store
+
+pytestmark = pytest.mark.integration
+
+TRAINED, NOW = datetime(2025, 2, 1, tzinfo=UTC), datetime(2025, 2, 18, tzinfo=UTC)
+
+
+@dataclass
+class Shop:
+    """`honest` was trained; `bold`, its log odds one higher, was put in production and recalibrated."""
+
+    store: Store
+    settings: Settings
+    lake: Lake
+    honest: str
+    bold: str
+    report: Recalibrated
+
+
+@pytest.fixture(scope="module")
+def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    home, database = tmp_path_factory.mktemp("recalibrated"), f"recalibrated_{uuid.uuid4().hex[:8]}"
+    settings = Settings(
+        home=home, mongodb_uri=mongod_uri, mongodb_database=database, search_rows=2_000, fit_rows=6_000
+    )
+    simulate(SimulationConfig(users=900, days=50, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
+    with open_store(settings) as store:
+        ingest(store, [home / "log.csv"], get("canonical"), at=NOW)
+        sync(store)
+        lake = Lake(settings.lake_url)
+        options = TrainOptions(policies=("daily",), model="logistic", reason="test")
+        honest = train(store, lake, settings, as_of=TRAINED, options=options).version
+        bold = register_bold(lake, settings, load_version(settings, honest))
+        promotion.promote(store, settings, bold, reason="test", at=NOW)
+        report = recalibrate(store, lake, settings, version=None, as_of=NOW)
+        yield Shop(store, settings, lake, honest, bold, report)
+        store.client.drop_database(database)
+
+
+def register_bold(lake: Lake, settings: Settings, model: ServedModel) -> str:
+    data = later_rows(lake, settings, model.spec, NOW)
+    known = (model.estimator.calibrators or {})["daily"]
+    model.estimator.set_params(calibrators={"daily": Calibrator("bold", known.scores, known.values + 1.0)})
+    with registry.training_run(settings, reason="test") as run:
+        spec = replace(model.spec, version="", run_id=run.run_id, self_test=self_test(data, model.estimator))
+        return registry.log_and_register(
+            settings, registry.Candidate(spec, model.estimator, None, {}, None, [])
+        ).version
+
+
+def test_the_new_probabilities_are_promoted_because_they_keep_their_promise(shop: Shop) -> None:
+    report = shop.report
+    assert report.recalibrated_from == shop.bold
+    assert report.promoted, report.reason
+    assert registry.production_version(shop.settings) == report.version
+    assert report.reason.startswith("promoted: log loss -")
+    assert report.after["ece"] < report.before["ece"] / 2
+    assert report.before["mean_probability"] > 1.8 * report.before["base_rate"]
+    assert report.after["mean_probability"] == pytest.approx(report.after["base_rate"], rel=0.4)
+    assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
+
+
+def test_the_ranker_and_what_it_knows_stay_and_the_version_says_where_it_comes_from(shop: Shop) -> None:
+    old, new = (load_version(shop.settings, one) for one in (shop.bold, shop.report.version))
+    rows = np.random.default_rng(1).gamma(1, 2, (50, len(old.spec.feature_set.columns)))
+    assert np.array_equal(old.estimator.raw_score(rows), new.estimator.raw_score(rows))
+    assert not np.allclose(
+        old.predict_rows(rows, "daily").probability, new.predict_rows(rows, "daily").probability
+    )
+    assert new.spec.training["recalibration"]["from"] == shop.bold
+    assert new.spec.tags()["recalibrated_from"] == shop.bold
+    assert new.spec.data == old.spec.data, "what the ranker has seen is what the triggers go by"
+    assert new.spec.metrics["daily"]["first_cutoff"] > old.spec.data["as_of"]
+    assert new.spec.thresholds["daily"] == shop.report.thresholds
+
+
+def test_nothing_the_ranker_has_seen_is_used_and_the_blocks_are_apart(shop: Shop) -> None:
+    spec = registry.version_spec(shop.settings, shop.honest)
+    rows = later_rows(shop.lake, shop.settings, spec, NOW).rows
+    assert rows["as_of"].min() >= TRAINED
+    blocks = [rows["as_of"][rows["period"].eq(name)] for name in BLOCKS]
+    assert all((later.min() - earlier.max()).days >= 2 for earlier, later in pairwise(blocks))
+
+
+def test_a_champion_that_keeps_its_promise_stays(shop: Shop) -> None:
+    again = recalibrate(shop.store, shop.lake, shop.settings, version=None, as_of=NOW)
+    assert not again.promoted
+    assert again.reason.startswith("kept the champion: log loss")
+    assert registry.production_version(shop.settings) == shop.report.version
+    other = recalibrate(shop.store, shop.lake, shop.settings, version=shop.honest, as_of=NOW)
+    assert not other.promoted
+    assert "is not in production" in other.reason
+
+
+def test_too_few_later_buyers_are_refused(shop: Shop) -> None:
+    with pytest.raises(DataError, match=r"rows of buyers are later than 2025-02-01"):
+        recalibrate(
+            shop.store, shop.lake, shop.settings, version=shop.honest, as_of=datetime(2025, 2, 3, tzinfo=UTC)
+        )
+
+
+def test_on_the_command_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETAIL_HOME", str(shop.settings.home))
+    monkeypatch.setenv("RETAIL_MONGODB_DATABASE", shop.settings.mongodb_database)
+    assert shop.settings.mongodb_uri is not None
+    monkeypatch.setenv("RETAIL_MONGODB_URI", shop.settings.mongodb_uri.get_secret_value())
+    command = ["models", "recalibrate", shop.bold, "--as-of", "2025-02-18T00:00:00Z", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    assert found["recalibrated_from"] == shop.bold
+    assert int(found["version"]) > int(shop.report.version)
+    assert not found["promoted"], "it is not the one in production"
