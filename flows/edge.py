@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,7 +10,7 @@ import httpx
 import typer
 from prefect import State
 
-from flows.running import known
+from retail_core.cli.edge import guarded, mendable
 from retail_core.cli.output import JsonFlag, emit
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import load_settings
@@ -29,16 +27,7 @@ def run(command: Callable[..., None]) -> None:
     """Run a module's command; 0 done, 1 a user's mistake, 2 usage, 3 a dependency is unreachable."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(command)
-    try:
-        app()
-    except Exception as error:
-        told = known(error) or _prefect_unreachable(error)
-        if told is None:
-            raise
-        typer.echo(f"error: {told}", err=True)
-        if "--json" in sys.argv:
-            typer.echo(json.dumps({"error": told.message, "remedy": told.remedy}))
-        sys.exit(told.exit_code)
+    guarded(app, lambda error: mendable(error) or _prefect_unreachable(error))
 
 
 def _prefect_unreachable(error: Exception) -> RetailError | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from retail_core.cli.output import JsonFlag, emit, print_rows, progress, screen
+from retail_core.cli.output import JsonFlag, emit, print_line, print_rows, progress
 from retail_core.settings import load_settings
 
 
@@ -35,4 +35,4 @@ def demo(
     emit(result.headline(), json_output=False, title="Demo")
     print_rows(result.top_users, title="Ten users most likely to buy")
     print_rows([result.seconds], title="Seconds")
-    screen.print(result.next_steps(), highlight=False)
+    print_line(result.next_steps())

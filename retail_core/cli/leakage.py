@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from retail_core.cli.output import emit, print_rows, screen
+from retail_core.cli.output import emit, print_line, print_rows, printable
 from retail_core.errors import InputError
 from retail_core.settings import Settings
 
@@ -46,10 +46,10 @@ def examine(
         for policy, figures in report.model.items():
             emit(figures, json_output=False, title=f"A quick model, {policy} rows")
         for warning in report.warnings:
-            screen.print(warning)
+            print_line(warning)
     if error:
         if not json_output:
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(printable(f"error: {error}"), err=True)
         raise typer.Exit(error.exit_code)
 
 

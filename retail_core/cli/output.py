@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from retail_core.times import iso
 
@@ -37,12 +39,54 @@ def _plain(value: object) -> object:
 def emit(result: Mapping[str, object], *, json_output: bool, title: str) -> None:
     """Print `result`: as one line of JSON, or as a table of its scalar entries."""
     if json_output:
-        typer.echo(json.dumps(result, default=_plain))
+        typer.echo(json.dumps(_finite(result), default=_plain, allow_nan=False))
         return
-    table = Table(title=title, show_header=False, title_justify="left")
+    table = Table(title=_text(title), show_header=False, title_justify="left")
     for key, value in result.items():
-        table.add_row(key, say(value))
+        table.add_row(_text(key), _text(say(value)))
     screen.print(table)
+
+
+def emit_error(message: str, remedy: str) -> None:
+    """The one JSON object of a command that was asked for `--json` and failed; nothing otherwise."""
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": message, "remedy": remedy}))
+
+
+def printable(text: str) -> str:
+    r"""`text` without what would steer a terminal; line breaks stay.
+
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def print_line(text: str) -> None:
+    """A line for a person, as it is: what looks like markup in it is none."""
+    screen.print(printable(text), markup=False, highlight=False)
+
+
+def log_line(text: str) -> None:
+    """As `print_line`, on stderr: for a command that owes stdout one JSON object."""
+    console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _text(text: str) -> Text:
+    return Text(printable(text))
+
+
+def _finite(value: object) -> object:
+    """JSON has neither NaN nor infinity: null."""
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case Mapping():
+            return {str(key): _finite(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [_finite(entry) for entry in value]
+        case _:
+            return value
 
 
 def say(value: object) -> str:
@@ -69,12 +113,15 @@ def say(value: object) -> str:
 
 def print_rows(rows: Sequence[Mapping[str, object]], *, title: str) -> None:
     """A table with one line a mapping; the first row's keys are the columns."""
-    table = Table(title=title, title_justify="left")
-    columns = list(rows[0]) if rows else []
+    if not rows:
+        print_line(f"{title}: nothing")
+        return
+    table = Table(title=_text(title), title_justify="left")
+    columns = list(rows[0])
     for column in columns:
-        table.add_column(column)
+        table.add_column(_text(column))
     for row in rows:
-        table.add_row(*(say(row.get(column)) for column in columns))
+        table.add_row(*(_text(say(row.get(column))) for column in columns))
     screen.print(table)
 
 
@@ -87,15 +134,20 @@ def progress(label: str, *, quiet: bool = False) -> Iterator[Advance]:
         def line(stage: str, _done: int, _total: int) -> None:
             if not quiet and stage not in seen:
                 seen.add(stage)
-                console.print(f"{label}: {stage}", highlight=False)
+                console.print(printable(f"{label}: {stage}"), highlight=False, markup=False)
 
         yield line
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task(label, total=None)
 
         def draw(stage: str, done: int, total: int) -> None:
-            bars.update(task, description=f"{label}: {stage}", completed=done, total=total or None)
+            bars.update(task, description=printable(f"{label}: {stage}"), completed=done, total=total or None)
 
         yield draw

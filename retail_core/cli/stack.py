@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from retail_core.cli.output import JsonFlag, emit, print_rows, screen
+from retail_core.cli.output import JsonFlag, emit, log_line, print_line, print_rows
 from retail_core.settings import load_settings
 
 
@@ -21,27 +21,42 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    port: Annotated[int | None, typer.Option(help="Default: RETAIL_API_PORT or 8080.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Default: RETAIL_API_PORT or 8080.")
+    ] = None,
+    json_output: JsonFlag = False,
 ) -> None:
     """Serve the production model over HTTP, on loopback unless RETAIL_API_HOST says otherwise.
+
+    Runs until Ctrl-C. With --json, what it says goes to stderr, and how it ended to stdout.
 
     Example: retail serve --port 8080
     """
     settings = load_settings()
-    command = [sys.executable, "-m", "bentos.serve", "--host", settings.api_host]
-    raise typer.Exit(subprocess.call([*command, "--port", str(port or settings.api_port)], env=os.environ))
+    port = port or settings.api_port
+    command = [sys.executable, "-m", "bentos.serve", "--host", settings.api_host, "--port", str(port)]
+    code = subprocess.call(command, env=os.environ, stdout=sys.stderr if json_output else None)
+    if json_output:
+        emit({"host": settings.api_host, "port": port, "exit_code": code}, json_output=True, title="")
+    raise typer.Exit(code)
 
 
 def up(
     detach: Annotated[bool, typer.Option("--detach", help="Return once everything is healthy.")] = False,
+    json_output: JsonFlag = False,
 ) -> None:
     """Run MongoDB, MLflow, Prefect with a worker, the API and the app on this machine.
+
+    With --json, what it says goes to stderr; with --detach the object is that of `retail status`,
+    otherwise it says at the end what ended it.
 
     Example: retail up
     """
     from retail_core import stack
 
-    stack.up(load_settings(), echo=screen.print, detach=detach)
+    report = stack.up(load_settings(), echo=log_line if json_output else print_line, detach=detach)
+    if json_output:
+        emit(report, json_output=True, title="")
 
 
 def down(json_output: JsonFlag = False) -> None:

@@ -19,7 +19,10 @@ GZIP_BLOCK = 1 << 16
 MAX_LINE = 1 << 24
 """Longest run of bytes without a line break, 16 MB; beyond it the file is not lines."""
 
-_MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst", b"PAR1": "parquet", b"PK\x03\x04": "zip"}
+_UNREAD = {"zip": b"PK\x03\x04", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00", "7z": b"7z\xbc\xaf\x27\x1c"}
+_MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst", b"PAR1": "parquet"} | {
+    magic: kind for kind, magic in _UNREAD.items()
+}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -31,7 +34,7 @@ def file_kind(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(6)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.", remedy="check the path.") from error
     except OSError as error:
@@ -41,8 +44,10 @@ def file_kind(path: Path) -> str:
     if not head:
         raise InputError(f"{path} is empty.", remedy="fetch the file again.")
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "plain")
-    if kind == "zip":
-        raise InputError(f"{path} is a zip archive.", remedy="unpack it; .gz and .zst are read as they are.")
+    if kind in _UNREAD:
+        raise InputError(
+            f"{path} is packed as {kind}.", remedy="unpack it; .gz and .zst are read as they are."
+        )
     return kind
 
 

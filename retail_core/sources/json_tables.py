@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -44,9 +45,11 @@ def flat_json_lines(lines: list[str], base: int) -> Table:
         else:
             objects.append(value)
             kept.append(row)
-    rest = table.take(np.array(kept, dtype=np.int64), (*table.refused, *refused))
     flat = object_table(objects)
-    return Table(flat.columns, rest.lines, rest.raw, rest.refused, rest.first, rest.last)
+    unclean = [(kept[one.line - 1], one.rule) for one in flat.refused]
+    refused += [refusal(table.lines[row], None, rule, None, table.raw(row)) for row, rule in unclean]
+    clean = np.array(kept, dtype=np.int64)[flat.lines - 1]
+    return replace(table.take(clean, (*table.refused, *refused)), columns=flat.columns)
 
 
 def load_object(text: str) -> dict[str, object] | None:

@@ -23,11 +23,12 @@ def prepare(table: Table, _: Source) -> Table:
     invoice, code = text(table.columns["InvoiceNo"]), text(table.columns["StockCode"])
     quantity = text(table.columns["Quantity"])
     back = pc.or_(
-        pc.fill_null(pc.starts_with(invoice, "C"), False), pc.fill_null(pc.starts_with(quantity, "-"), False)
+        pc.fill_null(pc.starts_with(invoice, "C"), False),
+        pc.fill_null(pc.match_substring_regex(quantity, r"^-\d"), False),
     )
     columns = dict(table.columns)
     columns["CustomerID"] = pc.replace_substring_regex(text(columns["CustomerID"]), r"\.0+$", "")
-    columns["Quantity"] = pc.if_else(back, pc.utf8_ltrim(quantity, "-"), quantity)
+    columns["Quantity"] = pc.if_else(back, pc.replace_substring_regex(quantity, r"^-(\d)", r"\1"), quantity)
     columns["event_type"] = pc.if_else(back, pa.scalar("refund"), pa.scalar("purchase"))
     changed = replace(table, columns=columns)
     problems = _bookkeeping(invoice, code)

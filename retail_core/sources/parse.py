@@ -14,7 +14,7 @@ import pandera.errors
 import pyarrow as pa
 
 from retail_core.schemas import EVENT_COLUMNS, Event, EventFrame
-from retail_core.sources.arrow import pc
+from retail_core.sources.arrow import pc, python_value
 from retail_core.sources.rules import Refusal, refusal
 from retail_core.sources.source import REQUIRED, Chunk, Problems, Source, Table, empty_users
 from retail_core.sources.users import attribute_rows, compact_json
@@ -40,6 +40,8 @@ _CHECKS = (
     ("less_than_or_equal_to", "too_large"),
 )
 """How the contract's checks begin -> our rule."""
+_RAW_FIELDS = {"price_minor": "price"}
+"""Column of the contract -> event field of a source, where they differ."""
 
 
 def parse(table: Table, source: Source) -> Chunk:
@@ -82,7 +84,7 @@ def _typed(table: Table, source: Source) -> tuple[dict[str, pa.Array], Problems]
 
     def note(name: str, rules: Mapping[int, str], raw: pa.Array) -> None:
         for row, rule in rules.items():
-            problems.setdefault(row, (source.raw_name(name), rule, raw[row].as_py()))
+            problems.setdefault(row, (source.raw_name(name), rule, python_value(raw[row])))
 
     columns = {name: column(table, source, name) for name in ("event_id", *_TEXTS)}
     columns["event_type"] = _renamed(columns["event_type"], source.vocabulary)
@@ -151,22 +153,36 @@ def _properties(table: Table, source: Source) -> tuple[pa.Array, dict[int, str]]
         held: dict[str, object] = {
             name: cell for name, cell in zip(names, cells, strict=True) if cell is not None
         }
-        if "properties" in held and not _merge(held):
+        packed = _packed(held)
+        if packed is None:
             rules[row] = "properties"
-        found.append(compact_json(held) if held else None)
+        found.append(packed or None)
     return pa.array(found, pa.string()), rules
 
 
-def _merge(held: dict[str, object]) -> bool:
-    """Replace the text under `properties` by the object in it; False if it holds none."""
+def _packed(held: dict[str, object]) -> str | None:
+    """JSON of `held`, into which the object under `properties` is merged; None if there is none there.
+
+    Nothing held is empty text. What no JSON reader would take back (NaN, half a surrogate pair) is no
+    object.
+    """
+    if not held:
+        return ""
+    if "properties" not in held:
+        return compact_json(held)
     try:
-        inner = json.loads(str(held.pop("properties")))
+        inner = json.loads(str(held.pop("properties")), parse_constant=_no_constant)
+        if not isinstance(inner, dict):
+            return None
+        packed = compact_json(held | inner) if held or inner else ""
+        packed.encode()
     except (ValueError, RecursionError):
-        return False
-    if not isinstance(inner, dict):
-        return False
-    held.update(inner)
-    return True
+        return None
+    return packed
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _event_ids(columns: Mapping[str, pa.Array], source: str) -> list[str]:
@@ -222,7 +238,7 @@ def _contract(
         for row, name, check, value in zip(
             first["index"], first["column"], first["check"], first["failure_case"], strict=True
         ):
-            rule, place = rule_of(str(check)), source.raw_name(str(name))
+            rule, place = rule_of(str(check)), source.raw_name(_RAW_FIELDS.get(str(name), str(name)))
             refused.append(refusal(table.lines[row], place, rule, value, table.raw(int(row))))
         kept = np.setdiff1d(everything, cases["index"].to_numpy(dtype=np.int64))
         return frame.iloc[kept].reset_index(drop=True), refused, kept

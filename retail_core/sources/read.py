@@ -12,7 +12,7 @@ from retail_core.sources.json_tables import flat_json_lines, json_lines, object_
 from retail_core.sources.parse import parse
 from retail_core.sources.presets import fitting, get
 from retail_core.sources.readers import tables
-from retail_core.sources.rules import Refusal
+from retail_core.sources.rules import Refusal, text_problem
 from retail_core.sources.source import Chunk, Source, Table
 
 
@@ -44,6 +44,7 @@ def check_header(path: Path, source: Source, header: tuple[str, ...]) -> None:
     Raises:
         InputError: naming the file, the column, and the preset that fits, if one does.
     """
+    _check_names(path, source, header)
     missing = source.missing(header)
     preset = fitting(header)
     if not missing and source.name == "canonical" and preset not in {None, source.name}:
@@ -58,6 +59,24 @@ def check_header(path: Path, source: Source, header: tuple[str, ...]) -> None:
         f"its columns are {', '.join(header)[:200]}.",
         remedy=f"use --source {preset}." if preset else _advice(header, source),
     )
+
+
+def _check_names(path: Path, source: Source, header: tuple[str, ...]) -> None:
+    if not header:
+        raise InputError(
+            f"Line 1 of {path} begins as JSON and is no object.", remedy="write one JSON object a line."
+        )
+    if any(text_problem(name) for name in header):
+        raise InputError(
+            f"{path} is not {source.layout.encoding} text.",
+            remedy="name its encoding in a mapping (utf-16, latin-1, ...), or unpack it where it is packed.",
+        )
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise InputError(
+            f"The header of {path} names column {repeated[0]!r} twice.",
+            remedy="give each column one name of its own.",
+        )
 
 
 def _advice(header: tuple[str, ...], source: Source) -> str:

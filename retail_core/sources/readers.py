@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
 from retail_core.errors import InputError
-from retail_core.sources.arrow import pq
 from retail_core.sources.csv_tables import csv_maker
 from retail_core.sources.files import Unpacked, file_kind, looks_utf16
 from retail_core.sources.json_tables import flat_json_lines, json_lines, load_object
+from retail_core.sources.parquet_tables import CheckHeader, parquet_tables
 from retail_core.sources.records import RecordParser
 from retail_core.sources.source import Layout, Source, Table
 
@@ -26,8 +22,6 @@ WINDOW_ROWS = 25_000
 
 _STEP = 1_000
 _WINDOW_CHARACTERS = 1 << 25
-
-CheckHeader = Callable[[tuple[str, ...]], None]
 
 
 class TextLines:
@@ -93,7 +87,7 @@ def tables(path: Path, source: Source, check: CheckHeader, *, skip: int = 0) -> 
     """
     kind = file_kind(path)
     if kind == "parquet" and source.layout.kind == "csv":
-        yield from _parquet_tables(path, check, skip)
+        yield from parquet_tables(path, check, skip, WINDOW_ROWS)
         return
     if kind == "plain" and looks_utf16(path) and not source.layout.encoding.lower().startswith("utf-16"):
         raise InputError(f"{path} is UTF-16 text.", remedy="say encoding: utf-16 in a mapping.")
@@ -142,15 +136,15 @@ def _header(path: Path, lines: TextLines, first: list[str], layout: Layout) -> t
         raise InputError(f"{path} is not JSON lines.", remedy="use a source that reads CSV.")
     if layout.header is not None:
         return first, list(layout.header)
+    if first and first[0].lstrip().startswith("["):
+        raise InputError(f"{path} is a JSON array.", remedy="write one JSON object a line, without brackets.")
     try:
         record = next(csv.reader(_until_closed(first, lines), delimiter=layout.delimiter, strict=True), [])
     except csv.Error as error:
         raise InputError(f"The header of {path} cannot be read: {error}.", remedy="correct it.") from error
     names = [name.strip() for name in record]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated or not any(names):
-        what = f"names column {repeated[0]!r} twice" if repeated else "names no column"
-        raise InputError(f"The header of {path} {what}.", remedy="give each column one name of its own.")
+    if not any(names):
+        raise InputError(f"The header of {path} names no column.", remedy="name the columns in line 1.")
     return [], names
 
 
@@ -158,31 +152,3 @@ def _until_closed(first: list[str], lines: TextLines) -> Iterator[str]:
     yield from first
     for _ in range(100):
         yield from lines.take(1)
-
-
-def _parquet_tables(path: Path, check: CheckHeader, skip: int) -> Iterator[tuple[Table, int]]:
-    size = path.stat().st_size
-    done = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            check(tuple(file.schema_arrow.names))
-            for batch in file.iter_batches(batch_size=WINDOW_ROWS):
-                start = max(skip - done, 0)
-                done += batch.num_rows
-                if start < batch.num_rows:
-                    rest = batch.slice(start)
-                    yield _parquet_table(rest, done), size * done // max(file.metadata.num_rows, 1)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"{path} is not a whole Parquet file: {str(error).splitlines()[0]}.", remedy="fetch it again."
-        ) from error
-
-
-def _parquet_table(batch: pa.RecordBatch, last: int) -> Table:
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-    first = last - batch.num_rows + 1
-
-    def raw(row: int) -> str:
-        return json.dumps(batch.slice(row, 1).to_pylist()[0], default=str, ensure_ascii=False)
-
-    return Table(columns, np.arange(first, last + 1, dtype=np.int64), raw, (), first, last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal, InvalidOperation
@@ -22,6 +23,7 @@ _ISO = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?( ?(Z|z|UTC|GMT|[+-]\d\
 _ZONED = r"(Z|:\d\d([.,]\d+)? ?[+-]\d\d(:?\d\d)?)$"
 _UNIX = r"^-?\d{1,17}$"
 _UNITS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _GROUPED = re.compile(
     r"^[+-]?\d{1,3}([,' \u00a0\u202f]\d{3})+([.,]\d+)?$|^[+-]?\d+,\d+$|^[+-]?\d{1,3}(\.\d{3})+,\d+$"
 )
@@ -29,6 +31,8 @@ _NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?$", re.ASCII)
 _NO_TEXT = pa.scalar(None, pa.string())
 _PLAIN_PRICE = r"^\d{1,13}(\.\d{1,2})?$"
 _CENT = Decimal("0.01")
+_EXACT = float(1 << 53)
+"""Up to here a float is every whole number."""
 _LAST = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
@@ -36,20 +40,35 @@ _LAST = 253_402_300_799_999
 def text(column: pa.Array) -> pa.Array:
     """`column` as text without surrounding white space; empty is null."""
     if pa.types.is_floating(column.type):
-        whole = column.cast(pa.int64(), safe=False)
-        if pc.all(pc.equal(whole.cast(column.type), column), min_count=0).as_py():
-            column = whole
-    if not pa.types.is_string(column.type):
+        column = _float_text(column)
+    elif not pa.types.is_string(column.type):
         column = _cast_text(column)
     trimmed = pc.utf8_trim_whitespace(column)
     return pc.if_else(pc.equal(trimmed, ""), _NO_TEXT, trimmed)
+
+
+def _float_text(column: pa.Array) -> pa.Array:
+    """Whole numbers without a point, whatever else is in the column: an id 17850.0 is 17850."""
+    if pa.types.is_float16(column.type):
+        column = column.cast(pa.float32())
+    exact = pc.less_equal(pc.abs(column), _EXACT)
+    whole = pc.fill_null(pc.and_(exact, pc.equal(pc.floor(column), column)), False)
+    integers = pc.if_else(whole, column, pa.scalar(None, column.type)).cast(pa.int64())
+    return pc.coalesce(integers.cast(pa.string()), column.cast(pa.string()))
 
 
 def _cast_text(column: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+        return pa.array(map(_nested_text, column.to_pylist()), pa.string())
+
+
+def _nested_text(value: object) -> str | None:
+    """Lists and structures as JSON, as a JSON log has them."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def each_distinct(column: pa.Array, read: Callable[[str], int | str]) -> tuple[pa.Array, Rules]:
@@ -114,8 +133,8 @@ def times(column: pa.Array, form: TimeFormat, zone: str) -> tuple[npt.NDArray[np
     A local time that a clock change repeats is its first occurrence; one that a clock change leaves
     out is moved to the instant of the change.
     """
-    if pa.types.is_temporal(column.type):
-        return _typed_times(column, zone), {}
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return _typed_times(column, zone)
     column = text(column)
     if form.kind == "unix":
         found = _unix(column, form.unit)
@@ -142,11 +161,20 @@ def _milliseconds(instants: pd.Series) -> npt.NDArray[np.int64]:
     return np.where(instants.isna(), NOT_A_TIME, micros // 1000)
 
 
-def _typed_times(column: pa.Array, zone: str) -> npt.NDArray[np.int64]:
-    zoned = getattr(column.type, "tz", None) is not None
-    micros = column.cast(pa.timestamp("us", "UTC" if zoned else None), safe=False)
-    series = pd.Series(micros.to_pandas())
-    return _milliseconds(series) if zoned else localize(series, zone)
+def _typed_times(column: pa.Array, zone: str) -> tuple[npt.NDArray[np.int64], Rules]:
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("ms"))
+    per_second = _PER_SECOND[column.type.unit]
+    given = column.is_valid().to_numpy(zero_copy_only=False)
+    ticks = column.cast(pa.int64()).fill_null(0).to_numpy()
+    far = given & (np.abs(ticks // per_second) > _LAST // 1000)
+    given = given & ~far
+    ticks = np.where(given, ticks, 0)
+    found = ticks * 1000 if per_second == 1 else ticks // (per_second // 1000)
+    if column.type.tz is None:
+        found = localize(pd.Series(found.astype("datetime64[ms]")), zone)
+    rules = {int(row): "time_range" for row in np.flatnonzero(far)}
+    return np.where(given, found, NOT_A_TIME), rules
 
 
 def _unix(column: pa.Array, unit: str) -> npt.NDArray[np.int64]:

@@ -17,6 +17,7 @@ from retail_core.errors import InputError
 from retail_core.sources.rules import Refusal
 from retail_core.sources.source import Source
 from retail_core.store.mongo import Document, Store
+from retail_core.times import iso
 
 if TYPE_CHECKING:
     from retail_core.ingest.replay import ReplayReport
@@ -102,7 +103,7 @@ def list_open(store: Store, limit: int = 50) -> list[dict[str, object]]:
 
 def _row(document: Mapping[str, Any]) -> dict[str, object]:
     at: datetime = document["at"]
-    return {name: document.get(name) for name in COLUMNS} | {"at": at.isoformat()}
+    return {name: document.get(name) for name in COLUMNS} | {"at": iso(at)}
 
 
 def export(store: Store, file: Path) -> int:

@@ -145,7 +145,14 @@ def test_rows_before_the_cut_are_given_first(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (b"", "is empty"),
-        (b"PK\x03\x04....", "zip archive"),
+        (b"PK\x03\x04....", "packed as zip"),
+        (b"BZh91AY&SY", "packed as bzip2"),
+        (b"\xfd7zXZ\x00...", "packed as xz"),
+        (gzip.compress(gzip.compress(b"user_id")), "is not utf-8 text"),
+        (gzip.compress("user_id,event_time".encode("utf-16")), "is not utf-8 text"),
+        (b"user_id,event_time,event_type,\x00\n", "is not utf-8 text"),
+        (b'[{"user_id": 1}]\n', "is a JSON array"),
+        (b'{\n"user_id": 1\n}\n', "begins as JSON"),
         (b"\x1f\x8b\x08\x00rubbish", "cut off or damaged"),
         (b"PAR1....PAR1", "not a whole Parquet file"),
         ("user_id,event_time\n".encode("utf-16"), "UTF-16"),
@@ -181,3 +188,19 @@ def test_reading_goes_on_after_any_line(tmp_path: Path) -> None:
     rest = list(sources.read_events(path, CANONICAL, skip=whole[0].last))
     assert [(chunk.first, chunk.last) for chunk in rest] == [(chunk.first, chunk.last) for chunk in whole[1:]]
     pd.testing.assert_frame_equal(rest[0].events, whole[1].events)
+
+
+def test_json_lines_that_are_no_clean_text_cost_their_line_only(tmp_path: Path) -> None:
+    row = '{{"user_id": "{0}", "event_time": "2025-01-01", "event_type": "search"}}\n'
+    users, refused = _both(_file(tmp_path, "".join(map(row.format, ["a", r"\ud800", r"\u0000", "b"]))))
+    assert users == ["a", "b"]
+    assert refused == [(2, "encoding"), (3, "nul")]
+
+
+@pytest.mark.parametrize(
+    "inner", ['{"k": NaN}', '{"k": "\\ud800"}', "[1]", '{"k": ' * 5_000 + "1" + "}" * 5_000]
+)
+def test_properties_that_no_json_reader_would_take_back_are_refused(tmp_path: Path, inner: str) -> None:
+    quoted = inner.replace('"', '""')
+    text = f'user_id,event_time,event_type,properties\nu,2025-01-01,search,"{quoted}"\nv,2025-01-01,search,\n'
+    assert _both(_file(tmp_path, text)) == (["v"], [(2, "properties")])

@@ -226,3 +226,11 @@ def test_posted_events_may_have_numbers_and_objects() -> None:
         (2, "time"), (3, "price_finite"), (4, "properties"), (5, "missing"), (6, "nul"),
     ]  # fmt: skip
     assert len(sources.parse_events([])[0]) == 0
+
+
+def test_a_quantity_with_two_signs_is_no_refund(tmp_path: Path) -> None:
+    head = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+    rows = "".join(f"1,M,x,{quantity},2010-12-01 08:26:00,1,1,UK\n" for quantity in ("-3", "--3", "-"))
+    chunk = _read(tmp_path, "online_retail", head + rows)
+    assert chunk.events["event_type"].tolist() == ["refund"]
+    assert [(one.line, one.rule) for one in chunk.refused] == [(3, "quantity"), (4, "quantity")]

@@ -1,0 +1,76 @@
+"""What reaches stdout: exactly one JSON object a command, and nothing that steers a terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from retail_core.cli import output
+from retail_core.cli.edge import guarded, mendable
+from tests.unit.test_cli import retail
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("no-such-command",),
+        ("ingest",),
+        ("ingest", "x.csv", "--no-such-option"),
+        ("quarantine", "list", "--limit", "0"),
+        ("audience", "--budget", "many"),
+        ("serve", "--port", "0"),
+    ],
+)
+def test_usage_errors_are_one_json_object_too(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = retail(*arguments, "--json", home=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stdout.splitlines()
+    assert set(json.loads(line)) == {"error", "remedy"}
+    assert done.stderr
+
+
+@pytest.mark.parametrize(("asked", "lines"), [(["retail", "score", "--json"], 1), (["retail", "score"], 0)])
+def test_a_bug_is_one_json_object_and_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: list[str], lines: int
+) -> None:
+    monkeypatch.setattr("sys.argv", asked)
+
+    def broken() -> None:
+        raise KeyError("lost")
+
+    with pytest.raises(KeyError):
+        guarded(broken, mendable)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == lines
+    assert all("KeyError" in json.loads(line)["error"] for line in said)
+
+
+def test_a_full_disk_is_one_line_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        guarded(lambda: Path("/dev/full").write_text("x"), mendable)
+    assert end.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device" in line
+    assert "Remedy:" in line
+
+
+def test_figures_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:
+    output.emit({"f1": float("nan"), "by": [float("inf"), 1.5]}, json_output=True, title="")
+    assert capsys.readouterr().out == '{"f1": null, "by": [null, 1.5]}\n'
+
+
+def test_values_are_shown_as_they_are_and_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "[/b][red]\x1b[31mx"
+    output.print_rows([{"value": hostile}], title=hostile)
+    output.emit({"user_id": hostile}, json_output=False, title=hostile)
+    output.print_line(hostile)
+    said = capsys.readouterr().out
+    assert said.count(r"[/b][red]\x1b[31mx") == 5
+    assert "\x1b" not in said
+
+
+def test_an_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_rows([], title="Quarantine")
+    assert capsys.readouterr().out == "Quarantine: nothing\n"
