@@ -294,7 +294,7 @@ def test_list_and_export_are_readable_and_harmless(store: Store, tmp_path: Path)
     path.write_bytes((HEADER + "".join(rows)).encode("utf-8", "surrogateescape"))
     ingest(store, [path], CANONICAL, at=AT)
     newest, _ = quarantine.list_open(store)
-    assert (newest["line"], newest["rule"], newest["at"]) == (3, "encoding", "2025-03-01T00:00:00+00:00")
+    assert (newest["line"], newest["rule"], newest["at"]) == (3, "encoding", "2025-03-01T00:00:00Z")
     assert newest["raw"] == ",u\\xff,never,search,,"
     out = tmp_path / "refused.csv"
     assert quarantine.export(store, out) == 2
