@@ -19,8 +19,10 @@ def main() -> None:
         url_path="score",
         default=True,
     )
+    audience = st.Page(PAGES / "audience.py", title="Choose an audience", icon=":material/groups:")
+    user = st.Page(PAGES / "user.py", title="Look up a user", icon=":material/person_search:")
     monitor = st.Page(PAGES / "monitor.py", title="Monitor", icon=":material/monitoring:")
-    st.navigation({"Purchase within 24 hours": [score, monitor]}).run()
+    st.navigation({"Purchase within 24 hours": [score, audience, user, monitor]}).run()
 
 
 main()

@@ -1,4 +1,4 @@
-"""Pieces that both pages draw."""
+"""Pieces that several pages draw."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from app import service, words
@@ -58,3 +59,31 @@ def model_card(model: Mapping[str, Any]) -> None:
         st.caption(words.measured_on(metrics))
         st.caption(words.question(model["question"]))
         st.caption(words.certificate(model["certificate"], model["uncertified"]))
+
+
+def users(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Scored users in order of rank, with reasons where the file has them."""
+    shown = frame[[name for name in columns if name in frame]]
+    if "reasons" in shown:
+        shown = shown.assign(reasons=shown["reasons"].fillna("").map(words.reasons))
+    st.dataframe(
+        shown,
+        hide_index=True,
+        width="stretch",
+        row_height=76 if "reasons" in shown else None,
+        column_config={
+            "rank": st.column_config.NumberColumn("Rank", width=50),
+            "user_id": st.column_config.TextColumn("User", width=100),
+            "probability": st.column_config.ProgressColumn(
+                "Probability",
+                format="percent",
+                min_value=0,
+                max_value=float(frame["probability"].max()),
+                width=130,
+            ),
+            "will_purchase": st.column_config.CheckboxColumn("Will purchase", width=95),
+            "contact": st.column_config.CheckboxColumn("Contact", width=65),
+            "policy": st.column_config.TextColumn("Policy", width=70),
+            "reasons": st.column_config.TextColumn("Why", width=420),
+        },
+    )

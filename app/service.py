@@ -17,6 +17,7 @@ CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 300.0
 POLL_SECONDS = 0.4
 HEADER = "X-Score-Report"
+EXPLAINED_USERS = 1_000
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 Json = dict[str, Any]  # whatever the service answers
@@ -47,6 +48,18 @@ def model(settings: Settings) -> Json:
         return _json(_asked(settings, lambda: client.get("/model")))
 
 
+def predict(settings: Settings, user_id: str, as_of: str) -> Json:
+    """One user's probability with its reasons, at `as_of` (ISO 8601) or, where that is empty, now.
+
+    Raises:
+        DependencyError: the service does not answer.
+        InputError: it knows no such user, or `as_of` is no instant.
+    """
+    item = {"user_id": user_id, "reasons": True} | ({"as_of": as_of} if as_of else {})
+    with _client(settings) as client:
+        return _json(_asked(settings, lambda: client.post("/predict", json=item)))
+
+
 @dataclass(frozen=True)
 class Upload:
     """A file to be scored: its name and bytes, the preset that wrote it, and as_of (ISO 8601 or empty)."""
@@ -70,7 +83,7 @@ def score(settings: Settings, upload: Upload, waiting: Callable[[float], None]) 
         InputError: it refuses the file; says why.
     """
     with _client(settings) as client:
-        form = {"source": upload.source, "as_of": upload.as_of}
+        form = {"source": upload.source, "as_of": upload.as_of, "reasons": str(EXPLAINED_USERS)}
         files = {"file": (upload.name, upload.content, "application/octet-stream")}
         submit = _asked(settings, lambda: client.post("/score_batch/submit", data=form, files=files))
         task = {"task_id": str(_json(submit)["task_id"])}

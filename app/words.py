@@ -33,6 +33,12 @@ def decimal(value: float | None, digits: int = 3) -> str:
     return "n/a" if value is None else f"{value:.{digits}f}"
 
 
+def reasons(text: str) -> str:
+    """A cell of reasons with an arrow for what each does."""
+    told = text.replace("; raises: ", "   ▲ ").replace("; lowers: ", "   ▼ ")
+    return told.replace("raises: ", "▲ ").replace("lowers: ", "▼ ")
+
+
 def moment(text: str) -> str:
     """An ISO 8601 instant to the minute: `2025-02-14 09:30 UTC`."""
     return f"{text[:16].replace('T', ' ')} UTC"

@@ -187,21 +187,9 @@ def _downloads(scored: service.Scored, audience: pd.DataFrame) -> None:
 
 def _table(frame: pd.DataFrame) -> None:
     st.markdown(f"###### The {min(TOP_USERS, len(frame))} most likely buyers")
-    columns = ["rank", "user_id", "probability", "will_purchase", "contact", "policy"]
-    st.dataframe(
-        frame[columns].head(TOP_USERS),
-        hide_index=True,
-        width="stretch",
-        column_config={
-            "rank": st.column_config.NumberColumn("Rank", width="small"),
-            "user_id": st.column_config.TextColumn("User"),
-            "probability": st.column_config.ProgressColumn(
-                "Probability", format="percent", min_value=0, max_value=float(frame["probability"].max())
-            ),
-            "will_purchase": st.column_config.CheckboxColumn("Will purchase"),
-            "contact": st.column_config.CheckboxColumn("Contact"),
-            "policy": st.column_config.TextColumn("Policy"),
-        },
+    parts.users(
+        frame.head(TOP_USERS),
+        ["rank", "user_id", "probability", "will_purchase", "contact", "policy", "reasons"],
     )
 
 

@@ -37,7 +37,7 @@ _ALSO: Mapping[str, tuple[str, str]] = {
     "velocity_3d": ("events", ""),
     "recent_share": ("events", ""),
     "in_session": ("events", ""),
-    "cart_velocity_3d": ("events", "add_to_cart"),
+    "cart_velocity_3d": _CART,
     "carted_not_bought": _CART,
     "cart_value_level": _CART,
     "purchase_due": ("rhythm", "purchase"),
@@ -121,12 +121,20 @@ def _text(topic: Topic, row: wording.Row, columns: Sequence[str]) -> str:
         case "events":
             told = wording.events(row, what or None, _window(row, columns))
         case "cart":
-            told = wording.cart(row)
+            told = _of_the_cart(row, columns)
         case "rhythm":
             told = wording.rhythm(row, what or None)
         case "attribute":
             told = wording.attribute(what, row)
     return told or wording.generic(expand(row.question)[columns[0]], row.get(columns[0]))
+
+
+def _of_the_cart(row: wording.Row, columns: Sequence[str]) -> str | None:
+    """What lies in it; where that is nothing, and additions push most, how often something was put there."""
+    kind = expand(row.question)[columns[0]].kind
+    if row.get("cart_count") or not isinstance(kind, Count | Since):
+        return wording.cart(row)
+    return wording.events(row, "add_to_cart", _window(row, columns))
 
 
 def _window(row: wording.Row, columns: Sequence[str]) -> Window:
@@ -150,10 +158,10 @@ def _topic(name: str, feature: Feature | None) -> Topic:
     if feature is None:
         return "attribute", name.removeprefix("attr_").split("=")[0]
     match feature.kind:
+        case Cart() | Count("add_to_cart") | Since("add_to_cart"):
+            return _CART
         case Count(event_type) | Since(event_type):
             return "events", event_type or ""
-        case Cart():
-            return _CART
         case Gap(_, event_type):
             return "rhythm", event_type or ""
         case _:

@@ -9,24 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from retail_core.features.kinds import DAY_US, HOUR_US, Entry, Feature, Window
+from retail_core.features.kinds import DAY_US, Entry, Feature, Window
 from retail_core.features.question import Question
-
-NOUNS: Mapping[str | None, tuple[str, str]] = {
-    None: ("event", "events"),
-    "view_item": ("item view", "item views"),
-    "view_item_list": ("list view", "list views"),
-    "search": ("search", "searches"),
-    "add_to_cart": ("addition to the cart", "additions to the cart"),
-    "remove_from_cart": ("removal from the cart", "removals from the cart"),
-    "add_to_wishlist": ("addition to the wish list", "additions to the wish list"),
-    "begin_checkout": ("checkout begun", "checkouts begun"),
-    "screen_view": ("screen view", "screen views"),
-    "session_start": ("start of the app", "starts of the app"),
-    "purchase": ("purchase", "purchases"),
-    "refund": ("refund", "refunds"),
-}
-"""Event types as one and as several; any other is called by its name."""
+from retail_core.model.quantities import age, amount, between, called, money, singular, within
 
 SUBJECTS: Mapping[str, str] = {
     "active_days": "active days",
@@ -62,7 +47,8 @@ FLAGS: Mapping[str, tuple[str, str]] = {
 """What a flag says when it is up, and when it is not."""
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-OUT_OF_USUAL = 1.5
+OUT_OF_USUAL, LEAST_USUAL = 1.5, 4
+"""Ratio (or its inverse) and number of events from which on a rate is told against the usual one."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,7 @@ def events(row: Row, event_type: str | None, window: Window) -> str | None:
     count, last = f"{stem}_count_{window.label}", f"hours_since_{stem}"
     if count not in row.values:
         return None
-    one, several = NOUNS.get(event_type) or called(event_type)
+    one, several = called(event_type)
     number, since = row.get(count), row.get(last)
     ago = "" if since is None else f", the last {age(since)} ago"
     if not number:
@@ -109,12 +95,13 @@ def cart(row: Row) -> str | None:
     """What lies in the cart, for how long, and its worth."""
     if "cart_count" not in row.values:
         return None
-    number, value, since = (row.get(name) for name in ("cart_count", "open_cart_value", "cart_oldest_hours"))
+    number, value = row.get("cart_count"), row.get("open_cart_value")
     if not number:
         return "nothing in the cart"
-    text = f"{amount(number, 'item', 'items')} in the cart"
-    text += "" if since is None else f" for {age(since)}"
-    return text + (f", worth {money(value)}" if value else "")
+    lies = between(row.get("cart_newest_hours"), row.get("cart_oldest_hours"))
+    return f"{amount(number, 'item', 'items')} in the cart{lies}" + (
+        f", worth {money(value)}" if value else ""
+    )
 
 
 def rhythm(row: Row, event_type: str | None) -> str | None:
@@ -122,7 +109,7 @@ def rhythm(row: Row, event_type: str | None) -> str | None:
     gap = "mean_gap_days" if event_type is None else f"mean_{event_type}_gap_days"
     if gap not in row.values:
         return None
-    one, _ = NOUNS.get(event_type) or called(event_type)
+    one, _ = called(event_type)
     days, since = row.get(gap), row.get(f"hours_since_{event_type or 'event'}")
     if days is None:
         return f"fewer than two days with {'an' if one[0] in 'aeiou' else 'a'} {one}"
@@ -155,75 +142,22 @@ def generic(feature: Feature, value: float | None) -> str:
     if entry.name == "weekday":
         return f"it is {WEEKDAYS[int(value) % 7]}"
     if entry.unit.endswith("s") and entry.unit in subject.split():
-        return f"{amount(value, subject.replace(entry.unit, _one(entry.unit), 1), subject)}{window}"
+        return f"{amount(value, subject.replace(entry.unit, singular(entry.unit), 1), subject)}{window}"
     if entry.over and entry.unit == "minor units":
         return f"{money(value) if value else 'nothing'} {subject}{window}"
     return f"{subject}{window}: {_with_unit(entry, value)}"
 
 
-def called(event_type: str | None) -> tuple[str, str]:
-    """An event type without a noun of its own, as one and as several.
-
-    >>> called("newsletter_opened")
-    ('newsletter opened event', 'newsletter opened events')
-    """
-    known = f"{event_type or 'unnamed'} event".replace("_", " ")
-    return known, f"{known}s"
-
-
-def amount(value: float, one: str, several: str) -> str:
-    """A count with its noun.
-
-    >>> amount(1, "item", "items"), amount(0, "item", "items"), amount(1200, "item", "items")
-    ('1 item', 'no items', '1,200 items')
-    """
-    if not value:
-        return f"no {several}"
-    return f"{value:,.0f} {one if value == 1 else several}" if value % 1 == 0 else f"{value:,.3g} {several}"
-
-
-def age(hours: float) -> str:
-    """A stretch of time.
-
-    >>> age(0.2), age(5.2), age(1.0), age(80.0)
-    ('12 min', '5 h', '1 h', '3 days')
-    """
-    if hours < 0.99:
-        return f"{hours * 60:.0f} min"
-    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
-
-
-def money(minor: float) -> str:
-    """Minor units as an amount of money.
-
-    >>> money(123_450)
-    '1,234.50'
-    """
-    return f"{minor / 100:,.2f}"
-
-
-def within(window: Window) -> str:
-    """A window, as the end of a sentence.
-
-    >>> within(Window("1d", DAY_US)), within(Window("6h", 6 * HOUR_US))
-    (' in the last day', ' in the last 6 h')
-    """
-    days, hours = window.micros // DAY_US, window.micros // HOUR_US
-    if window.micros % DAY_US:
-        return " in the last hour" if hours == 1 else f" in the last {hours} h"
-    return " in the last day" if days == 1 else f" in the last {days} days"
-
-
 def _against_usual(row: Row, stem: str, window: Window, number: float) -> str:
     """The daily rate in the window over that of the rest of the look-back, where it stands out."""
     whole = row.get(f"{stem}_count_{row.whole.label}")
-    if whole is None or whole <= number or window.micros % DAY_US:
+    if whole is None or whole - number < LEAST_USUAL or window.micros % DAY_US:
         return ""
     rest = (whole - number) / (row.whole.micros - window.micros)
     ratio = number / window.micros / rest
     if 1 / OUT_OF_USUAL < ratio < OUT_OF_USUAL:
         return ""
-    return f", {ratio:.2g} times the usual"
+    return f", {ratio:.0f} times the usual" if ratio >= 10 else f", {ratio:.1f} times the usual"
 
 
 def _subject(entry: Entry) -> str:
@@ -243,10 +177,6 @@ def _unknown(entry: Entry) -> str:
     return "unknown" if entry.null == "never" else entry.null
 
 
-def _one(unit: str) -> str:
-    return f"{unit[:-3]}y" if unit.endswith("ies") else unit.removesuffix("s")
-
-
 def _with_unit(entry: Entry, value: float) -> str:
     if entry.unit == "hours":
         return age(value)
@@ -256,4 +186,4 @@ def _with_unit(entry: Entry, value: float) -> str:
         return f"{value:.1%}" if value < 0.1 else f"{value:.0%}"
     if entry.unit in {"ratio", "score"} or entry.unit[:1].isdigit():
         return f"{value:,.3g}"
-    return amount(value, _one(entry.unit), entry.unit)
+    return amount(value, singular(entry.unit), entry.unit)

@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from retail_core.processes import answers, free_port, start, stop, wait_until
-from tests.serving import Shop, environment, running_service, trained_shop
+from retail_core.store.mongo import open_store
+from tests.serving import AS_OF, Shop, environment, running_service, trained_shop
 
 pytestmark = [pytest.mark.e2e, pytest.mark.integration]
 
@@ -97,6 +98,44 @@ def test_a_log_goes_in_and_a_scored_list_comes_out(
     probabilities = [float(row["probability"]) for row in rows]
     assert probabilities == sorted(probabilities, reverse=True)
     assert {row["user_id"] for row in rows} >= set(shop.scores["user_id"])
+
+
+def test_an_audience_is_chosen_stored_and_taken_home(
+    page: Page, app_url: str, shop: Shop, tmp_path: Path
+) -> None:
+    page.goto(f"{app_url}/audience")
+    page.get_by_role("textbox", name="As of").fill(AS_OF.isoformat())
+    page.get_by_role("button", name="Score all users").click()
+    expect(page.get_by_role("heading", name="Whom to contact")).to_be_visible(timeout=2 * WAIT_MS)
+    picture(page, "audience_sized")
+    budget = page.get_by_label("Users, control group included")
+    budget.fill("100")
+    budget.press("Enter")
+    page.get_by_role("button", name="Make this list of 90 users").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download these 90 users with reasons").click(timeout=2 * WAIT_MS)
+    target = tmp_path / "audience.csv"
+    download.value.save_as(target)
+    picture(page, "audience_made")
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 90
+    assert {row["user_id"] for row in rows} < set(shop.scores["user_id"].head(100))
+    assert all(row["reasons"].startswith(("raises: ", "lowers: ")) for row in rows[:10])
+    with open_store(shop.settings) as store:
+        stored = store.audiences.find_one({"kind": "audience"})
+    assert stored is not None
+    assert (stored["contacted"], stored["control"], stored["state"]) == (90, 10, "whole")
+
+
+def test_a_user_is_looked_up_with_reasons(page: Page, app_url: str, shop: Shop) -> None:
+    page.goto(f"{app_url}/user")
+    page.get_by_role("textbox", name="User id").fill(shop.scores["user_id"].iloc[0])
+    page.get_by_role("textbox", name="As of").fill(AS_OF.isoformat())
+    page.get_by_role("button", name="Look up").click()
+    expect(page.get_by_text("What moves this probability most")).to_be_visible(timeout=WAIT_MS)
+    expect(page.get_by_text("raises", exact=True).first).to_be_visible()
+    picture(page, "user")
 
 
 def test_the_monitor_shows_model_data_and_history(page: Page, app_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -9,8 +10,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import charts, words
+from retail_core.features.definitions import Question, default_feature_set
+from retail_core.lifecycle.audience import Scores
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.runtime import ServedModel
+from retail_core.model.spec import ModelSpec
 from retail_core.processes import free_port
+from retail_core.schemas import TIME_DTYPE, Prediction
 
+AS_OF = datetime(2025, 1, 29, tzinfo=UTC)
 APP = Path(__file__).resolve().parents[2] / "app"
 
 
@@ -43,6 +51,80 @@ def test_an_upload_is_kept_and_a_service_that_is_away_is_explained() -> None:
     assert any("does not answer" in warning.value for warning in at.warning)
 
 
+def test_the_audience_page_offers_to_score_and_names_what_is_away() -> None:
+    at = page("audience.py").run()
+    assert not at.exception
+    assert at.title[0].value == "Choose an audience"
+    at.button[0].click().run()
+    assert not at.exception
+    said = " ".join(warning.value for warning in at.warning)
+    assert "MongoDB" in said
+    assert "hidden" not in said
+    assert not at.subheader
+
+
+def scores_of(probabilities: list[float]) -> Scores:
+    """What the audience page holds once everybody was scored; the model behind it answers nothing."""
+    count = len(probabilities)
+    everybody = pd.DataFrame(
+        {
+            "user_id": pd.Series([f"u{place}" for place in range(count)], dtype="str"),
+            "as_of": pd.Series(pd.Timestamp(AS_OF), index=range(count)).astype(TIME_DTYPE),
+            "model_version": pd.Series("1", index=range(count), dtype="str"),
+            "policy": pd.Series("daily", index=range(count), dtype="str"),
+            "probability": probabilities,
+            "raw_score": probabilities,
+            "will_purchase": False,
+            "contact": True,
+            "rank": range(1, count + 1),
+        }
+    )
+    spec = ModelSpec(
+        version="1", run_id="", trained_at=AS_OF, feature_set=default_feature_set(Question()),
+        policies=("daily",), thresholds={"daily": {"no-miss": 0.01, "contact": 0.1, "f1": 0.5}},
+        certificates={"daily": None}, reasons={"daily": None}, metrics={"daily": {}}, reference={},
+        data={}, self_test={},
+    )  # fmt: skip
+    return Scores(ServedModel(spec, CalibratedRanker()), AS_OF, Prediction.validate(everybody))
+
+
+def test_an_audience_is_sized_live_and_says_what_to_expect() -> None:
+    at = page("audience.py")
+    at.session_state["scores"] = scores_of([0.5] * 10 + [0.02] * 90)
+    at.run()
+    assert not at.exception
+    tiles = {metric.label: metric.value for metric in at.metric}
+    assert tiles == {
+        "To contact": "9",
+        "Control group": "1",
+        "Expected buyers": "5",
+        "Of all expected buyers": "73.5%",
+        "Lowest probability": "50.0%",
+    }
+    said = " ".join(caption.value for caption in at.caption)
+    assert "Between 2 and 8 buyers among these 10 users" in said
+    assert "all 100 users active in the last 7 days, as of 2025-01-29 00:00 UTC · base rate 6.80%" in said
+    at.segmented_control[0].set_value("Cost and value").run()
+    assert {metric.label: metric.value for metric in at.metric}["To contact"] == "9"
+    at.number_input[0].set_value(1.0)
+    at.number_input[1].set_value(80.0).run()
+    assert {metric.label: metric.value for metric in at.metric}["To contact"] == "90"
+    at.number_input[0].set_value(100.0).run()
+    assert not at.exception
+    assert "nobody or everybody" in at.error[0].value
+    at.segmented_control[0].set_value("A share of the buyers").run()
+    assert "certif" in at.error[0].value
+
+
+def test_the_look_up_asks_for_a_user_and_says_that_the_service_is_away() -> None:
+    at = page("user.py").run()
+    assert not at.exception
+    at.text_input[0].set_value("u1")
+    at.button[0].click().run()
+    assert not at.exception
+    assert any("does not answer" in warning.value for warning in at.warning)
+
+
 def test_the_monitor_names_what_is_away_and_hides_secrets() -> None:
     at = page("monitor.py").run()
     assert not at.exception
@@ -66,6 +148,8 @@ def test_words_name_population_and_base_rate() -> None:
         "cut-offs 2025-05-01 to 2025-05-07"
     )
     assert words.share(None) == "n/a"
+    assert words.reasons("raises: 2 searches; lowers: no purchase") == "▲ 2 searches   ▼ no purchase"
+    assert words.reasons("") == ""
     assert "too few" in words.certificate(None, None)
 
 

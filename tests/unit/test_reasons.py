@@ -177,6 +177,32 @@ def test_an_attribute_is_told_by_its_value() -> None:
     assert wording.attribute("age", found) == "age: 31"
 
 
+@pytest.mark.parametrize(
+    ("newest", "oldest", "told"),
+    [
+        (5.0, 5.2, "2 items in the cart for 5 h"),
+        (0.5, 90.0, "2 items in the cart for 30 min to 4 days"),
+        (3.0, 20.0, "2 items in the cart for 3 to 20 h"),
+        (None, None, "2 items in the cart"),
+    ],
+)
+def test_a_cart_tells_its_newest_and_its_oldest_item(
+    newest: float | None, oldest: float | None, told: str
+) -> None:
+    values = {"cart_count": 2.0, "cart_newest_hours": newest, "cart_oldest_hours": oldest}
+    assert wording.cart(Row(WHOLE.question, values)) == told
+
+
+def test_additions_and_the_cart_are_one_matter() -> None:
+    columns = ["add_to_cart_count_1d", "cart_count"]
+    full: dict[str, float | None] = {"add_to_cart_count_1d": 2.0, "cart_count": 2.0}
+    assert subject._text(("cart", ""), Row(WHOLE.question, full), columns) == "2 items in the cart"
+    bought: dict[str, float | None] = {"add_to_cart_count_1d": 2.0, "cart_count": 0.0}
+    row = Row(WHOLE.question, bought)
+    assert subject._text(("cart", ""), row, columns) == "2 additions to the cart in the last day"
+    assert subject._text(("cart", ""), row, columns[::-1]) == "nothing in the cart"
+
+
 def test_sentences_without_their_features_fall_back_on_the_list() -> None:
     alone = Row(WHOLE.question, {"carted_not_bought": 1.0})
     assert subject._text(("cart", ""), alone, ["carted_not_bought"]) == "carted and not bought since"

@@ -1,0 +1,52 @@
+"""Audiences, as the page chooses them: scored through `retail_core`, kept in MongoDB, taken home as CSV."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from retail_core.lifecycle.audience import Audience, Scores, Sizing, keep, score_all
+from retail_core.settings import Settings
+from retail_core.store.lake import Lake
+from retail_core.store.mongo import open_store
+from retail_core.store.shop import shop_zone
+from retail_core.times import parse_instant
+from retail_core.workspace import open_workspace
+
+FILE = "audience.csv"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A stored audience, the size it was asked for with, and the CSV of whom to contact."""
+
+    sizing: Sizing
+    audience: Audience
+    csv: bytes
+
+
+def score(settings: Settings, as_of: str) -> Scores:
+    """Every eligible user's score at `as_of` (ISO 8601), by default the newest midnight of the shop.
+
+    Raises:
+        DataError: there are no events, no model, or nobody is eligible.
+        DependencyError: MongoDB or the registry is unreachable.
+        InputError: `as_of` is no instant.
+    """
+    with open_workspace(settings) as work:
+        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
+        return score_all(work.store, work.lake, settings, instant)
+
+
+def store(settings: Settings, scores: Scores, sizing: Sizing) -> Kept:
+    """Draw the audience with its control group and store it.
+
+    Raises:
+        DataError: nobody is worth it, or the recall cannot be certified.
+        DependencyError: MongoDB is unreachable.
+    """
+    with open_store(settings) as opened, tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / FILE
+        audience = keep(opened, Lake(settings.lake_url), scores, sizing, out)
+        return Kept(sizing, audience, out.read_bytes())
