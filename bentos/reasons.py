@@ -34,4 +34,4 @@ def add_reasons(model: ServedModel, asked: Sequence[Asked]) -> None:
     for (_, answer), found in zip(asked, reasons(model.estimator, spec.feature_set, rows), strict=False):
         answer.reasons = [Reason(one.text, one.effect, round(one.share, 4)) for one in found]
     for _, answer in asked[most:]:
-        answer.warnings = [*answer.warnings, f"Of this model one request gets reasons for {most} users."]
+        answer.warnings = [*answer.warnings, f"No reasons: this model explains at most {most} of a request."]

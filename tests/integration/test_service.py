@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -16,12 +17,16 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
+from bentos import reasons as why
 from bentos.access import AccessLog
 from bentos.api import Api
 from bentos.front import Front
 from bentos.guard import Guard
 from bentos.models import Loaded
+from bentos.predictor import Question, predict
+from bentos.problems import Problem
 from bentos.routes import create_app
+from bentos.wire import Answer
 from retail_core.client import Client, Item, Prediction, Refusal
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.lifecycle import erasure
@@ -124,6 +129,30 @@ def test_reasons_come_where_they_are_asked_for(api: httpx.Client, shop: Shop) ->
     assert in_file == "; ".join(f"{one['effect']}: {one['text']}" for one in told["reasons"])
 
 
+def test_what_the_reasons_of_one_request_may_cost_is_bounded(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(why, "WORK", 0)
+    served = load_champion(shop.settings)
+    questions = [
+        Question("a", AS_OF, features={}),
+        *(
+            Question(user, AS_OF, features={"unknown": 1.0} if user == "b" else {}, reasons=True)
+            for user in "bcd"
+        ),
+    ]
+    answers = predict(served, questions)
+    why.add_reasons(served, list(why.asking(questions, answers)))
+    plain, refused, told, beyond = answers
+    assert isinstance(refused, Problem)
+    assert isinstance(plain, Answer)
+    assert plain.reasons is None
+    assert isinstance(told, Answer)
+    assert told.reasons
+    assert isinstance(beyond, Answer)
+    assert (beyond.reasons, len(beyond.warnings)) == (None, 1)
+
+
 def test_features_alone_are_enough(api: httpx.Client, settings: Settings) -> None:
     champion = load_champion(settings)
     columns = list(champion.spec.feature_set.columns)
@@ -220,9 +249,10 @@ def test_the_model_says_what_it_is_and_reloads(api: httpx.Client, settings: Sett
 
 def test_a_file_of_events_comes_back_scored(api: httpx.Client, shop: Shop) -> None:
     broken = shop.log.read_bytes() + b"x,,not a time,view_item,,,,,,,,,\n"
-    answer = batch(api, "log.csv", broken, as_of=INSTANT)
+    answer = batch(api, "log.csv", broken, as_of=INSTANT, reasons="7")
     assert answer.status_code == 200, answer.text
     scored = pd.read_csv(io.BytesIO(answer.content), dtype={"user_id": "str"}).set_index("user_id")
+    assert scored["reasons"].notna().tolist() == [True] * 7 + [False] * (len(scored) - 7)
     assert list(scored.columns[:4]) == ["probability", "rank", "will_purchase", "contact"]
     report = json.loads(answer.headers["X-Score-Report"])
     assert report["rows_read"] == report["used"] + report["duplicates"] + report["refused"]
@@ -315,6 +345,9 @@ def test_the_client_asks_all_that_the_service_answers(api: httpx.Client, shop: S
     with Client(str(api.base_url), api_key=KEY) as client:
         answer = client.predict(first["user_id"], as_of=AS_OF)
         assert answer.probability == pytest.approx(first["probability"], abs=1e-6)
+        told = client.predict(first["user_id"], as_of=AS_OF, reasons=True)
+        assert replace(told, reasons=()) == answer
+        assert {one.effect for one in told.reasons} <= {"raises", "lowers"}
         items = [Item(first["user_id"], AS_OF), Item("nobody", AS_OF)] * 600
         many = client.predict_many(items)
         assert [type(one) for one in many] == [Prediction, Refusal] * 600
