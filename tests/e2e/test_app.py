@@ -134,7 +134,7 @@ def test_a_user_is_looked_up_with_reasons(page: Page, app_url: str, shop: Shop) 
     page.get_by_role("textbox", name="As of").fill(AS_OF.isoformat())
     page.get_by_role("button", name="Look up").click()
     expect(page.get_by_text("What moves this probability most")).to_be_visible(timeout=WAIT_MS)
-    expect(page.get_by_text("raises", exact=True).first).to_be_visible()
+    expect(page.get_by_test_id("stMarkdown").filter(has_text="raises").first).to_be_visible()
     picture(page, "user")
 
 
