@@ -2,8 +2,8 @@
 
 DuckDB and Spark only find, join and sort the events; their numbers are the same because they come from
 here. Each kind reads whole arrays of a `Timeline`, so that midnights and arbitrary instants cost the same.
-Partial aggregates in the engine, grouped by intervals that no window of any cut-off cuts, took six times as
-long: nearly all of it went into joining them with the pairs.
+Partial aggregates in the engine, grouped by intervals that no window of any cut-off cuts and joined with the
+pairs, took four times as long on 5 million events and 15 midnights.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Formulas over features, written once.
 
 A formula asks an `Algebra` for other features and combines them with `+ - *`, comparisons and the
-algebra's own functions. Python (online), Ibis columns (batch) and text (documentation, hash) are
+algebra's own functions. Python (online), NumPy arrays (batch) and text (documentation, hash) are
 three algebras; null is NaN for floats. Every float operation has one written order, so that engines
 agree to the bit. Do not negate a comparison: with null it is false everywhere, negated it is not.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from retail_core.features.kinds import Window
 
 Term = Any
-"""An Ibis column or a `Text`: whatever the algebra at hand computes with."""
+"""An array or a `Text`: whatever the algebra at hand computes with."""
 
 INTENT_WEIGHTS: Mapping[str, int] = {
     "add_to_cart": 10,

@@ -1,7 +1,7 @@
 """How long all features at many daily cut-offs take, beside a bare group-by over the same Parquet and pandas.
 
     python -m tests.benchmarks.bench_features [--users 55500] [--days 45] [--cutoffs 15] [--engine duckdb]
-        [--pandas-events 1200000]
+        [--pandas-events 1200000] [--tenfold]
 
 The log is `retail simulate`'s: 55,500 users over 45 days are 5 million events. Prints one JSON line:
 seconds on the wall and of all cores and peak memory of the batch, the same of a DuckDB `group by user,
@@ -13,6 +13,9 @@ the batch first; their tables must be equal. Pandas is handed the context featur
 Of a log above `--pandas-events` (0: no pandas at all) pandas sees all events of a sample of the users;
 `pandas_seconds` are as measured, and `vs_pandas` divides them by `pandas_share`, the share of the events in
 the sample. That multiplies also what pandas pays however few the users are: keep the sample large.
+
+`--tenfold` measures the batch once more on the log of ten times the users: `--users 11100 --tenfold` is 1
+million events against 10 million.
 """
 
 from __future__ import annotations
@@ -120,6 +123,36 @@ def online(events: int = 500, rounds: int = 1000) -> dict[str, float]:
     }
 
 
+def midnights(days: int, number: int) -> list[datetime]:
+    """The last midnights of the log."""
+    last = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=days)
+    return [last - timedelta(days=n) for n in range(number)]
+
+
+def batch(
+    lake: DayFiles, cutoffs: list[datetime], feature_set: FeatureSet, options: EngineOptions
+) -> tuple[pd.DataFrame, tuple[float, float]]:
+    """Features of everybody who is eligible, and the seconds they took."""
+    pairs = daily_pairs(lake, feature_set.question, cutoffs)
+    rows: list[pd.DataFrame] = []
+    took = timed(lambda: rows.append(compute(lake, pairs, feature_set, engine=options)))
+    return rows[0], took
+
+
+def tenfold(
+    arguments: argparse.Namespace, feature_set: FeatureSet, once: tuple[int, float, float]
+) -> dict[str, float]:
+    """The batch on ten times the users, and how many times the (events, seconds, core seconds) of once."""
+    with tempfile.TemporaryDirectory() as folder:
+        lake, events = simulated_days(Path(folder), 10 * arguments.users, arguments.days)
+        cutoffs = midnights(arguments.days, arguments.cutoffs)
+        _, took = batch(lake, cutoffs, feature_set, EngineOptions(arguments.engine))
+    names = ("events", "seconds", "cpu_seconds")
+    found = dict(zip((f"tenfold_{name}" for name in names), (events, *took), strict=True))
+    times = zip((f"tenfold_{name}_ratio" for name in names), found.values(), once, strict=True)
+    return found | {name: more / less for name, more, less in times}
+
+
 def main() -> None:
     """Generate, measure, print."""
     parser = argparse.ArgumentParser()
@@ -128,32 +161,30 @@ def main() -> None:
     parser.add_argument("--cutoffs", type=int, default=15)
     parser.add_argument("--pandas-events", type=int, default=1_200_000)
     parser.add_argument("--engine", choices=["duckdb", "spark"], default="duckdb")
+    parser.add_argument("--tenfold", action="store_true")
     arguments = parser.parse_args()
-    question = Question()
-    feature_set = default_feature_set(question)
-    options = EngineOptions(arguments.engine)
+    feature_set = default_feature_set(Question())
     with tempfile.TemporaryDirectory() as folder:
         lake, events = simulated_days(Path(folder), arguments.users, arguments.days)
-        midnight = datetime(START.year, START.month, START.day, tzinfo=UTC)
-        last = midnight + timedelta(days=arguments.days)
-        cutoffs = [last - timedelta(days=n) for n in range(arguments.cutoffs)]
         runs = [timed(lambda: bare(lake)) for _ in range(3)]
         bare_wall, bare_cpu = (statistics.median(run[i] for run in runs) for i in (0, 1))
-        pairs = daily_pairs(lake, question, cutoffs)
-        rows: list[pd.DataFrame] = []
-        wall, cpu = timed(lambda: rows.append(compute(lake, pairs, feature_set, engine=options)))
+        cutoffs = midnights(arguments.days, arguments.cutoffs)
+        rows, (wall, cpu) = batch(lake, cutoffs, feature_set, EngineOptions(arguments.engine))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         beside: dict[str, float] = {}
         if most := arguments.pandas_events:
-            beside = against_pandas(lake, rows[0], feature_set, (events, most))
+            beside = against_pandas(lake, rows, feature_set, (events, most))
             beside["vs_pandas"] = beside["pandas_seconds"] / beside["pandas_share"] / wall
             beside["cpu_vs_pandas"] = beside["pandas_cpu_seconds"] / beside["pandas_share"] / cpu
     figures = {
-        "events": events, "pairs": len(pairs), "features": len(feature_set.columns), "seconds": wall,
+        "events": events, "pairs": len(rows), "features": len(feature_set.columns), "seconds": wall,
         "cpu_seconds": cpu, "bare_seconds": bare_wall, "bare_cpu_seconds": bare_cpu,
         "ratio": wall / bare_wall, "cpu_ratio": cpu / bare_cpu,
         "peak_mb": peak, **online(), **beside,
     }  # fmt: skip
+    del rows
+    if arguments.tenfold:
+        figures |= tenfold(arguments, feature_set, (events, wall, cpu))
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
 
 
