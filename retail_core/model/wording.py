@@ -84,6 +84,8 @@ def events(row: Row, event_type: str | None, window: Window) -> str | None:
         return None
     one, several = called(event_type)
     number, since = row.get(count), row.get(last)
+    if number is None:  # a request that gives features need not give all
+        return f"{several}{within(window)}: unknown"
     ago = "" if since is None else f", the last {age(since)} ago"
     if not number:
         never = last in row.values and since is None
@@ -97,11 +99,10 @@ def cart(row: Row) -> str | None:
         return None
     number, value = row.get("cart_count"), row.get("open_cart_value")
     if not number:
-        return "nothing in the cart"
+        return "items in the cart: unknown" if number is None else "nothing in the cart"
     lies = between(row.get("cart_newest_hours"), row.get("cart_oldest_hours"))
-    return f"{amount(number, 'item', 'items')} in the cart{lies}" + (
-        f", worth {money(value)}" if value else ""
-    )
+    worth = f", worth {money(value)}" if value else ""
+    return f"{amount(number, 'item', 'items')} in the cart{lies}{worth}"
 
 
 def rhythm(row: Row, event_type: str | None) -> str | None:

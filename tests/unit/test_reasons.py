@@ -137,6 +137,7 @@ def test_every_feature_has_a_sentence(fill: float | None) -> None:
         ),
         ({"purchase_count_28d": 0.0, "hours_since_purchase": None}, "no purchase in the last 28 days"),
         ({"purchase_count_28d": 1.0}, "1 purchase in the last 28 days"),
+        ({"purchase_count_28d": None}, "purchases in the last 28 days: unknown"),
     ],
 )
 def test_purchases_and_when_the_last_was(given: dict[str, float | None], told: str) -> None:
