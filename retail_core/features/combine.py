@@ -44,6 +44,7 @@ from retail_core.features.question import Question
 from retail_core.features.timeline import Among, Floats, Ints, Timeline, numbers
 
 Windowed = Count | Total | Distinct | Sessions
+"""Kinds whose windows are computed together."""
 
 _MOST_PAIRS = 100_000
 _MOST_KEY = 1 << 62

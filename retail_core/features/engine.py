@@ -23,6 +23,9 @@ from retail_core.schemas import EVENT_ARROW
 if TYPE_CHECKING:
     from retail_core.settings import Settings
 
+_MOST_SHARES = 4
+"""Worked on at once: each takes some 150 MB, and NumPy's threads hold each other up."""
+
 _INSTANT = ibis.dtype("timestamp('UTC')")
 
 
@@ -141,7 +144,7 @@ class DuckEngine(Engine):
         in_order = events.order_by([name for name in ORDER if name in events.columns])
         relation = self._backend.con.sql(self._backend.compile(in_order))
         reader = relation.to_arrow_reader(SHARE_ROWS)
-        yield from in_threads(work, shares(pairs, reader), self._threads)
+        yield from in_threads(work, shares(pairs, reader), min(self._threads, _MOST_SHARES))
 
 
 @contextmanager
@@ -158,7 +161,7 @@ def open_engine(options: EngineOptions = DUCKDB) -> Iterator[Engine]:
             yield engine
         return
     with tempfile.TemporaryDirectory(prefix="retail-") as spill:
-        threads = options.threads or len(os.sched_getaffinity(0))
+        threads = options.threads or os.cpu_count() or 1
         backend = ibis.duckdb.connect(
             memory_limit=options.memory_limit,
             temp_directory=spill,
