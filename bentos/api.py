@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ from bentos.swap import Swapper
 from bentos.wire import Answer
 from retail_core.errors import DependencyError
 from retail_core.features.definitions import FeatureSet
-from retail_core.features.online import OnlineEvent
+from retail_core.features.online import Columns
 from retail_core.features.shop_measures import context_key, local_day, sees_the_shop
 from retail_core.settings import Settings
 
@@ -31,12 +31,18 @@ Outcome = Answer | Problem
 AT_ONCE = 16
 """Items answered before other requests get their turn: a list of 1,000 delays nobody by its whole length."""
 
+READ_TOGETHER = 48
+"""Items whose histories are read in one question to MongoDB; the next are read while these are answered."""
+
+READ_AHEAD = 3
+"""Questions to MongoDB at the same time for one list."""
+
 
 @dataclass(frozen=True)
 class Stored:
     """What MongoDB holds of the users of one request; `away` says why it could not be asked."""
 
-    events: Mapping[str, Sequence[OnlineEvent]] = field(default_factory=dict)
+    events: Mapping[str, Columns] = field(default_factory=dict)
     attributes: Mapping[str, Sequence[Document]] = field(default_factory=dict)
     context: Mapping[datetime, Mapping[str, float | None]] = field(default_factory=dict)
     away: DependencyError | None = None
@@ -81,25 +87,47 @@ class Api:
     async def answer(self, items: Sequence[Item | Refused]) -> list[Outcome]:
         """Answers or problems, in the order of the items; all of one model version."""
         loaded = self.model.loaded
-        stored = await self._stored(loaded, [item for item in items if isinstance(item, Item)])
         outcomes: list[Outcome] = []
         explained: list[Asked] = []
-        for start in range(0, len(items), AT_ONCE):
-            if start:
-                await asyncio.sleep(0)
-            prepared = [await _question(item, stored) for item in items[start : start + AT_ONCE]]
-            questions = [one for one in prepared if isinstance(one, Question)]
-            found = predict(loaded.served, questions, self.meters.scored)
-            explained += asking(questions, found)
-            answers = iter(found)
-            outcomes += [next(answers) if isinstance(one, Question) else one for one in prepared]
+        async for part, stored in self._read(loaded, items):
+            for start in range(0, len(part), AT_ONCE):
+                if outcomes:
+                    await asyncio.sleep(0)
+                prepared = [await _question(item, stored) for item in part[start : start + AT_ONCE]]
+                questions = [one for one in prepared if isinstance(one, Question)]
+                found = predict(loaded.served, questions, self.meters.scored)
+                explained += asking(questions, found)
+                answers = iter(found)
+                outcomes += [next(answers) if isinstance(one, Question) else one for one in prepared]
         if explained:
             await asyncio.to_thread(add_reasons, loaded.served, explained)
         self.log.put((one for one in outcomes if isinstance(one, Answer)), datetime.now(UTC))
         return outcomes
 
-    async def _stored(self, loaded: models.Loaded, items: Sequence[Item]) -> Stored:
-        asked = [item for item in items if item.features is None]
+    async def _read(
+        self, loaded: models.Loaded, items: Sequence[Item | Refused]
+    ) -> AsyncIterator[tuple[Sequence[Item | Refused], Stored]]:
+        """The items in parts, each with what is stored of it; some parts are read ahead."""
+        parts = [items[start : start + READ_TOGETHER] for start in range(0, len(items), READ_TOGETHER)]
+        if len(parts) == 1:
+            yield items, await self._stored(loaded, items)
+            return
+        places = asyncio.Semaphore(READ_AHEAD)
+
+        async def read(part: Sequence[Item | Refused]) -> Stored:
+            async with places:
+                return await self._stored(loaded, part)
+
+        reading = [asyncio.create_task(read(part)) for part in parts]
+        try:
+            for part, stored in zip(parts, reading, strict=True):
+                yield part, await stored
+        finally:
+            for task in reading:
+                task.cancel()
+
+    async def _stored(self, loaded: models.Loaded, items: Sequence[Item | Refused]) -> Stored:
+        asked = [item for item in items if isinstance(item, Item) and item.features is None]
         if not asked:
             return Stored()
         feature_set = loaded.served.spec.feature_set
@@ -138,7 +166,7 @@ async def _question(item: Item | Refused, stored: Stored) -> Question | Problem:
     return Question(
         item.user_id,
         item.as_of,
-        events=merge(stored.events.get(item.user_id, ()), sent),
+        events=merge(stored.events.get(item.user_id, Columns()), sent),
         attribute_rows=stored.attributes.get(item.user_id, ()),
         context=stored.context.get(item.as_of, {}),
         history=_history(item, stored),

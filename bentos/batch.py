@@ -60,10 +60,18 @@ def score_file(
             f"The file has no user with an event in the look-back before {iso(instant)}.",
             remedy="choose an as_of after the events, and the source that wrote the file.",
         )
-    by_policy = rows.groupby("policy", sort=True)
-    predictions = ranked([_scored(served, part, str(policy), instant) for policy, part in by_policy])
+    policies = sorted(rows["policy"].unique())
+    parts = [rows] if len(policies) == 1 else [rows[rows["policy"] == policy] for policy in policies]
+    predictions = ranked(
+        [_scored(served, part, policy, instant) for policy, part in zip(policies, parts, strict=True)]
+    )
     scores = predictions[list(CSV_COLUMNS)]
-    write_csv(with_reasons(served, scores, lambda _: rows, reasons) if reasons else scores, out)
+
+    def features_of(top: pd.DataFrame) -> pd.DataFrame:
+        explained = rows[rows["user_id"].isin(top["user_id"])]
+        return explained.reindex(columns=["user_id", *served.spec.feature_set.columns])
+
+    write_csv(with_reasons(served, scores, features_of, reasons) if reasons else scores, out)
     report.users = len(predictions)
     report.policy = ", ".join(sorted(predictions["policy"].unique()))
     return report
@@ -135,7 +143,7 @@ def _pairs(spec: ModelSpec, upload: EventFile, as_of: datetime) -> pd.DataFrame:
 
 def _scored(served: ServedModel, rows: pd.DataFrame, policy: str, as_of: datetime) -> pd.DataFrame:
     rows = rows.reset_index(drop=True)
-    answer = served.predict(rows, policy)
+    answer = served.predict(rows, policy, complete=False)
     return pd.DataFrame(
         {
             "user_id": rows["user_id"].astype("str"),

@@ -52,7 +52,7 @@ class EventFile:
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """One row a user: `user_id`, then the model's feature columns as float64, missing ones null."""
+    """One row a user: `user_id`, then those of the model's features that the file has, as float64."""
 
     rows: pd.DataFrame
     rows_read: int
@@ -141,9 +141,9 @@ def _features(path: Path, columns: Sequence[str], feature_set: FeatureSet) -> Fe
             remedy="name the columns as GET /model lists them, each once, beside user_id.",
         )
     table = _table(path, [name for name in columns if name in known])
-    rows, refused, examples = _usable(table, known)
+    rows, refused, examples = _usable(table)
     unique = rows.drop_duplicates("user_id", ignore_index=True)
-    missing = unique[list(known)].isna().sum()
+    missing = unique.drop(columns="user_id").isna().sum().reindex(known, fill_value=len(unique))
     return FeatureFile(
         rows=unique,
         rows_read=len(table),
@@ -169,19 +169,21 @@ def _table(path: Path, features: Sequence[str]) -> pa.Table:
         ) from error
 
 
-def _usable(table: pa.Table, known: Sequence[str]) -> tuple[pd.DataFrame, int, list[dict[str, object]]]:
-    rows = pd.DataFrame({"user_id": table["user_id"].cast(pa.string()).to_pandas().astype("str")})
-    values: dict[str, object] = {}
-    for name in known:
-        values[name] = _numbers(table, name) if name in table.column_names else np.full(len(table), np.nan)
-    rows = pd.concat([rows, pd.DataFrame(values, index=rows.index, dtype="float64")], axis=1)
-    lengths = pc.fill_null(pc.utf8_length(table["user_id"].cast(pa.string())), 0).to_numpy()
+def _usable(table: pa.Table) -> tuple[pd.DataFrame, int, list[dict[str, object]]]:
+    names = [name for name in table.column_names if name != "user_id"]
+    values = np.empty((len(names), len(table)))
+    for line, name in zip(values, names, strict=True):
+        line[:] = _numbers(table, name)
+    users = table["user_id"].cast(pa.string())
+    rows = pd.DataFrame(values.T, columns=names, copy=False)
+    rows.insert(0, "user_id", users.to_pandas().astype("str"))
+    lengths = pc.fill_null(pc.utf8_length(users), 0).to_numpy()
     bad = (lengths < 1) | (lengths > MAX_ID_LENGTH)
     examples: list[dict[str, object]] = [
         {"line": int(row) + 2, "field": "user_id", "rule": "missing", "remedy": "fill in the user's id"}
         for row in np.flatnonzero(bad)[:SHOWN_REFUSALS]
     ]
-    return rows[~bad].reset_index(drop=True), int(bad.sum()), examples
+    return rows[~bad].reset_index(drop=True) if bad.any() else rows, int(bad.sum()), examples
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

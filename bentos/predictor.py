@@ -16,7 +16,7 @@ from bentos.problems import Problem, invalid
 from bentos.wire import Answer
 from retail_core.features.definitions import FeatureSet
 from retail_core.features.kinds import HOUR_US
-from retail_core.features.online import OnlineEvent, compute_one
+from retail_core.features.online import Columns, OnlineEvent, compute_values
 from retail_core.features.sessions import LAST_EVENT_FEATURE, policy_for
 from retail_core.model.runtime import ServedModel
 from retail_core.model.spec import ModelSpec
@@ -44,7 +44,7 @@ class Question:
     user_id: str
     as_of: datetime
     features: Mapping[str, float | None] | None = None
-    events: Sequence[OnlineEvent] | None = None
+    events: Columns | None = None
     attribute_rows: Sequence[Mapping[str, object]] = ()
     context: Mapping[str, float | None] = field(default_factory=dict)
     history: str = "features"
@@ -90,12 +90,9 @@ def predict(
     return [answer for answer in answers if answer is not None]
 
 
-def merge(stored: Sequence[OnlineEvent], sent: Sequence[OnlineEvent]) -> Sequence[OnlineEvent]:
-    """Stored and sent events of one user, each id once (the stored one stays), in order of time."""
-    if not sent:
-        return stored
-    events = {event.event_id: event for event in (*sent, *stored)}
-    return sorted(events.values(), key=lambda event: (event.event_time, event.event_id))
+def merge(stored: Columns, sent: Sequence[OnlineEvent]) -> Columns:
+    """Stored and sent events of one user, each id once; of two with the same the stored one stays."""
+    return stored.then(Columns.of(sent)).once() if sent else stored
 
 
 def row_of(spec: ModelSpec, question: Question) -> Row:
@@ -108,16 +105,17 @@ def row_of(spec: ModelSpec, question: Question) -> Row:
         return _row_of_features(spec, question, question.features)
     now = _micros(question.as_of)
     asked = spec.feature_set.question
-    events = [event for event in question.events or () if now - asked.lookback_us <= event.event_time < now]
-    if not events:
+    events = question.events or Columns()
+    times = [time for time in events.event_time if now - asked.lookback_us <= time < now]
+    if not times:
         said = f"in the {asked.lookback_days} days before {iso(question.as_of)}"
         raise Problem(404, "unknown-user", f"There are no events of this user {said}.")
-    silent = now - max(event.event_time for event in events)
+    silent = now - max(times)
     eligible = silent <= asked.eligible_days * 24 * HOUR_US
     policy = policy_for(silent / HOUR_US, spec.policies)
     known = attributes_at(question.attribute_rows, question.as_of, undated=policy == "first-visit")
-    values = compute_one(events, question.as_of, spec.feature_set, known, question.context)
-    return Row(question, list(values.values()), policy, eligible)
+    values = compute_values(events, question.as_of, spec.feature_set, known, question.context)
+    return Row(question, values, policy, eligible)
 
 
 def _row_of_features(spec: ModelSpec, question: Question, given: Mapping[str, float | None]) -> Row:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow
 
 from retail_core.errors import InputError
+from retail_core.sources.arrow import arrow_csv, pc
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-_CHUNK = 100_000
+_FORMULA, _QUOTED = "^[=+@\t\r-]", '[",\n\r]'
+_CHUNK = 20_000
 
 
 def defuse(value: object) -> object:
@@ -43,11 +47,12 @@ def write_csv(frame: pd.DataFrame | pyarrow.Table, path: Path) -> int:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="") as handle:
-            csv.writer(handle, lineterminator="\n").writerow([defuse(str(name)) for name in table.columns])
+        with partial.open("wb") as handle:
+            header = io.StringIO(newline="")
+            csv.writer(header, lineterminator="\n").writerow([defuse(str(name)) for name in table.columns])
+            handle.write(header.getvalue().encode())
             for start in range(0, len(table), _CHUNK):
-                chunk = _plain(table.iloc[start : start + _CHUNK])
-                chunk.to_csv(handle, index=False, header=False, quoting=_quoting(chunk))
+                handle.write(_lines(table.iloc[start : start + _CHUNK]))
             handle.flush()
             os.fsync(handle.fileno())
         partial.replace(path)
@@ -60,6 +65,19 @@ def write_csv(frame: pd.DataFrame | pyarrow.Table, path: Path) -> int:
     return len(table)
 
 
+def _lines(rows: pd.DataFrame) -> bytes:
+    plain = pyarrow.table({str(name): _plain(column) for name, column in rows.items()})
+    texts = [column for column in plain.columns if pyarrow.types.is_string(column.type)]
+    if any(pc.any(pc.match_substring_regex(text, _QUOTED)).as_py() for text in texts):
+        # Arrow would put quotes around every text of these rows, pandas does so where they are needed.
+        frame = plain.to_pandas()
+        text: str = frame.to_csv(index=False, header=False, quoting=_quoting(frame))
+        return text.encode()
+    out = io.BytesIO()
+    arrow_csv.write_csv(plain, out, arrow_csv.WriteOptions(include_header=False, quoting_style="none"))
+    return bytes(out.getvalue())
+
+
 def _quoting(chunk: pd.DataFrame) -> Literal[0, 2]:
     """Quotes around every text where one holds a carriage return: by itself that does not get any."""
     texts = chunk.select_dtypes(["object", "str"])
@@ -67,13 +85,22 @@ def _quoting(chunk: pd.DataFrame) -> Literal[0, 2]:
     return csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
 
 
-def _plain(chunk: pd.DataFrame) -> pd.DataFrame:
-    columns: dict[str, object] = {}
-    for name, column in chunk.items():
-        if isinstance(column.dtype, pd.DatetimeTZDtype):
-            columns[str(name)] = column.dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ").str.replace(".000000Z", "Z")
-        elif pd.api.types.is_string_dtype(column.dtype) or column.dtype == object:
-            columns[str(name)] = column.map(defuse, na_action="ignore")
-        else:
-            columns[str(name)] = column
-    return pd.DataFrame(columns, index=chunk.index)
+def _plain(column: pd.Series) -> pyarrow.Array:
+    """Numbers as they are, all else as text."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        codes, instants = pd.factorize(column)
+        text = pd.Series(instants).dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ").str.replace(".000000Z", "Z")
+        return _chosen(pyarrow.array(text, pyarrow.string()), codes)
+    if column.dtype == bool:
+        return _chosen(pyarrow.array(["False", "True"]), column.to_numpy(np.int64))
+    if pd.api.types.is_string_dtype(column.dtype) or column.dtype == object:
+        known = column.map(str, na_action="ignore") if column.dtype == object else column
+        text = pyarrow.array(known, pyarrow.string(), from_pandas=True)
+        formula = pc.match_substring_regex(text, _FORMULA)
+        return pc.if_else(formula, pc.binary_join_element_wise("'", text, ""), text)
+    return pyarrow.array(column)
+
+
+def _chosen(texts: pyarrow.Array, codes: np.ndarray[tuple[int], np.dtype[np.int64]]) -> pyarrow.Array:
+    """The texts of these codes, null for -1."""
+    return texts.take(pyarrow.array(codes, mask=codes < 0))

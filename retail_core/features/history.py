@@ -34,6 +34,39 @@ class OnlineEvent(NamedTuple):
     order_id: str | None = None
 
 
+class Columns(NamedTuple):
+    """One user's events as columns of one length; fields as those of `OnlineEvent`."""
+
+    event_id: Sequence[str] = ()
+    event_time: Sequence[int] = ()
+    event_type: Sequence[str] = ()
+    item_id: Sequence[str | None] = ()
+    category: Sequence[str | None] = ()
+    brand: Sequence[str | None] = ()
+    price_minor: Sequence[int | None] = ()
+    quantity: Sequence[int | None] = ()
+    order_id: Sequence[str | None] = ()
+
+    @classmethod
+    def of(cls, events: Sequence[OnlineEvent]) -> Columns:
+        """Those events, in their order."""
+        if not events:
+            return cls()
+        event_id, _, *rest = zip(*events, strict=True)
+        return cls(event_id, *rest)
+
+    def then(self, more: Columns) -> Columns:
+        """These events, then more of the same user."""
+        return Columns._make([*first, *second] for first, second in zip(self, more, strict=True))
+
+    def once(self) -> Columns:
+        """Of events with the same id the first."""
+        if len(set(self.event_id)) == len(self.event_id):
+            return self
+        first = dict(zip(reversed(self.event_id), range(len(self.event_id) - 1, -1, -1), strict=True))
+        return Columns(*map(_picker(sorted(first.values())), self))
+
+
 def online_event(document: Mapping[str, object]) -> OnlineEvent:
     """An event document of MongoDB; a naive `event_time` is UTC, as the driver returns it."""
     instant = document["event_time"]
@@ -87,7 +120,7 @@ class History:
 
     def __init__(
         self,
-        events: Sequence[OnlineEvent],
+        events: Columns,
         as_of: datetime,
         question: Question,
         context: Mapping[str, float | None],
@@ -98,11 +131,8 @@ class History:
         self.now = to_micros(as_of)
         self.edges = [self.now - window.micros for window in question.windows]
         self.last_blocks = [(window.micros - 1) // DAY_US for window in question.windows]
-        columns = _columns(events)
-        if len(set(columns["event_id"])) < len(events):
-            columns = _columns(list({event.event_id: event for event in reversed(events)}.values()))
-        self._given = columns
-        self._stamps, self._pick = _in_order(columns["event_time"], self.edges[-1], self.now)
+        self._given = events.once()
+        self._stamps, self._pick = _in_order(self._given.event_time, self.edges[-1], self.now)
         self.times: list[int] = self._stamps.tolist()
         self._starts = [bisect_left(self.times, edge) for edge in self.edges]
         self._made: dict[object, Any] = {}
@@ -120,7 +150,7 @@ class History:
 
     def _column(self, event_type: str | None, field: str) -> Column:
         if event_type is None:
-            return self._pick(self._given[field])
+            return self._pick(getattr(self._given, field))
         own = self._of_type.get(event_type)
         return _picker(own)(self.column(None, field)) if own else ()
 
@@ -207,11 +237,6 @@ class History:
             self._made[key] = make()
         made: _T = self._made[key]
         return made
-
-
-def _columns(events: Sequence[OnlineEvent]) -> dict[str, Column]:
-    columns = zip(*events, strict=True) if events else repeat(())
-    return dict(zip(OnlineEvent._fields, columns, strict=False))
 
 
 def _in_order(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from retail_core.features.definitions import FeatureSet
 from retail_core.features.formulas import compiled
-from retail_core.features.history import History, OnlineEvent, online_event
+from retail_core.features.history import Columns, History, OnlineEvent, online_event
 from retail_core.features.kinds import (
     HOUR_US,
     MINUTE_US,
@@ -41,7 +41,7 @@ from retail_core.features.kinds import (
     event_value,
 )
 
-__all__ = ["OnlineEvent", "compute_one", "compute_values", "online_event"]
+__all__ = ["Columns", "OnlineEvent", "compute_one", "compute_values", "online_event"]
 
 
 def compute_one(
@@ -61,7 +61,7 @@ def compute_one(
 
 
 def compute_values(
-    events: Sequence[OnlineEvent],
+    events: Sequence[OnlineEvent] | Columns,
     as_of: datetime,
     feature_set: FeatureSet,
     attributes: Mapping[str, object] | None = None,
@@ -79,7 +79,8 @@ def compute_values(
             context features are null.
     """
     plan = _plan(feature_set)
-    history = History(events, as_of, feature_set.question, context or {})
+    columns = events if isinstance(events, Columns) else Columns.of(events)
+    history = History(columns, as_of, feature_set.question, context or {})
     values: dict[str, float] = {}
     for windowed, additive, wanted in plan.windowed:
         found = windowed(history, additive)

@@ -20,8 +20,9 @@ def to_matrix(features: Features) -> Matrix:
     """
     if isinstance(features, np.ndarray) and features.dtype == np.float32 and not np.isnan(features).any():
         return np.ascontiguousarray(features)
-    values = np.asarray(features, dtype=np.float64)
-    largest = float(np.finfo(np.float32).max)
-    matrix = np.clip(values, -largest, largest).astype(np.float32, order="C")
+    largest = np.finfo(np.float32).max
+    with np.errstate(over="ignore"):
+        matrix = np.asarray(features, dtype=np.float64).astype(np.float32, order="C")
+    np.clip(matrix, -largest, largest, out=matrix)
     matrix[np.isnan(matrix)] = MISSING
     return matrix

@@ -45,6 +45,9 @@ SELF_TEST_TOLERANCE = 1e-9
 FEW_ROWS = 400
 """Up to here ONNX Runtime on one thread is faster than scikit-learn on two."""
 
+_BLOCK = 65_536
+"""Rows that become a matrix at once: of 200 features, some 150 MB."""
+
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
@@ -70,12 +73,13 @@ class ServedModel:
         """`wanted` where the model is calibrated for it, else its primary policy."""
         return wanted if wanted in self.spec.policies else self.spec.primary
 
-    def predict(self, frame: pd.DataFrame, policy: str) -> pd.DataFrame:
+    def predict(self, frame: pd.DataFrame, policy: str, *, complete: bool = True) -> pd.DataFrame:
         """Predict for rows of features.
 
         Args:
             frame: the feature set's columns (others are ignored), float64, null = NaN.
             policy: cut-off policy of the rows; see `policy` for one the model does not know.
+            complete: whether every column must be there; else one that is not is null.
 
         Returns:
             probability, raw_score (float64), will_purchase, contact (bool); the index of `frame`.
@@ -84,13 +88,21 @@ class ServedModel:
             InputError: a feature column is missing.
         """
         columns = list(self.spec.feature_set.columns)
-        if missing := [name for name in columns if name not in frame.columns]:
+        missing = [name for name in columns if name not in frame.columns]
+        if missing and complete:
             raise InputError(
                 f"The features lack the column {missing[0]!r} ({len(missing)} missing in all).",
                 remedy="compute them with the model's own feature set.",
             )
-        scored = self.predict_rows(frame[columns].to_numpy(np.float64), policy)
-        return pd.DataFrame(scored._asdict(), index=frame.index)
+        parts = (frame.iloc[start : start + _BLOCK] for start in range(0, max(1, len(frame)), _BLOCK))
+        blocks = [
+            self.predict_rows(part.reindex(columns=columns).to_numpy(np.float64), policy) for part in parts
+        ]
+        joined = {
+            name: np.concatenate(parts)
+            for name, parts in zip(Scored._fields, zip(*blocks, strict=True), strict=True)
+        }
+        return pd.DataFrame(joined, index=frame.index)
 
     def predict_rows(self, rows: Floats, policy: str) -> Scored:
         """As `predict`, for an array of shape (rows, features) in the order of the feature set's columns.
