@@ -89,7 +89,7 @@ def score(  # noqa: PLR0913 - the call every edge makes
     predictions = predict_eligible(lake, settings, served, instant)
     if keep:
         keep_context(store, lake.snapshot(), served.spec.feature_set.question, instant)
-        _keep(store, predictions, instant, served.spec.version)
+        keep_predictions(store, predictions, instant, served.spec.version)
     if out is not None:
         scores = predictions[list(CSV_COLUMNS)]
         write_csv(with_reasons(served, scores, from_lake(lake, settings, served), reasons), out)
@@ -180,7 +180,8 @@ def ranked(parts: list[pd.DataFrame]) -> DataFrame[Prediction]:
     return Prediction.validate(together.assign(rank=np.arange(1, len(together) + 1)))
 
 
-def _keep(store: Store, predictions: DataFrame[Prediction], as_of: datetime, version: str) -> None:
+def keep_predictions(store: Store, predictions: DataFrame[Prediction], as_of: datetime, version: str) -> None:
+    """Store them and mirror them to the lake, in place of those of the same cut-offs and version."""
     for instant, window in predictions.groupby("as_of", sort=True):
         moment = to_utc_ms(cast("pd.Timestamp", instant).to_pydatetime())
         replace_predictions(store, cast("DataFrame[Prediction]", window), as_of=moment, model_version=version)
