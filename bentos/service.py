@@ -21,7 +21,7 @@ from bentos.batch_report import HEADER
 from bentos.front import Front, StepInFront
 from bentos.guard import Guard
 from bentos.routes import create_app
-from bentos.standby import Turn, is_second
+from bentos.standby import Turn, is_second, room_for_two
 from retail_core.errors import RetailError
 from retail_core.settings import Settings, load_settings
 from retail_core.times import parse_instant
@@ -88,7 +88,7 @@ class BatchScorer:
 
 @bentoml.service(
     image=IMAGE,
-    workers=2 if SETTINGS.standby else 1,
+    workers=2 if SETTINGS.standby and room_for_two() else 1,
     traffic={"timeout": BATCH_SECONDS},
     http={"host": SETTINGS.api_host, "port": SETTINGS.api_port, "cors": {"enabled": False}},
     logging={"access": {"enabled": False}},

@@ -12,6 +12,8 @@ import fcntl
 import os
 import tempfile
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import bentoml
@@ -19,6 +21,11 @@ import bentoml
 LOOK_SECONDS = 0.05
 START_SECONDS = 120.0
 """So long the first process may take to start before the other one stops waiting for it."""
+
+LEAST_MEMORY = 1536 * 1024 * 1024
+"""Bytes a container must be allowed for two real-time processes beside BentoML's own and the batch runner."""
+
+_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 class Turn:
@@ -52,6 +59,15 @@ class Turn:
                 return
             fcntl.flock(self._file, fcntl.LOCK_UN)
             time.sleep(LOOK_SECONDS)
+
+
+def room_for_two(limits: Iterable[Path] = _LIMITS) -> bool:
+    """Whether the memory limit of this container (control groups 2 or 1), if it has one, allows a second."""
+    for file in limits:
+        with suppress(OSError):
+            text = file.read_text().strip()
+            return not text.isdigit() or int(text) >= LEAST_MEMORY
+    return True
 
 
 def is_second() -> bool:

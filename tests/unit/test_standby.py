@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bentos.standby import Turn
+from bentos.standby import LEAST_MEMORY, Turn, room_for_two
 
 HOLDER = """
 import sys, time
@@ -50,3 +50,15 @@ def test_a_second_process_does_not_wait_for_ever_for_a_first_that_never_starts(
     turn = Turn(7, tmp_path)
     turn.after_the_first()
     assert turn.take()
+
+
+@pytest.mark.parametrize(
+    ("limit", "room"), [("max", True), (str(LEAST_MEMORY), True), (str(LEAST_MEMORY - 1), False)]
+)
+def test_a_small_container_has_no_second_process(tmp_path: Path, limit: str, *, room: bool) -> None:
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    assert room_for_two([tmp_path / "none", tmp_path / "memory.max"]) is room
+
+
+def test_without_control_groups_there_is_room(tmp_path: Path) -> None:
+    assert room_for_two([tmp_path / "none"])
