@@ -106,7 +106,8 @@ def row_of(spec: ModelSpec, question: Question) -> Row:
     now = _micros(question.as_of)
     asked = spec.feature_set.question
     events = question.events or Columns()
-    times = [time for time in events.event_time if now - asked.lookback_us <= time < now]
+    start = now - asked.lookback_us
+    times = [time for time in events.event_time if start <= time < now]
     if not times:
         said = f"in the {asked.lookback_days} days before {iso(question.as_of)}"
         raise Problem(404, "unknown-user", f"There are no events of this user {said}.")
