@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -89,11 +90,11 @@ class Api:
         loaded = self.model.loaded
         outcomes: list[Outcome] = []
         explained: list[Asked] = []
-        async for part, stored in self._read(loaded, items):
-            for start in range(0, len(part), AT_ONCE):
+        async with aclosing(self._read(loaded, items)) as parts:
+            async for part, stored in parts:
                 if outcomes:
                     await asyncio.sleep(0)
-                prepared = [await _question(item, stored) for item in part[start : start + AT_ONCE]]
+                prepared = [await _question(item, stored) for item in part]
                 questions = [one for one in prepared if isinstance(one, Question)]
                 found = predict(loaded.served, questions, self.meters.scored)
                 explained += asking(questions, found)
@@ -106,12 +107,12 @@ class Api:
 
     async def _read(
         self, loaded: models.Loaded, items: Sequence[Item | Refused]
-    ) -> AsyncIterator[tuple[Sequence[Item | Refused], Stored]]:
-        """The items in parts, each with what is stored of it; some parts are read ahead."""
-        parts = [items[start : start + READ_TOGETHER] for start in range(0, len(items), READ_TOGETHER)]
-        if len(parts) == 1:
+    ) -> AsyncGenerator[tuple[Sequence[Item | Refused], Stored], None]:
+        """The items, so many as are answered at once, with what is stored of them; some are read ahead."""
+        if len(items) <= AT_ONCE:
             yield items, await self._stored(loaded, items)
             return
+        parts = [items[start : start + READ_TOGETHER] for start in range(0, len(items), READ_TOGETHER)]
         places = asyncio.Semaphore(READ_AHEAD)
 
         async def read(part: Sequence[Item | Refused]) -> Stored:
@@ -120,8 +121,10 @@ class Api:
 
         reading = [asyncio.create_task(read(part)) for part in parts]
         try:
-            for part, stored in zip(parts, reading, strict=True):
-                yield part, await stored
+            for part, task in zip(parts, reading, strict=True):
+                stored = await task
+                for start in range(0, len(part), AT_ONCE):
+                    yield part[start : start + AT_ONCE], stored
         finally:
             for task in reading:
                 task.cancel()

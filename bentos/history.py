@@ -15,7 +15,7 @@ from bentos.connection import Connection, Document
 from retail_core.features.online import Columns
 
 BASE_SECONDS = 1.0
-SECONDS_PER_USER = 0.01
+SECONDS_PER_USER = 0.05
 FIELDS = tuple(name for name in Columns._fields if name not in {"event_id", "brand"})
 """What the online interpreter reads, beside `_id`, which MongoDB always gives."""
 
