@@ -99,8 +99,8 @@ class ServedModel:
             self.predict_rows(part.reindex(columns=columns).to_numpy(np.float64), policy) for part in parts
         ]
         joined = {
-            name: np.concatenate(parts)
-            for name, parts in zip(Scored._fields, zip(*blocks, strict=True), strict=True)
+            name: np.concatenate(found)
+            for name, found in zip(Scored._fields, zip(*blocks, strict=True), strict=True)
         }
         return pd.DataFrame(joined, index=frame.index)
 
