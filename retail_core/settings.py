@@ -48,10 +48,10 @@ class Settings(BaseSettings):
     model_name: str = "purchase_24h"
     api_keys: SecretStr | None = None
     api_host: str = "127.0.0.1"
-    api_port: int = 8080
-    mlflow_port: int = 5000
-    prefect_port: int = 4200
-    app_port: int = 8501
+    api_port: int = Field(8080, ge=1, le=65_535)
+    mlflow_port: int = Field(5000, ge=1, le=65_535)
+    prefect_port: int = Field(4200, ge=1, le=65_535)
+    app_port: int = Field(8501, ge=1, le=65_535)
     upload_mb: int = Field(200, ge=1)
     rate_limit: float = Field(0.0, ge=0)
     poll_seconds: float = Field(15.0, ge=0)

@@ -13,7 +13,10 @@ from retail_core.cli.output import emit_error, printable
 from retail_core.errors import DependencyError, InputError, RetailError
 
 INTERRUPTED = 130
-_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_OF_THE_MACHINE = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
 
 
 def guarded(app: Callable[[], object], known: Callable[[Exception], RetailError | None]) -> None:

@@ -32,12 +32,17 @@ def serve(
 
     Example: retail serve --port 8080
     """
+    from retail_core.stack.state import StackFiles
+
     settings = load_settings()
+    StackFiles(settings.home_dir).prepare()
     port = port or settings.api_port
     command = [sys.executable, "-m", "bentos.serve", "--host", settings.api_host, "--port", str(port)]
     code = subprocess.call(command, env=os.environ, stdout=sys.stderr if json_output else None)
     if json_output:
-        emit({"host": settings.api_host, "port": port, "exit_code": code}, json_output=True, title="")
+        failed = {"error": "The service ended; stderr says why.", "remedy": "see stderr."} if code else {}
+        result = {"host": settings.api_host, "port": port, "exit_code": code} | failed
+        emit(result, json_output=True, title="")
     raise typer.Exit(code)
 
 

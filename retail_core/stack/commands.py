@@ -122,6 +122,7 @@ def _up_detached(settings: Settings, files: StackFiles, echo: Echo) -> Report:
     files.prepare()
     if files.running():
         raise already_running(files)
+    refuse_busy_ports(services(settings, lambda: True))
     log = files.logs / "stack.log"
     rotate(log)
     log.touch()

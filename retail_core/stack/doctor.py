@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -79,6 +80,11 @@ def _disk(settings: Settings) -> Check:
     place = settings.home_dir
     while not place.exists():
         place = place.parent
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        remedy = "set RETAIL_HOME to a folder you may write to."
+        return Check(
+            "disk", "fail", f"{settings.home_dir} cannot be written: {place} does not let you", remedy
+        )
     free = shutil.disk_usage(place).free
     state: Literal["ok", "warn", "fail"] = "ok"
     if free < LOW_DISK_BYTES:

@@ -101,6 +101,15 @@ def test_doctor_reports_what_cannot_be_reached_and_never_raises(tmp_path: Path) 
     assert all(check["remedy"] for check in findings.values() if check["state"] != "ok")
 
 
+def test_doctor_says_that_the_home_cannot_be_written(tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    findings = {check["name"]: check for check in doctor(Settings(home=taken / "home"))}
+    assert findings["disk"]["state"] == "fail"
+    assert str(taken) in findings["disk"]["what"]
+    assert "RETAIL_HOME" in findings["disk"]["remedy"]
+
+
 def _deployments(settings: Settings) -> set[str]:
     request = urllib.request.Request(
         f"http://127.0.0.1:{settings.prefect_port}/api/deployments/filter",

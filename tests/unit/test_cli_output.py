@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from tests.unit.test_cli import retail
         ("quarantine", "list", "--limit", "0"),
         ("audience", "--budget", "many"),
         ("serve", "--port", "0"),
+        ("models", "show"),
     ],
 )
 def test_usage_errors_are_one_json_object_too(tmp_path: Path, arguments: tuple[str, ...]) -> None:
@@ -74,3 +76,36 @@ def test_values_are_shown_as_they_are_and_steer_no_terminal(capsys: pytest.Captu
 def test_an_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_rows([], title="Quarantine")
     assert capsys.readouterr().out == "Quarantine: nothing\n"
+
+
+@pytest.mark.parametrize(
+    "command", [("serve",), ("up", "--detach"), ("models", "list"), ("ingest", __file__)]
+)
+def test_a_home_that_is_a_file_is_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
+    home = tmp_path / "home"
+    home.write_text("a file")
+    done = retail(*command, "--json", home=home)
+    assert done.returncode == 1
+    (line,) = done.stdout.splitlines()
+    assert str(home) in json.loads(line)["error"]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536"])
+def test_a_port_that_does_not_exist_is_named_by_its_variable(tmp_path: Path, port: str) -> None:
+    done = retail("up", "--json", home=tmp_path, RETAIL_API_PORT=port)
+    assert done.returncode == 1
+    assert "RETAIL_API_PORT" in json.loads(done.stdout)["error"]
+
+
+def test_a_busy_port_is_said_before_anything_is_detached(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = str(holder.getsockname()[1])
+        done = retail("up", "--detach", "--json", home=tmp_path, RETAIL_API_PORT=port)
+    assert done.returncode == 3
+    told = json.loads(done.stdout)
+    assert f"Port {port} for api" in told["error"]
+    assert "RETAIL_API_PORT" in told["remedy"]
+    assert not (tmp_path / "logs" / "stack.log").exists()
