@@ -17,7 +17,6 @@ from pymongo.errors import DuplicateKeyError
 
 from retail_core.errors import DataError, IntegrityError
 from retail_core.model import registry
-from retail_core.model.evaluation import ap_difference
 from retail_core.model.runtime import load_version
 from retail_core.model.sampling import Floats
 from retail_core.model.spec import ModelSpec
@@ -69,6 +68,8 @@ def gate(contest: Contest | None, *, leaky: bool, seed: int, no_contest: str = "
         seed: of the bootstrap over users.
         no_contest: why there is none, when there is a champion after all.
     """
+    from retail_core.model.evaluation import ap_difference  # scikit-learn, which a rollback does not need
+
     if leaky:
         return Decision(False, "refused: it was trained with a column that leaks the answer", {})
     if contest is None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from retail_core.errors import DataError, IntegrityError
 from retail_core.model.card import model_card
 from retail_core.model.mlflow_session import Session, open_session
-from retail_core.model.realtime import ONNX_FILE, export
 from retail_core.model.runtime import MODEL_FILE, SPEC_FILE, TRUSTED_TYPES, read_spec
 from retail_core.model.spec import ModelSpec
 from retail_core.settings import Settings
@@ -219,6 +218,8 @@ def _log_files(session: Session, candidate: Candidate, folder: Path) -> None:
 
 def _log_model(session: Session, candidate: Candidate, folder: Path) -> str:
     import pandas as pd
+
+    from retail_core.model.realtime import ONNX_FILE, export
 
     spec = candidate.spec
     stored = folder / Path(SPEC_FILE).name
