@@ -2,10 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test bench-serving containers up down lint format types lock bench clean
+.PHONY: help setup setup-dev demo test bench-serving containers compose-test up down lint format types lock bench clean
 
 help: ## Show what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 # Once, here, instead of in every process: where PYTHONDONTWRITEBYTECODE is set imports take five times as
 # long. What nobody imports is left out.
@@ -45,8 +45,11 @@ bench-serving: setup-dev ## Measure the service beside plain servers of the same
 	@tools/system-packages.sh load
 	$(BIN)/python -m tests.benchmarks.bench_serving
 
-containers: setup-dev ## Build and run the image
-	$(BIN)/python -m pytest -m containers
+containers: setup-dev ## Build and run the API's image
+	$(BIN)/python -m pytest -m "containers and not compose"
+
+compose-test: setup-dev ## Build and run compose.yaml with podman, train in it, ask the API, open the pages
+	$(BIN)/python -m pytest -s -m compose
 
 up: setup ## Run the whole stack on this machine
 	$(BIN)/retail up

@@ -9,8 +9,6 @@ import numpy as np
 from bentos.predictor import Question, row_of
 from bentos.problems import Problem
 from bentos.wire import Answer, Reason
-from retail_core.model.explain import affordable_rows
-from retail_core.model.reasons import reasons
 from retail_core.model.runtime import ServedModel
 
 WORK = 4e8
@@ -28,6 +26,10 @@ def asking(questions: Iterable[Question], answers: Iterable[Answer | Problem]) -
 
 def add_reasons(model: ServedModel, asked: Sequence[Asked]) -> None:
     """Put reasons into the answers; those beyond what one request may cost get a warning in their place."""
+    # The process that starts the others imports this module too, and needs no model.
+    from retail_core.model.explain import affordable_rows
+    from retail_core.model.reasons import reasons
+
     spec = model.spec
     most = affordable_rows(model.estimator, WORK)
     rows = np.array([row_of(spec, question).values for question, _ in asked[:most]], dtype=np.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -35,14 +34,6 @@ CSV_HEADERS = {
     "Content-Type": "text/csv; charset=utf-8",
     "Content-Disposition": 'attachment; filename="scored.csv"',
 }
-
-IMAGE = bentoml.images.Image(
-    base_image=os.environ.get("BENTO_BASE_IMAGE", "python:3.11-slim"), distro="", lock_python_packages=False
-).run(
-    "ldconfig -p | grep -q libgomp.so.1 || { apt-get update -q"
-    " && apt-get install -q -y --no-install-recommends libgomp1 && rm -rf /var/lib/apt/lists/*; }"
-)
-"""The image of the bento; packages come from requirements-serve.lock, and libgomp, which LightGBM links."""
 
 SWITCH_SECONDS = 0.0005
 """How long a thread may keep the interpreter while the loop waits; Python's 5 ms would be seen in answers."""
@@ -91,7 +82,6 @@ class BatchScorer:
 
 
 @bentoml.service(
-    image=IMAGE,
     workers=2 if SETTINGS.standby and room_for_two() else 1,
     traffic={"timeout": BATCH_SECONDS},
     http={"host": SETTINGS.api_host, "port": SETTINGS.api_port, "cors": {"enabled": False}},

