@@ -88,7 +88,9 @@ def stack(podman: Podman, databases: str) -> Iterator[Stack]:
         **{port: str(free_port()) for port in PORTS},
     }
     begun = time.perf_counter()
-    _compose(podman.environment("build.conf") | own, "--podman-build-args=--network=host", "build")
+    # One after the other, or each would make the layer of packages anew.
+    build = ("--parallel=1", "--podman-build-args=--network=host", "build")
+    _compose(podman.environment("build.conf") | own, *build)
     print(f"\nimages of the stack built in {time.perf_counter() - begun:.0f} s")
     running = Stack(podman, podman.environment() | own)
     begun = time.perf_counter()
