@@ -35,6 +35,8 @@ def podman(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         probe = recipe("probe", work)
         if probe.returncode != 0:
             not_run("containers do not run on this machine", probe.stderr)
+        lean = recipe("lean", work)
+        assert lean.returncode == 0, lean.stderr
         yield Podman(work)
     finally:
         recipe("clean", work)

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # A podman that works without systemd, a registry or a Docker engine, kept in one folder.
 #   containers.sh setup WORK    installs the engine (as root, Debian or Ubuntu) and writes its configuration
-#   containers.sh base WORK     makes localhost/base/python:3.11, to run in, and localhost/base/python-build:3.11, with pip
-#                               and strip, out of this machine's own apt sources
+#   containers.sh base WORK     makes localhost/base/python-build:3.11, to build in, with pip and strip, out of this
+#                               machine's own apt sources
 #   containers.sh probe WORK    runs one command in it, which shows whether containers run here at all
+#   containers.sh lean WORK     makes localhost/base/python:3.11, to run in, of it: without what only a build needs
 #   containers.sh clean WORK    removes every container, image and file
 # `. WORK/env` points podman at the folder; `CONTAINERS_CONF=WORK/build.conf` is for builds, which get this
 # machine's CA bundle by a mount: nothing of this machine goes into an image.
@@ -56,7 +57,6 @@ setup() { # WORK
   printf 'export CONTAINERS_STORAGE_CONF=%s/storage.conf CONTAINERS_CONF=%s/run.conf\n' "$w" "$w" >"$w/env"
 }
 
-# One run of mmdebstrap makes the image to build in; what only a build needs is then taken out of it.
 base() { # WORK
   local w=$1 scratch sources
   mapfile -t sources < <(awk '/^URIs:/{u=$2} /^Suites:/{for(i=2;i<=NF;i++) print "deb",u,$i,"main"}' /etc/apt/sources.list.d/debian.sources)
@@ -72,13 +72,17 @@ base() { # WORK
     bookworm "$w/base.tar" "${sources[@]}" 2>"$w/mmdebstrap.log" || { tail -5 "$w/mmdebstrap.log" >&2; exit 1; }
   podman import -q --change 'CMD ["python3"]' "$w/base.tar" "$BUILD_BASE" >/dev/null
   rm -f "$w/base.tar"
+}
+
+probe() { podman run --rm --network none "$BUILD_BASE" python -V; }
+
+lean() { # WORK
+  local w=$1
   # shellcheck disable=SC2086
   podman run --network none --name lean "$BUILD_BASE" apt-get purge -qq -y --auto-remove $BUILD_PACKAGES >"$w/purge.log" 2>&1
   podman export lean | podman import -q --change 'CMD ["python3"]' - "$BASE" >/dev/null
   podman rm lean >/dev/null
 }
-
-probe() { podman run --rm --network none "$BASE" python -V; }
 
 clean() { # WORK
   podman rm -fa >/dev/null 2>&1 || true
