@@ -64,7 +64,7 @@ base() { # WORK
   scratch=$w; [ "$(df --output=avail /dev/shm 2>/dev/null | tail -1)" -gt 2000000 ] 2>/dev/null && scratch=/dev/shm
   # Without usr-is-merged the whole of Perl comes along, to merge what is merged.
   TMPDIR=$scratch mmdebstrap --mode=root --variant=essential --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-    --include=usr-is-merged,ca-certificates,python3,python-is-python3,libgomp1,apt,"${BUILD_PACKAGES// /,}" \
+    --include=usr-is-merged,ca-certificates,tzdata,python3,python-is-python3,libgomp1,apt,"${BUILD_PACKAGES// /,}" \
     --aptopt='APT::Install-Recommends "false"' --aptopt='Acquire::Languages "none"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/*/gconv/*' \
