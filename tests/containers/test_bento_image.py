@@ -16,6 +16,8 @@ import httpx
 import pandas as pd
 import pytest
 
+from bentos.batch import score_file
+from bentos.batch_files import read_upload
 from retail_core.model.runtime import load_champion
 from retail_core.processes import free_port
 from tests.containers.engine import BASE, BUILD_BASE, ROOT, Podman
@@ -105,33 +107,22 @@ def test_the_image_asks_for_a_key_and_says_when_it_lacks_a_database(api: httpx.C
     assert by_user.headers["content-type"].startswith("application/problem+json")
 
 
-@pytest.mark.parametrize("kind", ["events", "features"])
-def test_the_image_scores_files(api: httpx.Client, shop: Shop, kind: str) -> None:
-    name, content = "log.csv", shop.log.read_bytes()
-    if kind == "features":
-        columns = load_champion(shop.settings).spec.feature_set.columns
-        rows = pd.DataFrame(1.0, index=range(600), columns=list(columns))
-        name, content = (
-            "rows.csv",
-            rows.assign(user_id=[f"u{i}" for i in rows.index]).to_csv(index=False).encode(),
-        )
-    form = {"as_of": AS_OF.isoformat()}
-    sent = api.post("/score_batch/submit", files={"file": (name, content)}, data=form)
-    assert sent.status_code == 200, sent.text
-    task = {"task_id": sent.json()["task_id"]}
-    end = time.monotonic() + BATCH_SECONDS
-    while api.get("/score_batch/status", params=task).json()["status"] == "in_progress":
-        assert time.monotonic() < end
-        time.sleep(0.2)
-    answer = api.get("/score_batch/get", params=task)
-    assert answer.status_code == 200, answer.text
-    scored = pd.read_csv(BytesIO(answer.content), dtype={"user_id": "str"})
-    if kind == "features":
-        assert len(scored) == 600
-        return
-    both = scored.merge(shop.scores, on="user_id", suffixes=("", "_here"))
-    assert len(both) == len(shop.scores)
+def test_the_image_scores_a_file_of_events(api: httpx.Client, shop: Shop, tmp_path: Path) -> None:
+    scored = _score(api, shop.log.name, shop.log.read_bytes())
+    # The image knows nothing of the shop's context, since it has no database.
+    champion, out = load_champion(shop.settings), tmp_path / "here.csv"
+    upload = read_upload(shop.log, "canonical", champion.spec.feature_set)
+    score_file(champion, upload, out, as_of=AS_OF, context={})
+    both = scored.merge(pd.read_csv(out, dtype={"user_id": "str"}), on="user_id", suffixes=("", "_here"))
+    assert len(both) == len(scored) > 500
     assert (both["probability"] - both["probability_here"]).abs().max() <= 1e-9
+
+
+def test_the_image_scores_a_file_of_features(api: httpx.Client, shop: Shop) -> None:
+    columns = load_champion(shop.settings).spec.feature_set.columns
+    rows = pd.DataFrame(1.0, index=range(600), columns=list(columns))
+    content = rows.assign(user_id=[f"u{row}" for row in rows.index]).to_csv(index=False).encode()
+    assert len(_score(api, "rows.csv", content)) == 600
 
 
 def test_the_image_is_small(podman: Podman, image: str) -> None:
@@ -149,6 +140,21 @@ def test_nothing_of_this_machine_is_in_the_image(podman: Podman, image: str) -> 
         " ls -d src/tests src/.venv src/app 2>&-; :",
     )
     assert found == "1034"
+
+
+def _score(api: httpx.Client, name: str, content: bytes) -> pd.DataFrame:
+    """As a client does it: submit, ask until it is done, get."""
+    form = {"as_of": AS_OF.isoformat()}
+    sent = api.post("/score_batch/submit", files={"file": (name, content)}, data=form)
+    assert sent.status_code == 200, sent.text
+    task = {"task_id": sent.json()["task_id"]}
+    end = time.monotonic() + BATCH_SECONDS
+    while api.get("/score_batch/status", params=task).json()["status"] == "in_progress":
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    answer = api.get("/score_batch/get", params=task)
+    assert answer.status_code == 200, answer.text
+    return pd.read_csv(BytesIO(answer.content), dtype={"user_id": "str"})
 
 
 def _size(podman: Podman) -> int:
