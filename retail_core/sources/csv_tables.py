@@ -49,7 +49,7 @@ def _plain_columns(
 
     Arrow reads them without holding Python's lock; whatever is not plain is read with care instead.
     """
-    if '"' in content or "\x00" in content or len(header) == 1:
+    if '"' in content or "\x00" in content or len(header) == 1 or not delimiter.isascii():
         return None
     try:
         packed = content.encode()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pyarrow as pa
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from retail_core.errors import InputError
 from retail_core.sources.presets import CANONICAL, PRESETS
 from retail_core.sources.source import REQUIRED, Layout, Source, TimeFormat
+from retail_core.sources.values import times
 from retail_core.times import zone
 
 EventField = Literal[
@@ -50,7 +51,7 @@ class Mapping(BaseModel):
             try:
                 zone(value)
             except InputError as error:
-                raise ValueError(error.message) from error
+                raise ValueError(error.message.removesuffix(".")) from error
         return value
 
     @field_validator("encoding")
@@ -58,9 +59,26 @@ class Mapping(BaseModel):
     def _encoding(cls, value: str | None) -> str | None:
         if value is not None:
             try:
-                codecs.lookup(value)
-            except LookupError as error:
-                raise ValueError(f"there is no encoding named {value!r}") from error
+                "a".encode(value)
+            except (LookupError, UnicodeError) as error:
+                raise ValueError(f"there is no text encoding named {value!r}") from error
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter(cls, value: str | None) -> str | None:
+        if value is not None and value in '"\r\n\0':
+            raise ValueError("a quotation mark or a line break cannot separate fields")
+        return value
+
+    @field_validator("time")
+    @classmethod
+    def _formats(cls, value: str | list[str] | None) -> str | list[str] | None:
+        for form in value if isinstance(value, list) else ():
+            try:
+                times(pa.array(["never"]), TimeFormat("strptime", formats=(form,)), "UTC")
+            except ValueError as error:
+                raise ValueError(f"{form!r} is no time format ({error})") from error
         return value
 
     @field_validator("extends")

@@ -21,7 +21,8 @@ WINDOW_ROWS = 25_000
 """Lines (or Parquet rows) of one window: what is validated, inserted and committed together."""
 
 _STEP = 1_000
-_WINDOW_CHARACTERS = 1 << 25
+WINDOW_CHARACTERS = 1 << 24
+"""Lines of one window stop after so many characters, however few they are; one line may be as long."""
 
 
 class TextLines:
@@ -49,28 +50,22 @@ class TextLines:
         return self._bytes.position
 
     def take(self, count: int) -> list[str]:
-        """At most `count` further lines; fewer only at the end."""
-        lines = list(islice(self._text, count))
-        if len(lines) < count and self.problem and lines and not lines[-1].endswith(("\n", "\r")):
+        """At most `count` further lines, or fewer where they are long; none only at the end."""
+        lines: list[str] = []
+        room = WINDOW_CHARACTERS
+        for line in islice(self._text, count):
+            lines.append(line)
+            room -= len(line)
+            if room <= 0:
+                break
+        if lines and self.problem and not lines[-1].endswith(("\n", "\r")):
             lines.pop()
         self.count += len(lines)
         return lines
 
-    def window(self, count: int) -> list[str]:
-        """Lines of one window: `count`, or fewer where they are long."""
-        lines: list[str] = []
-        size = 0
-        while len(lines) < count and size < _WINDOW_CHARACTERS:
-            further = self.take(min(_STEP, count - len(lines)))
-            if not further:
-                break
-            size += sum(map(len, further))
-            lines += further
-        return lines
-
     def skip(self, last: int) -> None:
         """Go on after line `last`."""
-        while self.count < last and self.take(min(_STEP * 10, last - self.count)):
+        while self.count < last and self.take(min(_STEP, last - self.count)):
             pass
 
     def close(self) -> None:
@@ -124,7 +119,7 @@ def _text_tables(
     if lines.count < skip:
         lines.skip(skip)
         first = []
-    while window := first + lines.window(WINDOW_ROWS):
+    while window := first + lines.take(WINDOW_ROWS):
         first = []
         base = lines.count - len(window)
         yield make(window, base), lines.position

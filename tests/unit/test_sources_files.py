@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,8 @@ import pytest
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.sources import Chunk, Refusal, Source
-from retail_core.sources.readers import WINDOW_ROWS
+from retail_core.sources.readers import WINDOW_CHARACTERS, WINDOW_ROWS
+from retail_core.sources.source import Layout
 
 HEADER = "user_id,event_time,event_type,item_id,note\n"
 GOOD = "u{0},2025-01-01T00:00:00Z,view_item,i{0},\n"
@@ -204,3 +206,19 @@ def test_properties_that_no_json_reader_would_take_back_are_refused(tmp_path: Pa
     quoted = inner.replace('"', '""')
     text = f'user_id,event_time,event_type,properties\nu,2025-01-01,search,"{quoted}"\nv,2025-01-01,search,\n'
     assert _both(_file(tmp_path, text)) == (["v"], [(2, "properties")])
+
+
+def test_a_window_of_long_lines_is_short(tmp_path: Path) -> None:
+    long = "x" * (WINDOW_CHARACTERS // 4)
+    lines = [f"u{row},2025-01-01,search,,{long}\n" for row in range(9)]
+    chunks = _read(_file(tmp_path, HEADER + "".join(lines)))
+    assert [chunk.rows_read for chunk in chunks] == [4, 4, 1]
+    assert [(chunk.first, chunk.last) for chunk in chunks] == [(2, 5), (6, 9), (10, 10)]
+    (rest,) = sources.read_events(tmp_path / "events.csv", CANONICAL, skip=9)
+    assert rest.lines.tolist() == [10]
+
+
+def test_any_character_may_separate_the_fields(tmp_path: Path) -> None:
+    source = replace(CANONICAL, layout=Layout(delimiter="é"))
+    users, refused = _both(_file(tmp_path, "user_idéevent_timeéevent_type\nué2025-01-01ésearch\n"), source)
+    assert (users, refused) == (["u"], [])
