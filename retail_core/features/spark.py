@@ -149,7 +149,10 @@ def _started(options: EngineOptions, log: IO[str]) -> SparkSession:
 
     conf = SparkConf(loadDefaults=False).setAll(list(_settings(options).items()))
     try:
-        gateway = launch_gateway(conf, {"stdout": log, "stderr": log})  # type: ignore[no-untyped-call]
+        # The JVM of a session that was stopped is still there, and PySpark would not take another.
+        gateway = SparkContext._gateway or launch_gateway(  # type: ignore[no-untyped-call]
+            conf, {"stdout": log, "stderr": log}
+        )
         context = SparkContext(gateway=gateway, conf=conf)
     except (PySparkRuntimeError, Py4JError, OSError) as error:
         raise _not_started(options, log, error) from error
