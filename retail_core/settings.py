@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     min_buyers: int = Field(50, ge=2)
     new_data_limit: float = Field(0.10, gt=0)
     performance_limit: float = Field(0.05, gt=0)
+    drift_limit: float = Field(0.25, gt=0, le=1)
     min_matured_buyers: int = Field(50, ge=2)
 
     model_name: str = "purchase_24h"

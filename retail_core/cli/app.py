@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from retail_core import __version__
-from retail_core.cli import data, demo, models, stack, users
+from retail_core.cli import data, demo, models, stack, users, watch
 from retail_core.cli.edge import guarded, mendable
 
 app = typer.Typer(
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, data, models, users, stack):
+for module in (demo, data, models, watch, users, stack):
     module.register(app)
 
 

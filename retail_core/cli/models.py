@@ -1,16 +1,15 @@
-"""`retail train`, `retrain`, `score`, `audience` and `outcomes`."""
+"""`retail train`, `score` and `audience`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from retail_core.cli.engine import EngineOption, chosen_engine
-from retail_core.cli.output import JsonFlag, emit, print_rows, progress
+from retail_core.cli.output import JsonFlag, emit, progress
 from retail_core.cli.versions import models_app
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
@@ -44,7 +43,7 @@ AllowLeak = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    for command in (train, retrain, score, audience, outcomes):
+    for command in (train, score, audience):
         app.command()(command)
     app.add_typer(models_app, name="models")
 
@@ -83,36 +82,6 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
         )
         report = run(work.store, work.lake, work.settings, as_of=instant, options=options, progress=advance)
     emit(report.to_dict(), json_output=json_output, title="Trained")
-
-
-def retrain(
-    check_only: Annotated[bool, typer.Option("--check-only", help="Only say what would fire.")] = False,
-    as_of: AsOf = None,
-    json_output: JsonFlag = False,
-) -> None:
-    """Check the triggers and train a challenger only if one fires.
-
-    Example: retail retrain --check-only
-    """
-    from retail_core.lifecycle.retraining import retrain as run
-    from retail_core.store.shop import shop_zone
-    from retail_core.workspace import open_workspace
-
-    with open_workspace(load_settings()) as work:
-        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
-        report = run(
-            work.store,
-            work.lake,
-            work.settings,
-            as_of=instant,
-            check_only=check_only,
-            at=datetime.now(UTC),
-        )
-    result = report.to_dict()
-    if not json_output:
-        print_rows([asdict(trigger) for trigger in report.triggers], title="Triggers")
-        result.pop("triggers")
-    emit(result, json_output=json_output, title="Retraining")
 
 
 def score(
@@ -179,18 +148,3 @@ def audience(  # noqa: PLR0913, PLR0917 - one option each
             work.store, work.lake, work.settings, as_of=instant, sizing=sizing, out=out, reasons=reasons
         )
     emit(asdict(found), json_output=json_output, title="Audience")
-
-
-def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
-    """Join predictions whose horizon has passed with what really happened.
-
-    Example: retail outcomes
-    """
-    from retail_core.lifecycle.outcomes import mature
-    from retail_core.store.shop import shop_zone
-    from retail_core.workspace import open_workspace
-
-    with open_workspace(load_settings()) as work:
-        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
-        report = mature(work.store, work.lake, work.settings, as_of=instant)
-    emit(asdict(report), json_output=json_output, title="Outcomes")

@@ -7,10 +7,12 @@ from datetime import datetime
 
 import pandas as pd
 
+from retail_core.lifecycle.drift import drifted_share
 from retail_core.lifecycle.live_metrics import Confusion, reweighted_f1
 from retail_core.lifecycle.outcomes import Questions, known_outcomes
+from retail_core.lifecycle.population import Drift, measure_drift
 from retail_core.model.registry import champion_spec
-from retail_core.model.runtime import ModelSpec
+from retail_core.model.runtime import ModelSpec, load_champion
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake, sync
 from retail_core.store.mongo import Store
@@ -18,6 +20,8 @@ from retail_core.times import parse_instant, to_utc_ms
 
 NEW_DATA = "new_data"
 PERFORMANCE = "performance"
+DRIFT = "drift"
+_NAMED = 5
 NO_CHAMPION = "there is no model in production"
 
 
@@ -27,7 +31,8 @@ class TriggerCheck:
 
     new_data: `value` is the growth of the events since the champion's data (0.1 = 10 % more), fired at
     or above `limit`. performance: `value` is the live F1 at the reference base rate, fired at or below
-    `limit`, which is (1 - RETAIL_PERFORMANCE_LIMIT) times the champion's reference F1.
+    `limit`, which is (1 - RETAIL_PERFORMANCE_LIMIT) times the champion's reference F1. drift: `value` is
+    the share of the champion's importance that lies in features that have drifted, fired at or above `limit`.
     """
 
     name: str
@@ -73,16 +78,39 @@ def performance(live: Confusion, reference: Reference, *, limit: float, min_buye
     return TriggerCheck(PERFORMANCE, value <= lowest, value, lowest, told)
 
 
+def drift(measured: Drift, version: str, limit: float) -> TriggerCheck:
+    """Whether features that carry a share of at least `limit` of the model have drifted."""
+    if measured.lacking:
+        return TriggerCheck(DRIFT, False, None, limit, f"insufficient data: {measured.lacking}")
+    value = drifted_share(measured.found)
+    moved = [one for one in measured.found if one.drifted]
+    named = "; ".join(f"{one.name} PSI {one.psi:.2f} (limit {one.limit:.2f})" for one in moved[:_NAMED])
+    told = f"version {version}, {measured.population}: {len(moved)} of {len(measured.found)} features drifted"
+    return TriggerCheck(DRIFT, value >= limit, value, limit, f"{told}: {named}" if named else told)
+
+
 def check(
-    store: Store, lake: Lake, settings: Settings, *, as_of: datetime, at: datetime
+    store: Store,
+    lake: Lake,
+    settings: Settings,
+    *,
+    as_of: datetime,
+    at: datetime,
+    measured: Drift | None = None,
 ) -> list[TriggerCheck]:
     """Evaluate every trigger for the champion on what is known at `as_of`, and store each check.
 
-    Without a champion nothing fires and the evidence says so. `at` is when the check is made (aware).
+    Without a champion nothing fires and the evidence says so. `at` is when the check is made (aware);
+    `measured` is the champion's drift where it is known already.
     """
     sync(store)
     champion = champion_spec(settings)
-    checks = _unmeasured(settings) if champion is None else _measure(store, lake, settings, champion, as_of)
+    if champion is None:
+        checks = _unmeasured(settings)
+    else:
+        moved = measured or measure_drift(lake, settings, load_champion(settings), as_of)
+        checks = _measure(store, lake, settings, champion, as_of)
+        checks.append(drift(moved, champion.version, settings.drift_limit))
     version = champion.version if champion else None
     store.trigger_checks.insert_many(
         {**asdict(entry), "as_of": to_utc_ms(as_of), "at": to_utc_ms(at), "model_version": version}
@@ -95,6 +123,7 @@ def _unmeasured(settings: Settings) -> list[TriggerCheck]:
     return [
         TriggerCheck(NEW_DATA, False, None, settings.new_data_limit, NO_CHAMPION),
         TriggerCheck(PERFORMANCE, False, None, None, NO_CHAMPION),
+        TriggerCheck(DRIFT, False, None, settings.drift_limit, NO_CHAMPION),
     ]
 
 

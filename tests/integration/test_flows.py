@@ -59,7 +59,7 @@ def test_nothing_matured_and_nothing_to_retrain(flow_shop: FlowShop) -> None:
     report = flow_shop.report("outcomes", "--as-of", flow_shop.scored.isoformat())
     assert (report["matured"], report["metrics"]) == (0, None)
     checked = flow_shop.report("retrain", "--as-of", flow_shop.later.isoformat())
-    assert [one["name"] for one in checked["triggers"]] == ["new_data", "performance"]
+    assert [one["name"] for one in checked["triggers"]] == ["new_data", "performance", "drift"]
     assert (checked["retrained"], checked["version"], checked["promoted"]) == (False, None, False)
     state = last_run(flow_shop, "retrain")["state"]
     assert (state["type"], state["name"]) == ("COMPLETED", "Skipped")

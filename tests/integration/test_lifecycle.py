@@ -18,6 +18,7 @@ from retail_core.errors import DataError, InputError
 from retail_core.ingest import ingest
 from retail_core.lifecycle.audience import Audience, Sizing, choose_audience
 from retail_core.lifecycle.mirror import read_mirror
+from retail_core.lifecycle.monitoring import MonitorReport, monitor
 from retail_core.lifecycle.outcomes import OutcomeReport, mature
 from retail_core.lifecycle.retraining import RetrainReport, retrain
 from retail_core.lifecycle.scoring import CSV_COLUMNS, ScoreReport, score
@@ -59,6 +60,7 @@ class Story:
     grown: RetrainReport
     matured: OutcomeReport
     repeated: OutcomeReport
+    monitored: MonitorReport
     retrained: RetrainReport
     reference_f1: float
 
@@ -118,6 +120,7 @@ def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             grown=grown,
             matured=matured,
             repeated=mature(store, lake, settings, as_of=LATER),
+            monitored=monitor(store, lake, settings, as_of=LATER, at=AT),
             retrained=retrain(store, lake, settings, as_of=LATER, check_only=False, at=AT),
         )
         store.client.drop_database(settings.mongodb_database)
@@ -125,7 +128,7 @@ def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_without_a_champion_one_is_told_to_train(story: Story) -> None:
     assert "retail train" in story.no_champion
-    assert [one.name for one in story.checked_without] == ["new_data", "performance"]
+    assert [one.name for one in story.checked_without] == ["new_data", "performance", "drift"]
     assert not any(one.fired for one in story.checked_without)
 
 
@@ -186,19 +189,33 @@ def test_maturing_twice_changes_nothing(story: Story) -> None:
 
 def test_nothing_new_trains_nothing(story: Story) -> None:
     assert (story.quiet.retrained, story.quiet.version, story.quiet.promoted) == (False, None, False)
-    performance = story.quiet.triggers[1]
-    assert performance.value is None
-    assert "insufficient data" in performance.evidence
+    for unknown in story.quiet.triggers[1:]:
+        assert unknown.value is None
+        assert "insufficient data" in unknown.evidence
 
 
 def test_new_events_fire_and_check_only_trains_nothing(story: Story) -> None:
-    new_data, performance = story.grown.triggers
+    new_data, performance, _ = story.grown.triggers
     assert new_data.fired
     before = int((story.log["event_time"] < TRAINED).sum())
     assert new_data.value == pytest.approx(len(story.log) / before - 1)
     assert performance.value is not None
     assert performance.limit == pytest.approx(0.95 * story.reference_f1)
     assert not story.grown.retrained
+
+
+def test_drift_is_measured_for_every_feature_that_tells_users_apart(story: Story) -> None:
+    told = story.monitored
+    columns = set(version_spec(story.settings, story.first.version).feature_set.columns)
+    assert told.model_version == story.first.version
+    assert {one.name for one in told.drift} - {"score"} <= columns
+    assert not {"hour", "weekday", "weekend"} & {one.name for one in told.drift}
+    assert all(one.drifted == (one.psi > one.limit) for one in told.drift)
+    (checked,) = [one for one in told.triggers if one.name == "drift"]
+    share = sum(one.importance for one in told.drift if one.drifted)
+    assert checked.value == pytest.approx(share / sum(one.importance for one in told.drift))
+    assert checked.fired == (checked.value >= story.settings.drift_limit)
+    assert told.live == story.matured.by_day
 
 
 def test_retraining_names_its_reason_and_leaves_production_to_the_gate(story: Story) -> None:

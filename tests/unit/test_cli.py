@@ -31,7 +31,7 @@ def retail(*arguments: str, home: Path, **environment: str) -> subprocess.Comple
 
 
 COMMANDS = (
-    *("demo", "simulate", "ingest", "features", "train", "retrain", "score", "outcomes"),
+    *("demo", "simulate", "ingest", "features", "train", "retrain", "score", "outcomes", "monitor"),
     *("serve", "up", "down", "status", "doctor"),
     *("quarantine list", "quarantine export", "quarantine replay"),
     *("models list", "models show", "models promote", "models rollback"),

@@ -1,0 +1,87 @@
+"""`retail outcomes`, `monitor` and `retrain`: what became of the predictions, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from retail_core.cli.output import JsonFlag, emit, print_rows
+from retail_core.settings import load_settings
+from retail_core.times import parse_instant
+
+AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: the newest event's time.")]
+_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands to `app`."""
+    for command in (outcomes, monitor, retrain):
+        app.command()(command)
+
+
+def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
+    """Join predictions whose horizon has passed with what really happened.
+
+    Example: retail outcomes
+    """
+    from retail_core.lifecycle.outcomes import mature
+    from retail_core.store.shop import shop_zone
+    from retail_core.workspace import open_workspace
+
+    with open_workspace(load_settings()) as work:
+        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
+        report = mature(work.store, work.lake, work.settings, as_of=instant)
+    emit(asdict(report), json_output=json_output, title="Outcomes")
+
+
+def monitor(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
+    """Say whether the production model still tells the truth: triggers, drift, live quality by day.
+
+    Example: retail monitor
+    """
+    from retail_core.lifecycle.monitoring import monitor as run
+    from retail_core.store.shop import shop_zone
+    from retail_core.workspace import open_workspace
+
+    with open_workspace(load_settings()) as work:
+        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
+        report = run(work.store, work.lake, work.settings, as_of=instant, at=datetime.now(UTC))
+    result = asdict(report)
+    if not json_output:
+        print_rows(result.pop("triggers"), title="Triggers")
+        print_rows(result.pop("drift")[:_SHOWN], title="Drift, the most striking first")
+        print_rows(result.pop("live"), title="Live quality by day")
+    emit(result, json_output=json_output, title="Monitoring")
+
+
+def retrain(
+    check_only: Annotated[bool, typer.Option("--check-only", help="Only say what would fire.")] = False,
+    as_of: AsOf = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Check the triggers and train a challenger only if one fires.
+
+    Example: retail retrain --check-only
+    """
+    from retail_core.lifecycle.retraining import retrain as run
+    from retail_core.store.shop import shop_zone
+    from retail_core.workspace import open_workspace
+
+    with open_workspace(load_settings()) as work:
+        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
+        report = run(
+            work.store,
+            work.lake,
+            work.settings,
+            as_of=instant,
+            check_only=check_only,
+            at=datetime.now(UTC),
+        )
+    result = report.to_dict()
+    if not json_output:
+        print_rows([asdict(trigger) for trigger in report.triggers], title="Triggers")
+        result.pop("triggers")
+    emit(result, json_output=json_output, title="Retraining")

@@ -1,0 +1,65 @@
+"""Does the model in production still tell the truth? Triggers, drift and live quality in one report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from retail_core.lifecycle.drift import Shift
+from retail_core.lifecycle.outcomes import mature
+from retail_core.lifecycle.population import measure_drift
+from retail_core.lifecycle.triggers import TriggerCheck, check
+from retail_core.model.runtime import load_champion
+from retail_core.settings import Settings
+from retail_core.store.lake import Lake, sync
+from retail_core.store.mongo import Store
+
+OK = "ok"
+UNSURE = "insufficient data"
+
+
+@dataclass(frozen=True)
+class MonitorReport:
+    """What is known of the production model at an instant.
+
+    Attributes:
+        model_version: the version in production.
+        status: the triggers that have fired; else `insufficient data` where one could not be measured; else
+            `ok`.
+        triggers: every trigger with its evidence, as stored.
+        drift: every feature and the score, the most striking first.
+        population: the rows that `drift` compares.
+        live: quality of the matured predictions by day.
+    """
+
+    model_version: str
+    status: str
+    triggers: list[TriggerCheck]
+    drift: list[Shift]
+    population: str
+    live: list[dict[str, object]]
+
+
+def monitor(store: Store, lake: Lake, settings: Settings, *, as_of: datetime, at: datetime) -> MonitorReport:
+    """Mature what has matured at `as_of`, check and store the triggers, and tell all of it.
+
+    `at` is when this is done (aware).
+
+    Raises:
+        DataError: there is no champion.
+    """
+    sync(store)
+    served = load_champion(settings)
+    measured = measure_drift(lake, settings, served, as_of)
+    outcomes = mature(store, lake, settings, as_of=as_of)
+    checks = check(store, lake, settings, as_of=as_of, at=at, measured=measured)
+    return MonitorReport(
+        served.spec.version, status_of(checks), checks, measured.found, measured.population, outcomes.by_day
+    )
+
+
+def status_of(checks: Sequence[TriggerCheck]) -> str:
+    """One word for all checks."""
+    fired = ", ".join(entry.name for entry in checks if entry.fired)
+    return fired or (UNSURE if any(entry.value is None for entry in checks) else OK)
