@@ -229,8 +229,8 @@ def test_retraining_names_its_reason_and_leaves_production_to_the_gate(story: St
 def test_every_check_is_kept_with_its_evidence(story: Story) -> None:
     kept = list(story.store.trigger_checks.find().sort("_id", 1))
     assert len(kept) == 3 * 5
-    assert {one["name"] for one in kept} == {"new_data", "performance"}
-    last = kept[-2]
+    assert {one["name"] for one in kept} == {"new_data", "performance", "drift"}
+    last = kept[-3]
     assert last["fired"] is True
     assert last["model_version"] == story.first.version
     assert last["as_of"] == LATER
