@@ -1,22 +1,31 @@
-"""Batch and online features agree on the real Taobao log; cut-offs and labels are what is known of it."""
+"""Engines and the online features agree on real logs; cut-offs and labels are what is known of Taobao's."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from retail_core import sources
 from retail_core.features.batch import compute
 from retail_core.features.context import shop_on
 from retail_core.features.cutoffs import daily_pairs, labelled_cutoffs
 from retail_core.features.definitions import Question, default_feature_set
+from retail_core.features.engine import EngineOptions
 from retail_core.features.labels import label
-from retail_core.features.online import OnlineEvent, compute_one
+from retail_core.features.online import OnlineEvent, compute_one, online_event
 from retail_core.features.shop_measures import local_day
+from retail_core.sources.read import read_events
+from retail_core.store.lake import Lake
+from retail_core.store.lake_scratch import scratch_lake
 from retail_core.times import parse_instant
 from tests.feature_logs import FolderLake, write_lake
 
@@ -80,3 +89,59 @@ def test_taobao_cutoffs_and_base_rate(taobao: tuple[FolderLake, list[OnlineEvent
     assert list(plan.cutoffs) == [first + timedelta(days=n) for n in range(6)]
     pairs = daily_pairs(lake, QUESTION, [plan.cutoffs[-1]])
     assert 0.16 < label(lake, QUESTION, pairs).mean() < 0.20
+
+
+@pytest.mark.parametrize(
+    ("folder", "cutoffs"),
+    [
+        ("taobao", ("2017-11-28T00:00", "2017-12-01T00:00", "2017-12-02T13:47")),
+        ("online_retail", ("2011-03-31T00:00", "2011-11-25T00:00", "2011-12-08T12:30")),
+    ],
+)
+def test_spark_equals_duckdb_equals_online(
+    folder: str, cutoffs: tuple[str, ...], shared_data: Path, tmp_path: Path
+) -> None:
+    """Every pair of three cut-offs on both engines, and 150 of them online."""
+    source = sources.get(folder)
+    files = sorted((shared_data / folder).iterdir())
+    lake = scratch_lake((chunk for file in files for chunk in read_events(file, source)), tmp_path)
+    question = Question(timezone=source.timezone)
+    feature_set = default_feature_set(question)
+    instants = [parse_instant(cutoff, source.timezone) for cutoff in cutoffs]
+    shop = shop_on(lake, question, {local_day(t, question) for t in instants})
+    pairs = daily_pairs(lake, question, instants)
+    assert len(pairs) > 1_000
+
+    duckdb = compute(lake, pairs, feature_set)
+    with spark_ends():
+        spark = compute(lake, pairs, feature_set, engine=EngineOptions("spark"))
+    pd.testing.assert_frame_equal(spark, duckdb, rtol=0, atol=1e-9)
+
+    some = pairs.sample(150, random_state=7)
+    own = events_of(lake, some["user_id"].unique())
+    rows = [
+        compute_one(own[user], t, feature_set, context=shop[local_day(t, question)])
+        for user, t in zip(some["user_id"], some["as_of"].dt.to_pydatetime(), strict=True)
+    ]
+    online = pd.DataFrame(rows, some.index, dtype="float64")
+    pd.testing.assert_frame_equal(duckdb.loc[some.index, list(online)], online, rtol=0, atol=1e-9)
+
+
+@contextmanager
+def spark_ends() -> Iterator[None]:
+    """No session is left for the next test."""
+    yield
+    from pyspark.sql import SparkSession
+
+    if active := SparkSession.getActiveSession():
+        active.stop()
+
+
+def events_of(lake: Lake, users: np.ndarray) -> dict[str, list[OnlineEvent]]:
+    """All events of these users, as MongoDB would give them."""
+    own: dict[str, list[OnlineEvent]] = defaultdict(list)
+    for file in lake.files():
+        rows = pq.read_table(file, filters=pc.field("user_id").isin(users))
+        for row in rows.to_pylist():
+            own[row["user_id"]].append(online_event(row))
+    return own
