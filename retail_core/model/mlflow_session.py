@@ -133,7 +133,14 @@ class Session:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        made = self.client.create_model_version(self.model_name, uri, run_id=run_id, tags=dict(tags))
+        made = self.client.create_model_version(
+            self.model_name,
+            uri,
+            run_id=run_id,
+            tags=dict(tags),
+            # A server refuses a logged model as the source without its id.
+            model_id=uri.removeprefix("models:/"),
+        )
         return str(made.version)
 
     def local(self, uri: str) -> Path:

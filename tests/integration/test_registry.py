@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +26,7 @@ from retail_core.model.mlflow_session import open_session
 from retail_core.model.runtime import MODEL_FILE, SPEC_FILE, load_champion, load_path, load_version
 from retail_core.model.search import Cell, SearchResult
 from retail_core.model.spec import ModelSpec
+from retail_core.processes import answers, free_port, start, stop, wait_until
 from retail_core.settings import Settings
 from retail_core.store.mongo import Store
 
@@ -94,6 +97,30 @@ def make_candidate(settings: Settings, run: registry.Run, *, leaky: bool = False
 def register(settings: Settings, *, leaky: bool = False) -> ModelSpec:
     with registry.training_run(settings, reason="test") as run:
         return registry.log_and_register(settings, make_candidate(settings, run, leaky=leaky))
+
+
+@pytest.fixture
+def served(settings: Settings) -> Iterator[Settings]:
+    """The settings of somebody who reaches the same registry through an MLflow server."""
+    folder, port = settings.home_dir / "mlflow", free_port()
+    own = ["--backend-store-uri", settings.tracking_uri, "--artifacts-destination", str(folder / "served")]
+    command = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *own]
+    log = settings.home_dir / "server.log"
+    server = start("mlflow", command, os.environ, log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: answers(f"{url}/health"), server, log)
+        yield settings.model_copy(update={"mlflow_tracking_uri": url})
+    finally:
+        stop(server)
+
+
+def test_a_model_is_registered_promoted_and_loaded_through_a_server(served: Settings, store: Store) -> None:
+    spec = register(served)
+    promotion.promote(store, served, spec.version, reason="first", at=AT)
+    model = load_champion(served)
+    assert model.spec.version == spec.version
+    model.self_test()
 
 
 def test_everything_of_a_training_is_logged(settings: Settings) -> None:
