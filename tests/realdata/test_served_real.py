@@ -1,0 +1,53 @@
+"""Whatever family was trained on the Taobao log: the service answers what the morning's list says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from retail_core import sources
+from retail_core.ingest import ingest
+from retail_core.lifecycle.scoring import score
+from retail_core.model.runtime import load_champion
+from retail_core.model.training import TrainOptions, train
+from retail_core.settings import Settings
+from retail_core.store.lake import Lake, sync
+from retail_core.store.mongo import Store
+from retail_core.times import parse_instant
+from tests.serving import running_service
+
+pytestmark = [pytest.mark.realdata, pytest.mark.integration]
+
+AS_OF = "2017-12-03T00:00:00+08:00"
+
+
+@pytest.mark.parametrize("family", ["rf", "lightgbm", "logistic"])
+def test_every_user_is_told_what_the_list_says(
+    shared_data: Path, settings: Settings, store: Store, tmp_path: Path, family: str
+) -> None:
+    small = settings.model_copy(update={"search_rows": 1_000})
+    instant, lake = parse_instant(AS_OF), Lake(small.lake_url)
+    log = shared_data / "taobao" / "UserBehavior_head.csv.gz"
+    ingest(store, [log], sources.get("taobao"), at=instant)
+    sync(store)
+    train(store, lake, small, as_of=instant, options=TrainOptions(policies=("daily",), model=family))
+    report = score(store, lake, small, as_of=instant, out=tmp_path / "scores.csv")
+    listed = pd.read_csv(tmp_path / "scores.csv", dtype={"user_id": "str"})
+    assert len(listed) == report.users == 815
+    assert load_champion(small).spec.training["family"] == family
+    with running_service(small, tmp_path / "api.log") as api:
+        told = [
+            answer
+            for start in range(0, len(listed), 500)
+            for answer in api.post(
+                "/predict",
+                json=[{"user_id": u, "as_of": AS_OF} for u in listed["user_id"][start : start + 500]],
+            ).json()
+        ]
+    assert [one["user_id"] for one in told] == listed["user_id"].tolist()
+    got = pd.DataFrame(told)
+    assert (got["probability"] - listed["probability"]).abs().max() <= 1e-6
+    for flag in ("will_purchase", "contact"):
+        assert got[flag].tolist() == listed[flag].tolist()
