@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from retail_core.lifecycle.audience import Audience, Scores, Sizing, keep, score_all
+from retail_core.lifecycle.audience import Audience, Scores, Sizing, drawn, keep, refuse_erased, score_all
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake
 from retail_core.store.mongo import open_store
@@ -43,10 +43,11 @@ def store(settings: Settings, scores: Scores, sizing: Sizing) -> Kept:
     """Draw the audience with its control group and store it.
 
     Raises:
-        DataError: nobody is worth it, or the recall cannot be certified.
+        DataError: a user was erased since the scoring, nobody is worth it, or the recall cannot be certified.
         DependencyError: MongoDB is unreachable.
     """
     with open_store(settings) as opened, tempfile.TemporaryDirectory() as folder:
+        refuse_erased(opened, drawn(scores, sizing, settings.seed).chosen["user_id"].tolist())
         out = Path(folder) / FILE
         audience = keep(opened, Lake(settings.lake_url), scores, sizing, out)
         return Kept(sizing, audience, out.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -84,3 +85,12 @@ def certificate(content: Mapping[str, Any] | None, uncertified: str | None) -> s
 def _period(metrics: Mapping[str, Any]) -> str | None:
     first, last = metrics.get("first_cutoff"), metrics.get("last_cutoff")
     return f"cut-offs {day(first)} to {day(last)}" if first and last else None
+
+
+def plain(text: str) -> str:
+    r"""`text` with nothing in it that Markdown would obey.
+
+    >>> plain("a [b](c)")
+    'a \\[b\\]\\(c\\)'
+    """
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)

@@ -14,10 +14,11 @@ from retail_core.model.card import model_card
 from retail_core.settings import Settings, load_settings
 
 LIVE_METRICS = {"F1": "f1", "Average precision": "ap", "Recall": "recall", "Precision": "precision"}
-NEW_DATA = "new_data"
+NEW_DATA, DRIFT = "new_data", "drift"
 TRIGGERS = {
     NEW_DATA: ("New data", "Growth of the events"),
     "performance": ("Performance", "Live F1 at the reference base rate"),
+    DRIFT: ("Drift", "Share of the model in features that have moved"),
 }
 
 Json = Mapping[str, Any]  # what the service says of the model
@@ -143,7 +144,7 @@ def _retraining(checks: pd.DataFrame) -> None:
 
 def _trigger(check: pd.Series[Any]) -> None:
     name, said = TRIGGERS.get(check["name"], (check["name"], "Value"))
-    shown = words.share if check["name"] == NEW_DATA else words.decimal
+    shown = words.share if check["name"] in {NEW_DATA, DRIFT} else words.decimal
     value, limit = (None if pd.isna(check[one]) else float(check[one]) for one in ("value", "limit"))
     quiet = ":gray-badge[not measurable yet]" if value is None else ":green-badge[quiet]"
     st.markdown(f"**{name}** {':red-badge[fires]' if check['fired'] else quiet}")

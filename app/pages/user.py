@@ -64,8 +64,9 @@ def _answer(answer: Json, model: Json) -> None:
     )
     st.markdown("###### What moves this probability most")
     for reason in answer.get("reasons", ()):
+        said, part = words.plain(reason["text"]), words.share(reason["share"], 0)
         st.markdown(
-            f"{BADGES[reason['effect']]} {reason['text']} :gray[· {words.share(reason['share'], 0)}]",
+            f"{BADGES[reason['effect']]} {said} :gray[· {part}]",
             help="Its part of all that moves this probability away from the average user's.",
         )
     st.caption(

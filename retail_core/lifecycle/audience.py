@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,8 +26,20 @@ from retail_core.store.lake import Lake, sync
 from retail_core.store.mongo import Document, Store
 from retail_core.times import iso, to_utc_ms
 
-__all__ = ["Audience", "Draw", "Figures", "Scores", "Sizing", "choose_audience", "drawn", "keep", "score_all"]
+__all__ = [
+    "Audience",
+    "Draw",
+    "Figures",
+    "Scores",
+    "Sizing",
+    "choose_audience",
+    "drawn",
+    "keep",
+    "refuse_erased",
+    "score_all",
+]
 
+_ASKED_AT_ONCE = 5_000
 CSV_COLUMNS = ("user_id", "probability", "rank", "as_of", "policy", "model_version")
 
 
@@ -171,6 +183,21 @@ def keep(
     features_of = from_lake(lake, store.settings, served)
     write_csv(with_reasons(served, draw.contacted[list(CSV_COLUMNS)], features_of, reasons), out)
     return result
+
+
+def refuse_erased(store: Store, users: Sequence[str]) -> None:
+    """Refuse users of scores that were kept for a while, when one of them was erased meanwhile.
+
+    Raises:
+        DataError: says how many.
+    """
+    parts = (users[start : start + _ASKED_AT_ONCE] for start in range(0, len(users), _ASKED_AT_ONCE))
+    known = sum(len(store.events.distinct("user_id", {"user_id": {"$in": part}})) for part in parts)
+    if known < len(users):
+        raise DataError(
+            f"{len(users) - known:,} users of this list have been erased since they were scored.",
+            remedy="score all users again.",
+        )
 
 
 def held_out(chosen: pd.DataFrame, share: float, seed: int) -> Mask:

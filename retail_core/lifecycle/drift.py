@@ -69,8 +69,7 @@ def shifts(reference: Sequence[Floats], newest: Sequence[Floats], weights: dict[
 
 def drifted_share(found: Sequence[Shift]) -> float:
     """Share of the model's importance that lies in features that have drifted."""
-    whole = sum(one.importance for one in found)
-    return sum(one.importance for one in found if one.drifted) / whole if whole else 0.0
+    return sum(one.importance for one in found if one.drifted)
 
 
 def bin_edges(values: Floats) -> Shares:

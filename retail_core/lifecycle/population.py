@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
-from retail_core.features.cutoffs import daily_pairs, first_visit_pairs
+from retail_core.features.cutoffs import daily_pairs, first_visit_pairs, labelled_cutoffs
 from retail_core.features.definitions import expand
 from retail_core.features.engine import EngineOptions
 from retail_core.features.kinds import Clock, Context
@@ -23,7 +23,7 @@ from retail_core.model.splits import user_share
 from retail_core.schemas import Pairs
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake
-from retail_core.times import last_midnight, midnights, parse_instant
+from retail_core.times import last_midnight, midnights, parse_instant, zone
 
 WINDOW_DAYS = 3
 REFERENCE_WINDOWS = 5
@@ -54,10 +54,12 @@ def measure_drift(lake: Lake, settings: Settings, served: ServedModel, as_of: da
     question = spec.feature_set.question
     learnt = last_midnight(parse_instant(spec.data["as_of"]) - question.horizon, question.timezone)
     newest = last_midnight(as_of, question.timezone)
-    since = (newest - learnt).days
+    since = len(list(midnights(learnt, newest, question.timezone))) - 1
     if since < 2 * WINDOW_DAYS:
         return Drift([], "", f"{since} midnights since the last one learnt from, {2 * WINDOW_DAYS} needed")
     pinned = lake.snapshot()
+    if silent := _silent_days(pinned, served, settings, newest):
+        return Drift([], "", f"the log has a gap on {silent[-1]}")
     reference, recent = (
         [_pairs(pinned, served, settings, window) for window in _windows(end, count, question.timezone)]
         for end, count in ((learnt, REFERENCE_WINDOWS), (newest, 2))
@@ -77,6 +79,16 @@ def measure_drift(lake: Lake, settings: Settings, served: ServedModel, as_of: da
         f"{sum(map(len, recent)):,} rows of six midnights up to {newest:%Y-%m-%d}, {len(reference)} windows"
     )
     return Drift(found, f"{told} of {sum(map(len, reference)):,} rows up to {learnt:%Y-%m-%d}")
+
+
+def _silent_days(lake: Lake, served: ServedModel, settings: Settings, newest: datetime) -> list[date]:
+    """Gaps that the newest windows' shortest features would show; an outage is no drift."""
+    question = served.spec.feature_set.question
+    if served.spec.primary == "first-visit":
+        return []
+    first = (newest - timedelta(days=2 * WINDOW_DAYS + 2)).astimezone(zone(question.timezone)).date()
+    plan = labelled_cutoffs(lake, question, newest, EngineOptions.from_settings(settings))
+    return [day for day in plan.gaps if day >= first]
 
 
 def _windows(end: datetime, count: int, zone: str) -> list[list[datetime]]:

@@ -85,7 +85,8 @@ def recalibrate(
         )
     decision = _judge(old, tested[data.policies[0]], champion, settings)
     if decision.promote:
-        promotion.promote_on(store, settings, spec.version, decision, at=spec.trained_at)
+        begun = datetime.fromtimestamp(run.started_ms / 1000, UTC)
+        promotion.promote_on(store, settings, spec.version, decision, at=begun)
     return _report(old, spec, decision, data, tested[data.policies[0]], points)
 
 
@@ -152,7 +153,6 @@ def _spec(
         old,
         version="",
         run_id=run.run_id,
-        trained_at=datetime.fromtimestamp(run.started_ms / 1000, UTC),
         thresholds=old.thresholds | {policy: one.to_dict() for policy, one in points.items()},
         certificates=old.certificates
         | {name: one.certificate.to_dict() if one.certificate else None for name, one in certified.items()},

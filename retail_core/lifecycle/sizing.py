@@ -99,7 +99,7 @@ def certified_thresholds(spec: ModelSpec, recall: float) -> dict[str, float]:
     """
     confidence = float(spec.training.get("goal", {}).get("confidence", 0.95))
     buyers = {policy: Buyers.from_dict(spec.certification.get(policy, {})) for policy in spec.policies}
-    refuse_uncertifiable(len(buyers[spec.primary].held_out), recall, confidence)
+    refuse_uncertifiable(len(buyers[spec.primary].held_out), recall, confidence, ("--recall", "--no-miss"))
     return {policy: one.threshold(recall, confidence) for policy, one in buyers.items()}
 
 

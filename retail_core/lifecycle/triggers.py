@@ -7,12 +7,13 @@ from datetime import datetime
 
 import pandas as pd
 
-from retail_core.lifecycle.drift import drifted_share
+from retail_core.errors import IntegrityError
+from retail_core.lifecycle.drift import SCORE, drifted_share
 from retail_core.lifecycle.live_metrics import Confusion, reweighted_f1
 from retail_core.lifecycle.outcomes import Questions, known_outcomes
 from retail_core.lifecycle.population import Drift, measure_drift
 from retail_core.model.registry import champion_spec
-from retail_core.model.runtime import ModelSpec, load_champion
+from retail_core.model.runtime import ModelSpec, load_version
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake, sync
 from retail_core.store.mongo import Store
@@ -83,9 +84,10 @@ def drift(measured: Drift, version: str, limit: float) -> TriggerCheck:
     if measured.lacking:
         return TriggerCheck(DRIFT, False, None, limit, f"insufficient data: {measured.lacking}")
     value = drifted_share(measured.found)
-    moved = [one for one in measured.found if one.drifted]
+    features = [one for one in measured.found if one.name != SCORE]
+    moved = [one for one in features if one.drifted]
     named = "; ".join(f"{one.name} PSI {one.psi:.2f} (limit {one.limit:.2f})" for one in moved[:_NAMED])
-    told = f"version {version}, {measured.population}: {len(moved)} of {len(measured.found)} features drifted"
+    told = f"version {version}, {measured.population}: {len(moved)} of {len(features)} features drifted"
     return TriggerCheck(DRIFT, value >= limit, value, limit, f"{told}: {named}" if named else told)
 
 
@@ -108,7 +110,7 @@ def check(
     if champion is None:
         checks = _unmeasured(settings)
     else:
-        moved = measured or measure_drift(lake, settings, load_champion(settings), as_of)
+        moved = measured or _moved(lake, settings, champion.version, as_of)
         checks = _measure(store, lake, settings, champion, as_of)
         checks.append(drift(moved, champion.version, settings.drift_limit))
     version = champion.version if champion else None
@@ -117,6 +119,14 @@ def check(
         for entry in checks
     )
     return checks
+
+
+def _moved(lake: Lake, settings: Settings, version: str, as_of: datetime) -> Drift:
+    """The drift of that version; a damaged one must not keep the next from being trained."""
+    try:
+        return measure_drift(lake, settings, load_version(settings, version), as_of)
+    except IntegrityError as error:
+        return Drift([], "", f"version {version} cannot be served: {error.message}")
 
 
 def _unmeasured(settings: Settings) -> list[TriggerCheck]:

@@ -56,6 +56,11 @@ def model_card(spec: ModelSpec) -> str:
     )
 
 
+def _recalibrated(training: Mapping[str, Any]) -> list[str]:
+    told = training.get("recalibration")
+    return [f"| recalibrated | from version {told['from']}, on days up to {told['as_of']} |"] if told else []
+
+
 def _about(spec: ModelSpec) -> Iterable[str]:
     training, data = spec.training, spec.data
     question = spec.feature_set.question
@@ -68,6 +73,7 @@ def _about(spec: ModelSpec) -> Iterable[str]:
         "|---|---|",
         f"| family | {training.get('family', '?')}, {_params(training.get('best_params', {}))} |",
         f"| trained | {iso(spec.trained_at)}, on what was known at {data['as_of']} |",
+        *_recalibrated(training),
         f"| data | {data.get('events', '?')} events, {data.get('rows', '?')} labelled rows, hash "
         f"`{data['data_hash']}` |",
         f"| features | {len(spec.feature_set.columns)}, set `{spec.feature_set.hash[:12]}`, look-back "

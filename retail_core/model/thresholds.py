@@ -114,7 +114,13 @@ def feasible_target(buyers: int, confidence: float) -> float:
     return math.floor(1000 * (1 - confidence) ** (1 / buyers) + 1e-6) / 1000 if buyers else 0.0
 
 
-def refuse_uncertifiable(buyers: int, target: float, confidence: float) -> None:
+TRAINING = ("--target-recall", "--target-recall 1.0")
+"""How a command asks for a recall, and for everybody who might buy."""
+
+
+def refuse_uncertifiable(
+    buyers: int, target: float, confidence: float, options: tuple[str, str] = TRAINING
+) -> None:
     """Refuse a target that was asked for and that so many buyers cannot certify; 1.0 is never refused.
 
     Raises:
@@ -123,11 +129,11 @@ def refuse_uncertifiable(buyers: int, target: float, confidence: float) -> None:
     if target >= 1.0 or buyers >= buyers_needed(target, confidence):
         return
     nearest = feasible_target(buyers, confidence)
-    instead = f"ask for --target-recall {nearest:g} or less, " if nearest > 0 else ""
+    instead = f"ask for {options[0]} {nearest:g} or less, " if nearest > 0 else ""
     raise DataError(
         f"Recall {target:g} at {confidence:.0%} cannot be certified: that needs at least "
         f"{buyers_needed(target, confidence)} buyers in the certification rows, and there are {buyers}.",
-        remedy=f"{instead}ingest a longer log, or use --target-recall 1.0 (contact everybody who might buy).",
+        remedy=f"{instead}ingest a longer log, or use {options[1]} (contact everybody who might buy).",
     )
 
 

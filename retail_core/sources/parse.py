@@ -40,6 +40,7 @@ _CHECKS = (
     ("less_than_or_equal_to", "too_large"),
 )
 """How the contract's checks begin -> our rule."""
+_NUMBERS = ("price", "quantity")
 _RAW_FIELDS = {"price_minor": "price"}
 """Column of the contract -> event field of a source, where they differ."""
 
@@ -115,7 +116,8 @@ def column(table: Table, source: Source, name: str) -> pa.Array:
     present = [table.columns[raw] for raw in source.columns.get(name, ()) if raw in table.columns]
     if not present:
         return pa.nulls(len(table), pa.string())
-    return pc.coalesce(*map(text, present)) if len(present) > 1 else text(present[0])
+    texts = [text(column, keep_nan=name in _NUMBERS) for column in present]
+    return pc.coalesce(*texts) if len(texts) > 1 else texts[0]
 
 
 def time_column(table: Table, source: Source) -> pa.Array:

@@ -37,20 +37,23 @@ _LAST = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
 
-def text(column: pa.Array) -> pa.Array:
-    """`column` as text without surrounding white space; empty is null."""
+def text(column: pa.Array, *, keep_nan: bool = False) -> pa.Array:
+    """`column` as text without surrounding white space; empty is null, and NaN unless it is to be kept."""
     if pa.types.is_floating(column.type):
-        column = _float_text(column)
+        column = _float_text(column, keep_nan)
     elif not pa.types.is_string(column.type):
         column = _cast_text(column)
     trimmed = pc.utf8_trim_whitespace(column)
     return pc.if_else(pc.equal(trimmed, ""), _NO_TEXT, trimmed)
 
 
-def _float_text(column: pa.Array) -> pa.Array:
+def _float_text(column: pa.Array, keep_nan: bool) -> pa.Array:
     """Whole numbers without a point, whatever else is in the column: an id 17850.0 is 17850."""
     if pa.types.is_float16(column.type):
         column = column.cast(pa.float32())
+    if not keep_nan:
+        # So pandas and Spark write a value that is missing.
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     exact = pc.less_equal(pc.abs(column), _EXACT)
     whole = pc.fill_null(pc.and_(exact, pc.equal(pc.floor(column), column)), False)
     integers = pc.if_else(whole, column, pa.scalar(None, column.type)).cast(pa.int64())

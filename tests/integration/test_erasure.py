@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from retail_core import sources
-from retail_core.errors import InputError
+from retail_core.errors import DataError, InputError
 from retail_core.ingest import ingest
 from retail_core.lifecycle import erasure
+from retail_core.lifecycle.audience import refuse_erased
 from retail_core.lifecycle.mirror import mirror_predictions
 from retail_core.lifecycle.scoring import ranked
 from retail_core.stack.services import variables
@@ -141,3 +142,11 @@ def test_killed_at_any_moment_it_ends_the_same_when_run_again(shop: Store, secon
     assert [one["rows"] for one in shop.prediction_windows.find()] == [1]
     assert everybody(shop) == {KEPT}
     assert sync(shop).rows == 15
+
+
+def test_scores_of_before_the_erasure_no_longer_make_an_audience(shop: Store) -> None:
+    refuse_erased(shop, [GONE, KEPT])
+    erasure.erase(shop, GONE)
+    with pytest.raises(DataError, match="1 users of this list have been erased"):
+        refuse_erased(shop, [GONE, KEPT])
+    refuse_erased(shop, [KEPT])

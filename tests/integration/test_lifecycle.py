@@ -15,6 +15,7 @@ import pytest
 
 from retail_core import sources
 from retail_core.errors import DataError, InputError
+from retail_core.features.kinds import Clock, Context
 from retail_core.ingest import ingest
 from retail_core.lifecycle.audience import Audience, Sizing, choose_audience
 from retail_core.lifecycle.mirror import read_mirror
@@ -206,14 +207,13 @@ def test_new_events_fire_and_check_only_trains_nothing(story: Story) -> None:
 
 def test_drift_is_measured_for_every_feature_that_tells_users_apart(story: Story) -> None:
     told = story.monitored
-    columns = set(version_spec(story.settings, story.first.version).feature_set.columns)
+    features = version_spec(story.settings, story.first.version).feature_set
+    of_all = {one.name for one in features.plan() if isinstance(one.kind, Clock | Context)}
     assert told.model_version == story.first.version
-    assert {one.name for one in told.drift} - {"score"} <= columns
-    assert not {"hour", "weekday", "weekend"} & {one.name for one in told.drift}
-    assert all(one.drifted == (one.psi > one.limit) for one in told.drift)
+    assert {one.name for one in told.drift} == {*features.columns, "score"} - of_all
     (checked,) = [one for one in told.triggers if one.name == "drift"]
-    share = sum(one.importance for one in told.drift if one.drifted)
-    assert checked.value == pytest.approx(share / sum(one.importance for one in told.drift))
+    assert checked.value == pytest.approx(sum(one.importance for one in told.drift if one.drifted))
+    assert 0 < sum(one.importance for one in told.drift) <= 1 + 1e-9
     assert checked.fired == (checked.value >= story.settings.drift_limit)
     assert told.live == story.matured.by_day
 

@@ -19,6 +19,7 @@ import pytest
 from retail_core.errors import DataError, DependencyError, InputError, IntegrityError
 from retail_core.features.definitions import FeatureSet, Question, default_feature_set
 from retail_core.lifecycle import promotion
+from retail_core.lifecycle.triggers import check
 from retail_core.model import registry
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker, build_forest, to_matrix
@@ -28,7 +29,8 @@ from retail_core.model.search import Cell, SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.processes import answers, free_port, start, stop, wait_until
 from retail_core.settings import Settings
-from retail_core.store.mongo import Store
+from retail_core.store.lake import Lake
+from retail_core.store.mongo import Store, open_store
 
 pytestmark = pytest.mark.integration
 
@@ -115,12 +117,23 @@ def served(settings: Settings) -> Iterator[Settings]:
         stop(server)
 
 
-def test_a_model_is_registered_promoted_and_loaded_through_a_server(served: Settings, store: Store) -> None:
-    spec = register(served)
-    promotion.promote(store, served, spec.version, reason="first", at=AT)
-    model = load_champion(served)
-    assert model.spec.version == spec.version
-    model.self_test()
+def _register_and_load(settings: Settings, versions: multiprocessing.Queue[str]) -> None:
+    spec = register(settings)
+    with open_store(settings) as store:
+        promotion.promote(store, settings, spec.version, reason="first", at=AT)
+    versions.put(spec.version)
+    versions.put(load_champion(settings).spec.version)
+
+
+def test_a_model_is_registered_promoted_and_loaded_through_a_server(served: Settings) -> None:
+    """In a process of its own: MLflow's client keeps the address it saw first."""
+    context = multiprocessing.get_context("spawn")
+    versions: multiprocessing.Queue[str] = context.Queue()
+    process = context.Process(target=_register_and_load, args=(served, versions))
+    process.start()
+    process.join(300)
+    assert process.exitcode == 0
+    assert versions.get(timeout=10) == versions.get(timeout=10) == "1"
 
 
 def test_everything_of_a_training_is_logged(settings: Settings) -> None:
@@ -239,13 +252,29 @@ def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings
     assert (log[1]["data_hash"], log[1]["feature_set_hash"]) == ("d", FEATURES.hash)
 
 
-def test_a_damaged_challenger_is_refused_and_the_champion_stays(store: Store, settings: Settings) -> None:
-    champion, challenger = register(settings), register(settings)
-    promotion.promote(store, settings, champion.version, reason="test", at=AT)
-    model = registry.download(settings, challenger.version) / MODEL_FILE
+def damage(settings: Settings, version: str) -> None:
+    model = registry.download(settings, version) / MODEL_FILE
     content = bytearray(model.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 400] = bytes(400)
     model.write_bytes(content)
+
+
+def test_the_triggers_of_a_damaged_champion_are_checked_all_the_same(
+    store: Store, settings: Settings
+) -> None:
+    champion = register(settings)
+    promotion.promote(store, settings, champion.version, reason="test", at=AT)
+    damage(settings, champion.version)
+    checks = {one.name: one for one in check(store, Lake(settings.lake_url), settings, as_of=AT, at=AT)}
+    assert set(checks) == {"new_data", "performance", "drift"}
+    assert checks["drift"].value is None
+    assert f"version {champion.version} cannot be served" in checks["drift"].evidence
+
+
+def test_a_damaged_challenger_is_refused_and_the_champion_stays(store: Store, settings: Settings) -> None:
+    champion, challenger = register(settings), register(settings)
+    promotion.promote(store, settings, champion.version, reason="test", at=AT)
+    damage(settings, challenger.version)
     with pytest.raises(IntegrityError, match=r"cannot be read|away from what it did"):
         promotion.promote(store, settings, challenger.version, reason="test", at=AT)
     assert registry.production_version(settings) == champion.version

@@ -46,6 +46,12 @@ def test_a_price_beyond_what_an_event_can_hold_is_named_as_the_file_has_it(tmp_p
     assert _refused(chunk) == [(1, "price", "too_large"), (2, "price", "too_large")]
 
 
+def test_an_id_that_is_no_number_is_missing(tmp_path: Path) -> None:
+    chunk = _read(tmp_path, _log(user_id=pa.array([1.0, float("nan"), 2.0])))
+    assert chunk.events["user_id"].tolist() == ["1", "2"]
+    assert _refused(chunk) == [(2, "user_id", "missing")]
+
+
 def test_a_whole_number_is_the_same_id_whatever_stands_beside_it(tmp_path: Path) -> None:
     chunk = _read(tmp_path, _log(user_id=pa.array([17850.0, 17850.5, None])))
     assert chunk.events["user_id"].tolist() == ["17850", "17850.5"]
