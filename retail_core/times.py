@@ -11,6 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from retail_core.errors import InputError
 
+YEARS = range(1971, 2200)
+"""Years a time may be of: look-backs, horizons and zones then stay inside Python's calendar and MongoDB's."""
+
 
 def zone(name: str) -> ZoneInfo:
     """The IANA zone of that name.
@@ -39,17 +42,25 @@ def parse_instant(text: str, default_zone: str = "UTC") -> datetime:
     '2017-12-02T16:00:00+00:00'
 
     Raises:
-        InputError: not ISO 8601.
+        InputError: not ISO 8601, or of a year outside `YEARS`.
     """
     try:
         parsed = datetime.fromisoformat(text.strip())
         if parsed.tzinfo is None:
             parsed = parsed.replace(tzinfo=zone(default_zone))
-        return to_utc_ms(parsed)
+        instant = to_utc_ms(parsed)
     except (ValueError, OverflowError) as error:
-        raise InputError(
-            f"{text!r} is not an ISO 8601 time.", remedy="write it as 2025-01-31T00:00:00Z."
-        ) from error
+        raise _no_time(text) from error
+    if instant.year not in YEARS:
+        raise _no_time(text)
+    return instant
+
+
+def _no_time(text: str) -> InputError:
+    return InputError(
+        f"{text!r} is not an ISO 8601 time between {YEARS[0]} and {YEARS[-1]}.",
+        remedy="write it as 2025-01-31T00:00:00Z.",
+    )
 
 
 def iso(instant: datetime) -> str:

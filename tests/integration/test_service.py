@@ -176,6 +176,8 @@ def test_one_bad_item_spoils_no_other(api: httpx.Client, shop: Shop) -> None:
         {"user_id": good, "as_of": INSTANT},
         {"user_id": 7},
         {"user_id": "u", "as_of": "someday"},
+        {"user_id": "u", "as_of": "0001-01-01T00:00:00Z"},
+        {"user_id": "u", "as_of": "9999-12-31T23:59:59Z"},
         {"user_id": "u", "surprise": 1},
         {"user_id": "u", "as_of": INSTANT, "events": bad_event},
         {"user_id": "nobody", "as_of": INSTANT},
@@ -185,10 +187,10 @@ def test_one_bad_item_spoils_no_other(api: httpx.Client, shop: Shop) -> None:
     assert answers[0] == answers[-1]
     assert answers[0]["probability"] == pytest.approx(shop.scores["probability"].iloc[0], abs=1e-6)
     errors = [one["error"] for one in answers[1:-1]]
-    assert [error["status"] for error in errors] == [422, 422, 422, 422, 404]
+    assert [error["status"] for error in errors] == [422] * 6 + [404]
     fields = [error["errors"][0]["field"] for error in errors[:-1]]
-    assert fields == ["user_id", "as_of", "", "events[0].price"]
-    assert "surprise" in errors[2]["detail"]
+    assert fields == ["user_id", *["as_of"] * 3, "", "events[0].price"]
+    assert "surprise" in errors[4]["detail"]
 
 
 @pytest.mark.parametrize(

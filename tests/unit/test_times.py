@@ -17,7 +17,19 @@ def test_a_time_without_a_zone_is_read_in_the_given_one() -> None:
     assert parse_instant("2017-12-03T00:00:00+08:00", "UTC") == datetime(2017, 12, 2, 16, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2025-13-01", "2025-01-01T25:00:00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "2025-13-01",
+        "2025-01-01T25:00:00",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-01:00",
+        "1970-12-31T23:59:59Z",
+        "2200-01-01",
+    ],
+)
 def test_what_is_not_a_time_is_refused_with_a_remedy(text: str) -> None:
     with pytest.raises(InputError, match="Remedy"):
         parse_instant(text)
