@@ -12,7 +12,7 @@ import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.errors import PyMongoError
+from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import Settings
@@ -31,7 +31,8 @@ class Connection:
     """Asks MongoDB with short time limits, in the loop of the caller.
 
     When MongoDB is away it says so at once for `PAUSE_SECONDS` before it tries again, so that nobody
-    queues behind a dead server. An embedded server that has gone to sleep is started again.
+    queues behind a dead server. A question that takes too long fails alone. An embedded server that has
+    gone to sleep is started again.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -50,14 +51,16 @@ class Connection:
         """
         if time.perf_counter() < self._away_until:
             raise away("it did not answer a moment ago")
+        client = None
         try:
             client = await self._connected()
             database = client.get_database(self._settings.mongodb_database, _MILLISECONDS)
             with pymongo.timeout(seconds):
                 return await question(database[name])
         except PyMongoError as error:
-            await self._forget()
-            log.warning("MongoDB is away: %s", type(error).__name__)
+            if not _only_late(error):
+                await self._forget(client)
+            log.warning("MongoDB does not answer: %s", type(error).__name__)
             raise away(type(error).__name__) from error
 
     async def close(self) -> None:
@@ -95,11 +98,18 @@ class Connection:
             return self._settings.mongodb_uri.get_secret_value()
         return ensure_mongod(self._settings)
 
-    async def _forget(self) -> None:
+    async def _forget(self, used: AsyncMongoClient[Document] | None) -> None:
+        if used is not self._client:
+            return
         self._away_until = time.perf_counter() + PAUSE_SECONDS
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        self._client = None
+        if used is not None:
+            await used.close()
+
+
+def _only_late(error: PyMongoError) -> bool:
+    """Whether one question passed its own limit: that says nothing of the server or of other questions."""
+    return error.timeout and not isinstance(error, ServerSelectionTimeoutError)
 
 
 def away(why: str) -> DependencyError:

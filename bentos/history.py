@@ -36,7 +36,7 @@ class History:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._context: dict[str, tuple[float, dict[str, float | None]]] = {}
+        self._context: dict[str, tuple[float, dict[str, float | None] | None]] = {}
 
     async def events(self, users: Sequence[str], start: datetime, end: datetime) -> dict[str, Columns]:
         """Stored events with start <= event_time < end, by user.
@@ -69,15 +69,16 @@ class History:
         """
 
         async def ask(collection: AsyncCollection[Document]) -> list[Document]:
-            return await collection.find({"_id": {"$in": list(keys)}}, {"values": 1}).to_list()
+            return await collection.find({"_id": {"$in": unknown}}, {"values": 1}).to_list()
 
         now = time.monotonic()
-        self._context = {key: kept for key, kept in self._context.items() if kept[0] > now}
-        if not self._context.keys() >= {*keys}:
-            for one in await self._connection.ask("context", ask, BASE_SECONDS):
-                values = cast("dict[str, float | None]", one["values"])
-                self._context[str(one["_id"])] = now + CONTEXT_SECONDS, values
-        return {key: self._context[key][1] for key in keys if key in self._context}
+        kept = self._context = {key: one for key, one in self._context.items() if one[0] > now}
+        unknown = [key for key in keys if key not in kept]
+        if unknown:
+            documents = await self._connection.ask("context", ask, BASE_SECONDS)
+            found = {str(one["_id"]): cast("dict[str, float | None]", one["values"]) for one in documents}
+            kept |= {key: (now + CONTEXT_SECONDS, found.get(key)) for key in unknown}
+        return {key: values for key in keys if (values := kept[key][1]) is not None}
 
     async def attributes(self, users: Sequence[str]) -> dict[str, list[Document]]:
         """All attribute rows by user; `valid_from` aware or None.
