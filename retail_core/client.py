@@ -130,6 +130,11 @@ class Client:
             if self._ask("GET", "/score_batch/status", params=task)["status"] != "in_progress":
                 break
             time.sleep(POLL_SECONDS)
+        else:
+            raise DependencyError(
+                f"The file was not scored within {FILE_SECONDS / 3600:g} h.",
+                remedy="see the service's log; a file whose scoring was cut off has to be sent again.",
+            )
         answer = self._response("GET", "/score_batch/get", params=task)
         return ScoredFile(answer.content, json.loads(answer.headers.get("X-Score-Report", "{}")))
 

@@ -376,6 +376,17 @@ def test_the_client_asks_all_that_the_service_answers(api: httpx.Client, shop: S
         nobody.model()
 
 
+def test_the_client_does_not_wait_for_ever_for_a_file(
+    api: httpx.Client, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retail_core.client.FILE_SECONDS", 0)
+    with (
+        Client(str(api.base_url), api_key=KEY) as client,
+        pytest.raises(DependencyError, match="was not scored"),
+    ):
+        client.score_file(shop.log, as_of=AS_OF)
+
+
 def test_a_key_that_asks_too_fast_is_slowed_down_and_the_client_waits(shop: Shop) -> None:
     front = Front(create_app(), Guard((), 1000, rate=4), AccessLog(enabled=False))
     front.api = Api(shop.settings, Loaded("tag", load_champion(shop.settings)), front.meters)
