@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow
 
 from retail_core.features.days import Blocks, LastSessions, last_sessions, sessions
@@ -41,7 +40,7 @@ from retail_core.features.kinds import (
     Total,
 )
 from retail_core.features.question import Question
-from retail_core.features.timeline import Among, Floats, Ints, Timeline, numbers
+from retail_core.features.timeline import Among, Floats, Ints, Timeline, numbers, or_null, ratio
 
 Windowed = Count | Total | Distinct | Sessions
 """Kinds whose windows are computed together."""
@@ -120,7 +119,7 @@ class Assembly:
         algebra = Algebra(
             found.__getitem__,
             windows,
-            div=_ratio,
+            div=ratio,
             where=np.where,
             coalesce=lambda a, b: np.where(np.isnan(a), b, a),
         )
@@ -196,21 +195,21 @@ class Assembly:
             case MeanPrice():
                 among = timeline.among(kind.event_type)
                 prices, known = timeline.known("price_minor", among.at)
-                return _ratio(among.sums(prices)[-1], among.sums(known.astype(np.int64))[-1])
+                return ratio(among.sums(prices)[-1], among.sums(known.astype(np.int64))[-1])
             case LastSession("minutes"):
-                return _or_null(timeline.whole.number[-1] > 0, self._last_sessions.micros / float(MINUTE_US))
+                return or_null(timeline.whole.number[-1] > 0, self._last_sessions.micros / float(MINUTE_US))
             case LastSession():
                 return self._last_sessions.carts if kind.stat == "carts" else self._last_sessions.events
             case Concentration():
                 events, squared = squares(timeline, timeline.codes("category"))
-                return _ratio(squared, events * events)
+                return ratio(squared, events * events)
 
     def _since(self, among: Among, places: Ints) -> Floats:
         """Hours from the event at that place of the list to the cut-off."""
         seen = np.flatnonzero(among.number[-1])
         moments = np.zeros(len(places), np.int64)
         moments[seen] = self._timeline.ts[among.at[places[seen]]]
-        return _or_null(among.number[-1] > 0, self._hours(moments))
+        return or_null(among.number[-1] > 0, self._hours(moments))
 
     def _hours(self, moments: Ints) -> Floats:
         return (self._timeline.as_of - moments) / float(HOUR_US)
@@ -223,20 +222,20 @@ class Assembly:
             case "value":
                 return carts.worth
             case "oldest":
-                return _or_null(carts.number > 0, self._hours(carts.oldest))
+                return or_null(carts.number > 0, self._hours(carts.oldest))
             case "newest":
-                return _or_null(carts.number > 0, self._hours(carts.newest))
+                return or_null(carts.number > 0, self._hours(carts.newest))
 
     def _gap(self, kind: Gap) -> Floats:
         days = self._days(kind.event_type)
         gaps = np.maximum(days.number - 1, 0)
         match kind.stat:
             case "mean":
-                return _ratio(days.span, gaps)
+                return ratio(days.span, gaps)
             case "last":
-                return _or_null(gaps > 0, days.last_gap)
+                return or_null(gaps > 0, days.last_gap)
             case "spread":
-                return _ratio(days.squares * gaps, days.span * days.span)
+                return ratio(days.squares * gaps, days.span * days.span)
 
     @cached_property
     def _open_carts(self) -> OpenCarts:
@@ -245,13 +244,3 @@ class Assembly:
     @cached_property
     def _last_sessions(self) -> LastSessions:
         return last_sessions(self._timeline)
-
-
-def _ratio(a: Floats | Ints, b: Floats | Ints) -> Floats:
-    """A / b; NaN where b is 0 or either is NaN."""
-    b = np.asarray(b, np.float64)
-    return np.asarray(np.divide(a, b, out=np.full(b.shape, np.nan), where=b != 0), np.float64)
-
-
-def _or_null(known: npt.NDArray[np.bool_], values: Floats | Ints) -> Floats:
-    return np.where(known, values, np.nan)

@@ -4,107 +4,28 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from itertools import accumulate, repeat
 from operator import itemgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from retail_core.features.clock import clock_parts
+from retail_core.features.columns import Column, Columns, picker
 from retail_core.features.kinds import CLOSING_ORDER, DAY_US, SESSION_GAP_US, Distinct, event_value
 from retail_core.features.question import Question
 from retail_core.features.reader import to_micros
 
-
-class OnlineEvent(NamedTuple):
-    """One event of one user; `event_time` in microseconds since 1970, UTC."""
-
-    event_id: str
-    user_id: str
-    event_time: int
-    event_type: str
-    item_id: str | None = None
-    category: str | None = None
-    brand: str | None = None
-    price_minor: int | None = None
-    quantity: int | None = None
-    order_id: str | None = None
-
-
-class Columns(NamedTuple):
-    """One user's events as columns of one length; fields as those of `OnlineEvent`."""
-
-    event_id: Sequence[str] = ()
-    event_time: Sequence[int] = ()
-    event_type: Sequence[str] = ()
-    item_id: Sequence[str | None] = ()
-    category: Sequence[str | None] = ()
-    brand: Sequence[str | None] = ()
-    price_minor: Sequence[int | None] = ()
-    quantity: Sequence[int | None] = ()
-    order_id: Sequence[str | None] = ()
-
-    @classmethod
-    def of(cls, events: Sequence[OnlineEvent]) -> Columns:
-        """Those events, in their order."""
-        if not events:
-            return cls()
-        event_id, _, *rest = zip(*events, strict=True)
-        return cls(event_id, *rest)
-
-    def then(self, more: Columns) -> Columns:
-        """These events, then more of the same user."""
-        return Columns._make([*first, *second] for first, second in zip(self, more, strict=True))
-
-    def once(self) -> Columns:
-        """Of events with the same id the first."""
-        if len(set(self.event_id)) == len(self.event_id):
-            return self
-        first = dict(zip(reversed(self.event_id), range(len(self.event_id) - 1, -1, -1), strict=True))
-        return Columns(*map(_picker(sorted(first.values())), self))
-
-
-def online_event(document: Mapping[str, object]) -> OnlineEvent:
-    """An event document of MongoDB; a naive `event_time` is UTC, as the driver returns it."""
-    instant = document["event_time"]
-    if not isinstance(instant, datetime):
-        raise TypeError(f"event_time is a {type(instant).__name__}, not a datetime")
-    aware = instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-    get: Callable[[str], object] = document.get
-    return OnlineEvent(
-        str(document["_id"] if "_id" in document else document["event_id"]),
-        str(document["user_id"]),
-        to_micros(aware),
-        str(document["event_type"]),
-        _text(get("item_id")),
-        _text(get("category")),
-        _text(get("brand")),
-        _whole(get("price_minor")),
-        _whole(get("quantity")),
-        _text(get("order_id")),
-    )
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _whole(value: object) -> int | None:
-    return int(value) if isinstance(value, int) else None
-
-
 _T = TypeVar("_T")
 
-Column = Sequence[Any]
 Act = tuple[int, int, str, str | None, int | None, int | None]
 """What opens or closes a cart: time, order at equal times, event id (never twice), item, price, quantity."""
 
 _ACT_FIELDS = ("event_time", "event_id", "item_id", "price_minor", "quantity")
 _OPENS, _BUYS = CLOSING_ORDER["add_to_cart"], CLOSING_ORDER["purchase"]
-Picker = Callable[[Column], Column]
 Times = npt.NDArray[np.int64]
 
 
@@ -152,7 +73,7 @@ class History:
         if event_type is None:
             return self._pick(getattr(self._given, field))
         own = self._of_type.get(event_type)
-        return _picker(own)(self.column(None, field)) if own else ()
+        return picker(own)(self.column(None, field)) if own else ()
 
     def last_time(self, event_type: str | None) -> int | None:
         """When the last event of the type was; None where there is none."""
@@ -250,11 +171,4 @@ def _in_order(
     order = given.argsort(kind="stable")
     ascending = given[order]
     first, last = ascending.searchsorted((start, end))
-    return ascending[first:last], _picker(order[first:last].tolist())
-
-
-def _picker(places: list[int]) -> Picker:
-    """What takes these places of a column, as a tuple."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return itemgetter(slice(places[0], places[0] + 1) if places else slice(0))
+    return ascending[first:last], picker(order[first:last].tolist())

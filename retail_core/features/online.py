@@ -15,9 +15,10 @@ from itertools import groupby, pairwise
 from math import isnan, nan
 from typing import Any, NamedTuple
 
+from retail_core.features.columns import Columns, OnlineEvent, online_event
 from retail_core.features.definitions import FeatureSet
 from retail_core.features.formulas import compiled
-from retail_core.features.history import Columns, History, OnlineEvent, online_event
+from retail_core.features.history import History
 from retail_core.features.kinds import (
     HOUR_US,
     MINUTE_US,

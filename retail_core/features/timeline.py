@@ -169,3 +169,14 @@ class Timeline:
 def numbers(table: pyarrow.Table, column: str) -> Ints:
     """A column without nulls."""
     return np.asarray(table.column(column).to_numpy(), np.int64)
+
+
+def ratio(a: Floats | Ints, b: Floats | Ints) -> Floats:
+    """A / b; NaN where b is 0 or either is NaN."""
+    b = np.asarray(b, np.float64)
+    return np.asarray(np.divide(a, b, out=np.full(b.shape, np.nan), where=b != 0), np.float64)
+
+
+def or_null(known: npt.NDArray[np.bool_], values: Floats | Ints) -> Floats:
+    """The values where they are known; NaN elsewhere."""
+    return np.where(known, values, np.nan)

