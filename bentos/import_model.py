@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bentos.environment import prepare
 from retail_core.errors import DataError, RetailError
 from retail_core.settings import Settings, load_settings
+from retail_core.store.locks import locked
 from retail_core.times import iso
 
 if TYPE_CHECKING:
@@ -34,13 +37,19 @@ class Imported:
 def import_production(settings: Settings) -> Imported:
     """Import the model under the alias `production`, unless the newest one in the store is it.
 
-    An alias that moves meanwhile is noticed: then the import is done again.
+    An alias that moves meanwhile is noticed: then the import is done again. Of several processes that
+    import at once the first does it, and the others find it done.
 
     Raises:
         DataError: there is no production model.
         DependencyError: MLflow is unreachable.
     """
     prepare(settings)
+    with locked(Path(os.environ["BENTOML_HOME"]) / "import.lock"):
+        return _bring(settings)
+
+
+def _bring(settings: Settings) -> Imported:
     from retail_core.model import registry
 
     spec = registry.champion_spec(settings)
@@ -52,7 +61,7 @@ def import_production(settings: Settings) -> Imported:
     model = _import(settings, spec)
     after = registry.champion_spec(settings)
     if after is not None and not _is(model, after):
-        return import_production(settings)
+        return _bring(settings)
     return _imported(model, imported=True)
 
 

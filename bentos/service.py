@@ -18,6 +18,7 @@ from bentos import models
 from bentos.access import AccessLog
 from bentos.api import Api
 from bentos.batch_report import HEADER
+from bentos.environment import variables
 from bentos.front import Front, StepInFront
 from bentos.guard import Guard
 from bentos.routes import create_app
@@ -47,7 +48,7 @@ def _guard() -> Guard:
 
 
 api_app = create_app()
-api_app.state.turn = Turn(os.getppid())
+api_app.state.turn = Turn(os.getppid(), Path(variables(SETTINGS)["BENTOML_HOME"]))
 api_app.state.access = AccessLog(enabled=SETTINGS.access_log)
 front = Front(api_app, _guard(), api_app.state.access)
 

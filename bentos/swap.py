@@ -60,24 +60,34 @@ class Swapper:
                 log.warning("The model was not changed: %s", error)
 
     async def catch_up(self) -> None:
-        """Where promotions are not followed, take the newest import: the process before may have reloaded."""
-        if self.settings.poll_seconds:
-            return
+        """Take what the process before may have answered with: it is imported, so nobody waits for that."""
         try:
-            newest = await asyncio.to_thread(models.newest_tag, self.settings)
-            if newest != self.loaded.tag:
-                self.loaded = await asyncio.to_thread(models.load, self.settings, newest)
+            tag = await self._present_tag()
+            if tag and tag != self.loaded.tag:
+                self.loaded = await asyncio.to_thread(models.load, self.settings, tag)
         except RetailError as error:
             log.warning("The model was not changed: %s", error)
 
-    async def _look(self) -> None:
+    async def _present_tag(self) -> str | None:
+        """Of the version promoted last, if it is imported; where promotions are not followed the newest."""
+        if not self.settings.poll_seconds:
+            return await asyncio.to_thread(models.newest_tag, self.settings)
+        wanted = await self._wanted()
+        return (
+            None if wanted == self.version else await asyncio.to_thread(models.tag_of, self.settings, wanted)
+        )
+
+    async def _wanted(self) -> str:
         async def newest(promotions: AsyncCollection[Document]) -> Mapping[str, object] | None:
             return await promotions.find_one({}, {"version": 1}, sort=[("_id", -1)])
 
         entry = await self.connection.ask("promotions", newest, ASK_SECONDS)
-        wanted = str(entry["version"]) if entry else self.loaded.served.spec.version
+        return str(entry["version"]) if entry else self.version
+
+    async def _look(self) -> None:
+        wanted = await self._wanted()
         tried, at = self._tried
-        if wanted == self.loaded.served.spec.version:
+        if wanted == self.version:
             return
         if wanted == tried and time.perf_counter() - at < AGAIN_SECONDS:
             return
