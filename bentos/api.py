@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from bentos import models
 from bentos.connection import Connection, Document
-from bentos.history import History
+from bentos.history import History, spans_of
 from bentos.intake import Item, Refused, sent_events
 from bentos.meters import Meters
 from bentos.posting import Poster
@@ -36,7 +39,7 @@ READ_TOGETHER = 48
 """Items whose histories are read in one question to MongoDB; the next are read while these are answered."""
 
 READ_AHEAD = 3
-"""Questions to MongoDB at the same time for one list."""
+"""Questions to MongoDB at the same time for one list, and so many answers to them are kept."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Api:
                 lambda: self.model.refused is not None,
             ),
         }
+        self._explaining = ThreadPoolExecutor(1, "reasons")  # their second or two holds up nothing else
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -84,6 +88,7 @@ class Api:
         await self._reading.close()
         await self._behind.close()
         await asyncio.to_thread(self.poster.close)
+        await asyncio.to_thread(self._explaining.shutdown)
 
     async def answer(self, items: Sequence[Item | Refused]) -> list[Outcome]:
         """Answers or problems, in the order of the items; all of one model version."""
@@ -101,7 +106,8 @@ class Api:
                 answers = iter(found)
                 outcomes += [next(answers) if isinstance(one, Question) else one for one in prepared]
         if explained:
-            await asyncio.to_thread(add_reasons, loaded.served, explained)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._explaining, add_reasons, loaded.served, explained)
         self.log.put((one for one in outcomes if isinstance(one, Answer)), datetime.now(UTC))
         return outcomes
 
@@ -113,16 +119,18 @@ class Api:
             yield items, await self._stored(loaded, items)
             return
         parts = [items[start : start + READ_TOGETHER] for start in range(0, len(items), READ_TOGETHER)]
-        places = asyncio.Semaphore(READ_AHEAD)
+        unread = iter(parts)
+        reading: deque[asyncio.Task[Stored]] = deque()
 
-        async def read(part: Sequence[Item | Refused]) -> Stored:
-            async with places:
-                return await self._stored(loaded, part)
+        def read_ahead() -> None:
+            for part in islice(unread, READ_AHEAD - len(reading)):
+                reading.append(asyncio.create_task(self._stored(loaded, part)))
 
-        reading = [asyncio.create_task(read(part)) for part in parts]
+        read_ahead()
         try:
-            for part, task in zip(parts, reading, strict=True):
-                stored = await task
+            for part in parts:
+                stored = await reading.popleft()
+                read_ahead()
                 for start in range(0, len(part), AT_ONCE):
                     yield part[start : start + AT_ONCE], stored
         finally:
@@ -135,9 +143,10 @@ class Api:
             return Stored()
         feature_set = loaded.served.spec.feature_set
         users = list({item.user_id for item in asked})
-        start = min(item.as_of for item in asked) - timedelta(days=feature_set.question.lookback_days)
+        lookback = timedelta(days=feature_set.question.lookback_days)
+        spans = spans_of(((item.user_id, item.as_of) for item in asked), lookback)
         try:
-            events = await self.history.events(users, start, max(item.as_of for item in asked))
+            events = await self.history.events(spans)
             attributes = await self.history.attributes(users) if feature_set.attributes else {}
             context = await self._context(feature_set, {item.as_of for item in asked})
         except DependencyError as error:

@@ -24,6 +24,8 @@ CANONICAL = "canonical"
 LABELS = frozenset({"user_id", "as_of", "policy", "label"})
 """Columns beside the features; `retail features` writes the first two."""
 
+_NO_SUCH_CAST = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+
 
 @dataclass(frozen=True)
 class EventFile:
@@ -162,7 +164,7 @@ def _table(path: Path, features: Sequence[str]) -> pa.Table:
         types = {"user_id": pa.string()}
         convert = arrow_csv.ConvertOptions(include_columns=wanted, column_types=types)
         return arrow_csv.read_csv(path, convert_options=convert)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+    except (*_NO_SUCH_CAST, pa.ArrowKeyError, OSError) as error:
         raise InputError(
             f"The file cannot be read as features: {error}.",
             remedy="write a CSV with a header, or Parquet, one row a user, numbers as numbers.",
@@ -174,7 +176,7 @@ def _usable(table: pa.Table) -> tuple[pd.DataFrame, int, list[dict[str, object]]
     values = np.empty((len(names), len(table)))
     for line, name in zip(values, names, strict=True):
         line[:] = _numbers(table, name)
-    users = table["user_id"].cast(pa.string())
+    users = _ids(table)
     rows = pd.DataFrame(values.T, columns=names, copy=False)
     rows.insert(0, "user_id", users.to_pandas().astype("str"))
     lengths = pc.fill_null(pc.utf8_length(users), 0).to_numpy()
@@ -186,10 +188,20 @@ def _usable(table: pa.Table) -> tuple[pd.DataFrame, int, list[dict[str, object]]
     return rows[~bad].reset_index(drop=True) if bad.any() else rows, int(bad.sum()), examples
 
 
+def _ids(table: pa.Table) -> pa.ChunkedArray:
+    try:
+        return table["user_id"].cast(pa.string())
+    except _NO_SUCH_CAST as error:
+        raise InputError(
+            f"The column user_id holds something that is no text: {error}.",
+            remedy="write the user's id as text or a whole number.",
+        ) from error
+
+
 def _numbers(table: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     try:
         numbers = np.asarray(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
-    except pa.ArrowInvalid as error:
+    except _NO_SUCH_CAST as error:
         raise InputError(
             f"The column {name} holds something that is no number: {error}.",
             remedy="write numbers with a decimal point, and leave unknown values empty.",

@@ -21,8 +21,11 @@ from bentos.wire import Answer
 OWN_ROUTES = frozenset({"/predict", "/events", "/model", "/model/reload", "/docs", "/openapi.json"})
 KNOWN_ROUTES = OWN_ROUTES | {
     *("/livez", "/readyz", "/healthz", "/metrics", "/score_batch"),
-    *(f"/score_batch/{step}" for step in ("submit", "status", "get", "retry", "cancel")),
+    *(f"/score_batch/{step}" for step in ("submit", "status", "get", "cancel")),
 }
+WITHHELD = frozenset({"/score_batch/retry"})
+"""Routes of BentoML that are not found here: it would have to keep whole uploads to try them again."""
+
 DOCS_PREFIX = "/docs/"
 _JSON = (b"content-type", b"application/json")
 
@@ -62,11 +65,14 @@ class Front:
         elif scope["path"] == "/predict" and self.api is not None:
             await self._predict(self.api, scope, exchange)
         else:
-            await exchange.run(self._way(scope["path"]), scope)
+            # BentoML writes the headers of an upload to its file of tasks.
+            headers = [pair for pair in scope["headers"] if pair[0] != b"x-api-key"]
+            await exchange.run(self._way(scope["path"]), {**scope, "headers": headers})
         self._note(scope, exchange, time.perf_counter() - started)
 
     def _way(self, path: str) -> ASGIApp:
-        return self.own if path in OWN_ROUTES or path.startswith(DOCS_PREFIX) else self._behind
+        is_own = path in OWN_ROUTES or path in WITHHELD or path.startswith(DOCS_PREFIX)
+        return self.own if is_own else self._behind
 
     async def _behind(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.behind is None:

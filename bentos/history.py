@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -31,6 +31,27 @@ _AS_DATETIME: CodecOptions[Document] = CodecOptions()
 """Decoded in a third of the time that integers of milliseconds take."""
 
 
+Span = tuple[datetime, datetime]
+
+
+def spans_of(asked: Iterable[tuple[str, datetime]], lookback: timedelta) -> dict[Span, list[str]]:
+    """What has to be read to answer as of these instants: users by span, overlapping spans of one as one."""
+    instants: dict[str, set[datetime]] = defaultdict(set)
+    for user, as_of in asked:
+        instants[user].add(as_of)
+    spans: dict[Span, list[str]] = defaultdict(list)
+    for user, own in instants.items():
+        end, *later = sorted(own)
+        start = end - lookback
+        for following in later:
+            if following - lookback > end:
+                spans[start, end].append(user)
+                start = following - lookback
+            end = following
+        spans[start, end].append(user)
+    return spans
+
+
 class History:
     """Reads `events`, `users` and `context` of MongoDB."""
 
@@ -38,13 +59,18 @@ class History:
         self._connection = connection
         self._context: dict[str, tuple[float, dict[str, float | None] | None]] = {}
 
-    async def events(self, users: Sequence[str], start: datetime, end: datetime) -> dict[str, Columns]:
-        """Stored events with start <= event_time < end, by user.
+    async def events(self, spans: Mapping[Span, Sequence[str]]) -> dict[str, Columns]:
+        """Stored events by user, those with start <= event_time < end of the user's spans.
 
         Raises:
             DependencyError: MongoDB does not answer within the limit.
         """
-        query: Document = {"user_id": _any_of(users), "event_time": {"$gte": start, "$lt": end}}
+        parts: list[Document] = [
+            {"user_id": _any_of(users), "event_time": {"$gte": start, "$lt": end}}
+            for (start, end), users in spans.items()
+        ]
+        query: Document = parts[0] if len(parts) == 1 else {"$or": parts}
+        users = list({user for own in spans.values() for user in own})
         fields = dict.fromkeys(FIELDS if len(users) == 1 else ("user_id", *FIELDS), 1)
 
         async def ask(events: AsyncCollection[Document]) -> list[Document]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from bentos.front import WITHHELD
 from bentos.wire import (
     MAX_ITEMS,
     Answer,
@@ -75,7 +76,7 @@ EXAMPLES: Json = {
 
 def document(bento: Json) -> Json:
     """The whole document (OpenAPI 3.1): ours merged with `bento`, BentoML's own of the service."""
-    paths = {path: _secured(path, item) for path, item in bento["paths"].items()}
+    paths = {path: _secured(path, item) for path, item in bento["paths"].items() if path not in WITHHELD}
     _, schemas = msgspec.json.schema_components(TYPES, ref_template=REF)
     return {
         "openapi": "3.1.0",

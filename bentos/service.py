@@ -23,6 +23,7 @@ from bentos.front import Front, StepInFront
 from bentos.guard import Guard
 from bentos.routes import create_app
 from bentos.standby import Turn, is_second, room_for_two
+from bentos.tasks import keep_no_uploads
 from retail_core.errors import RetailError
 from retail_core.settings import Settings, load_settings
 from retail_core.times import parse_instant
@@ -51,6 +52,7 @@ api_app = create_app()
 api_app.state.turn = Turn(os.getppid(), Path(variables(SETTINGS)["BENTOML_HOME"]))
 api_app.state.access = AccessLog(enabled=SETTINGS.access_log)
 front = Front(api_app, _guard(), api_app.state.access)
+keep_no_uploads()
 
 
 @bentoml.service(workers=1, traffic={"timeout": BATCH_SECONDS}, resources={"cpu": "1"})

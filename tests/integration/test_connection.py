@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pymongo.asynchronous.collection import AsyncCollection
 
 from bentos.connection import Connection, Document
-from bentos.history import History
+from bentos.history import History, spans_of
 from retail_core.errors import DependencyError
 from retail_core.store.mongo import Store
 
@@ -59,3 +60,22 @@ def test_a_day_without_context_is_remembered_like_any_other(
         return answers
 
     assert asyncio.run(ask()) == [{}, {}, {KEY: {"a": 1.0}}]
+
+
+def test_only_the_look_backs_that_were_asked_for_are_read(store: Store) -> None:
+    now, day = datetime(2025, 2, 1, tzinfo=UTC), timedelta(days=1)
+    times = {"now": now - day, "between": now - 50 * day, "long ago": now - 101 * day, "later": now}
+    store.events.insert_many(
+        {"_id": name, "user_id": user, "event_time": time}
+        for user, known in (("a", times), ("b", {"b": now - day}), ("c", {"c": now - day}))
+        for name, time in known.items()
+    )
+
+    async def read() -> dict[str, list[str]]:
+        connection = Connection(store.settings)
+        asked = [("a", now), ("b", now), ("a", now - 100 * day)]
+        found = await History(connection).events(spans_of(asked, 28 * day))
+        await connection.close()
+        return {user: sorted(columns.event_id) for user, columns in found.items()}
+
+    assert asyncio.run(read()) == {"a": ["long ago", "now"], "b": ["b"]}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from pydantic import SecretStr
 from bentos import reasons as why
 from bentos.access import AccessLog
 from bentos.api import Api
+from bentos.environment import variables
 from bentos.front import Front
 from bentos.guard import Guard
 from bentos.models import Loaded
@@ -69,6 +72,12 @@ def batch(api: httpx.Client, name: str, content: bytes, **form: str) -> httpx.Re
             break
         time.sleep(0.2)
     return api.get("/score_batch/get", params=task)
+
+
+def parquet(**columns: list[object]) -> bytes:
+    target = io.BytesIO()
+    pd.DataFrame(columns).to_parquet(target)
+    return target.getvalue()
 
 
 def test_stored_users_get_the_probability_of_the_morning_list(api: httpx.Client, shop: Shop) -> None:
@@ -265,6 +274,21 @@ def test_a_file_of_events_comes_back_scored(api: httpx.Client, shop: Shop) -> No
     assert (both - expected).abs().max() <= 1e-6
 
 
+def test_neither_keys_nor_uploads_are_written_down(api: httpx.Client, settings: Settings) -> None:
+    answer = batch(api, "log.csv", b"user_id,event_time,event_type\n", as_of=INSTANT)
+    assert answer.status_code == 400, answer.text
+    file = Path(variables(settings)["BENTOML_HOME"]) / "task_result.db"
+    with closing(sqlite3.connect(file)) as tasks:
+        kept = [json.loads(row) for (row,) in tasks.execute("SELECT input FROM result")]
+    assert {one["content"] for one in kept} == {""}
+    names = {name for one in kept for name, _ in one["scope"]["headers"]}
+    assert "content-type" in names
+    assert "x-api-key" not in names
+    again = api.post("/score_batch/retry", params={"task_id": "any"})
+    assert (again.status_code, again.json()["type"]) == (404, "/docs#not-found")
+    assert "/score_batch/retry" not in api.get("/openapi.json").json()["paths"]
+
+
 def test_a_file_of_features_comes_back_scored(api: httpx.Client, settings: Settings) -> None:
     columns = load_champion(settings).spec.feature_set.columns
     rows = pd.DataFrame(
@@ -292,7 +316,10 @@ def test_a_file_of_features_comes_back_scored(api: httpx.Client, settings: Setti
         ("a.csv", b"", {}, "empty"),
         ("a.csv", b"user_id,event_time,event_type\n", {"source": "nowhere"}, "nowhere"),
         ("a.parquet", b"PAR1 and nothing else", {}, "file"),
-        ("a.png", b"\x89PNG\r\n\x1a\n", {}, "user_id"),
+        ("a.png", b"\x89PNG\r\n\x1a\n", {}, "text"),
+        ("a.parquet", parquet(user_id=[["a", "b"]], hours_since_event=[1.0]), {}, "user_id"),
+        ("a.parquet", parquet(user_id=["a"], hours_since_event=[[1.0]]), {}, "hours_since_event"),
+        ("a.csv", b"user_id,hours_since_event\nu,2025-01-31\n", {}, "hours_since_event"),
     ],
 )
 def test_unusable_files_are_refused_with_a_reason(

@@ -1,0 +1,31 @@
+"""What is read of MongoDB to answer a list: each user's look-backs, and nothing between them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from bentos.history import spans_of
+
+DAY = timedelta(days=1)
+LOOKBACK = 28 * DAY
+NOW = datetime(2025, 2, 1, tzinfo=UTC)
+
+
+def test_users_asked_about_at_one_instant_are_read_together() -> None:
+    assert spans_of([("a", NOW), ("b", NOW), ("a", NOW)], LOOKBACK) == {(NOW - LOOKBACK, NOW): ["a", "b"]}
+
+
+def test_one_item_long_ago_makes_no_other_read_more() -> None:
+    long_ago = datetime(1990, 1, 1, tzinfo=UTC)
+    assert spans_of([("a", NOW), ("b", long_ago), ("a", long_ago)], LOOKBACK) == {
+        (long_ago - LOOKBACK, long_ago): ["a", "b"],
+        (NOW - LOOKBACK, NOW): ["a"],
+    }
+
+
+def test_look_backs_of_one_user_that_meet_are_read_once() -> None:
+    asked = [("a", NOW + 20 * DAY), ("a", NOW), ("a", NOW + 48 * DAY), ("a", NOW + 80 * DAY)]
+    assert spans_of(asked, LOOKBACK) == {
+        (NOW - LOOKBACK, NOW + 48 * DAY): ["a"],
+        (NOW + 52 * DAY, NOW + 80 * DAY): ["a"],
+    }
