@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -40,6 +40,8 @@ READ_TOGETHER = 48
 
 READ_AHEAD = 3
 """Questions to MongoDB at the same time for one list, and so many answers to them are kept."""
+
+CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -84,9 +86,12 @@ class Api:
         """End it, and let go of connections."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._reading.close()
-        await self._behind.close()
+        # Until Python 3.12 a cancelled `wait_for`, as PyMongo uses it, may go on as if nothing were.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._reading.close()
+                await self._behind.close()
         await asyncio.to_thread(self.poster.close)
         await asyncio.to_thread(self._explaining.shutdown)
 
