@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from retail_core.processes import answers, free_port, start, stop, wait_until
 from retail_core.store.mongo import open_store
+from retail_core.store.predictions import read_predictions
 from tests.serving import AS_OF, Shop, environment, running_service, trained_shop
 
 pytestmark = [pytest.mark.e2e, pytest.mark.integration]
@@ -119,11 +120,12 @@ def test_an_audience_is_chosen_stored_and_taken_home(
     picture(page, "audience_made")
     with target.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 90
-    assert {row["user_id"] for row in rows} < set(shop.scores["user_id"].head(100))
-    assert all(row["reasons"].startswith(("raises: ", "lowers: ")) for row in rows[:10])
     with open_store(shop.settings) as store:
         stored = store.audiences.find_one({"kind": "audience"})
+        scored = read_predictions(store, as_of=AS_OF)
+    assert len(rows) == 90
+    assert {row["user_id"] for row in rows} < set(scored.loc[scored["rank"] <= 100, "user_id"])
+    assert all(row["reasons"].startswith(("raises: ", "lowers: ")) for row in rows[:10])
     assert stored is not None
     assert (stored["contacted"], stored["control"], stored["state"]) == (90, 10, "whole")
 
