@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,6 +59,15 @@ def model_card(model: Mapping[str, Any]) -> None:
         st.caption(words.measured_on(metrics))
         st.caption(words.question(model["question"]))
         st.caption(words.certificate(model["certificate"], model["uncertified"]))
+
+
+def beside_model(settings: Settings, form: Callable[[Settings], None]) -> None:
+    """A page's form, and the model that will answer it beside."""
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        form(settings)
+    with right, explained():
+        model_card(current_model(settings))
 
 
 def users(frame: pd.DataFrame, columns: Sequence[str]) -> None:

@@ -31,11 +31,7 @@ def main() -> None:
         "Score every user who was active lately, choose how many of them to contact, and take the list home. "
         "A part is held out at random, so that afterwards the effect of contacting can be measured."
     )
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        _form(settings)
-    with right, parts.explained():
-        parts.model_card(parts.current_model(settings))
+    parts.beside_model(settings, _form)
     if SCORES in st.session_state:
         st.divider()
         with parts.explained():

@@ -24,11 +24,7 @@ def main() -> None:
         "Upload a log of what users did. Each of them comes back with the probability of buying within the "
         "model's horizon, most likely first."
     )
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        _form(settings)
-    with right, parts.explained():
-        parts.model_card(parts.current_model(settings))
+    parts.beside_model(settings, _form)
     if RESULT in st.session_state:
         st.divider()
         _result(st.session_state[RESULT])

@@ -95,7 +95,7 @@ def doctor(
     label: Annotated[str, typer.Option(help="With --leakage: the table's column of who bought.")] = "label",
     json_output: JsonFlag = False,
 ) -> None:
-    """Look for what could go wrong, with the remedy for each finding.
+    """Look for what could go wrong, with the remedy for each finding. Exit code 1: a check fails.
 
     With --leakage nothing is stored and no server is needed. A raw log is judged by the rows that a
     training on it would have. A CSV or Parquet table is judged by its columns. Exit code 1: it leaks.
@@ -114,7 +114,10 @@ def doctor(
     from retail_core import stack
 
     checks = stack.doctor(load_settings())
+    sound = all(check["state"] != "fail" for check in checks)
     if json_output:
-        emit({"checks": checks, "ok": all(c["state"] != "fail" for c in checks)}, json_output=True, title="")
-        return
-    print_rows(checks, title="Doctor")
+        emit({"checks": checks, "ok": sound}, json_output=True, title="")
+    else:
+        print_rows(checks, title="Doctor")
+    if not sound:
+        raise typer.Exit(1)

@@ -174,13 +174,7 @@ def _buyers(rows: Judged, seed: int) -> Buyers:
 
 def _periods(data: TrainingData) -> dict[str, dict[str, Any]]:
     described = data.split.describe(data.labelled.rows)
-    return {
-        name: {
-            key: iso(value) if isinstance(value, datetime) else value
-            for key, value in described[name].items()
-        }
-        for name in BLOCKS
-    }
+    return {name: described[name] for name in BLOCKS}
 
 
 def _params(spec: ModelSpec) -> dict[str, object]:

@@ -203,17 +203,13 @@ def flat_params(data: TrainingData, outcome: Outcome, spec: ModelSpec) -> dict[s
 
 
 def _training(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
-    described = data.split.describe(data.labelled.rows)
     return {
         "family": outcome.search.choice.family,
         "best_params": outcome.search.best,
         "search": outcome.search.to_dict(),
         "goal": asdict(outcome.goal),
         "split": data.split.kind,
-        "periods": {
-            name: {key: iso(value) if isinstance(value, datetime) else value for key, value in one.items()}
-            for name, one in described.items()
-        },
+        "periods": data.split.describe(data.labelled.rows),
         "sampling": {"fit": asdict(data.fit_sampling), "refit": asdict(data.refit_sampling)},
         "calibration": {
             policy: one.method for policy, one in (outcome.served.model.calibrators or {}).items()

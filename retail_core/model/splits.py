@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from retail_core.errors import DataError
+from retail_core.times import iso
 
 Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -45,7 +46,7 @@ class Split:
         return {name: getattr(self, name) for name in PERIODS}
 
     def describe(self, rows: pd.DataFrame) -> dict[str, dict[str, object]]:
-        """Rows, buyers' rows and first and last cut-off of each period, for people and for the log."""
+        """Rows, buyers' rows and first and last cut-off (ISO, UTC) of each period: plain JSON."""
         return {name: _summary(rows.iloc[positions]) for name, positions in self.parts().items()}
 
 
@@ -162,8 +163,8 @@ def _summary(rows: pd.DataFrame) -> dict[str, object]:
         "rows": len(rows),
         "positives": int(bought.sum()),
         "buyers": int(rows["user_id"][bought].nunique()),
-        "first_cutoff": rows["as_of"].min().to_pydatetime(),
-        "last_cutoff": rows["as_of"].max().to_pydatetime(),
+        "first_cutoff": iso(rows["as_of"].min().to_pydatetime()),
+        "last_cutoff": iso(rows["as_of"].max().to_pydatetime()),
     }
 
 

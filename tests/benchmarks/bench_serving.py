@@ -1,6 +1,6 @@
 """How fast the service answers, beside plain servers of the same model; wrk as load.
 
-    python -m tests.benchmarks.bench_serving [--seconds 5] [--rounds 3] [--swaps 20] [--batch-users 300000]
+    python -m tests.benchmarks.bench_serving [--seconds 5] [--rounds 5] [--swaps 100] [--batch-users 1000000]
 
 Each figure is the median of the rounds. The last line is one JSON object.
 """
@@ -10,15 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,58 +34,13 @@ from retail_core.processes import answers, free_port, start, stop, wait_until
 from retail_core.settings import Settings
 from retail_core.store.embedded import ensure_mongod, stop_mongod
 from retail_core.store.mongo import open_store
+from tests.benchmarks.load import CONNECTIONS, Load, middle, wrk
 from tests.integration.test_swap import asking, make_production, wait_for, worker
 from tests.serving import AS_OF, register_variant, registered_shop, running_service
 
 TREES = 100
-CONNECTIONS = 16
 EVENTS_PER_USER = 200
 USERS = 1_000
-REPORT = """
-done = function(summary, latency, requests)
-  io.write(string.format("RESULT %d %d %d %d %d\\n", summary.requests,
-    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.status
-    + summary.errors.timeout, summary.duration, latency:percentile(50), latency:percentile(99)))
-end
-"""
-
-
-@dataclass(frozen=True)
-class Load:
-    """What wrk saw: requests a second, share of failed ones, latencies in milliseconds."""
-
-    rate: float
-    error_share: float
-    p50: float
-    p99: float
-
-
-def wrk(url: str, bodies: list[dict[str, Any]], *, seconds: int, connections: int, folder: Path) -> Load:
-    """Post the bodies in turn."""
-    texts = ",\n".join(f"[==[{json.dumps(body)}]==]" for body in bodies)
-    script = folder / "post.lua"
-    script.write_text(
-        f'local bodies = {{{texts}}}\nlocal next = 0\nwrk.method = "POST"\n'
-        'wrk.headers["content-type"] = "application/json"\n'
-        "request = function()\n  next = next % #bodies + 1\n"
-        "  return wrk.format(nil, nil, nil, bodies[next])\nend\n" + REPORT
-    )
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", said)
-    assert found, said
-    requests, errors, micros, p50, p99 = (int(number) for number in found.groups())
-    return Load(requests / micros * 1e6, errors / max(1, requests), p50 / 1000, p99 / 1000)
-
-
-def middle(loads: list[Load]) -> Load:
-    """Median of each figure."""
-    return Load(
-        *(
-            median(values)
-            for values in zip(*((o.rate, o.error_share, o.p50, o.p99) for o in loads), strict=True)
-        )
-    )
 
 
 @contextmanager
@@ -232,30 +186,37 @@ def batch_rate(settings: Settings, file: Path, users: int, folder: Path) -> floa
     return users / timed(lambda: score_file(served, upload, folder / "scored.csv", as_of=AS_OF, context={}))
 
 
-def swaps_and_kill(api: httpx.Client, settings: Settings, swaps: int) -> dict[str, float]:
-    """Model changes under load, then a killed worker."""
+def swapped(api: httpx.Client, settings: Settings, swaps: int) -> dict[str, float]:
+    """Model changes under load."""
     other = register_variant(settings, factor=0.5)
     with asking(api) as heard:
         for number in range(swaps):
             make_production(settings, (other, "1")[number % 2])
             wait_for(api, (other, "1")[number % 2])
-    body = {"user_id": "u", "features": {}}
-    assert api.post("/predict", json=body).status_code == 200
-    worker(settings.home_dir.as_posix(), api.base_url.port).kill()
-    begun = time.perf_counter()
-    while True:
-        try:
-            if api.post("/predict", json=body).status_code == 200:
-                break
-        except httpx.TransportError:
-            time.sleep(0.02)
     return {
         "swaps": swaps,
         "swap_answers": heard.answers,
         "swap_failures": len(heard.failures),
         "swap_inconsistent": sum(len(told) != 1 for told in heard.probabilities.values()),
-        "seconds_back_after_kill": time.perf_counter() - begun,
     }
+
+
+def killed(api: httpx.Client, home: str, body: dict[str, Any], folder: Path) -> dict[str, float]:
+    """The answering process killed while 16 connections ask; back is when a new connection is answered."""
+    load = partial(wrk, f"{api.base_url}/predict", [body], seconds=8, connections=CONNECTIONS, folder=folder)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(load)
+        time.sleep(3)
+        worker(home, api.base_url.port).kill()
+        begun = time.perf_counter()
+        while True:
+            try:
+                if api.post("/predict", json=body).status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.02)
+        back = time.perf_counter() - begun
+        return {"seconds_back_after_kill": back, "error_share_with_kill": asked.result().error_share}
 
 
 def measure(options: argparse.Namespace, folder: Path, uri: str) -> dict[str, Any]:
@@ -286,7 +247,8 @@ def measure(options: argparse.Namespace, folder: Path, uri: str) -> dict[str, An
             "features": len(columns),
             **by_user(url, users, folder, options),
             **beside_batch(api, body, file, folder, ours),
-            **swaps_and_kill(api, settings, options.swaps),
+            **swapped(api, settings, options.swaps),
+            **killed(api, settings.home_dir.as_posix(), body, folder),
         }
     result["batch_users_per_second"] = batch_rate(settings, file, options.batch_users, folder)
     return result

@@ -64,3 +64,13 @@ def test_an_unreachable_mongodb_exits_with_three_and_keeps_its_password_to_itsel
     assert done.returncode == 3
     assert "s3cret" not in done.stdout + done.stderr
     assert "Remedy:" in done.stderr
+
+
+def test_doctor_ends_with_1_where_a_check_fails(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert retail("doctor", home=home).returncode == 0
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    done = retail("doctor", "--json", home=taken / "home")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["ok"] is False
