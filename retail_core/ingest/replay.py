@@ -12,7 +12,7 @@ import numpy as np
 from pymongo import UpdateOne
 
 from retail_core.errors import IntegrityError
-from retail_core.ingest.window import insert_events, insert_users, prepare
+from retail_core.ingest.window import insert_events, insert_users, prepare, written
 from retail_core.sources.csv_tables import rows_table
 from retail_core.sources.parse import parse
 from retail_core.sources.read import parse_json_lines
@@ -106,7 +106,8 @@ def _replay_batch(
     header, batch, at = work
     texts = [_text(document, source) for document in batch]
     chunk = _parse_csv(texts, header, source) if header else parse_json_lines(texts, source)
-    window_id = ledger.open_window(store, run, (run.offset + 1, run.offset + len(batch))).window_id
+    extent = (run.offset + 1, run.offset + len(batch))
+    window_id = ledger.open_window(store, run, extent, written(chunk, source)).window_id
     keys = [document["_id"] for document in batch]
     store.quarantine.update_many({"_id": {"$in": keys}}, {"$set": {"replay_window": window_id}})
     window = prepare(chunk, source.name)

@@ -112,7 +112,7 @@ def _store_file(
     size = path.stat().st_size
     for window in _ahead(_prepared(path, source, run.offset)):
         if window.chunk.rows_read or window.users:
-            store_window(store, run, window, (source.name, at))
+            store_window(store, run, window, (source, at))
         if progress is not None:
             progress(path.name, window.chunk.position, size)
 

@@ -13,9 +13,9 @@ from pymongo.errors import BulkWriteError
 from retail_core.errors import IntegrityError
 from retail_core.ingest.documents import event_documents, user_documents
 from retail_core.sources.rules import Refusal, refusal
-from retail_core.sources.source import Chunk
+from retail_core.sources.source import Chunk, Source
 from retail_core.store import ledger, quarantine
-from retail_core.store.ledger import Counts, Run
+from retail_core.store.ledger import Counts, Run, Written
 from retail_core.store.mongo import Document, Store
 
 BATCH = 10_000
@@ -44,20 +44,25 @@ def prepare(chunk: Chunk, source: str) -> Prepared:
     return Prepared(chunk, event_documents(chunk.events, source), user_documents(chunk.users, source))
 
 
-def store_window(store: Store, run: Run, window: Prepared, origin: tuple[str, datetime]) -> Counts:
+def written(chunk: Chunk, source: Source) -> Written:
+    """How the rows of `chunk` stood in what `source` read."""
+    return Written(chunk.header, source.layout.delimiter, source.columns.get("user_id", ()))
+
+
+def store_window(store: Store, run: Run, window: Prepared, origin: tuple[Source, datetime]) -> Counts:
     """Insert the window, put what is refused into quarantine, count and commit; `origin` is source and time.
 
     Raises:
         IntegrityError: not every row is accounted for.
     """
     chunk, (source, at) = window.chunk, origin
-    opened = ledger.open_window(store, run, (chunk.first, chunk.last), chunk.header)
+    opened = ledger.open_window(store, run, (chunk.first, chunk.last), written(chunk, source))
     window_id = opened.window_id
     if opened.again:
         quarantine.forget(store, window_id)
     counts, refused = insert_events(store, window, window_id)
     users = insert_users(store, window, window_id)
-    place = quarantine.Origin(run.file_id, run.name, source, window_id, at)
+    place = quarantine.Origin(run.file_id, run.name, source.name, window_id, at)
     stored = quarantine.add(store, sorted([*chunk.refused, *refused], key=lambda one: one.line), place)
     if stored != counts.quarantined:
         raise IntegrityError("Refused rows are missing in quarantine.", remedy="run the command again.")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-from retail_core import sources
 from retail_core.errors import InputError
+from retail_core.lifecycle.refused import refused_rows
 from retail_core.store.lake_erase import count_in_lake, erase_from_lake
 from retail_core.store.mongo import Document, Store
 
@@ -27,7 +25,7 @@ def held(store: Store, user_id: str) -> dict[str, int]:
     """
     _check(user_id)
     counts = {name: store.database[name].count_documents({"user_id": user_id}) for name in COLLECTIONS}
-    quarantined = sum(1 for _ in _quarantined(store, user_id))
+    quarantined = sum(1 for _ in refused_rows(store, user_id))
     return counts | {"quarantine": quarantined} | count_in_lake(store.settings, user_id)
 
 
@@ -61,7 +59,7 @@ def erase(store: Store, user_id: str) -> dict[str, int]:
         InputError: the id is empty.
     """
     before = held(store, user_id)
-    store.quarantine.delete_many({"_id": {"$in": [one["_id"] for one in _quarantined(store, user_id)]}})
+    store.quarantine.delete_many({"_id": {"$in": [one["_id"] for one in refused_rows(store, user_id)]}})
     _correct_windows(store, user_id)
     for name in COLLECTIONS:
         store.database[name].delete_many({"user_id": user_id})
@@ -82,45 +80,7 @@ def _correct_windows(store: Store, user_id: str) -> None:
 def _documents(store: Store, user_id: str) -> Iterator[tuple[str, Document]]:
     for name in COLLECTIONS:
         yield from ((name, one) for one in store.database[name].find({"user_id": user_id}))
-    yield from (("quarantine", one) for one in _quarantined(store, user_id))
-
-
-def _quarantined(store: Store, user_id: str) -> Iterator[Document]:
-    """Refused rows of the user, told by the column of their source that holds users."""
-    headers: dict[int, list[str]] = {
-        window["window_id"]: window.get("header", [])
-        for window in store.ledger.find({"kind": "window"}, {"window_id": 1, "header": 1})
-    }
-    for document in store.quarantine.find({"raw": {"$regex": re.escape(user_id)}}):
-        values = _values(document, headers.get(document["window_id"], []))
-        if any(values.get(name) == user_id for name in _user_columns(str(document["source"]), values)):
-            yield document
-
-
-def _values(document: Document, header: list[str]) -> dict[str, str]:
-    raw = str(document["raw"])
-    if header:
-        delimiter = _source(str(document["source"])).layout.delimiter
-        return dict(zip(header, next(csv.reader([raw], delimiter=delimiter), []), strict=False))
-    try:
-        content = json.loads(raw)
-    except ValueError:
-        return {}
-    return {name: str(value) for name, value in content.items()} if isinstance(content, dict) else {}
-
-
-def _user_columns(source: str, values: Mapping[str, str]) -> tuple[str, ...]:
-    """Where users stand; in a row that has none of those columns, anywhere."""
-    named = _source(source).columns.get("user_id", ())
-    return tuple(name for name in named if name in values) or tuple(values)
-
-
-def _source(name: str) -> sources.Source:
-    """The preset; where a row came by a mapping that is no preset, the canonical one stands in for it."""
-    try:
-        return sources.get(name)
-    except InputError:
-        return sources.get("canonical")
+    yield from (("quarantine", one) for one in refused_rows(store, user_id))
 
 
 def _check(user_id: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -99,6 +99,19 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Written:
+    """How the raw rows of a window are written, so that a refused one can be read on its own.
+
+    `header` names the fields of a CSV row and is empty where a row is a JSON object; `user_columns` are
+    the raw columns that say whose a row is.
+    """
+
+    header: tuple[str, ...] = ()
+    delimiter: str = ","
+    user_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Window:
     """An open window; `again` where a killed run has begun it before."""
 
@@ -144,9 +157,9 @@ def _resumed(store: Store, run: Run) -> Run:
     return run
 
 
-def open_window(store: Store, run: Run, rows: tuple[int, int], header: Sequence[str] = ()) -> Window:
+def open_window(store: Store, run: Run, rows: tuple[int, int], written: Written | None = None) -> Window:
     """The window for these rows: the one a killed run left open, or the next of all windows."""
-    extent = {"first_row": rows[0], "last_row": rows[1], "header": list(header)}
+    extent = {"first_row": rows[0], "last_row": rows[1], **asdict(written or Written())}
     if run.unfinished is not None:
         window_id, run.unfinished = run.unfinished, None
         store.ledger.update_one({"_id": f"window:{window_id}"}, {"$set": extent})

@@ -144,6 +144,55 @@ def test_killed_at_any_moment_it_ends_the_same_when_run_again(shop: Store, secon
     assert sync(shop).rows == 15
 
 
+MAPPED = {
+    "shop": "name: my_shop\ncolumns: {user_id: kunde, event_time: zeit, event_type: was}\ndelimiter: ';'\n",
+    "preset": "extends: rees46\ncolumns: {user_id: kunde}\ntime: ['%d.%m.%Y']\ndelimiter: ';'\n",
+}
+HEADERS = {
+    "shop": "was;kunde;zeit;preis\n",
+    "preset": "event_type;kunde;event_time;price;product_id;user_session\n",
+}
+
+
+def _refused_by_mapping(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "map.yaml").write_text(MAPPED[name])
+    rows = ["Kauf; K-2 ;soon;1,5", 'Kauf;"K ""2""";soon;K-2', "Kauf;K-3;soon;K-2"]
+    file = tmp_path / "mapped.csv"
+    tail = ";p;s\n" if name == "preset" else "\n"
+    file.write_text(HEADERS[name] + "".join(row + tail for row in rows))
+    report = ingest(store, [file], sources.from_mapping(tmp_path / "map.yaml"), at=AS_OF)
+    assert report.quarantined == 3
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_refused_rows_of_any_mapping_are_found_by_its_user_column(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    _refused_by_mapping(store, tmp_path, name)
+    assert [erasure.held(store, user)["quarantine"] for user in ("K-2", 'K "2"', "K-3", "soon")] == [
+        1,
+        1,
+        1,
+        0,
+    ]
+    assert erasure.erase(store, "K-2")["quarantine"] == 1
+    left = [one["raw"].split(";")[1] for one in store.quarantine.find(sort=[("line", 1)])]
+    assert left == ['"K ""2"""', "K-3"]
+
+
+def test_refused_rows_of_windows_that_do_not_say_how_they_are_written(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(
+        f"user_id,event_time,event_type,quantity\n{GONE},soon,search,1\n{KEPT},soon,search,{GONE}\n"
+    )
+    ingest(store, [log], sources.get("canonical"), at=AS_OF)
+    store.ledger.update_many({"kind": "window"}, {"$unset": {"delimiter": "", "user_columns": ""}})
+    assert erasure.held(store, GONE)["quarantine"] == erasure.held(store, KEPT)["quarantine"] == 1
+    (tmp_path / "long.csv").write_text(f"user_id,event_time,event_type\n{GONE},{'9' * 140_000},search\n")
+    ingest(store, [tmp_path / "long.csv"], sources.get("canonical"), at=AS_OF)
+    assert erasure.held(store, GONE)["quarantine"] == 2
+
+
 def test_scores_of_before_the_erasure_no_longer_make_an_audience(shop: Store) -> None:
     refuse_erased(shop, [GONE, KEPT])
     erasure.erase(shop, GONE)

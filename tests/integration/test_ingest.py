@@ -51,7 +51,7 @@ import os, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from retail_core import sources
-from retail_core.ingest.window import insert_events, prepare
+from retail_core.ingest.window import insert_events, prepare, written
 from retail_core.settings import Settings
 from retail_core.store import ledger
 from retail_core.store.mongo import open_store
@@ -61,7 +61,7 @@ store = open_store(Settings(home=Path(home), mongodb_uri=uri, mongodb_database=n
 about = {"kind": "file", "file": "killed.csv", "source": "canonical"}
 run = ledger.begin(store, "file:killed", about, datetime(2025, 3, 1, tzinfo=UTC))
 chunk = next(sources.read_events(Path(file), sources.get("canonical")))
-window = ledger.open_window(store, run, (chunk.first, chunk.last), chunk.header)
+window = ledger.open_window(store, run, (chunk.first, chunk.last), written(chunk, sources.get("canonical")))
 insert_events(store, prepare(chunk, "canonical"), window.window_id)
 os._exit(9)
 """
