@@ -26,7 +26,7 @@ from bentos.swap import Swapper
 from bentos.wire import Answer
 from retail_core.errors import DependencyError
 from retail_core.features.definitions import FeatureSet
-from retail_core.features.online import Columns
+from retail_core.features.online import Columns, OnlineEvent
 from retail_core.features.shop_measures import context_key, local_day, sees_the_shop
 from retail_core.settings import Settings
 
@@ -40,6 +40,9 @@ READ_TOGETHER = 48
 
 READ_AHEAD = 3
 """Questions to MongoDB at the same time for one list, and so many answers to them are kept."""
+
+PARSERS = 2
+"""Threads for the events of requests."""
 
 CLOSE_SECONDS = 5.0
 
@@ -75,6 +78,7 @@ class Api:
             ),
         }
         self._explaining = ThreadPoolExecutor(1, "reasons")  # their second or two holds up nothing else
+        self._parsing = ThreadPoolExecutor(PARSERS, "parsing")  # as the common pool may wait for others
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -93,7 +97,8 @@ class Api:
                 await self._reading.close()
                 await self._behind.close()
         await asyncio.to_thread(self.poster.close)
-        await asyncio.to_thread(self._explaining.shutdown)
+        for pool in (self._explaining, self._parsing):
+            await asyncio.to_thread(pool.shutdown)
 
     async def answer(self, items: Sequence[Item | Refused]) -> list[Outcome]:
         """Answers or problems, in the order of the items; all of one model version."""
@@ -104,7 +109,7 @@ class Api:
             async for part, stored in parts:
                 if outcomes:
                     await asyncio.sleep(0)
-                prepared = [await _question(item, stored) for item in part]
+                prepared = [await self._question(item, stored) for item in part]
                 questions = [one for one in prepared if isinstance(one, Question)]
                 found = predict(loaded.served, questions, self.meters.scored)
                 explained += asking(questions, found)
@@ -168,28 +173,34 @@ class Api:
         found = await self.history.context(list({*keys.values()}))
         return {as_of: found.get(key, {}) for as_of, key in keys.items()}
 
+    async def _question(self, item: Item | Refused, stored: Stored) -> Question | Problem:
+        if isinstance(item, Refused):
+            return item.problem
+        if item.features is not None:
+            return Question(item.user_id, item.as_of, features=item.features, reasons=item.reasons)
+        if stored.away is not None and item.rows is None:
+            return from_retail(stored.away)
+        try:
+            sent = await self._parsed(item) if item.rows else []
+        except Problem as problem:
+            return problem
+        return Question(
+            item.user_id,
+            item.as_of,
+            events=merge(stored.events.get(item.user_id, Columns()), sent),
+            attribute_rows=stored.attributes.get(item.user_id, ()),
+            context=stored.context.get(item.as_of, {}),
+            history=_history(item, stored),
+            warnings=_warnings(stored),
+            reasons=item.reasons,
+        )
 
-async def _question(item: Item | Refused, stored: Stored) -> Question | Problem:
-    if isinstance(item, Refused):
-        return item.problem
-    if item.features is not None:
-        return Question(item.user_id, item.as_of, features=item.features, reasons=item.reasons)
-    if stored.away is not None and item.rows is None:
-        return from_retail(stored.away)
-    try:
-        sent = await asyncio.to_thread(sent_events, item) if item.rows else []
-    except Problem as problem:
-        return problem
-    return Question(
-        item.user_id,
-        item.as_of,
-        events=merge(stored.events.get(item.user_id, Columns()), sent),
-        attribute_rows=stored.attributes.get(item.user_id, ()),
-        context=stored.context.get(item.as_of, {}),
-        history=_history(item, stored),
-        warnings=(f"Only the events of the request were used: {stored.away.message}",) if stored.away else (),
-        reasons=item.reasons,
-    )
+    async def _parsed(self, item: Item) -> list[OnlineEvent]:
+        return await asyncio.get_running_loop().run_in_executor(self._parsing, sent_events, item)
+
+
+def _warnings(stored: Stored) -> tuple[str, ...]:
+    return (f"Only the events of the request were used: {stored.away.message}",) if stored.away else ()
 
 
 def _history(item: Item, stored: Stored) -> str:

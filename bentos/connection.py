@@ -58,7 +58,7 @@ class Connection:
             with pymongo.timeout(seconds):
                 return await question(database[name])
         except PyMongoError as error:
-            if not _only_late(error):
+            if not only_late(error):
                 await self._forget(client)
             log.warning("MongoDB does not answer: %s", type(error).__name__)
             raise away(type(error).__name__) from error
@@ -107,7 +107,7 @@ class Connection:
             await used.close()
 
 
-def _only_late(error: PyMongoError) -> bool:
+def only_late(error: PyMongoError) -> bool:
     """Whether one question passed its own limit: that says nothing of the server or of other questions."""
     return error.timeout and not isinstance(error, ServerSelectionTimeoutError)
 

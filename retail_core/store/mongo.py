@@ -122,8 +122,10 @@ class Store:
         self.close()
 
 
-def open_store(settings: Settings) -> Store:
+def open_store(settings: Settings, *, select_seconds: float = SELECT_SECONDS) -> Store:
     """Connect to `settings.mongodb_uri`, else to the embedded server, and see that the indexes exist.
+
+    `select_seconds` is how long the server may take to say that it is there, now and later.
 
     Raises:
         DependencyError: the server is unreachable, refuses the credentials or is no replica set.
@@ -131,7 +133,7 @@ def open_store(settings: Settings) -> Store:
     """
     given = settings.mongodb_uri
     uri = given.get_secret_value() if given else ensure_mongod(settings)
-    client = _connect(uri)
+    client = _connect(uri, select_seconds)
     try:
         _check(client, redact(uri))
         store = Store(settings, client, client[settings.mongodb_database])
@@ -169,7 +171,7 @@ def unreachable(uri: str, error: PyMongoError) -> DependencyError:
     )
 
 
-def _connect(uri: str) -> MongoClient[Document]:
+def _connect(uri: str, select_seconds: float) -> MongoClient[Document]:
     # The driver's own words may quote parts of a malformed URI, password included: they are not passed on.
     try:
         return MongoClient(
@@ -177,7 +179,7 @@ def _connect(uri: str) -> MongoClient[Document]:
             tz_aware=True,
             w="majority",
             retryWrites=True,
-            serverSelectionTimeoutMS=SELECT_SECONDS * 1000,
+            serverSelectionTimeoutMS=round(select_seconds * 1000),
             appname="retail",
         )
     except (InvalidURI, ConfigurationError, ValueError):

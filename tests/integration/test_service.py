@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
+import signal
 import sqlite3
 import threading
 import time
@@ -26,6 +28,7 @@ from bentos.environment import variables
 from bentos.front import Front
 from bentos.guard import Guard
 from bentos.models import Loaded
+from bentos.posting import MOST_WAITING
 from bentos.predictor import Question, predict
 from bentos.problems import Problem
 from bentos.routes import create_app
@@ -36,6 +39,7 @@ from retail_core.lifecycle import erasure
 from retail_core.model.runtime import load_champion
 from retail_core.processes import free_port
 from retail_core.settings import Settings
+from retail_core.store.embedded import ensure_mongod, mongod_status, stop_mongod
 from retail_core.store.mongo import open_store
 from tests.serving import AS_OF, KEY, Shop, running_service, trained_shop
 
@@ -367,6 +371,56 @@ def test_when_mongodb_is_away_only_questions_that_need_it_wait(shop: Shop) -> No
     assert "MongoDB" in events.json()["warnings"][0]
     assert features.status_code == 200
     assert [("error" in one) for one in mixed.json()] == [True, False]
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
+def test_a_mongodb_that_hangs_holds_up_neither_predictions_nor_posts_for_long(
+    shop: Shop, tmp_path: Path
+) -> None:
+    """One post after another would wait for it ten seconds each, and predictions behind them."""
+    own = shop.settings.model_copy(update={"mongodb_uri": None, "home": tmp_path})
+    ensure_mongod(own)
+    status = mongod_status(own)
+    assert status is not None
+    own = own.model_copy(update={"mongodb_uri": SecretStr(str(status["uri"]))})
+    front = Front(create_app(), Guard((), 1000), AccessLog(enabled=False))
+    api = front.api = front.own.state.api = Api(
+        own, Loaded("tag", load_champion(shop.settings)), front.meters
+    )  # type: ignore[attr-defined]
+    event = {"event_time": "2025-01-28T23:00:00Z", "event_type": "view_item", "item_id": "i"}
+    question = {"user_id": "a", "as_of": INSTANT, "events": [event]}
+
+    async def meanwhile() -> tuple[list[httpx.Response], httpx.Response]:
+        transport = httpx.ASGITransport(front)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+
+            async def post(user: str) -> httpx.Response:
+                return await http.post("/events", json={"user_id": user, **event})
+
+            assert (await post("first")).status_code == 202
+            os.kill(int(status["pid"]), signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(60):
+                    posts = [asyncio.create_task(post(f"u{n}")) for n in range(MOST_WAITING + 6)]
+                    predicted = await http.post("/predict", json=question)
+                    refused = await asyncio.gather(*posts)
+            finally:
+                os.kill(int(status["pid"]), signal.SIGCONT)
+            async with asyncio.timeout(60):
+                while (await post("second")).status_code != 202:
+                    await asyncio.sleep(0.2)
+        await api.close()
+        return refused, predicted
+
+    try:
+        refused, predicted = asyncio.run(meanwhile())
+    finally:
+        stop_mongod(own)
+    assert (predicted.status_code, predicted.json()["history"]) == (200, "request")
+    for answer in refused:
+        assert (answer.status_code, answer.json()["type"]) == (503, "/docs#dependency-away")
+        assert int(answer.headers["retry-after"]) > 0
+    assert sum("posts wait" in answer.text for answer in refused) == 6
 
 
 def test_the_client_asks_all_that_the_service_answers(api: httpx.Client, shop: Shop, tmp_path: Path) -> None:
