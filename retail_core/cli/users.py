@@ -51,14 +51,17 @@ def delete(
 ) -> None:
     """Erase a user from every collection, the lake and the stored predictions. There is no way back.
 
-    Killed at any moment, it ends the same when run again.
+    Killed at any moment, it ends the same when run again. It asks first, unless --yes is given; with --json
+    there is nobody to ask, so --yes is needed.
 
     Example: retail user delete u0000398 --yes
     """
     from retail_core.lifecycle import erasure
     from retail_core.store.mongo import open_store
 
-    if not (yes or json_output or typer.confirm(f"Erase everything held about {user_id}?")):
+    if json_output and not yes:
+        raise InputError("Nothing was erased: --json does not ask.", remedy="give --yes as well.")
+    if not (yes or typer.confirm(f"Erase everything held about {user_id}?")):
         raise InputError("Nothing was erased.", remedy="answer y, or give --yes.")
     with open_store(load_settings()) as store:
         counts = erasure.erase(store, user_id)

@@ -66,6 +66,14 @@ def test_an_unreachable_mongodb_exits_with_three_and_keeps_its_password_to_itsel
     assert "Remedy:" in done.stderr
 
 
+def test_user_delete_erases_nothing_unasked(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    done = retail("user", "delete", "u1", "--json", home=home)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["remedy"] == "give --yes as well."
+    assert not home.exists()
+
+
 def test_doctor_ends_with_1_where_a_check_fails(tmp_path: Path) -> None:
     home = tmp_path / "home"
     assert retail("doctor", home=home).returncode == 0
