@@ -8,6 +8,7 @@ from pathlib import Path
 
 from retail_core.errors import InputError
 from retail_core.lifecycle.refused import refused_rows
+from retail_core.lifecycle.uploads import erase_upload_results, upload_results
 from retail_core.store.lake_erase import count_in_lake, erase_from_lake
 from retail_core.store.mongo import Document, Store
 
@@ -18,15 +19,18 @@ WINDOWED = ("predictions", "outcomes")
 
 
 def held(store: Store, user_id: str) -> dict[str, int]:
-    """How many documents and rows are held about the user, by place.
+    """How many documents, rows and results of uploads are held about the user, by place.
 
     Raises:
         InputError: the id is empty.
+        DependencyError: the results of uploads cannot be read.
     """
     _check(user_id)
     counts = {name: store.database[name].count_documents({"user_id": user_id}) for name in COLLECTIONS}
     quarantined = sum(1 for _ in refused_rows(store, user_id))
-    return counts | {"quarantine": quarantined} | count_in_lake(store.settings, user_id)
+    uploads = sum(1 for _ in upload_results(store.settings, user_id))
+    elsewhere = {"quarantine": quarantined, "upload_results": uploads}
+    return counts | elsewhere | count_in_lake(store.settings, user_id)
 
 
 def export(store: Store, user_id: str, out: Path) -> int:
@@ -50,16 +54,18 @@ def export(store: Store, user_id: str, out: Path) -> int:
 
 
 def erase(store: Store, user_id: str) -> dict[str, int]:
-    """Remove the user from MongoDB, the lake and its mirror of predictions; what was removed, by place.
+    """Remove the user from MongoDB, the lake, its mirror of predictions and the stored results of uploads.
 
-    May be killed at any instant: running it again ends the same. Files that were handed out (raw logs,
-    scored CSVs) are not known here and stay.
+    What was removed is told by place. May be killed at any instant: running it again ends the same. Files
+    that were handed out (raw logs, scored CSVs) are not known here and stay, as does an upload being scored.
 
     Raises:
         InputError: the id is empty.
+        DependencyError: the results of uploads cannot be written.
     """
     before = held(store, user_id)
     store.quarantine.delete_many({"_id": {"$in": [one["_id"] for one in refused_rows(store, user_id)]}})
+    erase_upload_results(store.settings, user_id)
     _correct_windows(store, user_id)
     for name in COLLECTIONS:
         store.database[name].delete_many({"user_id": user_id})
@@ -81,6 +87,7 @@ def _documents(store: Store, user_id: str) -> Iterator[tuple[str, Document]]:
     for name in COLLECTIONS:
         yield from ((name, one) for one in store.database[name].find({"user_id": user_id}))
     yield from (("quarantine", one) for one in refused_rows(store, user_id))
+    yield from (("upload_results", one) for one in upload_results(store.settings, user_id))
 
 
 def _check(user_id: str) -> None:

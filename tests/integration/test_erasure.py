@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from _bentoml_impl.tasks import ResultStatus, Sqlite3Store
+from starlette.requests import Request
+from starlette.responses import Response
 
 from retail_core import sources
-from retail_core.errors import DataError, InputError
+from retail_core.csv_out import defuse
+from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.ingest import ingest
 from retail_core.lifecycle import erasure
 from retail_core.lifecycle.audience import refuse_erased
@@ -85,6 +93,7 @@ def everybody(store: Store) -> set[str]:
 
 def places(count: int) -> dict[str, int]:
     return {
+        "upload_results": 0,
         "users": count,
         "predictions": count,
         "outcomes": 0,
@@ -142,6 +151,85 @@ def test_killed_at_any_moment_it_ends_the_same_when_run_again(shop: Store, secon
     assert [one["rows"] for one in shop.prediction_windows.find()] == [1]
     assert everybody(shop) == {KEPT}
     assert sync(shop).rows == 15
+
+
+@pytest.fixture
+def results(store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file in which BentoML keeps results."""
+    for name in ("BENTOML_HOME", "BENTOML_RESULT_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    file = store.settings.home_dir / "bentoml" / "task_result.db"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Sqlite3Store.init_db(str(file))
+    return file
+
+
+def _scored(*users: str) -> Response:
+    rows = [f'{defuse(user)},0.25,"7, {KEPT}"\n' for user in users]
+    return Response("user_id,probability,reasons\n" + "".join(rows))
+
+
+async def _uploads(file: Path, answers: dict[str, Response | None]) -> dict[str, str]:
+    """One task an answer, stored as the service does; one without an answer is still running."""
+    tasks = {}
+    async with Sqlite3Store(str(file)) as kept:
+        for name, answer in answers.items():
+            request = Request({"type": "http", "method": "POST", "path": "/", "headers": []})
+            request._body = b""
+            tasks[name] = await kept.new_entry("score_batch", request)
+            if answer is not None:
+                await kept.set_result(tasks[name], answer, ResultStatus("completed"))
+    return tasks
+
+
+async def _left(file: Path, tasks: dict[str, str], *, finish: str) -> dict[str, int]:
+    """Status codes of the results that can still be had, once the running one is done as well."""
+    async with Sqlite3Store(str(file)) as kept:
+        await kept.set_result(tasks[finish], _scored("u9"), ResultStatus("completed"))
+        rows = {name: await kept.get_or_none(task) for name, task in tasks.items()}
+    return {name: row.result.status_code for name, row in rows.items() if row is not None}
+
+
+def test_results_of_uploads_that_hold_the_user_go_and_no_others(
+    store: Store, results: Path, tmp_path: Path
+) -> None:
+    answers = {
+        "his": _scored("u1", "=7", GONE),
+        "another's": _scored("u1", KEPT, "=7"),
+        "error": Response("user 7 is there twice", 400),
+        "another error": Response("no column u7", 400),
+        "running": None,
+    }
+    tasks = asyncio.run(_uploads(results, answers))
+    assert erasure.held(store, GONE)["upload_results"] == 2
+    assert erasure.held(store, "=7")["upload_results"] == 2
+    out = tmp_path / "held.jsonl"
+    assert erasure.export(store, GONE, out) == 2
+    rows = [row for line in out.read_text().splitlines() for row in json.loads(line)["rows"]]
+    assert rows == [{"user_id": GONE, "probability": "0.25", "reasons": f"7, {KEPT}"}]
+    gone = base64.b64encode(answers["his"].body)
+    with closing(sqlite3.connect(results)) as reader:
+        reader.execute("SELECT count(*) FROM result").fetchall()
+        assert erasure.erase(store, GONE)["upload_results"] == 2
+        files = list(results.parent.glob("task_result.db*"))
+        assert len(files) == 3
+        assert not any(gone in file.read_bytes() for file in files)
+    assert erasure.held(store, GONE)["upload_results"] == 0
+    left = asyncio.run(_left(results, tasks, finish="running"))
+    assert left == {"another's": 200, "another error": 400, "running": 200}
+
+
+def test_a_file_of_results_that_cannot_be_read_is_one_clear_line(
+    shop: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "results.db"
+    file.write_bytes(b"no database" * 1_000)
+    monkeypatch.setenv("BENTOML_RESULT_STORE", str(file))
+    with pytest.raises(DependencyError, match="results of uploads"):
+        erasure.erase(shop, GONE)
+    file.unlink()
+    assert erasure.erase(shop, GONE) == places(1)
+    assert not file.exists()
 
 
 MAPPED = {

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import httpx
 import pandas as pd
@@ -518,6 +519,22 @@ def test_the_metrics_tell_latency_scores_versions_and_nulls(api: httpx.Client) -
     assert sum(float(line.rsplit(" ", 1)[1]) > 0 for line in nulls) == len(nulls) > 0
     assert "retail_reload_refused 0" in lines
     assert "retail_prediction_log_dropped 0" in lines
+
+
+def test_a_result_that_holds_an_erased_user_can_no_longer_be_had(api: httpx.Client, shop: Shop) -> None:
+    def uploaded(user: str) -> dict[str, str]:
+        log = f"user_id,event_time,event_type\n{user},{INSTANT},search\n".encode()
+        answer = batch(api, "log.csv", log)
+        assert answer.status_code == 200, answer.text
+        return {"task_id": parse_qs(answer.request.url.query.decode())["task_id"][0]}
+
+    gone, kept = uploaded("gone-1"), uploaded("kept-1")
+    with open_store(shop.settings) as store:
+        assert erasure.held(store, "gone-1")["upload_results"] == 1
+        assert erasure.erase(store, "gone-1")["upload_results"] == 1
+    assert api.get("/score_batch/get", params=gone).status_code == 404
+    assert b"kept-1" in api.get("/score_batch/get", params=kept).content
+    uploaded("after-1")
 
 
 def test_answers_are_logged_and_the_user_can_be_erased_from_the_log(api: httpx.Client, shop: Shop) -> None:
