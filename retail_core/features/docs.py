@@ -22,7 +22,7 @@ Generated from `retail_core/features/definitions.py` by
 
 Every feature is one number about one user at one cut-off t (`as_of`). It sees the user's events with
 t - look-back <= event_time < t and nothing else. A window of w holds t - w <= event_time < t; a day is
-exactly 24 hours, also when clocks change. The windows are those of 1h, 6h, 1d, 3d, 7d and 28d that are
+exactly 24 hours, also when clocks change. The windows are those of 1h, 6h, 1d, 3d, 7d, 28d and 91d that are
 shorter than the look-back, and the look-back itself: {windows} for the default of {lookback} days.
 {count} features in all.
 

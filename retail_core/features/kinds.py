@@ -232,7 +232,7 @@ def windows(lookback_days: int) -> tuple[Window, ...]:
     ['1h', '6h', '1d', '3d']
     """
     standard = [Window(f"{h}h", h * HOUR_US) for h in (1, 6)]
-    standard += [Window(f"{d}d", d * DAY_US) for d in (1, 3, 7, 28)]
+    standard += [Window(f"{d}d", d * DAY_US) for d in (1, 3, 7, 28, 91)]
     whole = Window(f"{lookback_days}d", lookback_days * DAY_US)
     return (*(window for window in standard if window.micros < whole.micros), whole)
 
