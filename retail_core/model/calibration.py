@@ -66,17 +66,20 @@ def _isotonic(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
     A block without buyers (or with nothing else) is held off 0 (1) by half a sampled row: a buyer (another)
     counts in the block as in the population, or rows that stand for many would promise too much.
     """
-    x = logit(score)
-    regression = IsotonicRegression(out_of_bounds="clip")
-    fitted = regression.fit(x, labels.astype(float), sample_weight=weights).predict(x)
-    _, block = np.unique(fitted, return_inverse=True)
-    mass = np.bincount(block, weights)
-    centre = np.bincount(block, weights * x) / mass
-    rate = np.bincount(block, weights * labels) / mass
+    centre, rate, mass = _blocks(logit(score), labels.astype(np.float64), weights)
     buyer, other = weights[labels].mean(), weights[~labels].mean()
-    rate = np.clip(rate, 0.5 * buyer / (mass + buyer), 1 - 0.5 * other / (mass + other))
-    rising = np.concatenate([[True], np.diff(np.maximum.accumulate(rate)) > 0])
-    return Calibrator("isotonic", centre[rising], logit(rate[rising]))
+    held = np.clip(rate, 0.5 * buyer / (mass + buyer), 1 - 0.5 * other / (mass + other))
+    # A block of very few rows is held far off, perhaps beyond its neighbours: they become one.
+    centre, rate, _ = _blocks(centre, held, mass)
+    return Calibrator("isotonic", centre, logit(rate))
+
+
+def _blocks(x: Floats, rate: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean `x`, mean rate and weight of the blocks of isotonic regression, ascending in both means."""
+    fitted = IsotonicRegression().fit(x, rate, sample_weight=weights).predict(x)
+    _, block = np.unique(fitted, return_inverse=True)
+    mass: Floats = np.bincount(block, weights).astype(np.float64)
+    return np.bincount(block, weights * x) / mass, np.bincount(block, weights * rate) / mass, mass
 
 
 def _sigmoid(score: Floats, labels: Mask, weights: Floats) -> Calibrator:

@@ -126,6 +126,20 @@ def test_sampled_rows_promise_what_all_rows_keep() -> None:
     assert calibrator(truth).mean() == pytest.approx(truth.mean(), rel=0.05)
 
 
+def test_one_lucky_buyer_at_the_bottom_does_not_lift_everybody() -> None:
+    """The lowest block is then a single row without a buyer, of which hardly anything is known."""
+    rng = np.random.default_rng(5)
+    score = np.sort(expit(rng.normal(-3.5, 1.0, 40_000)))
+    labels = rng.random(len(score)) < score
+    labels[:3] = [False, True, False]
+    calibrated = fit_calibrator(score, labels)(score)
+    assert calibrated.mean() == pytest.approx(labels.mean(), rel=0.01)
+    assert (
+        judge(Judged(pd.Series(np.arange(len(score)).astype(str)), labels, score, calibrated), 0.5)["ece"]
+        < 0.005
+    )
+
+
 def test_a_reversed_score_is_not_turned_round() -> None:
     score, labels = crooked(2_000, 8)
     calibrator = fit_calibrator(1 - score, labels)
