@@ -23,11 +23,12 @@ from bentos.predictor import Question, merge, predict
 from bentos.problems import Problem, from_retail
 from bentos.reasons import Asked, add_reasons, asking
 from bentos.swap import Swapper
+from bentos.views import not_stored
 from bentos.wire import Answer
 from retail_core.errors import DependencyError
 from retail_core.features.definitions import FeatureSet
 from retail_core.features.online import Columns, OnlineEvent
-from retail_core.features.shop_measures import context_key, local_day, sees_the_shop
+from retail_core.features.shop_measures import Values, context_key, local_day, sees_the_shop
 from retail_core.settings import Settings
 
 Outcome = Answer | Problem
@@ -49,11 +50,14 @@ CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Stored:
-    """What MongoDB holds of the users of one request; `away` says why it could not be asked."""
+    """What MongoDB holds of the users of one request; `away` says why it could not be asked.
+
+    `context` is None for an instant on whose day the model needs one that is not stored.
+    """
 
     events: Mapping[str, Columns] = field(default_factory=dict)
     attributes: Mapping[str, Sequence[Document]] = field(default_factory=dict)
-    context: Mapping[datetime, Mapping[str, float | None]] = field(default_factory=dict)
+    context: Mapping[datetime, Values | None] = field(default_factory=dict)
     away: DependencyError | None = None
 
 
@@ -165,13 +169,13 @@ class Api:
 
     async def _context(
         self, feature_set: FeatureSet, instants: Collection[datetime]
-    ) -> dict[datetime, Mapping[str, float | None]]:
+    ) -> dict[datetime, Values | None]:
         if not sees_the_shop(feature_set.names):
             return {}
         question = feature_set.question
         keys = {as_of: context_key(local_day(as_of, question), question) for as_of in instants}
         found = await self.history.context(list({*keys.values()}))
-        return {as_of: found.get(key, {}) for as_of, key in keys.items()}
+        return {as_of: found.get(key) for as_of, key in keys.items()}
 
     async def _question(self, item: Item | Refused, stored: Stored) -> Question | Problem:
         if isinstance(item, Refused):
@@ -184,14 +188,17 @@ class Api:
             sent = await self._parsed(item) if item.rows else []
         except Problem as problem:
             return problem
+        context = stored.context.get(item.as_of, {})
+        if context is None:
+            self.meters.without_context += 1
         return Question(
             item.user_id,
             item.as_of,
             events=merge(stored.events.get(item.user_id, Columns()), sent),
             attribute_rows=stored.attributes.get(item.user_id, ()),
-            context=stored.context.get(item.as_of, {}),
+            context=context or {},
             history=_history(item, stored),
-            warnings=_warnings(stored),
+            warnings=_warnings(item, stored),
             reasons=item.reasons,
         )
 
@@ -199,8 +206,10 @@ class Api:
         return await asyncio.get_running_loop().run_in_executor(self._parsing, sent_events, item)
 
 
-def _warnings(stored: Stored) -> tuple[str, ...]:
-    return (f"Only the events of the request were used: {stored.away.message}",) if stored.away else ()
+def _warnings(item: Item, stored: Stored) -> tuple[str, ...]:
+    if stored.away is not None:
+        return (f"Only the events of the request were used: {stored.away.message}",)
+    return (not_stored(item.as_of),) if stored.context.get(item.as_of, {}) is None else ()
 
 
 def _history(item: Item, stored: Stored) -> str:

@@ -12,6 +12,7 @@ from pandera.typing.pandas import DataFrame
 
 from bentos.batch_files import EventFile, FeatureFile
 from bentos.batch_report import BatchReport
+from bentos.views import not_stored
 from retail_core.csv_out import write_csv
 from retail_core.errors import DataError, DependencyError
 from retail_core.features.batch import compute
@@ -37,12 +38,13 @@ def score_file(
     out: Path,
     *,
     as_of: datetime,
-    context: Values,
+    context: Values | None,
     reasons: int = 0,
 ) -> BatchReport:
     """Score every user of the upload at `as_of` and write the ranked CSV to `out`.
 
     `context` is what is stored of the shop on the day of `as_of`: an upload need not be the whole shop.
+    Where it is None the report has a warning.
     With `reasons` the file has a column of that name, filled for the so many most likely buyers.
 
     Raises:
@@ -53,7 +55,9 @@ def score_file(
     if isinstance(upload, FeatureFile):
         rows = upload.rows.assign(policy=policy_at(upload.rows, served.spec.policies))
     else:
-        rows = _features(served.spec, upload, instant, context)
+        rows = _features(served.spec, upload, instant, context or {})
+        if context is None:
+            report.warnings.append(not_stored(instant))
         report.silent_users = upload.events["user_id"].nunique() - len(rows)
     if rows.empty:
         raise DataError(
@@ -105,15 +109,18 @@ class _FileAsLake:
         return str(self._users) if self._has_users else None
 
 
-def context_of(settings: Settings, spec: ModelSpec, as_of: datetime) -> Values:
-    """Context features stored for the day of `as_of`; none without need, or where the store is away."""
+def context_of(settings: Settings, spec: ModelSpec, as_of: datetime) -> Values | None:
+    """Context features stored for the day of `as_of`, if the model needs some.
+
+    None where they are not stored or the store is away.
+    """
     if not sees_the_shop(spec.feature_set.names):
         return {}
     try:
         with open_store(settings) as store:
             return stored_context(store, spec.feature_set.question, as_of)
     except DependencyError:
-        return {}
+        return None
 
 
 def _features(spec: ModelSpec, upload: EventFile, as_of: datetime, context: Values) -> pd.DataFrame:

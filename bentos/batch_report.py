@@ -18,6 +18,7 @@ class BatchReport:
         users: users in the scored CSV; `silent_users` had no event in the look-back before `as_of`.
         policy: the policies whose calibrators gave the probabilities.
         features_missing: by feature, in how many rows it was missing (files of features only).
+        warnings: what whoever reads the scores should know.
         examples: the first refused rows, each with line, field, rule and remedy.
     """
 
@@ -32,6 +33,7 @@ class BatchReport:
     silent_users: int = 0
     policy: str = ""
     features_missing: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     examples: list[dict[str, object]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, object]:

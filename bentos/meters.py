@@ -64,6 +64,7 @@ class Meters:
         self.predictions: Counter[Labels] = Counter()
         self.problems: Counter[Labels] = Counter()
         self.reloads: Counter[Labels] = Counter()
+        self.without_context = 0
         self.nulls: dict[str, Nulls] = {}
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
 
@@ -91,6 +92,8 @@ class Meters:
         )
         yield from _counter("retail_problems_total", "Problems answered", ("kind",), self.problems)
         yield from _counter("retail_reloads_total", "Changes of the model", ("outcome",), self.reloads)
+        name, said = "retail_without_context_total", "Questions on whose day nothing was stored of the shop"
+        yield from (f"# HELP {name} {said}.", f"# TYPE {name} counter", f"{name} {self.without_context}")
         nulls: dict[Labels, int] = {
             (version, name): int(count)
             for version, one in self.nulls.items()

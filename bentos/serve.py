@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import json
 import os
 import sys
 
@@ -11,30 +12,39 @@ from bentos.environment import MODEL_VARIABLE, ROOT, prepare
 from bentos.import_model import import_production, newest
 from retail_core.errors import DependencyError, InputError, RetailError
 from retail_core.settings import Settings, load_settings
+from retail_core.stack.processes import port_holder, port_is_free
 
 SERVICE = "bentos.service:PurchaseService"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line. Where all is well this process becomes the server; else the exit code is returned."""
+    """Command line. Where all is well this process becomes the server; else the exit code is returned.
+
+    With --json stdout has one JSON object where it failed, else nothing: the server writes to stderr.
+    """
     settings = load_settings()
     options = _parser(settings).parse_args(arguments)
     try:
         check_exposure(options.host, settings)
+        check_port(options.host, options.port)
         prepare(settings)
         if MODEL_VARIABLE not in os.environ:
             print(_model(settings), file=sys.stderr)  # noqa: T201
     except RetailError as error:
         print(error, file=sys.stderr)  # noqa: T201
+        if options.json:
+            print(json.dumps({"error": error.message, "remedy": error.remedy}))  # noqa: T201
         return error.exit_code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if options.json:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return _become_server(options.host, options.port)
 
 
 def _become_server(host: str, port: int) -> int:
     command = ["-m", "bentoml", "serve", SERVICE, "--working-dir", str(ROOT)]
     address = ["--host", host, "--port", str(port)]
-    sys.stdout.flush()
-    sys.stderr.flush()
     os.chdir(ROOT)
     return os.execv(sys.executable, [sys.executable, *command, *address])  # noqa: S606
 
@@ -68,6 +78,19 @@ def check_exposure(host: str, settings: Settings) -> None:
         )
 
 
+def check_port(host: str, port: int) -> None:
+    """Nobody may listen there already.
+
+    Raises:
+        DependencyError: somebody does; says who.
+    """
+    if not port_is_free(host, port):
+        raise DependencyError(
+            f"Port {port} is in use by {port_holder(port)}.",
+            remedy="end it, or choose another port with --port or RETAIL_API_PORT.",
+        )
+
+
 def _parser(settings: Settings) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bentos.serve",
@@ -76,6 +99,7 @@ def _parser(settings: Settings) -> argparse.ArgumentParser:
     )
     parser.add_argument("--host", default=settings.api_host, help="IP address to bind (default %(default)s)")
     parser.add_argument("--port", type=int, default=settings.api_port, help="default %(default)s")
+    parser.add_argument("--json", action="store_true", help="on failure print exactly one JSON object")
     return parser
 
 

@@ -1,8 +1,9 @@
-"""What is shown of a model and of an item that failed."""
+"""What is shown of a model, of an item that failed and of one that lacks something."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 
 from bentos.intake import Item, Refused
 from bentos.models import Loaded
@@ -53,4 +54,12 @@ def model_view(name: str, loaded: Loaded, reload_refused: str | None) -> ModelAn
         reference=spec.reference,
         data=spec.data,
         reload_refused=reload_refused,
+    )
+
+
+def not_stored(as_of: datetime) -> str:
+    """What who asks is told where a day's context would be used and is not stored."""
+    return (
+        f"What is known of the shop on the day of {iso(as_of)} is not stored yet and was taken as unknown: "
+        "`retail score`, which computes and stores it, may give another probability."
     )

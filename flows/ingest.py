@@ -20,8 +20,9 @@ from flows.running import Report, now, plainly, step
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
+from retail_core.lifecycle.shop_context import keep_known_context
 from retail_core.settings import load_settings
-from retail_core.store.lake import sync
+from retail_core.store.lake import Lake, sync
 from retail_core.store.mongo import open_store
 
 COUNTS = ("files", "rows_read", "events_inserted", "duplicates", "quarantined", "skipped_files", "seconds")
@@ -50,9 +51,12 @@ def store_events(
 
 @step("bring the lake up to date")
 def update_lake() -> int:
-    """Apply what is new to the lake; returns its rows."""
-    with open_store(load_settings()) as store:
-        return sync(store).rows
+    """Apply what is new to the lake and store what it now tells of the shop by day; returns its rows."""
+    settings = load_settings()
+    with open_store(settings) as store:
+        rows = sync(store).rows
+        keep_known_context(store, Lake(settings.lake_url))
+        return rows
 
 
 @step("show the counts")

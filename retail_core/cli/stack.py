@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +31,7 @@ def serve(
 ) -> None:
     """Serve the production model over HTTP, on loopback unless RETAIL_API_HOST says otherwise.
 
-    Runs until Ctrl-C. With --json, what it says goes to stderr, and how it ended to stdout.
+    Runs until Ctrl-C or SIGTERM. With --json, what it says goes to stderr, and how it ended to stdout.
 
     Example: retail serve --port 8080
     """
@@ -38,12 +41,34 @@ def serve(
     StackFiles(settings.home_dir).prepare()
     port = port or settings.api_port
     command = [sys.executable, "-m", "bentos.serve", "--host", settings.api_host, "--port", str(port)]
-    code = subprocess.call(command, env=os.environ, stdout=sys.stderr if json_output else None)
-    if json_output:
-        failed = {"error": "The service ended; stderr says why.", "remedy": "see stderr."} if code else {}
-        result = {"host": settings.api_host, "port": port, "exit_code": code} | failed
-        emit(result, json_output=True, title="")
+    if not json_output:
+        os.execv(sys.executable, command)  # noqa: S606 - whoever ends this command ends the service
+    code, said = _watched([*command, "--json"])
+    failed = {"error": "The service ended; stderr says why.", "remedy": "see stderr."} if code else {}
+    result = {"host": settings.api_host, "port": port, "exit_code": code} | failed | said
+    emit(result, json_output=True, title="")
     raise typer.Exit(code)
+
+
+def _watched(command: Sequence[str]) -> tuple[int, dict[str, object]]:
+    """Run the service to its end, asking it to end when this process is asked.
+
+    Returns its exit code, 0 where it ended because it was asked, and the JSON object it said of a failure.
+    """
+    asked: list[int] = []
+    # A terminal's Ctrl-C would reach a service of the same session twice.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as service:
+
+        def pass_on(number: int, _: object) -> None:
+            asked.append(number)
+            service.terminate()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, pass_on)
+        said, _ = service.communicate()
+    ended = asked and service.returncode == -signal.SIGTERM
+    code = 0 if ended else service.returncode if service.returncode >= 0 else 128 - service.returncode
+    return code, json.loads(said) if said.strip() else {}
 
 
 def up(

@@ -12,6 +12,7 @@ from retail_core.errors import InputError
 from retail_core.features.engine import EngineOptions
 from retail_core.features.question import Question
 from retail_core.features.sessions import default_policies
+from retail_core.features.shop_measures import CONTEXT_DAYS
 from retail_core.lifecycle import promotion
 from retail_core.lifecycle.shop_context import keep_context
 from retail_core.model import dataset, leakage, procedure, registry
@@ -86,7 +87,7 @@ def train(
         spec = _register(settings, data, outcome, spec)
         advance("register", 1, 1)
     decision = _gate(lake, settings, data, outcome, spec, advance)
-    keep_context(store, lake, data.question, instant)
+    keep_context(store, lake, data.question, instant, days=CONTEXT_DAYS)
     if decision.promote:
         promotion.promote_on(store, settings, spec.version, decision, at=spec.trained_at)
     return _report(data, outcome, spec, decision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from retail_core.features.online import OnlineEvent
 from retail_core.features.question import Question
 from retail_core.features.shop_measures import MEASURES, context_key, local_day
 from retail_core.ingest import ingest
-from retail_core.lifecycle.shop_context import keep_context, stored_context
+from retail_core.lifecycle.shop_context import keep_context, keep_known_context, stored_context
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.store.lake import Lake, sync
@@ -43,8 +44,8 @@ def test_what_is_stored_is_what_was_computed(store: Store, tmp_path: Path) -> No
     assert set(kept[day]) == {name for name, *_ in MEASURES}
     # Any instant of that local day finds it; no other day, and no other question, does.
     assert stored_context(store, QUESTION, NOW + timedelta(hours=14)) == kept[day]
-    assert stored_context(store, QUESTION, NOW + timedelta(hours=15)) == {}
-    assert stored_context(store, Question(), NOW) == {}
+    assert stored_context(store, QUESTION, NOW + timedelta(hours=15)) is None
+    assert stored_context(store, Question(), NOW) is None
 
 
 def test_the_service_reads_what_was_stored(store: Store, tmp_path: Path) -> None:
@@ -67,12 +68,12 @@ def test_late_events_replace_it_and_nulls_survive(store: Store, tmp_path: Path) 
     now = micros(NOW.isoformat())
     one = OnlineEvent("1", "u", now - DAY, "view_item")
     keep_context(store, write_lake(tmp_path, [one]), QUESTION, NOW)
-    before = stored_context(store, QUESTION, NOW)
+    before = stored_context(store, QUESTION, NOW) or {}
     assert (before["buyers_yesterday"], before["rate_usual"]) == (0, None)
     keep_context(
         store, write_lake(tmp_path, [one, one._replace(event_id="2", event_type="purchase")]), QUESTION, NOW
     )
-    assert stored_context(store, QUESTION, NOW)["buyers_yesterday"] == 1
+    assert (stored_context(store, QUESTION, NOW) or {})["buyers_yesterday"] == 1
     assert store.context.count_documents({}) == 1
 
 
@@ -92,3 +93,24 @@ def test_the_real_lake_gives_the_same_in_batch(store: Store, settings: Settings,
     assert rows[list(names)].drop_duplicates().to_dict("records") == [
         {f"shop_{name}": value for name, value in kept.items()}
     ]
+
+
+def test_every_day_that_the_lake_tells_of_is_stored(store: Store, tmp_path: Path) -> None:
+    """Up to the one that begins at the shop's next midnight, from the same events as in batch."""
+    log = tmp_path / "log.csv"
+    simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
+    assert keep_known_context(store, Lake(store.settings.lake_url)) == 0
+    ingest(store, [log], sources.get("canonical"), at=NOW)
+    sync(store)
+    lake = Lake(store.settings.lake_url)
+    # The first day has nothing before it; the log ends on the 30th.
+    assert keep_known_context(store, lake) == 20
+    days = [date(2025, 1, 12) + timedelta(days=n) for n in range(20)]
+    computed = shop_on(lake, Question(), days)
+    for day in days:
+        at = datetime(day.year, day.month, day.day, 23, tzinfo=UTC)
+        expected = {
+            name: None if math.isnan(value or 0.0) else value for name, value in computed[day].items()
+        }
+        assert stored_context(store, Question(), at) == expected
+    assert stored_context(store, Question(), datetime(2025, 2, 1, tzinfo=UTC)) is None

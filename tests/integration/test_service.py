@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -37,10 +38,12 @@ from bentos.wire import Answer
 from retail_core.client import Client, Item, Prediction, Refusal
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.lifecycle import erasure
+from retail_core.lifecycle.scoring import score
 from retail_core.model.runtime import load_champion
 from retail_core.processes import free_port
 from retail_core.settings import Settings
 from retail_core.store.embedded import ensure_mongod, mongod_status, stop_mongod
+from retail_core.store.lake import Lake
 from retail_core.store.mongo import open_store
 from tests.serving import AS_OF, KEY, Shop, running_service, trained_shop
 
@@ -97,6 +100,33 @@ def test_stored_users_get_the_probability_of_the_morning_list(api: httpx.Client,
     assert set(got["policy"]) == {"daily"}
     assert set(got["history"]) == {"stored"}
     assert got["eligible"].all()
+
+
+def test_a_day_that_was_never_scored_gets_the_probability_of_the_batch(
+    api: httpx.Client, shop: Shop, tmp_path: Path
+) -> None:
+    day, out = AS_OF - timedelta(days=3), tmp_path / "scores.csv"
+    with open_store(shop.settings) as store:
+        score(store, Lake(shop.settings.lake_url), shop.settings, as_of=day, out=out, keep=False)
+    expected = pd.read_csv(out, dtype={"user_id": "str"}).head(200)
+    got = ask(api, [{"user_id": user, "as_of": day.isoformat()} for user in expected["user_id"]]).json()
+    assert [one.get("warnings") for one in got] == [None] * len(got)
+    assert abs(pd.DataFrame(got)["probability"] - expected["probability"]).max() <= 1e-6
+
+
+def test_who_asks_is_told_where_the_shop_of_the_day_is_unknown(api: httpx.Client, shop: Shop) -> None:
+    day, user = AS_OF + timedelta(days=1), str(shop.scores["user_id"].iloc[0])
+    with open_store(shop.settings) as store:
+        assert store.context.count_documents({"day": day.date().isoformat()}) == 0
+    question = {"user_id": user, "as_of": day.isoformat()}
+    (said,) = ask(api, question).json()["warnings"]
+    assert "2025-01-30" in said
+    assert "warnings" not in ask(api, {**question, "features": {}}).json()
+    assert "retail_without_context_total 1\n" in api.get("/metrics").text
+    for as_of, warnings in ((day.isoformat(), [said]), (INSTANT, [])):
+        answer = batch(api, "log.csv", shop.log.read_bytes(), as_of=as_of)
+        assert answer.status_code == 200, answer.text
+        assert json.loads(answer.headers["X-Score-Report"])["warnings"] == warnings
 
 
 def test_posted_events_count_in_the_next_prediction_and_only_once(api: httpx.Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -109,3 +110,26 @@ def test_a_busy_port_is_said_before_anything_is_detached(tmp_path: Path) -> None
     assert f"Port {port} for api" in told["error"]
     assert "RETAIL_API_PORT" in told["remedy"]
     assert not (tmp_path / "logs" / "stack.log").exists()
+
+
+def test_serving_on_a_busy_port_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = str(holder.getsockname()[1])
+        plain = retail("serve", "--port", port, home=tmp_path)
+        done = retail("serve", "--port", port, "--json", home=tmp_path)
+    for one in (plain, done):
+        assert one.returncode == 3
+        (line,) = one.stderr.splitlines()
+        assert f"Port {port} is in use by process {os.getpid()}" in line
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["error"].startswith(f"Port {port} is in use")
+    assert "--port" in json.loads(line)["remedy"]
+
+
+def test_serving_to_everyone_without_keys_says_why_not(tmp_path: Path) -> None:
+    done = retail("serve", "--json", home=tmp_path, RETAIL_API_HOST="0.0.0.0")
+    assert done.returncode == 1
+    (line,) = done.stdout.splitlines()
+    assert "RETAIL_API_KEYS" in json.loads(line)["remedy"]

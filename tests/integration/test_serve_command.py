@@ -1,0 +1,57 @@
+"""`retail serve` and the service it starts end together, however it is asked to end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from retail_core.processes import ROOT, answers, free_port, wait_until
+from retail_core.stack.processes import port_is_free
+from tests.serving import environment, registered_shop
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize(("sign", "options"), [(signal.SIGTERM, []), (signal.SIGINT, ["--json"])])
+def test_the_service_ends_with_the_command(
+    tmp_path_factory: pytest.TempPathFactory,
+    mongod_uri: str,
+    tmp_path: Path,
+    sign: signal.Signals,
+    options: list[str],
+) -> None:
+    settings = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
+    port, log = free_port(), tmp_path / "serve.log"
+    command = ["-c", "from retail_core.cli import main; main()", "serve", "--port", str(port), *options]
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env=environment(settings),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        ) as served,
+    ):
+        try:
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), served, log)
+            served.send_signal(sign)
+            said, _ = served.communicate(timeout=60)
+        finally:
+            served.kill()
+    assert served.returncode == 0, log.read_text()[-2000:]
+    for _ in range(300):
+        if port_is_free("127.0.0.1", port):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the service lives on")
+    if options:
+        assert json.loads(said) == {"host": "127.0.0.1", "port": port, "exit_code": 0}
