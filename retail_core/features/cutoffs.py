@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from retail_core.features.engine import DUCKDB, EngineOptions, open_engine
 from retail_core.features.kinds import HOUR_US
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader, to_micros
+from retail_core.features.span import LogSpan, log_span
 from retail_core.observed import observed_days
 from retail_core.schemas import Pairs
 from retail_core.times import midnights, zone
@@ -33,10 +33,10 @@ class CutoffPlan:
 
     Attributes:
         cutoffs: usable midnights, ascending, UTC.
-        gaps: local days without any event that are no regular closure; cut-offs whose horizon touches
-            one have an unknown label and are left out.
-        unknown: those cut-offs.
-        closed_weekdays: weekdays (0 = Monday) silent in most weeks.
+        gaps: local days without any event that are no regular closure, those after the end of the log
+            included; cut-offs whose horizon touches one have an unknown label and are left out.
+        unknown: those cut-offs, and those whose horizon reaches beyond what is known.
+        closed_weekdays: weekdays (0 = Monday) silent in most weeks of the log.
         first_day: first local day of the log, strays before it aside; None without events.
     """
 
@@ -114,31 +114,42 @@ def as_pairs(users: Sequence[str], micros: np.ndarray[tuple[int], np.dtype[np.in
 def labelled_cutoffs(
     lake: LakeReader, question: Question, as_of: datetime, engine: EngineOptions = DUCKDB
 ) -> CutoffPlan:
-    """Midnights of the shop's zone whose label is known at `as_of`.
-
-    A midnight t is usable where t + horizon <= as_of, where the horizon touches no gap, and where
-    enough of the log lies before it: the look-back, but never more than a quarter of the log, so that
-    a short log keeps rows to learn from; at least one day.
+    """Midnights of the shop's zone whose label is known at `as_of`, see `plan_cutoffs`.
 
     Args:
         lake: where the events are.
         question: horizon, look-back and zone.
-        as_of: up to here events are known.
+        as_of: when the question is asked; the log may end earlier.
         engine: what computes.
     """
-    counts = _events_per_day(lake, as_of, question.timezone, engine)
-    log = observed_days(counts)
+    return plan_cutoffs(log_span(lake, as_of, question.timezone, engine), question)
+
+
+def plan_cutoffs(span: LogSpan, question: Question) -> CutoffPlan:
+    """Midnights whose label is known from a log of that span.
+
+    A midnight t is usable where the log is known up to t + horizon, where the horizon touches no gap, and
+    where enough of the log lies before it: the look-back, but never more than a quarter of the log, so
+    that a short log keeps rows to learn from; at least one day. Which weekdays are closed is told by the
+    days of the log alone: silence after its end is a gap.
+    """
+    log = observed_days(span.counts)
     if not log:
         return CutoffPlan((), ())
-    days = [log[0] + timedelta(days=n) for n in range((_last_day(as_of, question) - log[0]).days + 1)]
-    silent = [day for day in days if day not in counts]
-    closed = closed_weekdays(days, silent)
+    until = max(log[-1], _last_day(span.as_of, question))
+    days = [log[0] + timedelta(days=n) for n in range((until - log[0]).days + 1)]
+    silent = [day for day in days if day not in span.counts]
+    seen = [day for day in days if day <= log[-1]]
+    closed = closed_weekdays(seen, [day for day in silent if day <= log[-1]])
     gaps = tuple(day for day in silent if day.weekday() not in closed)
-    history = min(question.lookback_days, max(1, len(days) // 4))
+    history = min(question.lookback_days, max(1, len(seen) // 4))
     first = _midnight(days[0] + timedelta(days=history), question.timezone)
-    possible = list(midnights(first, as_of - question.horizon, question.timezone))
-    unknown = tuple(t for t in possible if _touches(t, question, gaps))
-    usable = tuple(t for t in possible if t not in set(unknown))
+    possible = list(midnights(first, span.as_of - question.horizon, question.timezone))
+    known = {
+        t for t in possible if t + question.horizon <= span.known_until and not _touches(t, question, gaps)
+    }
+    usable = tuple(t for t in possible if t in known)
+    unknown = tuple(t for t in possible if t not in known)
     return CutoffPlan(usable, gaps, unknown, closed, days[0])
 
 
@@ -152,20 +163,6 @@ def untouched(
     for gap in gaps:
         touched |= ((first <= gap) & (last >= gap)).to_numpy(bool)
     return ~touched
-
-
-def _events_per_day(
-    lake: LakeReader, as_of: datetime, zone_name: str, engine: EngineOptions
-) -> dict[date, int]:
-    """Events before `as_of` per local day. Quarters of an hour: since 1990 every zone keeps to them."""
-    quarter = HOUR_US // 4
-    with open_engine(engine) as running:
-        events = running.events(lake, None, as_of)
-        cell = (events.ts // quarter).cast("int64")
-        rows = running.fetch(events.group_by(cell=cell).agg(n=events.count()))
-    starts = pd.to_datetime(rows.column("cell").to_numpy() * quarter, unit="us", utc=True)
-    days = pd.Series(rows.column("n").to_numpy()).groupby(starts.tz_convert(zone_name).date).sum()
-    return {cast("date", day): int(count) for day, count in days.items()}
 
 
 def _last_day(as_of: datetime, question: Question) -> date:

@@ -14,6 +14,7 @@ from retail_core.errors import DataError, IntegrityError
 from retail_core.features.cutoffs import labelled_cutoffs
 from retail_core.features.definitions import Question
 from retail_core.features.labels import label
+from retail_core.features.span import known_until
 from retail_core.lifecycle.live_metrics import live_metrics
 from retail_core.model.registry import version_spec
 from retail_core.schemas import Outcome, Pairs
@@ -61,8 +62,8 @@ class _Window:
 def mature(store: Store, lake: Lake, settings: Settings, *, as_of: datetime) -> OutcomeReport:
     """Store the outcome of every prediction whose horizon has passed at `as_of` (aware), and measure.
 
-    A window counts as passed when `as_of` and the newest event are both at or after its end and no day
-    in it is a gap in the data: before that the label is unknown, never negative. Windows are replaced
+    A window counts as passed when the log is known at `as_of` up to its end (`features.span`) and no day in
+    it is a gap in the data: before that the label is unknown, never negative. Windows are replaced
     whole, so that a second run, or one after a kill, ends the same.
     """
     sync(store)
@@ -71,7 +72,7 @@ def mature(store: Store, lake: Lake, settings: Settings, *, as_of: datetime) -> 
     questions = Questions(store, settings)
     new = 0
     if newest is not None:
-        due = _due(store, lake, questions, min(instant, newest))
+        due = _due(store, lake, questions, known_until(newest, instant, shop_zone(store)))
         new = sum(_label(store, lake, batch) for batch in _batches(due))
     known = known_outcomes(store, questions, instant)
     return OutcomeReport(len(known), new, _overall(known), _by_day(known, shop_zone(store)))

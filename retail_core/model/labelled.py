@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -11,24 +12,30 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.errors import DataError, InputError
-from retail_core.features.cutoffs import CutoffPlan, daily_pairs, first_visit_pairs, labelled_cutoffs
+from retail_core.features.cutoffs import CutoffPlan, daily_pairs, first_visit_pairs, plan_cutoffs
 from retail_core.features.engine import DUCKDB, EngineOptions
 from retail_core.features.labels import label
 from retail_core.features.question import Question
 from retail_core.features.sessions import IN_SESSION, in_session_pairs
+from retail_core.features.span import log_span
 from retail_core.schemas import POLICIES, Pairs, TrainingRows
 from retail_core.store.lake import Lake
+from retail_core.times import iso, zone
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """All labelled (user, cut-off) rows: `user_id, as_of, policy, label`; and the days that were gaps.
+    """All labelled (user, cut-off) rows: `user_id, as_of, policy, label`.
 
+    `gaps` are the days of the log that were gaps; `known_until` is where the log ended for these rows.
     Attributes in `admitted` are used even where they have no date.
     """
 
     rows: DataFrame[TrainingRows]
     gaps: tuple[date, ...]
+    known_until: datetime
     admitted: tuple[str, ...] = ()
 
 
@@ -39,20 +46,22 @@ def labelled_rows(
     as_of: datetime,
     engine: EngineOptions = DUCKDB,
 ) -> Labelled:
-    """Every row whose label is known at `as_of` (t + horizon <= as_of), of all policies, by time.
+    """Every row whose label is known at `as_of`, of all policies, by time.
+
+    Known means that the log is: t + horizon <= `features.span.known_until`, which is never later than
+    `as_of`, and earlier where the log ends earlier.
 
     Raises:
         InputError: an unknown policy.
         DataError: there is no such row.
     """
-    plan = (
-        CutoffPlan((), ())
-        if set(policies) == {"first-visit"}
-        else labelled_cutoffs(lake, question, as_of, engine)
-    )
+    span = log_span(lake, as_of, question.timezone, engine)
+    if span.known_until < as_of:
+        log.warning("The log ends at %s: no later label is known.", iso(span.known_until))
+    plan = CutoffPlan((), ()) if set(policies) == {"first-visit"} else plan_cutoffs(span, question)
     parts = []
     for policy in policies:
-        pairs = _pairs_of(policy, lake, question, plan, as_of, engine)
+        pairs = _pairs_of(policy, lake, question, plan, span.known_until - question.horizon, engine)
         if len(pairs):
             parts.append(pairs[["user_id", "as_of"]].assign(policy=policy))
     if not parts:
@@ -63,19 +72,22 @@ def labelled_rows(
     rows = pd.concat(parts, ignore_index=True).drop_duplicates(["user_id", "as_of"], ignore_index=True)
     rows["policy"] = rows["policy"].astype("str")
     rows = rows.sort_values(["as_of", "user_id"], ignore_index=True)
-    rows["label"] = label(lake, question, rows, known_until=as_of, engine=engine).to_numpy(bool)
-    return Labelled(cast("DataFrame[TrainingRows]", rows), plan.gaps)
+    known = span.known_until
+    rows["label"] = label(lake, question, rows, known_until=known, engine=engine).to_numpy(bool)
+    last_day = known.astimezone(zone(question.timezone)).date()
+    gaps = tuple(day for day in plan.gaps if day <= last_day)
+    return Labelled(cast("DataFrame[TrainingRows]", rows), gaps, known)
 
 
 def _pairs_of(
-    policy: str, lake: Lake, question: Question, plan: CutoffPlan, as_of: datetime, engine: EngineOptions
+    policy: str, lake: Lake, question: Question, plan: CutoffPlan, before: datetime, engine: EngineOptions
 ) -> DataFrame[Pairs]:
     if policy == "daily":
         return daily_pairs(lake, question, plan.cutoffs, engine)
     if policy == IN_SESSION:
-        return in_session_pairs(lake, question, plan, as_of - question.horizon, engine)
+        return in_session_pairs(lake, question, plan, before, engine)
     if policy == "first-visit":
-        return first_visit_pairs(lake, question, as_of - question.horizon, engine)
+        return first_visit_pairs(lake, question, before, engine)
     raise InputError(
         f"There is no cut-off policy {policy!r} to train for.",
         remedy=f"use one or several of {', '.join(POLICIES)}.",

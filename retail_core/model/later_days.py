@@ -34,7 +34,7 @@ def later_rows(lake: Lake, settings: Settings, spec: ModelSpec, as_of: datetime)
     """
     engine, question = EngineOptions.from_settings(settings), spec.feature_set.question
     labelled = labelled_rows(lake, question, spec.policies, as_of, engine)
-    since = max(parse_instant(spec.data["as_of"]), as_of - timedelta(days=NEWEST_DAYS))
+    since = max(parse_instant(spec.data["as_of"]), labelled.known_until - timedelta(days=NEWEST_DAYS))
     rows: pd.DataFrame = labelled.rows[labelled.rows["as_of"] >= pd.Timestamp(since)].reset_index(drop=True)
     rows = rows[user_share(rows["user_id"], "judged") < EVALUATION_ROWS / max(1, len(rows))]
     rows = rows.reset_index(drop=True)
@@ -45,7 +45,7 @@ def later_rows(lake: Lake, settings: Settings, spec: ModelSpec, as_of: datetime)
     places = {name: np.flatnonzero(rows["period"].eq(name)) for name in BLOCKS}
     split = Split(kind, train=np.empty(0, np.intp), **places)
     whole = Sampling(1.0, 1.0)
-    kept = Labelled(cast("DataFrame[TrainingRows]", rows), labelled.gaps)
+    kept = Labelled(cast("DataFrame[TrainingRows]", rows), labelled.gaps, labelled.known_until)
     matrix = features(lake, rows, spec.feature_set, engine)
     return TrainingData(rows, matrix, spec.feature_set, (), split, whole, whole, kept, question)
 

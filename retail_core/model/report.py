@@ -34,7 +34,10 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What came of it; metrics are of the primary policy, on the test period, by the evaluation model."""
+    """What came of it; metrics are of the primary policy, on the test period, by the evaluation model.
+
+    `known_until` (ISO 8601) is the end of what was learnt from: as_of, or where the log ended before it.
+    """
 
     run_id: str
     version: str
@@ -53,6 +56,7 @@ class TrainReport:
     search: dict[str, Any]
     leakage: dict[str, Any]
     eligible: dict[str, Any]
+    known_until: str
     gaps: tuple[str, ...]
     dropped_features: tuple[str, ...]
     features: int

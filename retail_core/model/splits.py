@@ -46,8 +46,9 @@ class Split:
         return {name: getattr(self, name) for name in PERIODS}
 
     def describe(self, rows: pd.DataFrame) -> dict[str, dict[str, object]]:
-        """Rows, buyers' rows and first and last cut-off (ISO, UTC) of each period: plain JSON."""
-        return {name: _summary(rows.iloc[positions]) for name, positions in self.parts().items()}
+        """Rows, buyers' rows and first and last cut-off (ISO, UTC) of each period with rows: plain JSON."""
+        parts = self.parts().items()
+        return {name: _summary(rows.iloc[positions]) for name, positions in parts if len(positions)}
 
 
 def split_rows(rows: pd.DataFrame, horizon: timedelta) -> Split:

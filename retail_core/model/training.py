@@ -30,7 +30,7 @@ from retail_core.settings import Settings
 from retail_core.store.lake import Lake
 from retail_core.store.mongo import Store
 from retail_core.store.shop import named_policy, shop_zone
-from retail_core.times import to_utc_ms
+from retail_core.times import iso, to_utc_ms
 
 __all__ = ["STAGES", "TrainOptions", "TrainReport", "train"]
 
@@ -54,7 +54,8 @@ def train(
         store: for the shop's zone and the promotion record.
         lake: synced; read as it is when training begins.
         settings: rows, seed, question, where MLflow is.
-        as_of: aware; only labels known then are used (t + horizon <= as_of).
+        as_of: aware; only labels known then are used (t + horizon <= as_of), and where the log ends
+            earlier only those known at its end.
         options: see `TrainOptions`.
         progress: called with a stage of `STAGES`, done and total.
 
@@ -75,13 +76,14 @@ def train(
     data = _prepare(lake, settings, shop_zone(store), instant, options, advance)
     goal = Goal(options.target_recall, options.confidence, settings.seed, options.must_certify)
     procedure.refuse_uncertifiable_goal(data, goal)
-    guarded = _guard(lake, settings, data, instant, options, advance)
+    known = data.labelled.known_until
+    guarded = _guard(lake, settings, data, known, options, advance)
     with registry.training_run(settings, reason=options.reason) as run:
         advance("search", 0, 1)
         found = procedure.run_search(data, settings, options.model)
         advance("search", 1, 1)
         outcome = _judge_and_refit(data, settings, found, goal, advance)
-        spec = as_spec(data, outcome, run, lake.state(), instant, leaky=bool(options.allow_leak))
+        spec = as_spec(data, outcome, run, lake.state(), known, leaky=bool(options.allow_leak))
         spec = replace(spec, training=spec.training | {"leakage": guarded.to_dict()})
         advance("register", 0, 1)
         spec = _register(settings, data, outcome, spec)
@@ -118,7 +120,7 @@ def _prepare(
         replace(labelled, admitted=options.allow_leak),
         question,
         settings,
-        as_of=as_of,
+        as_of=labelled.known_until,
         advance=lambda done, total: advance("features", done, total),
     )
 
@@ -221,6 +223,7 @@ def _report(
         search=outcome.search.to_dict(),
         leakage=spec.training["leakage"],
         eligible=population(data),
+        known_until=iso(data.labelled.known_until),
         gaps=tuple(str(day) for day in data.labelled.gaps),
         dropped_features=data.dropped,
         features=len(data.feature_set.columns),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import cast
 from zoneinfo import ZoneInfo
 
+import pandas as pd
 import pytest
 
 from retail_core.errors import DataError
@@ -14,6 +16,8 @@ from retail_core.features.definitions import Question
 from retail_core.features.labels import label
 from retail_core.features.online import OnlineEvent
 from retail_core.features.reader import from_micros, to_micros
+from retail_core.model.labelled import labelled_rows
+from retail_core.store.lake import Lake
 from tests.feature_logs import DAY, HOUR, FolderLake, micros, pairs_of, write_lake
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -42,12 +46,12 @@ def test_gap_and_closure_are_told_apart(tmp_path: Path) -> None:
     lost = date(2025, 4, 2)
     lake = daily_log(tmp_path, 42, without={*sundays, lost})
     question = Question(timezone="Europe/Berlin", lookback_days=7)
-    plan = labelled_cutoffs(lake, question, datetime(2025, 4, 13, tzinfo=BERLIN))
+    plan = labelled_cutoffs(lake, question, datetime(2025, 4, 12, tzinfo=BERLIN))
     assert plan.gaps == (lost,)
     assert plan.closed_weekdays == (6,)
     assert plan.first_day == FIRST.date()
     assert local_days(plan.unknown) == [lost]
-    expected = [date(2025, 3, 10) + timedelta(days=n) for n in range(34)]
+    expected = [date(2025, 3, 10) + timedelta(days=n) for n in range(33)]
     assert local_days(plan.cutoffs) == [day for day in expected if day != lost]
 
 
@@ -65,10 +69,76 @@ def test_nothing_after_as_of_is_known(tmp_path: Path) -> None:
 
 
 def test_days_after_the_log_stopped_are_unknown(tmp_path: Path) -> None:
+    """The last event is of 22:00 on the 14th: nobody knows who bought in the two hours after it."""
     question = Question(timezone="Europe/Berlin")
     plan = labelled_cutoffs(daily_log(tmp_path, 12), question, datetime(2025, 3, 18, tzinfo=BERLIN))
     assert plan.gaps == tuple(date(2025, 3, 15) + timedelta(days=n) for n in range(3))
-    assert local_days(plan.cutoffs)[-1] == date(2025, 3, 14)
+    assert local_days(plan.cutoffs)[-1] == date(2025, 3, 13)
+    assert local_days(plan.unknown) == [date(2025, 3, 14) + timedelta(days=n) for n in range(4)]
+
+
+def test_a_day_cut_off_in_the_morning_has_no_label(tmp_path: Path) -> None:
+    """Ingestion lags: the last complete day is the one before, whatever the wall clock says."""
+    moments = [FIRST + timedelta(hours=n) for n in range(24 * 11 + 8)]
+    events = [OnlineEvent(str(n), "u", to_micros(t), "purchase") for n, t in enumerate(moments)]
+    lake, question = write_lake(tmp_path, events), Question(timezone="Europe/Berlin")
+    for until in (date(2025, 3, 15), date(2025, 3, 18), date(2030, 1, 1)):
+        as_of = datetime(until.year, until.month, until.day, tzinfo=BERLIN)
+        plan = labelled_cutoffs(lake, question, as_of)
+        assert local_days(plan.cutoffs)[-1] == date(2025, 3, 13)
+        assert label(lake, question, daily_pairs(lake, question, plan.cutoffs)).all()
+
+
+def test_a_long_silence_is_a_gap_and_no_closure(tmp_path: Path) -> None:
+    question = Question(timezone="Europe/Berlin")
+    plan = labelled_cutoffs(daily_log(tmp_path, 12), question, datetime(2025, 6, 1, tzinfo=BERLIN))
+    assert plan.closed_weekdays == ()
+    assert plan.gaps[0] == date(2025, 3, 15)
+    assert plan.gaps[-1] == date(2025, 5, 31)
+    assert local_days(plan.cutoffs)[-1] == date(2025, 3, 13)
+
+
+@pytest.mark.parametrize(
+    ("last", "known"),
+    [("23:59:30", date(2025, 3, 14)), ("23:58:30", date(2025, 3, 13)), ("00:00:00", date(2025, 3, 13))],
+)
+def test_the_last_seconds_of_a_day_are_not_waited_for(tmp_path: Path, last: str, known: date) -> None:
+    """The last event decides; with times of whole days (00:00:00) the newest day is not known."""
+    times = [to_micros(FIRST + timedelta(days=n)) for n in range(12)]
+    times.append(micros(f"2025-03-14T{last}+01:00"))
+    events = [OnlineEvent(str(n), "u", time, "view_item") for n, time in enumerate(times)]
+    lake, question = write_lake(tmp_path, events), Question(timezone="Europe/Berlin")
+    plan = labelled_cutoffs(lake, question, datetime(2025, 3, 15, 5, tzinfo=BERLIN))
+    assert local_days(plan.cutoffs)[-1] == known
+
+
+def test_a_log_that_goes_on_shows_that_the_day_is_over(tmp_path: Path) -> None:
+    lake, question = daily_log(tmp_path, 12), Question(timezone="Europe/Berlin")
+    plan = labelled_cutoffs(lake, question, datetime(2025, 3, 14, tzinfo=BERLIN))
+    assert local_days(plan.cutoffs)[-1] == date(2025, 3, 13)
+
+
+@pytest.mark.parametrize("policy", ["daily", "in-session", "first-visit"])
+def test_no_policy_labels_what_the_log_does_not_reach(tmp_path: Path, policy: str) -> None:
+    """A new user every hour who buys 20 h later; the log stops in the morning of the last day."""
+    end = FIRST + timedelta(days=12, hours=8)
+    moments = [FIRST + timedelta(hours=n) for n in range(24 * 12 + 8)]
+    visits = [OnlineEvent(f"v{n}", f"u{n}", to_micros(t), "view_item") for n, t in enumerate(moments)]
+    orders = [
+        OnlineEvent(f"p{n}", f"u{n}", to_micros(bought), "purchase")
+        for n, t in enumerate(moments)
+        if (bought := t + timedelta(hours=20)) < end
+    ]
+    lake = cast("Lake", write_lake(tmp_path, [*visits, *orders]))
+    question = Question(timezone="Europe/Berlin", eligible_days=1)
+    found = labelled_rows(lake, question, (policy,), end + timedelta(days=30))
+    newest = to_micros(end - timedelta(hours=1))
+    assert to_micros(found.known_until) == newest
+    assert (found.rows["as_of"] + question.horizon <= pd.Timestamp(found.known_until)).all()
+    early = labelled_rows(lake, question, (policy,), end - timedelta(hours=1))
+    pd.testing.assert_frame_equal(found.rows, early.rows)
+    if policy == "first-visit":
+        assert found.rows["label"].all()
 
 
 def test_strays_are_not_the_log(tmp_path: Path) -> None:
