@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
@@ -16,10 +15,9 @@ from retail_core.sources.rules import Refusal, refusal
 from retail_core.sources.source import Chunk, Source
 from retail_core.store import ledger, quarantine
 from retail_core.store.ledger import Counts, Run, Written
-from retail_core.store.mongo import Document, Store
+from retail_core.store.mongo import Document, Store, taken
 
 BATCH = 10_000
-_DUPLICATE = 11_000
 
 
 @dataclass(frozen=True)
@@ -56,25 +54,36 @@ def store_window(store: Store, run: Run, window: Prepared, origin: tuple[Source,
         IntegrityError: not every row is accounted for.
     """
     chunk, (source, at) = window.chunk, origin
-    opened = ledger.open_window(store, run, (chunk.first, chunk.last), written(chunk, source))
+    how = written(chunk, source)
+    opened = ledger.open_window(store, run, (chunk.first, chunk.last), how)
     window_id = opened.window_id
     if opened.again:
         quarantine.forget(store, window_id)
-    counts, refused = insert_events(store, window, window_id)
+    counts, conflicts = insert_events(store, window, window_id)
     users = insert_users(store, window, window_id)
-    place = quarantine.Origin(run.file_id, run.name, source.name, window_id, at)
-    stored = quarantine.add(store, sorted([*chunk.refused, *refused], key=lambda one: one.line), place)
-    if stored != counts.quarantined:
-        raise IntegrityError("Refused rows are missing in quarantine.", remedy="run the command again.")
+    place = quarantine.Origin(run.file_id, run.name, source.name, window_id, at, how)
+    set_aside(store, [*chunk.refused, *conflicts], place, counts)
     ledger.commit_window(store, run, window_id, counts, last=chunk.last, users=users)
     return counts
+
+
+def set_aside(store: Store, refused: list[Refusal], place: quarantine.Origin, counts: Counts) -> None:
+    """Put a window's refused rows into quarantine.
+
+    Raises:
+        IntegrityError: they are not as many as were counted.
+    """
+    if quarantine.add(store, sorted(refused, key=lambda one: one.line), place) != counts.quarantined:
+        raise IntegrityError("Refused rows are missing in quarantine.", remedy="run the command again.")
 
 
 def insert_events(store: Store, window: Prepared, window_id: int) -> tuple[Counts, list[Refusal]]:
     """Counts of the window, and its events whose id is taken by another content."""
     chunk = window.chunk
     unique, clashes = _first_of_each(window.events)
-    clashes += _insert(store, store.events, unique, window_id, compare=bool(chunk.given.any()))
+    clashes += _insert(
+        store, store.events, unique, window_id, compare=chunk.given.null_count < len(chunk.given)
+    )
     conflicts = [clash.document for clash in clashes if not clash.same]
     counts = Counts(
         rows_read=chunk.rows_read,
@@ -96,10 +105,9 @@ def _refused(window: Prepared, conflicts: list[Document]) -> list[Refusal]:
     chunk = window.chunk
     wanted = set(map(id, conflicts))
     rows = [row for row, document in enumerate(window.events) if id(document) in wanted]
-    ids = [window.events[row]["_id"] for row in rows]
     return [
-        refusal(chunk.lines[row], "event_id", "conflict", key, chunk.raw(row))
-        for row, key in zip(rows, ids, strict=True)
+        refusal(chunk.lines[row], chunk.id_column, "conflict", chunk.given[row].as_py(), chunk.raw(row))
+        for row in rows
     ]
 
 
@@ -130,12 +138,12 @@ def _insert(
         try:
             collection.insert_many(batch, ordered=False)
         except BulkWriteError as error:
-            taken = {document["_id"]: document for document in _taken(error)}
-            held = _held(collection, list(taken), compare=compare)
+            found = {document["_id"]: document for document in taken(error)}
+            held = _held(collection, list(found), compare=compare)
             own = {window_id, *_adopt(store, collection, held, window_id)}
             clashes += [
                 Clash(document, same=not compare or _content(held[key]) == _content(document))
-                for key, document in taken.items()
+                for key, document in found.items()
                 if held[key].get("window_id") not in own
             ]
     return clashes
@@ -169,15 +177,6 @@ def _batches(documents: list[Document], window_id: int) -> Iterator[list[Documen
         for document in batch:
             document["window_id"] = window_id
         yield batch
-
-
-def _taken(error: BulkWriteError) -> list[Document]:
-    """The documents whose ids are taken; any other failure is raised."""
-    details: Mapping[str, Any] = error.details or {}
-    failed = details.get("writeErrors", [])
-    if details.get("writeConcernErrors") or any(one["code"] != _DUPLICATE for one in failed):
-        raise error
-    return [one["op"] for one in failed]
 
 
 def _content(document: Document) -> Document:

@@ -53,7 +53,6 @@ def parse(table: Table, source: Source) -> Chunk:
     if problems:
         table, kept = table.without(problems)
         columns = {name: column.take(pa.array(kept)) for name, column in columns.items()}
-    given = columns["event_id"].is_valid().to_numpy(zero_copy_only=False)
     frame = _frame(columns, _event_ids(columns, source.name))
     frame, refused, kept = _contract(frame, table, source)
     users = empty_users()
@@ -63,12 +62,13 @@ def parse(table: Table, source: Source) -> Chunk:
         events=cast("EventFrame", frame),
         users=users,
         refused=tuple(sorted((*table.refused, *refused), key=lambda one: one.line)),
-        given=given[kept],
+        given=columns["event_id"].take(pa.array(kept)),
         lines=table.lines[kept],
         raw=lambda row: table.raw(int(kept[row])),
         first=table.first,
         last=table.last,
         header=table.header,
+        id_column=source.raw_name("event_id"),
     )
 
 

@@ -96,19 +96,21 @@ class Table:
 class Chunk:
     """The events, user attributes and refusals of one window of a file.
 
-    `rows_read` is what was counted as read: events plus refusals. `given` says whether the event ids
-    come from the file. `position` is how many bytes of the file have been read so far.
+    `rows_read` is what was counted as read: events plus refusals. `given` has the ids that the file
+    gives its events in column `id_column`, null where it gives none. `position` is how many bytes of the
+    file have been read so far.
     """
 
     events: EventFrame
     users: DataFrame[UserAttributes]
     refused: tuple[Refusal, ...]
-    given: npt.NDArray[np.bool_]
+    given: pa.Array
     lines: Lines
     raw: Callable[[int], str]
     first: int
     last: int
     header: tuple[str, ...] = ()
+    id_column: str = "event_id"
     position: int = 0
 
     @property

@@ -222,6 +222,12 @@ def abandoned(store: Store, window_ids: Iterable[int]) -> list[int]:
     return left
 
 
+def server_time(store: Store) -> datetime:
+    """MongoDB's clock, in UTC."""
+    now: datetime = store.client.admin.command("hello")["localTime"]
+    return now.replace(tzinfo=UTC)
+
+
 def _free(store: Store, lease: Mapping[str, Any] | None) -> bool:
     """Whether nobody is at work under this lease: there is none, its process is no more, or it ran out.
 
@@ -232,8 +238,7 @@ def _free(store: Store, lease: Mapping[str, Any] | None) -> bool:
     if lease["host"] == socket.gethostname():
         born = _born(lease["pid"])
         return born is None or abs(born - lease["born"]) > 1
-    now: datetime = store.client.admin.command("hello")["localTime"]
-    return bool(lease["until"] < now.replace(tzinfo=UTC))
+    return bool(lease["until"] < server_time(store))
 
 
 def _taken(about: Mapping[str, object], owner: str, at: datetime) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -10,7 +11,7 @@ from typing import Any, Self
 from pymongo import ASCENDING, IndexModel, MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ConfigurationError, InvalidURI, OperationFailure, PyMongoError
 
 from retail_core.errors import DependencyError, InputError
 from retail_core.settings import Settings
@@ -22,10 +23,13 @@ LOG_SECONDS = 30 * 24 * 3600
 """MongoDB drops entries of the prediction log after 30 days."""
 
 _REFUSED = (13, 18)
+_DUPLICATE = 11_000
 
 
-def _index(*names: str, unique: bool = False) -> IndexModel:
-    return IndexModel([(name, ASCENDING) for name in names], unique=unique)
+def _index(*names: str, unique: bool = False, partial: bool = False) -> IndexModel:
+    """`partial`: only of documents that have the (first) field."""
+    having = {"partialFilterExpression": {names[0]: {"$exists": True}}} if partial else {}
+    return IndexModel([(name, ASCENDING) for name in names], unique=unique, **having)
 
 
 INDEXES: dict[str, list[IndexModel]] = {
@@ -35,7 +39,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "outcomes": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
     "prediction_log": [_index("user_id"), IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS)],
     "audiences": [_index("user_id"), _index("audience")],
-    "quarantine": [_index("state"), _index("file_id")],
+    "quarantine": [_index("state"), _index("file_id"), _index("row", unique=True, partial=True)],
     "ingest_ledger": [_index("window_id")],
 }
 """Indexes by collection; `_id` is always there."""
@@ -146,6 +150,15 @@ def open_store(settings: Settings, *, select_seconds: float = SELECT_SECONDS) ->
         client.close()
         raise
     return store
+
+
+def taken(error: BulkWriteError) -> list[Document]:
+    """The documents of an unordered insert whose keys are taken; any other failure is raised."""
+    details: Mapping[str, Any] = error.details or {}
+    failed = details.get("writeErrors", [])
+    if details.get("writeConcernErrors") or any(one["code"] != _DUPLICATE for one in failed):
+        raise error
+    return [one["op"] for one in failed]
 
 
 def redact(uri: str) -> str:

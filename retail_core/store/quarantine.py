@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pymongo import DESCENDING
+from pymongo import DESCENDING, UpdateOne
+from pymongo.errors import BulkWriteError
 
 from retail_core.errors import InputError
 from retail_core.sources.rules import Refusal
 from retail_core.sources.source import Source
-from retail_core.store.mongo import Document, Store
+from retail_core.store.ledger import Written
+from retail_core.store.mongo import Document, Store, taken
 from retail_core.times import iso
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ RAW_LIMIT = 1_000_000
 """Characters of a raw row that are kept; a longer one cannot be replayed."""
 
 _BATCH = 5_000
+_REASON = ("field", "rule", "value", "remedy")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -42,6 +47,7 @@ class Origin:
     source: str
     window_id: int
     at: datetime
+    written: Written = field(default_factory=Written)
 
 
 def forget(store: Store, window_id: int) -> None:
@@ -50,22 +56,74 @@ def forget(store: Store, window_id: int) -> None:
 
 
 def add(store: Store, refused: Iterable[Refusal], origin: Origin) -> int:
-    """Store the refusals of a window; how many there are."""
-    documents = (_document(one, place, origin) for place, one in enumerate(refused))
+    """Store the refusals of a window; how many there are.
+
+    A row is there as often as the file has it that has it most often: a changed copy of a file, or an event
+    posted again, adds nothing. What waits already stays where it stood first, with the reason of now.
+    """
+    seen: Counter[str] = Counter()
+    documents = (_document(one, place, origin, seen) for place, one in enumerate(refused))
     count = 0
     while batch := list(islice(documents, _BATCH)):
-        store.quarantine.insert_many(batch, ordered=False)
+        again = _insert(store, batch)
+        if again:
+            _settle(store, again, origin)
         count += len(batch)
     return count
+
+
+def _insert(store: Store, batch: list[Document]) -> list[Document]:
+    """Those of the documents whose row is there already."""
+    try:
+        if batch:
+            store.quarantine.insert_many(batch, ordered=False)
+    except BulkWriteError as error:
+        return taken(error)
+    return []
+
+
+def _settle(store: Store, again: list[Document], origin: Origin) -> None:
+    """Rows that are there already: those of earlier windows of the same file are counted on from there."""
+    query = {"row": {"$in": [one["row"] for one in again]}, "file_id": origin.file_id}
+    own = {one["row"] for one in store.quarantine.find(query, {"row": 1})}
+    others = [one for one in again if one["row"] not in own]
+    earlier: dict[str, int] = {}
+    repeated = [one for one in again if one["row"] in own]
+    for one in repeated:
+        key, place = one["row"].split(":")
+        if key not in earlier:
+            same = {"row": {"$gte": f"{key}:", "$lt": f"{key};"}, "file_id": origin.file_id}
+            earlier[key] = store.quarantine.count_documents(same | {"window_id": {"$ne": origin.window_id}})
+        one["row"] = f"{key}:{int(place) + earlier[key]}"
+    _renew(store, others + _insert(store, repeated))
+
+
+def _renew(store: Store, again: list[Document]) -> None:
+    """Tell of rows that wait already why they are refused now."""
+    updates = [
+        UpdateOne({"row": one["row"], "state": "refused"}, {"$set": {name: one[name] for name in _REASON}})
+        for one in again
+    ]
+    if updates:
+        store.quarantine.bulk_write(updates, ordered=False)
 
 
 def _key(window_id: int, place: int) -> str:
     return f"{window_id:012d}:{place:09d}"
 
 
-def _document(one: Refusal, place: int, origin: Origin) -> Document:
+def _row_key(one: Refusal, origin: Origin) -> str:
+    """Tells rows apart by what they say: their text, and what its fields mean."""
+    parts = (origin.source, origin.written.delimiter, *origin.written.header, one.raw)
+    return hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _document(one: Refusal, place: int, origin: Origin, seen: Counter[str]) -> Document:
+    key = _row_key(one, origin)
+    seen[key] += 1
     document: Document = {
         "_id": _key(origin.window_id, place),
+        "row": f"{key}:{seen[key]}",
         "file_id": origin.file_id,
         "file": origin.file,
         "source": origin.source,
@@ -83,7 +141,7 @@ def _document(one: Refusal, place: int, origin: Origin) -> Document:
 def reason(one: Refusal) -> Document:
     """The part of a document that says why."""
     value = None if one.value is None else readable(one.value)
-    return {"field": one.field, "rule": one.rule, "value": value, "remedy": one.remedy}
+    return dict(zip(_REASON, (one.field, one.rule, value, one.remedy), strict=True))
 
 
 def readable(text: str) -> str:

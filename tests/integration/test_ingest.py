@@ -18,6 +18,7 @@ import pytest
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.ingest import IngestReport, ingest, store_events
+from retail_core.lifecycle.erasure import held
 from retail_core.settings import Settings
 from retail_core.sources import Source
 from retail_core.sources.readers import WINDOW_ROWS
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 HEADER = "event_id,user_id,event_time,event_type,item_id,price\n"
 CANONICAL = sources.get("canonical")
+BROKEN = ",u0,never,view_item,,\n"
 
 RUN = """
 import sys
@@ -114,7 +116,7 @@ def _content(store: Store) -> tuple[list[Document], list[Document], list[Documen
 
 
 def test_every_row_is_accounted_for_and_a_second_run_does_nothing(store: Store, tmp_path: Path) -> None:
-    rows = _mixed(WINDOW_ROWS + 5_000)
+    rows = [BROKEN, BROKEN, *_mixed(WINDOW_ROWS + 5_000), BROKEN, BROKEN]
     path = _file(tmp_path, rows)
     told: list[tuple[str, int, int]] = []
     report = ingest(store, [path, path], CANONICAL, at=AT, progress=lambda *now: told.append(now))
@@ -152,8 +154,14 @@ def test_an_id_taken_by_other_content_is_a_conflict(store: Store, tmp_path: Path
     assert _counts(report) == (4, 2, 1, 1)
     report = ingest(store, [_file(tmp_path, [_row(1, "a"), _row(9, "b"), _row(4)])], CANONICAL, at=AT)
     assert _counts(report) == (3, 1, 1, 1)
-    found = [(one["line"], one["rule"], one["raw"]) for one in store.quarantine.find(sort=[("_id", 1)])]
-    assert found == [(5, "conflict", _row(3, "a").strip()), (3, "conflict", _row(9, "b").strip())]
+    shown = [
+        tuple(one[name] for name in ("line", "field", "rule", "value", "raw"))
+        for one in quarantine.list_open(store)
+    ]
+    assert shown == [
+        (3, "event_id", "conflict", "b", _row(9, "b").strip()),
+        (5, "event_id", "conflict", "a", _row(3, "a").strip()),
+    ]
     assert store.events.find_one({"item_id": "i2"}) is not None
     _ledger_adds_up(store)
 
@@ -275,6 +283,24 @@ def test_replay_stores_what_passes_now_and_keeps_the_rest(store: Store, tmp_path
     _ledger_adds_up(store)
 
 
+def test_a_refused_row_of_a_changed_copy_is_in_quarantine_once(store: Store, tmp_path: Path) -> None:
+    broken = [BROKEN, _row(3, price="-1"), BROKEN]
+    for number in range(3):
+        rows = [*broken, *map(_row, range(10, 20 + number))]
+        report = ingest(store, [_file(tmp_path, rows)], CANONICAL, at=AT)
+        assert (report.rows_read, report.quarantined) == (len(rows), 3)
+    kept = [(one["line"], one["rule"]) for one in store.quarantine.find(sort=[("_id", 1)])]
+    assert kept == [(2, "time"), (3, "price_negative"), (4, "time")]
+    _ledger_adds_up(store)
+    mapping = "columns: {quantity: price, price: cost}\n"
+    ingest(store, [_file(tmp_path, broken)], _mapping(tmp_path, f"extends: canonical\n{mapping}"), at=AT)
+    assert [one["rule"] for one in quarantine.list_open(store)] == ["time", "quantity", "time"]
+    other = _mapping(tmp_path, f"extends: canonical\nname: other\n{mapping}")
+    assert ingest(store, [_file(tmp_path, broken)], other, at=AT).quarantined == 3
+    assert quarantine.count_open(store) == 6
+    assert quarantine.replay(store, CANONICAL, at=AT).rows == 3
+
+
 def test_replay_of_sessions_and_conflicts(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "otto.jsonl"
     path.write_text('{"session": 1, "events": [{"aid": 1, "ts": "2022-01-01", "type": "clicks"}]}\nno json\n')
@@ -317,8 +343,14 @@ def test_posted_events_go_the_same_way(store: Store) -> None:
         counts, refused = store_events(store, rows, CANONICAL)
         assert (counts.rows_read, counts.inserted, counts.duplicates) == (3, inserted, 1 - inserted)
         assert sorted((one.line, one.rule) for one in refused) == [(2, "conflict"), (3, "time")]
-    assert quarantine.count_open(store) == 0
+    shown = [(one["file"], one["line"], one["rule"], one["value"]) for one in quarantine.list_open(store)]
+    assert shown == [("api", 3, "time", "soon"), ("api", 2, "conflict", "1")]
     _ledger_adds_up(store)
+    assert held(store, "v")["quarantine"] == 1
+    store.events.delete_many({})
+    report = quarantine.replay(store, CANONICAL, at=AT)
+    assert (report.rows, report.events_inserted, report.quarantined) == (2, 1, 1)
+    assert store.events.find_one({}, {"_id": 0, "user_id": 1}) == {"user_id": "v"}
 
 
 def test_a_file_that_is_refused_as_a_whole_leaves_nothing(store: Store, tmp_path: Path) -> None:
