@@ -18,10 +18,11 @@ from retail_core.settings import Settings
 from retail_core.stack import processes
 from retail_core.stack.child import answers
 from retail_core.stack.commands import status
-from retail_core.stack.services import runs_mlflow, services
+from retail_core.stack.services import api_url, runs_mlflow, services
 from retail_core.store.embedded import mongod_status
 from retail_core.store.lake_manifest import Manifest
 from retail_core.store.mongo import Store, open_store
+from retail_core.store.quarantine import count_open
 from retail_core.store.shop import shop_zone
 from retail_core.times import iso
 
@@ -96,15 +97,34 @@ def _disk(settings: Settings) -> Check:
 def _ports(settings: Settings) -> Check:
     if status(settings)["running"]:
         return Check("ports", "ok", "held by the running stack")
-    wanted = [one for one in services(settings, lambda: True) if one.port is not None]
-    busy = [
-        f"{one.port} for {one.name} is in use by {processes.port_holder(one.port)} ({one.variable})"
-        for one in wanted
-        if one.port is not None and not processes.port_is_free(one.host, one.port)
-    ]
+    served = _api_answers(settings)
+    free, busy = [], []
+    for one in services(settings, lambda: True):
+        if one.port is None or (served and one.name == "api"):
+            continue
+        if processes.port_is_free(one.host, one.port):
+            free.append(f"{one.port} ({one.name})")
+        else:
+            holder = processes.port_holder(one.port)
+            busy.append(f"{one.port} for {one.name} is in use by {holder} ({one.variable})")
     if busy:
         return Check("ports", "fail", "; ".join(busy), "end it, or set the variable to a free port.")
-    return Check("ports", "ok", "free: " + ", ".join(f"{one.port} ({one.name})" for one in wanted))
+    own = f"; at {settings.api_port} `retail serve` answers: end it before `retail up`" if served else ""
+    return Check("ports", "ok", f"free: {', '.join(free)}{own}")
+
+
+def _api_answers(settings: Settings) -> bool:
+    """Whether what holds the API's port is our API: it is ready, and describes the routes of ours."""
+    import httpx
+
+    url = api_url(settings)
+    if not answers(f"{url}/readyz"):
+        return False
+    try:
+        paths = httpx.get(f"{url}/openapi.json", timeout=5, trust_env=False).json()["paths"]
+    except (httpx.HTTPError, ValueError, LookupError, TypeError):
+        return False
+    return {"/predict", "/events", "/score_batch/submit"} <= set(paths)
 
 
 def _stack(settings: Settings) -> Check:
@@ -216,9 +236,7 @@ def _lake(store: Store) -> Check:
 
 
 def _quarantine(store: Store) -> Check:
-    count = store.quarantine.count_documents({"state": "open"})
+    count = count_open(store)
     if count:
-        return Check(
-            "quarantine", "warn", f"{count:,} refused rows are open", "see `retail quarantine list`."
-        )
-    return Check("quarantine", "ok", "no open rows")
+        return Check("quarantine", "warn", f"{count:,} refused rows wait", "see `retail quarantine list`.")
+    return Check("quarantine", "ok", "no row waits")

@@ -8,16 +8,21 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
+from retail_core import sources
+from retail_core.ingest import ingest
 from retail_core.processes import free_port
 from retail_core.settings import Settings
 from retail_core.stack import commands, doctor, down, processes, status, up
 from retail_core.stack.state import StackFiles
 from retail_core.store.embedded import mongod_status
+from retail_core.store.mongo import Store
+from tests.serving import registered_shop, running_service
 
 pytestmark = pytest.mark.integration
 
@@ -85,6 +90,43 @@ def test_a_busy_port_of_the_real_stack_ends_up_before_anything_starts(own: Setti
         assert f"{own.prefect_port} for prefect" in findings["ports"]["what"]
         holder.kill()
     assert mongod_status(own) is None
+
+
+def test_doctor_knows_its_own_api_from_a_stranger_on_the_port(
+    tmp_path: Path, mongod_uri: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    registered = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
+    ports = {name: free_port() for name in ("mlflow_port", "prefect_port", "app_port")}
+    with running_service(registered, tmp_path / "api.log") as client:
+        assert client.base_url.port
+        serving = registered.model_copy(update=ports | {"api_port": client.base_url.port})
+        findings = {check["name"]: check for check in doctor(serving)}
+        assert findings["ports"]["state"] == "ok", findings["ports"]
+        assert f"at {client.base_url.port} `retail serve` answers" in findings["ports"]["what"]
+    (tmp_path / "readyz").touch()
+    (tmp_path / "openapi.json").write_text('{"paths": {"/predict": {}}}')
+    port = free_port()
+    stranger = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    with subprocess.Popen(
+        stranger, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as holder:
+        while processes.port_is_free("127.0.0.1", port):
+            time.sleep(0.05)
+        findings = {check["name"]: check for check in doctor(serving.model_copy(update={"api_port": port}))}
+        holder.kill()
+    assert findings["ports"]["state"] == "fail"
+    assert f"{port} for api is in use by process {holder.pid}" in findings["ports"]["what"]
+
+
+def test_doctor_tells_of_refused_rows_that_wait(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,event_time,event_type\nu,soon,search\nu,2025-01-01,search\n")
+    ingest(store, [log], sources.get("canonical"), at=datetime(2025, 1, 2, tzinfo=UTC))
+    findings = {check["name"]: check for check in doctor(store.settings)}
+    assert (findings["quarantine"]["state"], findings["quarantine"]["what"]) == (
+        "warn",
+        "1 refused rows wait",
+    )
 
 
 def test_doctor_reports_what_cannot_be_reached_and_never_raises(tmp_path: Path) -> None:
