@@ -127,7 +127,8 @@ def test_the_old_headline_is_reproduced_only_with_the_leak_and_never_promoted(
     assert "--allow-leak user_segment" in refused["remedy"]
     code, report = retail("train", "--target-recall", "1.0", "--allow-leak", "user_segment", **shop)
     assert code == 0, report
-    assert report["metrics"]["contact_recall"] >= 0.99
+    assert report["certificate"]["missed"] == 0
+    assert report["metrics"]["contact_recall"] >= 0.98
     assert 0.87 <= report["metrics"]["f1"] <= 0.93
     assert report["leakage"]["model"]["first-visit"]["without"]["auc"] < 0.75
     assert not report["promoted"]
