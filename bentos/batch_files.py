@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,17 @@ from pandera.typing.pandas import DataFrame
 from bentos.batch_report import SHOWN_REFUSALS, BatchReport
 from retail_core import sources
 from retail_core.errors import InputError
-from retail_core.features.definitions import FeatureSet
+from retail_core.features.definitions import FeatureSet, expand
 from retail_core.schemas import MAX_ID_LENGTH, Event, EventFrame
 from retail_core.sources.arrow import arrow_csv, pc, pq
-from retail_core.sources.files import file_kind
+from retail_core.sources.files import Unpacked, file_kind
 
 CANONICAL = "canonical"
 LABELS = frozenset({"user_id", "as_of", "policy", "label"})
 """Columns beside the features; `retail features` writes the first two."""
+
+ATTRIBUTE_PREFIX = "attr_"
+"""How columns of user attributes begin; which of them there are the data say."""
 
 _NO_SUCH_CAST = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
 
@@ -54,12 +58,16 @@ class EventFile:
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """One row a user: `user_id`, then those of the model's features that the file has, as float64."""
+    """One row a user: `user_id`, then those of the model's features that the file has, as float64.
+
+    `ignored` are columns of features that the model does without.
+    """
 
     rows: pd.DataFrame
     rows_read: int
     duplicates: int
     missing: dict[str, int]
+    ignored: tuple[str, ...]
     refused: int = 0
     examples: list[dict[str, object]] = field(default_factory=list)
 
@@ -74,6 +82,7 @@ class FeatureFile:
             duplicates=self.duplicates,
             refused=self.refused,
             features_missing=self.missing,
+            features_ignored=list(self.ignored),
             examples=self.examples,
         )
 
@@ -122,9 +131,7 @@ def _columns(path: Path) -> tuple[str, ...]:
             raise InputError(
                 f"The file is damaged Parquet: {error}.", remedy="write the file again and send that."
             ) from error
-    if kind != "plain":
-        return ("event_time",)
-    with path.open("rb") as file:
+    with io.BufferedReader(Unpacked(path, kind)) as file:
         first = file.readline(1 << 20)
     header = first.decode("utf-8-sig", "replace").strip().split(",")
     return tuple(name.strip().strip('"') for name in header)
@@ -133,7 +140,11 @@ def _columns(path: Path) -> tuple[str, ...]:
 def _features(path: Path, columns: Sequence[str], feature_set: FeatureSet) -> FeatureFile:
     known = feature_set.columns
     twice = [name for name, times in Counter(columns).items() if times > 1]
-    unknown = sorted(set(columns) - set(known) - LABELS)
+    others = set(columns) - set(known) - LABELS
+    ignored = {name for name in others if name.startswith(ATTRIBUTE_PREFIX)} | (
+        others & expand(feature_set.question).keys()
+    )
+    unknown = sorted(others - ignored)
     if "user_id" not in columns or unknown or twice:
         wrong = (
             "has no column user_id" if "user_id" not in columns else f"has columns {(twice or unknown)[:5]}"
@@ -151,6 +162,7 @@ def _features(path: Path, columns: Sequence[str], feature_set: FeatureSet) -> Fe
         rows_read=len(table),
         duplicates=len(rows) - len(unique),
         missing={str(name): int(count) for name, count in missing[missing > 0].items()},
+        ignored=tuple(sorted(ignored)),
         refused=refused,
         examples=examples,
     )
@@ -159,16 +171,24 @@ def _features(path: Path, columns: Sequence[str], feature_set: FeatureSet) -> Fe
 def _table(path: Path, features: Sequence[str]) -> pa.Table:
     wanted = ["user_id", *features]
     try:
-        if file_kind(path) == "parquet":
+        kind = file_kind(path)
+        if kind == "parquet":
             return pq.read_table(path, columns=wanted)
         types = {"user_id": pa.string()}
         convert = arrow_csv.ConvertOptions(include_columns=wanted, column_types=types)
-        return arrow_csv.read_csv(path, convert_options=convert)
+        if kind == "plain":
+            return arrow_csv.read_csv(pa.OSFile(str(path)), convert_options=convert)
+        with Unpacked(path, kind) as unpacked:
+            table = arrow_csv.read_csv(unpacked, convert_options=convert)
+            problem = unpacked.problem
     except (*_NO_SUCH_CAST, pa.ArrowKeyError, OSError) as error:
         raise InputError(
             f"The file cannot be read as features: {error}.",
             remedy="write a CSV with a header, or Parquet, one row a user, numbers as numbers.",
         ) from error
+    if problem is not None:
+        raise InputError(f"The file cannot be unpacked: {problem}.", remedy="pack it again and send that.")
+    return table
 
 
 def _usable(table: pa.Table) -> tuple[pd.DataFrame, int, list[dict[str, object]]]:

@@ -18,6 +18,7 @@ class BatchReport:
         users: users in the scored CSV; `silent_users` had no event in the look-back before `as_of`.
         policy: the policies whose calibrators gave the probabilities.
         features_missing: by feature, in how many rows it was missing (files of features only).
+        features_ignored: features in the file that the model does without.
         warnings: what whoever reads the scores should know.
         examples: the first refused rows, each with line, field, rule and remedy.
     """
@@ -33,6 +34,7 @@ class BatchReport:
     silent_users: int = 0
     policy: str = ""
     features_missing: dict[str, int] = field(default_factory=dict)
+    features_ignored: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     examples: list[dict[str, object]] = field(default_factory=list)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 import logging
 import math
 import re
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bentos import strangers
 from bentos.limits import Limits
 from bentos.problems import MEDIA_TYPE, Problem
 
@@ -20,8 +19,11 @@ OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/docs", "/
 OPEN_PREFIX = "/docs/"
 JSON_LIMIT_BYTES = 16 * 1024 * 1024
 UPLOAD_PREFIX = "/score_batch"
+JSON_PATHS = frozenset({"/predict", "/events"})
 FORM_PATHS = frozenset({UPLOAD_PREFIX, f"{UPLOAD_PREFIX}/submit"})
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
+
+_READ = frozenset({b"x-api-key", b"content-length", b"content-type", b"host", b"origin"})
 
 KEPT = frozenset({b"allow"})
 """Headers of a rewritten error answer that its status asks for."""
@@ -38,7 +40,7 @@ class _Refused(Exception):  # noqa: N818 - never leaves this module
 class Guard:
     """Who may ask, how much and how often.
 
-    Keys are compared in constant time; without keys only the loopback may ask.
+    Keys are compared in constant time; without keys only this machine may ask (see `strangers`).
 
     Args:
         keys: accepted API keys, sent as `X-API-Key`.
@@ -59,48 +61,25 @@ class Guard:
 
     def objection(self, scope: Scope, now: float) -> Problem | None:
         """Why the request may not pass, judged by its head at `now` (seconds of any clock); or None."""
-        given, length, kind = b"", b"0", b""
-        for name, value in scope["headers"]:
-            if name == b"x-api-key":
-                given = value
-            elif name == b"content-length":
-                length = value
-            elif name == b"content-type":
-                kind = value
+        head = {name: value for name, value in scope["headers"] if name in _READ}
         path = scope["path"]
         if path in OPEN_PATHS or path.startswith(OPEN_PREFIX):
             return None
-        forbidden = self._forbidden(scope, given)
+        given = head.get(b"x-api-key", b"")
+        forbidden = self._forbidden(given) if self.keys else strangers.objection(scope, head)
         if forbidden is not None:
             return forbidden
-        limit = self.limit(path)
+        limit, length = self.limit(path), head.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limit:
             return too_large(limit)
         wait = self.limits.wait(given, now)
-        return _too_fast(self.limits.rate, wait) if wait else _no_form(scope, kind)
+        return _too_fast(self.limits.rate, wait) if wait else _other_type(scope, head)
 
-    def _forbidden(self, scope: Scope, given: bytes) -> Problem | None:
-        if not self.keys:
-            if _is_loopback(scope):
-                return None
-            return Problem(403, "loopback-only", "Without RETAIL_API_KEYS only this machine may ask.")
+    def _forbidden(self, given: bytes) -> Problem | None:
         matches = [hmac.compare_digest(given, key) for key in self.keys]
         if any(matches):
             return None
         return Problem(401, "api-key", "Send a valid key in the header X-API-Key.")
-
-
-def _is_loopback(scope: Scope) -> bool:
-    client = scope.get("client")
-    return not client or not client[0] or _loopback(client[0])  # without a client it is a Unix socket
-
-
-@lru_cache(maxsize=1024)
-def _loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def boundary_of(content_type: bytes) -> bytes:
@@ -194,10 +173,16 @@ class Exchange:
             await self.answer(problem, [pair for pair in self.held["headers"] if pair[0].lower() in KEPT])
 
 
-def _no_form(scope: Scope, content_type: bytes) -> Problem | None:
-    if scope["method"] != "POST" or scope["path"] not in FORM_PATHS or boundary_of(content_type):
+def _other_type(scope: Scope, head: Mapping[bytes, bytes]) -> Problem | None:
+    """415 where the body says that it is of another type than its route takes."""
+    if scope["method"] != "POST":
         return None
-    return Problem(415, "no-form", "Send the file as multipart/form-data, with a boundary.")
+    path, kind = scope["path"], head.get(b"content-type", b"")
+    if path in JSON_PATHS and kind and kind.partition(b";")[0].strip().lower() != b"application/json":
+        return Problem(415, "not-json", "Send JSON, and say so: content-type: application/json.")
+    if path in FORM_PATHS and not boundary_of(kind):
+        return Problem(415, "no-form", "Send the file as multipart/form-data, with a boundary.")
+    return None
 
 
 def _begins_form(part: bytes, boundary: bytes) -> bool:

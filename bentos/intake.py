@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 import msgspec
 
 from bentos.problems import Problem, from_msgspec, from_retail, invalid
-from bentos.wire import MAX_ITEMS, PredictItem
+from bentos.wire import MAX_ITEMS, FeatureValue, PredictItem
 from retail_core import sources
 from retail_core.errors import InputError, RetailError
 from retail_core.features.online import OnlineEvent, online_event
@@ -21,6 +22,7 @@ _item = msgspec.json.Decoder(PredictItem)
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 _row = msgspec.json.Decoder(dict[str, object])
 _rows = msgspec.json.Decoder(list[dict[str, object]])
+_value = msgspec.json.Decoder(FeatureValue | None)
 _named = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -105,12 +107,23 @@ def _decode(body: bytes, now: datetime) -> Item | Refused:
             raise invalid("features", "give `events` or `features`, not both")
         as_of = parse_instant(item.as_of) if item.as_of is not None else to_utc_ms(now)
     except msgspec.MsgspecError as error:
-        return Refused(_user(body), from_msgspec(error))
+        return Refused(_user(body), _wrong_feature(body) or from_msgspec(error))
     except InputError as error:
         return Refused(_user(body), invalid("as_of", error.message))
     except Problem as problem:
         return Refused(_user(body), problem)
     return Item(item.user_id, as_of, item.features, item.events, item.reasons)
+
+
+def _wrong_feature(body: bytes) -> Problem | None:
+    """The first feature whose value is none: of an object's entries the decoder does not say which."""
+    with suppress(msgspec.MsgspecError, KeyError):
+        for name, value in _named.decode(_named.decode(body)["features"]).items():
+            try:
+                _value.decode(value)
+            except msgspec.ValidationError as error:
+                return invalid(f"features.{name}", str(error))
+    return None
 
 
 def _user(body: bytes) -> str | None:

@@ -49,6 +49,12 @@ TASK: Json = {
 }
 """What BentoML answers about a task; its own description asks for more than it gives."""
 
+CANCEL = "/score_batch/cancel"
+NO_CANCEL: Json = {
+    "summary": "Not supported: always 400",
+    "description": "BentoML cancels tasks only where its cloud runs them. A file that was sent is scored.",
+}
+
 ALWAYS = (401, 403, 413, 429)
 """What any route behind a key may answer."""
 
@@ -112,7 +118,7 @@ def own_paths() -> Json:
                 "Probability that a user buys within the horizon after as_of",
                 _body(question, EXAMPLES),
                 {"200": _content("An answer, or one per item in order", answers)},
-                (400, 404, 422, 503),
+                (400, 404, 415, 422, 503),
             )
         },
         "/events": {
@@ -124,7 +130,7 @@ def own_paths() -> Json:
                     {"one": {"value": example}},
                 ),
                 {"202": _content("Stored by a majority of MongoDB's members", _ref(EventsAccepted))},
-                (400, 422, 503),
+                (400, 415, 422, 503),
             )
         },
         "/model": {
@@ -166,7 +172,8 @@ def _secured(path: str, item: Json) -> Json:
         answers = {str(status): answer for status, answer in operation["responses"].items()}
         good = {status: answer for status, answer in answers.items() if status.startswith("2")}
         failures = {} if is_open else {str(status): _problem(status) for status in (*ALWAYS, 400, 404, 415)}
-        secured[method] = {**operation, "responses": {**good, **failures}}
+        shown = {**operation, "responses": {**good, **failures}}
+        secured[method] = shown | {**NO_CANCEL, "responses": failures} if path == CANCEL else shown
         if is_open:
             secured[method]["security"] = []
     return secured
@@ -187,11 +194,11 @@ def _content(description: str, schema: Json) -> Json:
 _MEANING = {
     400: "Not JSON, or not usable as a file",
     401: "No valid key in X-API-Key",
-    403: "Without keys only the machine itself may ask",
+    403: "Without keys only the machine itself may ask, and no page of another site",
     404: "Nothing is known of this user (or task)",
     409: "The new version was refused; the old one keeps answering",
     413: "The body is too large",
-    415: "The file has to come as multipart/form-data",
+    415: "The body has to be JSON, a file multipart/form-data, and its content-type to say so",
     422: "A field breaks a rule",
     429: "This key asks too often; Retry-After says when it may again",
     503: "MongoDB is away; Retry-After says when to ask again",

@@ -15,6 +15,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = "2"
 
 _AT = re.compile(r"^(?P<rule>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_NAMED = re.compile(r"^Object (?:missing required|contains unknown) field `(?P<name>.*)`$", re.DOTALL)
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -86,8 +87,11 @@ def from_msgspec(error: Exception) -> Problem:
     """422 (400 if it is no JSON at all) from what msgspec says: `<rule> - at `$.path``."""
     if isinstance(error, msgspec.ValidationError):
         match = _AT.match(str(error))
-        path = (match["path"] or "$") if match else "$"
-        return invalid(path.removeprefix("$").removeprefix("."), match["rule"] if match else str(error))
+        path = ((match["path"] or "$") if match else "$").removeprefix("$")
+        rule = match["rule"] if match else str(error)
+        if named := _NAMED.match(rule):
+            path = f"{path}.{named['name']}"
+        return invalid(path.removeprefix("."), rule)
     return Problem(400, "not-json", f"The body is not JSON: {error}.")
 
 

@@ -89,7 +89,8 @@ def _plain(column: pd.Series) -> pyarrow.Array:
     """Numbers as they are, all else as text."""
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         codes, instants = pd.factorize(column)
-        text = pd.Series(instants).dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ").str.replace(".000000Z", "Z")
+        micros = pd.Series(instants).dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        text = micros.str.replace(r"(\.0{6}|(?<=\.\d{3})000)Z", "Z", regex=True)
         return _chosen(pyarrow.array(text, pyarrow.string()), codes)
     if column.dtype == bool:
         return _chosen(pyarrow.array(["False", "True"]), column.to_numpy(np.int64))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -19,6 +21,7 @@ from urllib.parse import parse_qs
 
 import httpx
 import pandas as pd
+import pyarrow as pa
 import pytest
 import uvicorn
 from pydantic import SecretStr
@@ -37,6 +40,7 @@ from bentos.routes import create_app
 from bentos.wire import Answer
 from retail_core.client import Client, Item, Prediction, Refusal
 from retail_core.errors import DataError, DependencyError, InputError
+from retail_core.features.export import export_features
 from retail_core.lifecycle import erasure
 from retail_core.lifecycle.scoring import score
 from retail_core.model.runtime import load_champion
@@ -75,7 +79,7 @@ def ask(api: httpx.Client, body: object) -> httpx.Response:
 def batch(api: httpx.Client, name: str, content: bytes, **form: str) -> httpx.Response:
     sent = api.post("/score_batch/submit", files={"file": (name, content)}, data=form)
     task = {"task_id": sent.json()["task_id"]}
-    for _ in range(300):
+    for _ in range(900):
         if api.get("/score_batch/status", params=task).json()["status"] != "in_progress":
             break
         time.sleep(0.2)
@@ -255,6 +259,37 @@ def test_unusable_bodies_get_a_problem(api: httpx.Client, body: bytes, status: i
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("item", "field"),
+    [
+        ({"user_id": "u", "features": {"a": 1.0, "event_count_1h": "a"}}, "features.event_count_1h"),
+        ({"features": {}}, "user_id"),
+        ({"user_id": "u", "bogus": 1}, "bogus"),
+        ({"user_id": "u", "events": [{}, 3]}, "events[1]"),
+    ],
+)
+def test_a_problem_names_the_field(api: httpx.Client, item: dict[str, object], field: str) -> None:
+    (error,) = ask(api, item).json()["errors"]
+    assert error["field"] == field
+    (listed,) = ask(api, [item]).json()
+    assert listed["error"]["errors"] == [error]
+
+
+def test_a_reload_of_what_is_served_is_no_work(api: httpx.Client) -> None:
+    def changes() -> list[str]:
+        return [line for line in api.get("/metrics").text.splitlines() if line.startswith("retail_reloads")]
+
+    before = changes()
+    assert api.post("/model/reload").json() == api.get("/model").json()
+    assert changes() == before
+
+
+def test_no_file_can_be_called_back_and_the_document_says_so(api: httpx.Client) -> None:
+    path = "/score_batch/cancel"
+    assert api.put(path, params={"task_id": "any"}).status_code == 400
+    assert "200" not in api.get("/openapi.json").json()["paths"][path]["put"]["responses"]
+
+
 def test_without_a_key_nothing_but_health_and_documents(api: httpx.Client) -> None:
     for key in ("", "wrong", KEY[:-1]):
         answer = api.get("/model", headers={"X-API-Key": key})
@@ -344,6 +379,35 @@ def test_a_file_of_features_comes_back_scored(api: httpx.Client, settings: Setti
     assert sorted(line.split(b",")[0] for line in answer.content.splitlines()[1:]) == [b"'=1+1", b"b"]
 
 
+def test_the_table_of_features_can_be_scored_however_it_is_packed(
+    api: httpx.Client, shop: Shop, tmp_path: Path
+) -> None:
+    """It has features that training dropped, such as a flag that never changed."""
+    out = tmp_path / "features.parquet"
+    model = load_champion(shop.settings).spec.feature_set
+    export_features(Lake(shop.settings.lake_url), model.question, [AS_OF], out)
+    plain = pd.read_parquet(out).to_csv(index=False).encode()
+    zst = pa.compress(plain, codec="zstd", asbytes=True)
+    files = {
+        "f.parquet": out.read_bytes(),
+        "f.csv": plain,
+        "f.csv.gz": gzip.compress(plain),
+        "f.csv.zst": zst,
+    }
+    expected = shop.scores.set_index("user_id")["probability"]
+    for name, content in files.items():
+        answer = batch(api, name, content)
+        assert answer.status_code == 200, answer.text
+        scored = pd.read_csv(io.BytesIO(answer.content), dtype={"user_id": "str"}).set_index("user_id")
+        assert (scored["probability"].reindex(expected.index) - expected).abs().max() <= 1e-6
+        ignored = json.loads(answer.headers["X-Score-Report"])["features_ignored"]
+        assert "shop_closed" in ignored
+        assert not set(model.columns) & set(ignored)
+        assert re.fullmatch(r"[^.]*(\.\d{3})?Z", scored["as_of"].iloc[0])
+    cut = batch(api, "f.csv.gz", files["f.csv.gz"][:-8])
+    assert (cut.status_code, "unpacked" in cut.text) == (400, True)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "form", "said"),
     [
@@ -388,7 +452,7 @@ def test_when_mongodb_is_away_only_questions_that_need_it_wait(shop: Shop) -> No
 
     async def ask_all() -> list[httpx.Response]:
         transport = httpx.ASGITransport(front)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             items = (by_user, by_events, by_features, [by_user, by_events], [by_user, by_user])
             answers = [await http.post("/predict", json=item) for item in items]
         await api.close()
@@ -423,7 +487,7 @@ def test_a_mongodb_that_hangs_holds_up_neither_predictions_nor_posts_for_long(
 
     async def meanwhile() -> tuple[list[httpx.Response], httpx.Response]:
         transport = httpx.ASGITransport(front)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
 
             async def post(user: str) -> httpx.Response:
                 return await http.post("/events", json={"user_id": user, **event})

@@ -36,6 +36,7 @@ async def refuse(_: Request) -> Response:
 APP = Starlette(
     routes=[
         Route("/echo", echo, methods=["POST"]),
+        Route("/events", echo, methods=["POST"]),
         Route("/score_batch/submit", echo, methods=["POST"]),
         Route("/crash", crash),
         Route("/refuse", refuse),
@@ -58,7 +59,7 @@ def ask(
         guarded = Front(APP, Guard(keys, 1000, rate), AccessLog(enabled=False))
         guarded.behind = APP
         transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, client=(client, 1))
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             return await http.request(method, path, headers=headers, content=content)
 
     return asyncio.run(once())
@@ -86,6 +87,41 @@ def test_without_keys_only_this_machine_may_ask() -> None:
     assert (
         ask("POST", "/echo", client="192.0.2.7", keys=("k",), headers={"X-API-Key": "k"}).status_code == 200
     )
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://localhost:3000"}, 403),
+        ({"origin": "http://localhost"}, 200),
+        ({"host": "evil.example"}, 403),
+        ({"host": "127.0.0.1.evil.example:8080", "origin": "http://127.0.0.1.evil.example:8080"}, 403),
+        ({"host": "127.0.0.1:8080", "origin": "http://127.0.0.1:8080"}, 200),
+        ({"host": "[::1]:8080"}, 200),
+    ],
+)
+def test_without_keys_no_page_of_another_site_may_ask(headers: dict[str, str], status: int) -> None:
+    assert ask("POST", "/echo", headers=headers).status_code == status
+    key = {"X-API-Key": "k"}
+    assert ask("POST", "/echo", keys=("k",), headers=headers | key).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        ("text/plain", 415),
+        ("application/x-www-form-urlencoded", 415),
+        ("application/json", 200),
+        ("Application/JSON; charset=utf-8", 200),
+        ("", 200),
+    ],
+)
+def test_json_has_to_be_called_json(kind: str, status: int) -> None:
+    answer = ask("POST", "/events", headers={"content-type": kind} if kind else {})
+    assert answer.status_code == status
+    assert status == 200 or answer.json()["type"] == "/docs#not-json"
 
 
 def test_bodies_are_bounded_whether_or_not_they_say_their_length() -> None:
