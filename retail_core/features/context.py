@@ -1,8 +1,8 @@
 """What is known of the shop when a local day begins: context features.
 
 For a cut-off on local day D they see the whole days before D, `CONTEXT_DAYS` at most, and nothing of D
-itself, so that they are the same for every cut-off of the day: `train` and `score` store them by day,
-and the service looks them up.
+itself, so that they are the same for every cut-off of the day: the ingest flow, `train` and `score` store
+them by day, and the service looks them up.
 """
 
 from __future__ import annotations

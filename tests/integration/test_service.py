@@ -237,8 +237,7 @@ def test_one_bad_item_spoils_no_other(api: httpx.Client, shop: Shop) -> None:
     errors = [one["error"] for one in answers[1:-1]]
     assert [error["status"] for error in errors] == [422] * 6 + [404]
     fields = [error["errors"][0]["field"] for error in errors[:-1]]
-    assert fields == ["user_id", *["as_of"] * 3, "", "events[0].price"]
-    assert "surprise" in errors[4]["detail"]
+    assert fields == ["user_id", *["as_of"] * 3, "surprise", "events[0].price"]
 
 
 @pytest.mark.parametrize(
