@@ -98,7 +98,8 @@ def demo_settings(settings: Settings, config: DemoConfig) -> Settings:
     """`settings` moved to the demo's own home and to the embedded MongoDB, MLflow and Prefect."""
     home = settings.home_dir / "demo" / f"u{config.users}-d{config.days}-s{config.seed}"
     own = {"home": home, "mongodb_uri": None, "mlflow_tracking_uri": None, "prefect_api_url": None}
-    return settings.model_copy(update={**own, "lake": None, "timezone": None, "api_keys": None})
+    own |= {"bentoml_home": None, "lake": None, "timezone": None, "api_keys": None}
+    return settings.model_copy(update=own)
 
 
 def demo_environment(settings: Settings) -> dict[str, str]:

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     prefect_api_url: str | None = Field(
         None, validation_alias=AliasChoices("PREFECT_API_URL", "prefect_api_url")
     )
+    bentoml_home: str | None = Field(None, validation_alias=AliasChoices("BENTOML_HOME", "bentoml_home"))
     engine: Literal["duckdb", "spark"] = "duckdb"
     spark_master: str = "local[2]"
     memory_limit: str = "3GB"
@@ -79,6 +80,11 @@ class Settings(BaseSettings):
     def artifact_root(self) -> str | None:
         """Where the embedded MLflow keeps artifacts; None where a server decides."""
         return None if self.mlflow_tracking_uri else (self.home_dir / "mlflow" / "artifacts").as_uri()
+
+    @property
+    def upload_results(self) -> Path:
+        """BentoML's file of the results of uploads; below `home` unless BENTOML_HOME is set."""
+        return Path(self.bentoml_home or self.home_dir / "bentoml") / "task_result.db"
 
 
 def load_settings() -> Settings:

@@ -10,7 +10,7 @@ from retail_core.sources.rules import Refusal
 from retail_core.sources.source import Source
 from retail_core.store import ledger
 from retail_core.store.ledger import Counts, Run
-from retail_core.store.mongo import Store
+from retail_core.store.mongo import Store, server_time
 from retail_core.store.quarantine import Origin
 
 
@@ -30,7 +30,7 @@ def store_events(
     users = insert_users(store, window, window_id)
     refused = [*window.chunk.refused, *conflicts]
     if refused:
-        at = ledger.server_time(store)
+        at = server_time(store)
         # Each request is a file of its own: a row that an earlier one brought is not there twice.
         place = Origin(f"{run.file_id}:{window_id}", channel, source.name, window_id, at, how)
         set_aside(store, refused, place, counts)

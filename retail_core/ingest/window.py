@@ -12,9 +12,9 @@ from pymongo.errors import BulkWriteError
 from retail_core.errors import IntegrityError
 from retail_core.ingest.documents import event_documents, user_documents
 from retail_core.sources.rules import Refusal, refusal
-from retail_core.sources.source import Chunk, Source
+from retail_core.sources.source import Chunk, Source, Written
 from retail_core.store import ledger, quarantine
-from retail_core.store.ledger import Counts, Run, Written
+from retail_core.store.ledger import Counts, Run
 from retail_core.store.mongo import Document, Store, taken
 
 BATCH = 10_000

@@ -11,7 +11,7 @@ from typing import Any
 
 from retail_core import sources
 from retail_core.errors import InputError
-from retail_core.store.ledger import Written
+from retail_core.sources.source import Written
 from retail_core.store.mongo import Document, Store
 
 _WRITTEN = {"header": 1, "delimiter": 1, "user_columns": 1}

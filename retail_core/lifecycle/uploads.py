@@ -6,12 +6,10 @@ import base64
 import csv
 import io
 import json
-import os
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 from retail_core.csv_out import defuse
 from retail_core.errors import DependencyError
@@ -23,12 +21,6 @@ WAIT_SECONDS = 30
 
 _FINISHED = "SELECT task_id FROM result WHERE completed_at IS NOT NULL"
 _GOOD = 400
-
-
-def results_file(settings: Settings) -> Path:
-    """Where BentoML keeps results: below the home, unless its own variables say otherwise."""
-    home = os.environ.get("BENTOML_HOME") or settings.home_dir / "bentoml"
-    return Path(os.environ.get("BENTOML_RESULT_STORE") or Path(home) / "task_result.db")
 
 
 def upload_results(settings: Settings, user_id: str) -> Iterator[Document]:
@@ -66,7 +58,7 @@ def erase_upload_results(settings: Settings, user_id: str) -> None:
 @contextmanager
 def _opened(settings: Settings) -> Iterator[sqlite3.Connection]:
     """The file, never made anew; an empty one in memory where there is none."""
-    file = results_file(settings)
+    file = settings.upload_results
     name = f"{file.absolute().as_uri()}?mode=rw" if file.exists() else ":memory:"
     try:
         with closing(sqlite3.connect(name, WAIT_SECONDS, isolation_level=None, uri=True)) as database:

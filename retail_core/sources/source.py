@@ -120,6 +120,19 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Written:
+    """How the raw rows of a window are written, so that a refused one can be read on its own.
+
+    `header` names the fields of a CSV row and is empty where a row is a JSON object; `user_columns` are
+    the raw columns that say whose a row is.
+    """
+
+    header: tuple[str, ...] = ()
+    delimiter: str = ","
+    user_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Source:
     """One dialect of raw file.
 

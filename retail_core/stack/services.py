@@ -20,7 +20,11 @@ ROOT = Path(retail_core.__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 POOL = "retail"
 NO_MODEL = "no model yet: run `retail train`; the API starts by itself then"
-_ALIASES = {"mlflow_tracking_uri": "MLFLOW_TRACKING_URI", "prefect_api_url": "PREFECT_API_URL"}
+_ALIASES = {
+    "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
+    "prefect_api_url": "PREFECT_API_URL",
+    "bentoml_home": "BENTOML_HOME",
+}
 
 
 def runs_mlflow(settings: Settings) -> bool:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from retail_core.errors import InputError, IntegrityError
-from retail_core.store.mongo import Store
+from retail_core.sources.source import Written
+from retail_core.store.mongo import Store, server_time
 
 LEASE_SECONDS = 60
 """How long a run on another machine is believed to live without a sign; on this one the process is asked."""
@@ -96,19 +97,6 @@ class Run:
     offset: int = 0
     counts: Counts = field(default_factory=Counts)
     unfinished: int | None = None
-
-
-@dataclass(frozen=True)
-class Written:
-    """How the raw rows of a window are written, so that a refused one can be read on its own.
-
-    `header` names the fields of a CSV row and is empty where a row is a JSON object; `user_columns` are
-    the raw columns that say whose a row is.
-    """
-
-    header: tuple[str, ...] = ()
-    delimiter: str = ","
-    user_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,12 +208,6 @@ def abandoned(store: Store, window_ids: Iterable[int]) -> list[int]:
         if _free(store, held.get("lease")):
             left.append(int(window["window_id"]))
     return left
-
-
-def server_time(store: Store) -> datetime:
-    """MongoDB's clock, in UTC."""
-    now: datetime = store.client.admin.command("hello")["localTime"]
-    return now.replace(tzinfo=UTC)
 
 
 def _free(store: Store, lease: Mapping[str, Any] | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -150,6 +151,12 @@ def open_store(settings: Settings, *, select_seconds: float = SELECT_SECONDS) ->
         client.close()
         raise
     return store
+
+
+def server_time(store: Store) -> datetime:
+    """MongoDB's clock, in UTC."""
+    now: datetime = store.client.admin.command("hello")["localTime"]
+    return now.replace(tzinfo=UTC)
 
 
 def taken(error: BulkWriteError) -> list[Document]:

@@ -19,8 +19,7 @@ from pymongo.errors import BulkWriteError
 
 from retail_core.errors import InputError
 from retail_core.sources.rules import Refusal
-from retail_core.sources.source import Source
-from retail_core.store.ledger import Written
+from retail_core.sources.source import Source, Written
 from retail_core.store.mongo import Document, Store, taken
 from retail_core.times import iso
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -154,11 +155,9 @@ def test_killed_at_any_moment_it_ends_the_same_when_run_again(shop: Store, secon
 
 
 @pytest.fixture
-def results(store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
+def results(store: Store) -> Path:
     """The file in which BentoML keeps results."""
-    for name in ("BENTOML_HOME", "BENTOML_RESULT_STORE"):
-        monkeypatch.delenv(name, raising=False)
-    file = store.settings.home_dir / "bentoml" / "task_result.db"
+    file = store.settings.upload_results
     file.parent.mkdir(parents=True, exist_ok=True)
     Sqlite3Store.init_db(str(file))
     return file
@@ -219,16 +218,14 @@ def test_results_of_uploads_that_hold_the_user_go_and_no_others(
     assert left == {"another's": 200, "another error": 400, "running": 200}
 
 
-def test_a_file_of_results_that_cannot_be_read_is_one_clear_line(
-    shop: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "results.db"
+def test_a_file_of_results_that_cannot_be_read_is_one_clear_line(shop: Store, tmp_path: Path) -> None:
+    elsewhere = replace(shop, settings=shop.settings.model_copy(update={"bentoml_home": str(tmp_path)}))
+    file = tmp_path / "task_result.db"
     file.write_bytes(b"no database" * 1_000)
-    monkeypatch.setenv("BENTOML_RESULT_STORE", str(file))
     with pytest.raises(DependencyError, match="results of uploads"):
-        erasure.erase(shop, GONE)
+        erasure.erase(elsewhere, GONE)
     file.unlink()
-    assert erasure.erase(shop, GONE) == places(1)
+    assert erasure.erase(elsewhere, GONE) == places(1)
     assert not file.exists()
 
 

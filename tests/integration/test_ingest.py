@@ -336,7 +336,7 @@ def test_list_and_export_are_readable_and_harmless(store: Store, tmp_path: Path)
 def test_posted_events_go_the_same_way(store: Store) -> None:
     rows: list[dict[str, object]] = [
         {"event_id": "1", "user_id": "u", "event_time": "2025-01-01T00:00:00Z", "event_type": "search"},
-        {"event_id": "1", "user_id": "v", "event_time": "2025-01-01T00:00:00Z", "event_type": "search"},
+        {"event_id": "1", "user_id": "vä", "event_time": "2025-01-01T00:00:00Z", "event_type": "search"},
         {"user_id": "u", "event_time": "soon", "event_type": "search"},
     ]
     for inserted in (1, 0):
@@ -346,11 +346,11 @@ def test_posted_events_go_the_same_way(store: Store) -> None:
     shown = [(one["file"], one["line"], one["rule"], one["value"]) for one in quarantine.list_open(store)]
     assert shown == [("api", 3, "time", "soon"), ("api", 2, "conflict", "1")]
     _ledger_adds_up(store)
-    assert held(store, "v")["quarantine"] == 1
+    assert held(store, "vä")["quarantine"] == 1
     store.events.delete_many({})
     report = quarantine.replay(store, CANONICAL, at=AT)
     assert (report.rows, report.events_inserted, report.quarantined) == (2, 1, 1)
-    assert store.events.find_one({}, {"_id": 0, "user_id": 1}) == {"user_id": "v"}
+    assert store.events.find_one({}, {"_id": 0, "user_id": 1}) == {"user_id": "vä"}
 
 
 def test_a_file_that_is_refused_as_a_whole_leaves_nothing(store: Store, tmp_path: Path) -> None:

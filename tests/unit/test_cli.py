@@ -33,7 +33,7 @@ def retail(*arguments: str, home: Path, **environment: str) -> subprocess.Comple
 COMMANDS = (
     *("demo", "simulate", "ingest", "features", "train", "retrain", "score", "outcomes", "monitor"),
     *("serve", "up", "down", "status", "doctor"),
-    *("quarantine list", "quarantine export", "quarantine replay"),
+    *("user show", "user delete", "quarantine list", "quarantine export", "quarantine replay"),
     *("models list", "models show", "models promote", "models rollback"),
     "models recalibrate",
 )
