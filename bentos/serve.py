@@ -11,8 +11,8 @@ import sys
 from bentos.environment import MODEL_VARIABLE, ROOT, prepare
 from bentos.import_model import import_production, newest
 from retail_core.errors import DependencyError, InputError, RetailError
+from retail_core.processes import port_is_free
 from retail_core.settings import Settings, load_settings
-from retail_core.stack.processes import port_holder, port_is_free
 
 SERVICE = "bentos.service:PurchaseService"
 
@@ -85,6 +85,9 @@ def check_port(host: str, port: int) -> None:
         DependencyError: somebody does; says who.
     """
     if not port_is_free(host, port):
+        # The whole stack is imported with it, which costs a second.
+        from retail_core.stack.processes import port_holder
+
         raise DependencyError(
             f"Port {port} is in use by {port_holder(port)}.",
             remedy="end it, or choose another port with --port or RETAIL_API_PORT.",

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Literal
 
 from retail_core.errors import RetailError
+from retail_core.processes import port_is_free
 from retail_core.settings import Settings
 from retail_core.stack import processes
 from retail_core.stack.child import answers
@@ -102,7 +103,7 @@ def _ports(settings: Settings) -> Check:
     for one in services(settings, lambda: True):
         if one.port is None or (served and one.name == "api"):
             continue
-        if processes.port_is_free(one.host, one.port):
+        if port_is_free(one.host, one.port):
             free.append(f"{one.port} ({one.name})")
         else:
             holder = processes.port_holder(one.port)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -116,17 +115,6 @@ def end_rest(mark: str, leaders: Sequence[Identity], *, linger: float) -> None:
         for process in rest:
             _signal(process, signal.SIGKILL)
         time.sleep(0.05)
-
-
-def port_is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
 
 
 def port_holder(port: int) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from retail_core.errors import DependencyError, InputError
+from retail_core.processes import port_is_free
 from retail_core.stack import processes
 from retail_core.stack.child import Child, Service
 from retail_core.stack.state import ServiceState, StackFiles, StackState, last_lines, rotate
@@ -84,7 +85,7 @@ def refuse_busy_ports(services: Sequence[Service]) -> None:
                 remedy=f"set {service.variable} to another port.",
             )
         wanted[service.port] = service.name
-        if not processes.port_is_free(service.host, service.port):
+        if not port_is_free(service.host, service.port):
             raise DependencyError(
                 f"Port {service.port} for {service.name} is in use by {processes.port_holder(service.port)}.",
                 remedy=f"end it, or set {service.variable} to a free port.",

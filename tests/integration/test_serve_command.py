@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from retail_core.processes import ROOT, answers, free_port, wait_until
-from retail_core.stack.processes import port_is_free
+from retail_core.processes import ROOT, answers, free_port, port_is_free, wait_until
 from tests.serving import environment, registered_shop
 
 pytestmark = pytest.mark.integration

@@ -16,7 +16,7 @@ import pytest
 
 from retail_core import sources
 from retail_core.ingest import ingest
-from retail_core.processes import free_port
+from retail_core.processes import free_port, port_is_free
 from retail_core.settings import Settings
 from retail_core.stack import commands, doctor, down, processes, status, up
 from retail_core.stack.state import StackFiles
@@ -73,14 +73,14 @@ def test_the_whole_stack_comes_up_healthy_and_goes_down_without_a_trace(own: Set
     assert processes.family(state.id) == []
     assert mongod_status(own) is None
     ports = (own.mlflow_port, own.prefect_port, own.api_port, own.app_port)
-    assert all(processes.port_is_free("127.0.0.1", port) for port in ports)
+    assert all(port_is_free("127.0.0.1", port) for port in ports)
     assert status(own)["services"] == {}
 
 
 def test_a_busy_port_of_the_real_stack_ends_up_before_anything_starts(own: Settings) -> None:
     held = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(own.prefect_port)]
     with subprocess.Popen(held, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as holder:
-        while processes.port_is_free("127.0.0.1", own.prefect_port):
+        while port_is_free("127.0.0.1", own.prefect_port):
             time.sleep(0.05)
         with pytest.raises(commands.DependencyError, match=f"process {holder.pid} .*http.server") as error:
             up(own, echo=print)
@@ -110,7 +110,7 @@ def test_doctor_knows_its_own_api_from_a_stranger_on_the_port(
     with subprocess.Popen(
         stranger, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as holder:
-        while processes.port_is_free("127.0.0.1", port):
+        while port_is_free("127.0.0.1", port):
             time.sleep(0.05)
         findings = {check["name"]: check for check in doctor(serving.model_copy(update={"api_port": port}))}
         holder.kill()

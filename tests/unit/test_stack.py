@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from retail_core.errors import DependencyError, InputError
-from retail_core.processes import free_port
+from retail_core.processes import free_port, port_is_free
 from retail_core.settings import Settings
 from retail_core.stack import commands, processes
 from retail_core.stack.child import Service
@@ -108,7 +108,7 @@ class Tiny:
 
     def nothing_left(self) -> bool:
         ports = [entry["port"] for entry in self.table if "port" in entry]
-        free = all(processes.port_is_free("127.0.0.1", int(str(port))) for port in ports)
+        free = all(port_is_free("127.0.0.1", int(str(port))) for port in ports)
         return free and not processes.family(self.mark)
 
     def remember(self) -> None:
