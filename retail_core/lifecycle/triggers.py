@@ -44,7 +44,10 @@ class TriggerCheck:
 
 
 def new_data(events_now: int, events_then: int, version: str, limit: float) -> TriggerCheck:
-    """Whether the data have grown by a share of at least `limit` since version `version` was trained."""
+    """Whether the data have grown by a share of at least `limit` since those of version `version`.
+
+    Each counts the events before its own as_of: `events_now` of the check, `events_then` of the training.
+    """
     growth = (events_now - events_then) / events_then if events_then else None
     told = f"{events_now:,} events now, {events_then:,} in the data of version {version}"
     if growth is None:
@@ -141,7 +144,9 @@ def _measure(
     store: Store, lake: Lake, settings: Settings, champion: ModelSpec, as_of: datetime
 ) -> list[TriggerCheck]:
     return [
-        new_data(lake.state().rows, int(champion.data["events"]), champion.version, settings.new_data_limit),
+        new_data(
+            lake.state(as_of).rows, int(champion.data["events"]), champion.version, settings.new_data_limit
+        ),
         performance(
             live_confusion(store, settings, champion, as_of),
             Reference(champion.version, champion.reference["f1"], champion.reference["base_rate"]),

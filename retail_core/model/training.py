@@ -83,7 +83,7 @@ def train(
         found = procedure.run_search(data, settings, options.model)
         advance("search", 1, 1)
         outcome = _judge_and_refit(data, settings, found, goal, advance)
-        spec = as_spec(data, outcome, run, lake.state(), known, leaky=bool(options.allow_leak))
+        spec = as_spec(data, outcome, run, lake.state(known), known, leaky=bool(options.allow_leak))
         spec = replace(spec, training=spec.training | {"leakage": guarded.to_dict()})
         advance("register", 0, 1)
         spec = _register(settings, data, outcome, spec)

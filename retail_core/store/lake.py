@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pymongo.errors import PyMongoError
@@ -16,7 +17,7 @@ from pymongo.errors import PyMongoError
 from retail_core.errors import DependencyError, IntegrityError
 from retail_core.store.lake_folder import LakeFolder
 from retail_core.store.lake_manifest import LakeFile, LakeState, Manifest
-from retail_core.store.lake_merge import merge
+from retail_core.store.lake_merge import cut, merge
 from retail_core.store.lake_rows import (
     Spool,
     Window,
@@ -55,13 +56,17 @@ class Lake:
         pinned._folder, pinned._pinned = self._folder, self._manifest()
         return pinned
 
-    def state(self) -> LakeState:
-        """What is in it; zero rows and no days where nothing was synced.
+    def state(self, before: datetime | None = None) -> LakeState:
+        """What is in it, or of it before an instant (aware); zero rows and no days where nothing was synced.
 
         Raises:
             IntegrityError: the manifest is damaged.
         """
-        return self._manifest().state()
+        present = self._manifest()
+        if before is not None:
+            kept = ((day, cut(self._folder, one, before)) for day, one in present.days.items())
+            present = replace(present, days={day: one for day, one in kept if one.rows})
+        return present.state()
 
     def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
         """Parquet files (absolute paths or URLs) of the UTC days that overlap [start, end), ascending.

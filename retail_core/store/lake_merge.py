@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -93,6 +94,28 @@ def merge(
 
     size = folder.write(path, fill)
     return LakeFile(path, rows, size, content.hexdigest(), min(times, default=0), max(times, default=0))
+
+
+def cut(folder: LakeFolder, file: LakeFile, before: datetime) -> LakeFile:
+    """An event file as it would be of the rows before that instant alone; nothing is written.
+
+    Only the file of the day that holds the instant has to be read.
+    """
+    micros = (before - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    if file.last < micros:
+        return file
+    if file.first >= micros:
+        return LakeFile(file.path, 0, 0, "")
+    with folder.filesystem.open_input_file(folder.path_of(file.path)) as stream:
+        parquet = pq.ParquetFile(stream)
+        content, rows, newest = ContentHash(parquet.schema_arrow), 0, file.first
+        for batch in parquet.iter_batches(SAMPLE_ROWS, use_threads=False):
+            early = pa.Table.from_batches([batch]).filter(pc.field("event_time") < before)
+            content.update(early)
+            rows += len(early)
+            if len(early):
+                newest = max(newest, pc.max(early["event_time"].cast(pa.int64())).as_py())
+    return LakeFile(file.path, rows, file.size, content.hexdigest(), file.first, newest)
 
 
 def _repetitive(schema: pa.Schema) -> list[str]:

@@ -195,6 +195,24 @@ def test_files_are_those_of_the_days_that_overlap(store: Store) -> None:
     assert state.window_id == 1
 
 
+def test_the_state_before_an_instant_is_that_of_a_lake_that_ends_there(store: Store) -> None:
+    """Rows, times and hash; the instant lies within a day, on one of its events."""
+    fill(store, windows=1, rows=50)
+    sync(store)
+    lake = Lake(store.settings.lake_url)
+    whole = lake.state()
+    times = sorted(one["event_time"] for one in store.events.find())
+    instant = times[len(times) // 2].replace(tzinfo=UTC)
+    early = lake.state(instant)
+    assert early.rows == sum(time.replace(tzinfo=UTC) < instant for time in times)
+    assert early.newest_event is not None
+    assert early.newest_event < instant
+    assert lake.state(instant + timedelta(days=99)) == whole
+    assert lake.state(START - timedelta(days=99)).rows == 0
+    store.events.delete_many({"event_time": {"$gte": instant}})
+    assert rebuild(store) == early
+
+
 def test_user_attributes_are_mirrored(store: Store) -> None:
     def user(number: int, window_id: int, valid_from: datetime | None) -> Document:
         name = f"u{number}"

@@ -198,8 +198,9 @@ def test_nothing_new_trains_nothing(story: Story) -> None:
 def test_new_events_fire_and_check_only_trains_nothing(story: Story) -> None:
     new_data, performance, _ = story.grown.triggers
     assert new_data.fired
-    before = int((story.log["event_time"] < TRAINED).sum())
-    assert new_data.value == pytest.approx(len(story.log) / before - 1)
+    then, now = (int((story.log["event_time"] < moment).sum()) for moment in (TRAINED, LATER))
+    assert new_data.value == pytest.approx(now / then - 1)
+    assert f"{now:,} events now, {then:,} in the data" in new_data.evidence
     assert performance.value is not None
     assert performance.limit == pytest.approx(0.95 * story.reference_f1)
     assert not story.grown.retrained

@@ -107,6 +107,10 @@ def test_only_labels_known_at_as_of_were_used(shop: Shop) -> None:
         assert rows["policy"].eq(policy).all()
 
 
+def events_before(shop: Shop, as_of: datetime) -> int:
+    return shop.store.events.count_documents({"event_time": {"$lt": as_of}})
+
+
 def test_champion_is_what_was_registered(shop: Shop) -> None:
     served = load_champion(shop.settings)
     spec = served.spec
@@ -115,7 +119,10 @@ def test_champion_is_what_was_registered(shop: Shop) -> None:
     lowest = spec.certification["daily"]
     assert spec.thresholds["daily"]["no-miss"] == min(lowest["held_out"] + lowest["cross_fitted"])
     assert spec.thresholds["daily"]["no-miss"] < spec.thresholds["daily"]["contact"]
-    assert spec.data["events"] == shop.lake.state().rows
+    known = shop.lake.state(AS_OF)
+    assert known.rows == events_before(shop, AS_OF) < shop.lake.state().rows
+    assert (spec.data["events"], spec.data["data_hash"]) == (known.rows, known.data_hash)
+    assert spec.data["last_event"] < spec.data["as_of"] == "2025-02-01T00:00:00Z"
     assert spec.reference["f1"] == shop.report.metrics["f1"]
     assert registry.champion_spec(shop.settings) == spec
     assert [spec.version for spec in registry.list_versions(shop.settings)] == [spec.version]
