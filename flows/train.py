@@ -34,12 +34,12 @@ def train_model(as_of: datetime, cutoffs: str | None, options: TrainOptions) -> 
 
 
 @step("show the metrics")
-def show(report: Report, as_of: datetime) -> None:
+def show(report: Report) -> None:
     """Metrics with their population, period and base rate, in the Prefect UI."""
-    create_markdown_artifact(training_page(report, as_of), key="training", description="The newest training")
+    create_markdown_artifact(training_page(report), key="training", description="The newest training")
 
 
-def training_page(report: Report, as_of: datetime) -> str:
+def training_page(report: Report) -> str:
     """The report as Markdown for a person."""
     metrics = cast("Mapping[str, object]", report["metrics"])
     judged = ("population", "first_cutoff", "last_cutoff")
@@ -47,8 +47,8 @@ def training_page(report: Report, as_of: datetime) -> str:
     verdict = "promoted" if report["promoted"] else "not promoted"
     return (
         f"# Version {report['version']}: {verdict}\n\n{report['reason']}\n\n"
-        f"Trained on what was known at {say(as_of)}. Judged on {metrics['population']}, cut-offs "
-        f"{metrics['first_cutoff']} to {metrics['last_cutoff']}, split {say(report['split'])}: "
+        f"Trained on what was known until {report['known_until']}. Judged on {metrics['population']}, "
+        f"cut-offs {metrics['first_cutoff']} to {metrics['last_cutoff']}, split {say(report['split'])}: "
         f"{say(metrics['n'])} rows, base rate {say(metrics['base_rate'])}.\n\n"
         f"| metric | value |\n|---|---|\n{rows}\n\n"
         f"Threshold {say(report['threshold'])}: {report['price']}.\n\n"
@@ -76,7 +76,7 @@ def train_flow(
         allow_leak=tuple(allow_leak),
     )
     report = train_model(moment, cutoffs, options)
-    show(report, moment)
+    show(report)
     verdict = "promoted" if report["promoted"] else "not promoted"
     return Completed(message=f"version {report['version']} {verdict}: {report['reason']}", data=report)
 

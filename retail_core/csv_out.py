@@ -33,6 +33,19 @@ def defuse(value: object) -> object:
     return value
 
 
+def refuse_no_folder(path: Path) -> None:
+    """Refuse to begin work whose result could not be written; no folder is made of a misspelt name.
+
+    Raises:
+        InputError: the folder of `path` does not exist.
+    """
+    if not path.parent.is_dir():
+        raise InputError(
+            f"{path} cannot be written: there is no folder {path.parent}.",
+            remedy="name a file in a folder that exists.",
+        )
+
+
 def write_csv(frame: pd.DataFrame | pyarrow.Table, path: Path) -> int:
     """Write `frame` to `path` and return the number of rows; UTF-8, times as ISO 8601 with `Z`.
 
@@ -46,7 +59,6 @@ def write_csv(frame: pd.DataFrame | pyarrow.Table, path: Path) -> int:
     table = frame.to_pandas() if isinstance(frame, pyarrow.Table) else frame
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as handle:
             header = io.StringIO(newline="")
             csv.writer(header, lineterminator="\n").writerow([defuse(str(name)) for name in table.columns])

@@ -110,7 +110,8 @@ def _figures(figures: Figures, scores: Scores) -> None:
         f"{words.decimal(size / max(figures.expected_buyers, 1e-9), 1)} buys. "
         f"Population: all {words.count(figures.eligible)} users active in the last "
         f"{scores.served.spec.feature_set.question.eligible_days} days, as of "
-        f"{words.moment(iso(scores.as_of))} · base rate {words.share(figures.base_rate, 2)} · model version "
+        f"{words.moment(iso(scores.as_of))} · mean probability {words.share(figures.mean_probability, 2)}, "
+        f"base rate of the model's test days {words.share(figures.base_rate, 2)} · model version "
         f"{scores.served.spec.version}"
     )
 

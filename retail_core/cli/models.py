@@ -28,7 +28,10 @@ TargetRecall = Annotated[
 ]
 
 Reasons = Annotated[
-    int, typer.Option(min=0, help="So many users at the top of the file are told why, in a column.")
+    int,
+    typer.Option(
+        min=0, help="So many users at the top of the CSV get a column that says why; not in Parquet."
+    ),
 ]
 
 AllowLeak = Annotated[
@@ -96,10 +99,12 @@ def score(
 ) -> None:
     """Score every eligible user with the production model.
 
-    With --out FILE.parquet the scores are made on Spark, partition by partition, and only written there.
+    With --out FILE.parquet the scores are made on Spark, partition by partition, and only written there:
+    without ranks and reasons.
 
     Example: retail score --as-of 2025-02-15T00:00:00Z --out scores.csv
     """
+    from retail_core.csv_out import refuse_no_folder
     from retail_core.lifecycle.bulk_scoring import score_in_bulk
     from retail_core.lifecycle.scoring import score as run
     from retail_core.store.shop import shop_zone
@@ -112,6 +117,7 @@ def score(
                 raise InputError(
                     "Parquet is what Spark writes.", remedy="add --engine spark, or name a .csv."
                 )
+            refuse_no_folder(out)
             written = score_in_bulk(work.lake, work.settings, as_of=instant, out=str(out.absolute()))
             emit(asdict(written), json_output=json_output, title="Scored")
             return

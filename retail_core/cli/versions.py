@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from retail_core.cli.output import JsonFlag, emit, print_rows
-from retail_core.settings import load_settings
+from retail_core.settings import Settings, load_settings
 from retail_core.times import parse_instant
 
 models_app = typer.Typer(
     help="The registry: versions, promotion, rollback, recalibration.", no_args_is_help=True
 )
+
+
+def _registered(settings: Settings) -> dict[str, Any]:
+    """`versions`, the newest first, and which of them is in `production`."""
+    from retail_core.model import registry
+
+    versions = [spec.summary() for spec in registry.list_versions(settings)]
+    return {"versions": versions, "production": registry.production_version(settings)}
+
+
+def _tell(settings: Settings, result: Mapping[str, Any], json_output: bool, title: str) -> None:
+    """A version or a promotion, without the database's key; as JSON with what is registered now."""
+    told = {name: value for name, value in result.items() if name != "_id"}
+    state = _registered(settings) if json_output else {}
+    emit(told | state, json_output=json_output, title=title)
 
 
 @models_app.command("list")
@@ -22,16 +38,11 @@ def list_models(json_output: JsonFlag = False) -> None:
 
     Example: retail models list
     """
-    from retail_core.model import registry
-
-    settings = load_settings()
-    versions = [spec.summary() for spec in registry.list_versions(settings)]
-    champion = registry.champion_spec(settings)
+    state = _registered(load_settings())
     if json_output:
-        production = champion.version if champion else None
-        emit({"versions": versions, "production": production}, json_output=True, title="")
+        emit(state, json_output=True, title="")
         return
-    print_rows(versions, title=f"Production: version {champion.version if champion else 'none'}")
+    print_rows(state["versions"], title=f"Production: version {state['production'] or 'none'}")
 
 
 @models_app.command("show")
@@ -42,7 +53,8 @@ def show_model(version: str, json_output: JsonFlag = False) -> None:
     """
     from retail_core.model import registry
 
-    emit(registry.version_spec(load_settings(), version).to_dict(), json_output=json_output, title="Model")
+    settings = load_settings()
+    _tell(settings, registry.version_spec(settings, version).to_dict(), json_output, "Model")
 
 
 @models_app.command("promote")
@@ -56,8 +68,8 @@ def promote_model(version: str, json_output: JsonFlag = False) -> None:
 
     settings = load_settings()
     with open_store(settings) as store:
-        result = promotion.promote(store, settings, version, reason="by hand", at=datetime.now(UTC))
-    emit(result, json_output=json_output, title="Promoted")
+        entry = promotion.promote(store, settings, version, reason="by hand", at=datetime.now(UTC))
+    _tell(settings, entry, json_output, "Promoted")
 
 
 @models_app.command("rollback")
@@ -71,8 +83,8 @@ def rollback_model(json_output: JsonFlag = False) -> None:
 
     settings = load_settings()
     with open_store(settings) as store:
-        result = promotion.rollback(store, settings, at=datetime.now(UTC))
-    emit(result, json_output=json_output, title="Rolled back")
+        entry = promotion.rollback(store, settings, at=datetime.now(UTC))
+    _tell(settings, entry, json_output, "Rolled back")
 
 
 @models_app.command("recalibrate")

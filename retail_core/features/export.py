@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from retail_core.csv_out import refuse_no_folder
 from retail_core.errors import DataError
 from retail_core.features.attributes import infer_attributes
 from retail_core.features.batch import compute
@@ -25,7 +26,9 @@ def export_features(
 
     Raises:
         DataError: nobody is eligible at any of the instants.
+        InputError: `out` is in no folder.
     """
+    refuse_no_folder(out)
     pinned = lake.snapshot()
     pairs = daily_pairs(pinned, question, instants, engine)
     if pairs.empty:
@@ -36,7 +39,6 @@ def export_features(
     feature_set = default_feature_set(question, infer_attributes(pinned, min(instants)))
     frame = compute(pinned, pairs, feature_set, engine=engine)
     unfinished = out.with_name(f".{out.name}.unfinished")
-    out.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(unfinished, index=False)
     unfinished.replace(out)
     return {

@@ -102,6 +102,16 @@ def default_policies(
     return ("daily",)
 
 
+def who(question: Question, policy: str, as_of: str = "") -> str:
+    """Whom a row of that policy is about, in words; of one cut-off where `as_of` names it."""
+    if policy == "first-visit":
+        return "every user, one second after the first visit" + (f", up to {as_of}" if as_of else "")
+    if policy == IN_SESSION:
+        return "users within 30 minutes of an event, at a random instant"
+    active = f"users with an event in the {question.eligible_days} days before "
+    return active + (as_of or f"the cut-off, each midnight {question.timezone}")
+
+
 def policy_for(hours_silent: float | None, policies: Sequence[str]) -> str:
     """By which policy to answer: in-session if and only if the last event is under 30 minutes old.
 

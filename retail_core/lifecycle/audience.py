@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
-from retail_core.csv_out import write_csv
+from retail_core.csv_out import refuse_no_folder, write_csv
 from retail_core.errors import DataError
+from retail_core.features.sessions import who
 from retail_core.lifecycle.reasoned import MOST_EXPLAINED, from_lake, with_reasons
 from retail_core.lifecycle.scoring import predict_eligible
 from retail_core.lifecycle.sizing import Sizing, chosen_by, expected
@@ -58,17 +59,23 @@ class Figures:
 
     `threshold` is the lowest probability of the audience. `expected_buyers` is the sum of its
     probabilities, control group included, with a 95 % interval that takes them at their word (independent
-    draws, normal approximation); `expected_recall` the share of all eligible users' expected buyers.
+    draws, normal approximation); `expected_recall` the share of all eligible users' expected buyers;
+    `expected_buyers_contacted` leaves the control group out. `mean_probability` is that of all `eligible`
+    users (`population` says who they are), `base_rate` the share that bought among the rows the model was
+    tested on.
     """
 
     contacted: int
     control: int
     expected_buyers: float
     expected_buyers_interval: tuple[float, float]
+    expected_buyers_contacted: float
     expected_recall: float
     threshold: float
     point: str
     eligible: int
+    population: str
+    mean_probability: float
     base_rate: float
 
 
@@ -116,6 +123,7 @@ def choose_audience(  # noqa: PLR0913 - the call every edge makes
         DataError: there is no champion, nobody is eligible or worth it, or the recall cannot be certified.
         InputError: `out` cannot be written.
     """
+    refuse_no_folder(out)
     return keep(store, lake, score_all(store, lake, settings, as_of), sizing, out, reasons)
 
 
@@ -137,26 +145,30 @@ def drawn(scores: Scores, sizing: Sizing, seed: int) -> Draw:
     Raises:
         DataError: nobody is worth it, or the recall cannot be certified.
     """
-    everybody = scores.everybody
-    chosen = everybody[chosen_by(sizing, everybody, scores.served.spec)]
+    everybody, spec = scores.everybody, scores.served.spec
+    chosen = everybody[chosen_by(sizing, everybody, spec)]
     if chosen.empty:
         raise DataError(
             f"None of {len(everybody):,} eligible users has a probability that is worth the contact.",
             remedy="lower the cost or raise the value; `retail score` shows the probabilities.",
         )
     control = held_out(chosen, sizing.control, seed)
-    buyers, low, high = expected(chosen["probability"].to_numpy(np.float64))
+    probability = chosen["probability"].to_numpy(np.float64)
+    buyers, low, high = expected(probability)
     in_all = float(everybody["probability"].sum())
     figures = Figures(
         contacted=int((~control).sum()),
         control=int(control.sum()),
         expected_buyers=buyers,
         expected_buyers_interval=(low, high),
+        expected_buyers_contacted=float(probability[~control].sum()),
         expected_recall=buyers / in_all,
         threshold=float(chosen["probability"].min()),
         point=sizing.point,
         eligible=len(everybody),
-        base_rate=in_all / len(everybody),
+        population=who(spec.feature_set.question, spec.primary, iso(scores.as_of)),
+        mean_probability=in_all / len(everybody),
+        base_rate=spec.base_rate,
     )
     return Draw(chosen, control, figures)
 

@@ -29,7 +29,7 @@ class MonitorReport:
             `ok`.
         triggers: every trigger with its evidence, as stored.
         drift: every feature and the score, the most striking first.
-        population: the rows that `drift` compares.
+        population: the rows that `drift` compares, or why there are none.
         live: quality of the matured predictions by day.
     """
 
@@ -54,8 +54,9 @@ def monitor(store: Store, lake: Lake, settings: Settings, *, as_of: datetime, at
     measured = measure_drift(lake, settings, served, as_of)
     outcomes = mature(store, lake, settings, as_of=as_of)
     checks = check(store, lake, settings, as_of=as_of, at=at, measured=measured)
+    population = measured.population or f"none: {measured.lacking}"
     return MonitorReport(
-        served.spec.version, status_of(checks), checks, measured.found, measured.population, outcomes.by_day
+        served.spec.version, status_of(checks), checks, measured.found, population, outcomes.by_day
     )
 
 

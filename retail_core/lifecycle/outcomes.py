@@ -32,6 +32,9 @@ LATE = timedelta(days=7)
 """For so long after it matured a window is labelled again, since events may arrive late."""
 
 
+POPULATION = "matured predictions of every scored user"
+
+
 @dataclass(frozen=True)
 class OutcomeReport:
     """`matured` predictions have a known outcome, `new` of them since the last run.
@@ -175,7 +178,7 @@ def _overall(known: DataFrame[Outcome]) -> dict[str, object] | None:
         return None
     first, last = known["as_of"].min(), known["as_of"].max()
     return {
-        "population": "matured predictions of every scored user",
+        "population": POPULATION,
         "period": f"{iso(first.to_pydatetime())} to {iso(last.to_pydatetime())}",
         "model_versions": sorted(known["model_version"].unique().tolist()),
         **live_metrics(known).to_dict(),
@@ -185,7 +188,8 @@ def _overall(known: DataFrame[Outcome]) -> dict[str, object] | None:
 def _by_day(known: DataFrame[Outcome], zone_name: str) -> list[dict[str, object]]:
     days = known["as_of"].dt.tz_convert(zone_name).dt.date
     return [
-        {"day": str(day), "model_versions": sorted(rows["model_version"].unique().tolist())}
+        {"day": str(day), "population": POPULATION}
+        | {"model_versions": sorted(rows["model_version"].unique().tolist())}
         | live_metrics(rows).to_dict()
         for day, rows in known.groupby(days, sort=True)
     ]

@@ -59,22 +59,22 @@ class Contest:
     champion_version: str
 
 
-def gate(contest: Contest | None, *, leaky: bool, seed: int, no_contest: str = "") -> Decision:
+def gate(contest: Contest | Decision | None, *, leaky: bool, seed: int) -> Decision:
     """Decide on a challenger.
 
     Args:
-        contest: None where there is no champion to beat.
+        contest: None where there is no champion to beat; a decision where the two cannot be compared.
         leaky: whether the challenger was allowed a leaking column; then it is refused, whatever it scores.
         seed: of the bootstrap over users.
-        no_contest: why there is none, when there is a champion after all.
     """
     from retail_core.model.evaluation import ap_difference  # scikit-learn, which a rollback does not need
 
     if leaky:
         return Decision(False, "refused: it was trained with a column that leaks the answer", {})
     if contest is None:
-        alone = "promoted: there is no champion"
-        return Decision(True, no_contest or alone, {} if no_contest else {"champion": None})
+        return Decision(True, "promoted: there is no champion", {"champion": None})
+    if isinstance(contest, Decision):
+        return contest
     value, low, high = ap_difference(
         contest.users, contest.labels, contest.challenger, contest.champion, seed
     )
@@ -95,10 +95,10 @@ def gate(contest: Contest | None, *, leaky: bool, seed: int, no_contest: str = "
     return Decision(False, f"kept the champion: {told}", evidence)
 
 
-def promote_on(
-    store: Store, settings: Settings, version: str, decision: Decision, *, at: datetime
-) -> dict[str, Any]:
+def promote_on(store: Store, settings: Settings, version: str, decision: Decision) -> dict[str, Any]:
     """Promote as the gate decided, unless production has moved since it looked. Returns the entry.
+
+    It is dated by MongoDB's clock: when it happened, not when the training began.
 
     Raises:
         IntegrityError: the champion is not the one that `version` was judged against.
@@ -110,6 +110,7 @@ def promote_on(
             "production now.",
             remedy="train again, so that it is judged against that one.",
         )
+    at = store.client.admin.command("hello")["localTime"]
     return promote(store, settings, version, reason=decision.reason, at=at, evidence=decision.evidence)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -85,8 +85,7 @@ def recalibrate(
         )
     decision = _judge(old, tested[data.policies[0]], champion, settings)
     if decision.promote:
-        begun = datetime.fromtimestamp(run.started_ms / 1000, UTC)
-        promotion.promote_on(store, settings, spec.version, decision, at=begun)
+        promotion.promote_on(store, settings, spec.version, decision)
     return _report(old, spec, decision, data, tested[data.policies[0]], points)
 
 

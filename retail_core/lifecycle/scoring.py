@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
-from retail_core.csv_out import write_csv
+from retail_core.csv_out import refuse_no_folder, write_csv
 from retail_core.errors import DataError
 from retail_core.features.batch import compute
 from retail_core.features.cutoffs import daily_pairs, first_visit_pairs
 from retail_core.features.engine import DUCKDB, EngineOptions
-from retail_core.features.sessions import policy_at
+from retail_core.features.sessions import policy_at, who
 from retail_core.lifecycle.mirror import mirror_predictions
 from retail_core.lifecycle.reasoned import MOST_EXPLAINED, from_lake, with_reasons
 from retail_core.lifecycle.shop_context import keep_context
@@ -48,7 +48,11 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """What was scored. `users` is the number of eligible users; `file` the CSV, where one was asked for."""
+    """What was scored. `users` is the number of eligible users; `file` the CSV, where one was asked for.
+
+    `population` says who they are; `base_rate` is the share that bought among the rows the version was tested
+    on, which `expected_buyers` of all users may be held against.
+    """
 
     users: int
     model_version: str
@@ -56,6 +60,8 @@ class ScoreReport:
     seconds: float
     file: Path | None
     policy: str
+    population: str
+    base_rate: float
     expected_buyers: float
     will_purchase: int
     contact: int
@@ -83,6 +89,8 @@ def score(  # noqa: PLR0913 - the call every edge makes
         InputError: `out` cannot be written.
     """
     started = time.perf_counter()
+    if out is not None:
+        refuse_no_folder(out)
     instant = to_utc_ms(as_of)
     sync(store)
     served = model or load_champion(settings)
@@ -100,6 +108,8 @@ def score(  # noqa: PLR0913 - the call every edge makes
         seconds=round(time.perf_counter() - started, 3),
         file=out,
         policy=served.spec.primary,
+        population=who(served.spec.feature_set.question, served.spec.primary, iso(instant)),
+        base_rate=served.spec.base_rate,
         expected_buyers=float(predictions["probability"].sum()),
         will_purchase=int(predictions["will_purchase"].sum()),
         contact=int(predictions["contact"].sum()),

@@ -25,7 +25,7 @@ class Sizing:
 
     Attributes:
         budget: the so many most probable users.
-        recall: a share of buyers to find, below 1, with the model's confidence.
+        recall: a share of buyers to find with the model's confidence; 1.0 is `no_miss`.
         cost: of contacting one user; with `value`, what a purchase is worth: whoever's probability
             exceeds cost / value.
         value: see `cost`; the same currency.
@@ -52,11 +52,8 @@ class Sizing:
             )
         if self.budget is not None and self.budget < 1:
             raise InputError(f"A budget of {self.budget} contacts nobody.", remedy="give at least 1.")
-        if self.recall is not None and not 0 < self.recall < 1:
-            raise InputError(
-                f"A recall of {self.recall:g} cannot be certified.",
-                remedy="give one between 0 and 1, or --no-miss for 1.0.",
-            )
+        if self.recall is not None and not 0 < self.recall <= 1:
+            raise InputError(f"A recall of {self.recall:g} is no share.", remedy="give one in (0, 1].")
         if self.cost is not None and self.value is not None and not 0 < self.cost < self.value:
             raise InputError(
                 f"With a cost of {self.cost:g} and a value of {self.value:g} it is nobody or everybody.",
@@ -68,7 +65,7 @@ class Sizing:
     @property
     def point(self) -> str:
         """The operating point's name."""
-        if self.no_miss:
+        if self.no_miss or self.recall == 1:
             return "no-miss"
         return "budget" if self.budget is not None else "recall" if self.recall is not None else "cost"
 
@@ -84,7 +81,7 @@ def chosen_by(sizing: Sizing, everybody: DataFrame[Prediction], spec: ModelSpec)
         return np.asarray(everybody["rank"] <= sizing.budget, dtype=np.bool_)
     if sizing.cost is not None and sizing.value is not None:
         return probability > sizing.cost / sizing.value
-    if sizing.recall is not None:
+    if sizing.recall is not None and sizing.recall < 1:
         limits = certified_thresholds(spec, sizing.recall)
     else:
         limits = {policy: spec.thresholds[policy]["no-miss"] for policy in spec.policies}

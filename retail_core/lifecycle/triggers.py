@@ -70,7 +70,10 @@ def performance(live: Confusion, reference: Reference, *, limit: float, min_buye
     With fewer than `min_buyers` matured buyers nothing is said.
     """
     lowest = (1 - limit) * reference.f1
-    population = f"version {reference.version}: {live.rows:,} matured predictions, {live.buyers:,} buyers"
+    population = (
+        f"version {reference.version}: {live.rows:,} matured predictions later than its training data, "
+        f"{live.buyers:,} buyers"
+    )
     if live.buyers < min_buyers:
         told = f"insufficient data: {population}, at least {min_buyers} buyers needed"
         return TriggerCheck(PERFORMANCE, False, None, lowest, told)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 
 from retail_core.errors import IntegrityError
 from retail_core.features.engine import EngineOptions
-from retail_core.lifecycle.promotion import Contest
+from retail_core.lifecycle.promotion import Contest, Decision
 from retail_core.model import registry
 from retail_core.model.dataset import TrainingData, features
 from retail_core.model.estimator import Matrix
@@ -17,6 +18,7 @@ from retail_core.model.families import Choice
 from retail_core.model.procedure import fit_ranker, period
 from retail_core.model.runtime import ServedModel, load_version
 from retail_core.model.sampling import Floats
+from retail_core.model.spec import ModelSpec
 from retail_core.model.splits import Mask, before
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake
@@ -24,8 +26,8 @@ from retail_core.store.lake import Lake
 log = logging.getLogger(__name__)
 
 
-def arrange(lake: Lake, settings: Settings, data: TrainingData, choice: Choice) -> tuple[Contest | None, str]:
-    """Score both on test rows; (None, why) where there is no champion that can be scored.
+def arrange(lake: Lake, settings: Settings, data: TrainingData, choice: Choice) -> Contest | Decision | None:
+    """Score both on test rows; a decision where the two cannot be compared, None without a champion.
 
     Rows at or after the end of the champion's training data are used alone where they have enough
     buyers. The challenger is the same procedure refitted on all rows before the test period: so it is
@@ -33,17 +35,19 @@ def arrange(lake: Lake, settings: Settings, data: TrainingData, choice: Choice) 
     """
     version = registry.production_version(settings)
     if version is None:
-        return None, ""
+        return None
     try:
         champion = load_version(settings, version)
     except IntegrityError as error:
         log.warning("The champion cannot take part: %s", error)
-        return None, f"promoted: the champion cannot be served any more: {error.message}"
+        return Decision(True, f"promoted: the champion cannot be served any more: {error.message}", {})
+    if apart := _apart(champion.spec, data):
+        return Decision(False, f"kept the champion: {apart}", {"champion": version})
     rows, matrix = _primary(data)
     later = _later(rows, champion, settings.min_matured_buyers)
     chosen = np.ones(len(rows), bool) if later is None else later
     rows, matrix = rows[chosen].reset_index(drop=True), matrix[chosen]
-    contest = Contest(
+    return Contest(
         users=rows["user_id"],
         labels=rows["label"].to_numpy(bool),
         champion=_champion_scores(lake, champion, data, rows, matrix, settings),
@@ -51,7 +55,23 @@ def arrange(lake: Lake, settings: Settings, data: TrainingData, choice: Choice) 
         later=later is not None,
         champion_version=version,
     )
-    return contest, ""
+
+
+def _apart(champion: ModelSpec, data: TrainingData) -> str:
+    """Why the challenger cannot take the champion's place whatever it scores; empty where it can.
+
+    A look-back of another length is only another way to answer the same question.
+    """
+    theirs, ours = asdict(champion.feature_set.question), asdict(data.question)
+    differ = [name for name in ours if name != "lookback_days" and theirs[name] != ours[name]]
+    by_hand = f"`retail models promote` puts it in the place of version {champion.version} all the same"
+    if differ:
+        told = ", ".join(f"{name} {ours[name]} instead of {theirs[name]}" for name in differ)
+        return f"it answers another question: {told}; {by_hand}"
+    missing = [policy for policy in champion.policies if policy not in data.policies]
+    if missing:
+        return f"it has no cut-off policy {', '.join(missing)}, which the champion answers; {by_hand}"
+    return ""
 
 
 def _primary(data: TrainingData) -> tuple[pd.DataFrame, Matrix]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retail_core.features.sessions import IN_SESSION
+from retail_core.features.sessions import who
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import MISSING, CalibratedRanker
 from retail_core.model.evaluation import (
@@ -78,7 +78,7 @@ def metrics_of(
         "contact_share": chosen["chosen_share"],
         "no_miss_share": none_missed["chosen_share"],
         "no_miss_precision": none_missed["precision"],
-        "population": who(data, policy),
+        "population": who(data.question, policy),
         "first_cutoff": iso(tested["as_of"].min().to_pydatetime()),
         "last_cutoff": iso(tested["as_of"].max().to_pydatetime()),
     }
@@ -107,23 +107,12 @@ def price(metrics: dict[str, Any], certificate: dict[str, Any] | None) -> str:
     )
 
 
-def who(data: TrainingData, policy: str) -> str:
-    """Whom a row of that policy is about, in words."""
-    question = data.question
-    if policy == "first-visit":
-        return "every user, one second after the first visit"
-    if policy == IN_SESSION:
-        return "users within 30 minutes of an event, at a random instant"
-    active = f"users with an event in the {question.eligible_days} days before the cut-off"
-    return f"{active}, each midnight {question.timezone}"
-
-
 def caption(data: TrainingData, outcome: Outcome, policy: str) -> str:
     """Population, period and base rate of the test rows, on two lines."""
     metrics = outcome.metrics[policy]
     days = f"{metrics['first_cutoff'][:10]} to {metrics['last_cutoff'][:10]}"
     return (
-        f"{who(data, policy)}\ntest cut-offs {days} ({data.split.kind}), {metrics['n']:,} rows, "
+        f"{who(data.question, policy)}\ntest cut-offs {days} ({data.split.kind}), {metrics['n']:,} rows, "
         f"{metrics['positives']:,} bought within {data.question.horizon_hours} h: "
         f"base rate {metrics['base_rate']:.2%}"
     )
@@ -133,7 +122,7 @@ def population(data: TrainingData) -> dict[str, Any]:
     """Who is eligible, and how many labelled rows that made."""
     rows = data.labelled.rows
     return {
-        "definition": "; ".join(who(data, policy) for policy in data.policies),
+        "definition": "; ".join(who(data.question, policy) for policy in data.policies),
         **asdict(data.question),
         "policies": list(data.policies),
         "rows": len(rows),

@@ -27,7 +27,8 @@ class ModelSpec:
         metrics: by policy: of the procedure on the test period, with population and period.
         evaluation: by policy: `intervals` of the metrics, `segments`, `days` and `rules` on the same rows.
         reference: f1 (at `f1`), recall, false_positive_rate, base_rate, n, positives of the primary policy.
-        data: as_of (ISO 8601), labelled rows, and of the lake before as_of: events, data_hash, last_event.
+        data: as_of (ISO 8601; where the log ended, if it did before), labelled rows, and of the lake
+            before the as_of asked for: events, data_hash, last_event.
         training: split, best_params, search, sampling and whatever else explains the fit.
         certification: by policy: buyers on the scale of the served model (`carry.Buyers`), from which the
             threshold of any recall follows.

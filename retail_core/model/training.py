@@ -83,7 +83,7 @@ def train(
         found = procedure.run_search(data, settings, options.model)
         advance("search", 1, 1)
         outcome = _judge_and_refit(data, settings, found, goal, advance)
-        spec = as_spec(data, outcome, run, lake.state(known), known, leaky=bool(options.allow_leak))
+        spec = as_spec(data, outcome, run, lake.state(instant), known, leaky=bool(options.allow_leak))
         spec = replace(spec, training=spec.training | {"leakage": guarded.to_dict()})
         advance("register", 0, 1)
         spec = _register(settings, data, outcome, spec)
@@ -91,7 +91,7 @@ def train(
     decision = _gate(lake, settings, data, outcome, spec, advance)
     keep_context(store, lake, data.question, instant, days=CONTEXT_DAYS)
     if decision.promote:
-        promotion.promote_on(store, settings, spec.version, decision, at=spec.trained_at)
+        promotion.promote_on(store, settings, spec.version, decision)
     return _report(data, outcome, spec, decision)
 
 
@@ -191,8 +191,8 @@ def _gate(
     lake: Lake, settings: Settings, data: TrainingData, outcome: Outcome, spec: ModelSpec, advance: Progress
 ) -> promotion.Decision:
     advance("gate", 0, 1)
-    contest, why_not = (None, "") if spec.leaky else arrange(lake, settings, data, outcome.search.choice)
-    decision = promotion.gate(contest, leaky=spec.leaky, seed=settings.seed, no_contest=why_not)
+    contest = None if spec.leaky else arrange(lake, settings, data, outcome.search.choice)
+    decision = promotion.gate(contest, leaky=spec.leaky, seed=settings.seed)
     advance("gate", 1, 1)
     return decision
 

@@ -143,6 +143,8 @@ def test_every_eligible_user_is_scored_once_and_ranked(story: Story) -> None:
     order = frame.sort_values(["probability", "raw_score", "user_id"], ascending=[False, False, True])
     assert order["rank"].is_monotonic_increasing
     assert story.scored.model_version == story.first.version
+    assert story.scored.population == "users with an event in the 7 days before 2025-01-29T00:00:00Z"
+    assert story.scored.base_rate == story.first.metrics["base_rate"]
 
 
 def test_file_and_lake_say_what_the_database_says(story: Story) -> None:
@@ -178,7 +180,9 @@ def test_outcomes_are_what_the_log_says(story: Story) -> None:
     assert story.matured.metrics is not None
     assert story.matured.metrics["n"] == len(outcomes)
     assert story.matured.metrics["base_rate"] == pytest.approx(outcomes["purchased"].mean())
-    assert [day["day"] for day in story.matured.by_day] == ["2025-01-29"]
+    (day,) = story.matured.by_day
+    assert (day["day"], day["population"]) == ("2025-01-29", "matured predictions of every scored user")
+    assert day["base_rate"] == story.matured.metrics["base_rate"]
 
 
 def test_maturing_twice_changes_nothing(story: Story) -> None:
@@ -217,6 +221,7 @@ def test_drift_is_measured_for_every_feature_that_tells_users_apart(story: Story
     assert 0 < sum(one.importance for one in told.drift) <= 1 + 1e-9
     assert checked.fired == (checked.value >= story.settings.drift_limit)
     assert told.live == story.matured.by_day
+    assert told.population
 
 
 def test_retraining_names_its_reason_and_leaves_production_to_the_gate(story: Story) -> None:
@@ -298,7 +303,8 @@ def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(
         ({"budget": 5, "no_miss": True}, "one size"),
         ({"cost": 1.0}, "one size"),
         ({"budget": 0}, "contacts nobody"),
-        ({"recall": 1.0}, "cannot be certified"),
+        ({"recall": 1.2}, "no share"),
+        ({"recall": 0.0}, "no share"),
         ({"cost": 3.0, "value": 2.0}, "nobody or everybody"),
         ({"budget": 5, "control": 1.0}, "no share"),
     ],
@@ -322,6 +328,12 @@ def test_an_audience_by_budget_holds_a_control_group_out(story: Story, tmp_path:
     low, high = found.expected_buyers_interval
     assert found.expected_buyers == pytest.approx(total)
     assert low < total < high
+    reached = sum(one["probability"] for one in members if one["group"] == "contact")
+    assert found.expected_buyers_contacted == pytest.approx(reached)
+    assert found.population == "users with an event in the 7 days before 2025-01-29T00:00:00Z"
+    in_all = found.mean_probability * found.eligible
+    assert found.expected_recall == pytest.approx(total / in_all)
+    assert found.base_rate == load_champion(story.settings).spec.base_rate
     assert 0 < found.expected_recall < 1
     again = audience(story, TRAINED, sizing, out)
     assert again == found
@@ -336,6 +348,8 @@ def test_audiences_by_cost_and_without_a_miss(story: Story, tmp_path: Path) -> N
     lowest = load_champion(story.settings).spec.thresholds["daily"]["no-miss"]
     assert everybody.threshold >= lowest
     assert everybody.expected_recall > dear.expected_recall
+    asked = audience(story, TRAINED, Sizing(recall=1.0), tmp_path / "all.csv")
+    assert asked == everybody, "a recall of 1.0 is the same request"
     with pytest.raises(DataError, match="worth the contact"):
         audience(story, TRAINED, Sizing(cost=0.9999, value=1.0), tmp_path / "none.csv")
 

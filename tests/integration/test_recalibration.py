@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,11 +135,24 @@ def test_on_the_command_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("RETAIL_MONGODB_DATABASE", shop.settings.mongodb_database)
     assert shop.settings.mongodb_uri is not None
     monkeypatch.setenv("RETAIL_MONGODB_URI", shop.settings.mongodb_uri.get_secret_value())
-    command = ["models", "recalibrate", shop.bold, "--as-of", "2025-02-18T00:00:00Z", "--json"]
-    done = CliRunner().invoke(app, command)
-    assert done.exit_code == 0, done.output
-    (line,) = done.stdout.splitlines()
-    found = json.loads(line)
+    found = answer("recalibrate", shop.bold, "--as-of", "2025-02-18T00:00:00Z")
     assert found["recalibrated_from"] == shop.bold
     assert int(found["version"]) > int(shop.report.version)
     assert not found["promoted"], "it is not the one in production"
+    for command, version, production in [
+        (("show", shop.honest), shop.honest, shop.report.version),
+        (("promote", shop.honest), shop.honest, shop.honest),
+        (("rollback",), shop.report.version, shop.report.version),
+    ]:
+        said = answer(*command)
+        assert (said["version"], said["production"]) == (version, production)
+        assert said["versions"][0]["version"] == found["version"]
+        assert "_id" not in said
+
+
+def answer(*command: str) -> dict[str, Any]:
+    done = CliRunner().invoke(app, ["models", *command, "--json"])
+    assert done.exit_code == 0, done.output
+    (line,) = done.stdout.splitlines()
+    found: dict[str, Any] = json.loads(line)
+    return found

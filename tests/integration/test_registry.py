@@ -239,7 +239,7 @@ def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings
         promotion.promote(store, settings, "99", reason="?", at=AT)
     stale = promotion.Decision(True, "better than 1", {"champion": "1"})
     with pytest.raises(IntegrityError, match="judged against version 1, and version 2 is in production now"):
-        promotion.promote_on(store, settings, first.version, stale, at=AT)
+        promotion.promote_on(store, settings, first.version, stale)
     promotion.rollback(store, settings, at=AT)
     assert registry.production_version(settings) == "1"
     with pytest.raises(DataError, match="no earlier version"):

@@ -6,7 +6,7 @@ import json
 import math
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -21,6 +21,7 @@ from retail_core.ingest import ingest
 from retail_core.lifecycle import promotion
 from retail_core.lifecycle.promotion import Contest, gate
 from retail_core.model import dataset, procedure, registry
+from retail_core.model.contest import arrange
 from retail_core.model.evaluation import Judged, WeightedRanking, judge
 from retail_core.model.families import FAMILIES, Choice
 from retail_core.model.labelled import labelled_rows
@@ -127,6 +128,7 @@ def test_champion_is_what_was_registered(shop: Shop) -> None:
     assert registry.champion_spec(shop.settings) == spec
     assert [spec.version for spec in registry.list_versions(shop.settings)] == [spec.version]
     (entry,) = promotion.history(shop.store)
+    assert entry["at"] > spec.trained_at, "when it was promoted, not when the training began"
     assert (entry["version"], entry["data_hash"]) == (spec.version, spec.data["data_hash"])
     from mlflow import MlflowClient
 
@@ -153,7 +155,8 @@ def test_served_one_by_one_or_together_the_answer_is_the_same(shop: Shop) -> Non
 
 
 def test_equal_challenger_does_not_replace_the_champion(shop: Shop) -> None:
-    again = train(shop.store, shop.lake, shop.settings, as_of=AS_OF)
+    options = TrainOptions(policies=("daily", "first-visit"))
+    again = train(shop.store, shop.lake, shop.settings, as_of=AS_OF, options=options)
     assert not again.promoted
     assert again.reason.startswith("kept the champion: AP ")
     assert again.gate["evidence"]["rows_later_than_champion"] is False
@@ -248,6 +251,23 @@ def test_gate_promotes_the_better_and_keeps_against_ties_and_worse() -> None:
     assert gate(same, leaky=False, seed=1).evidence["ap_difference"] == 0
     assert not gate(same, leaky=False, seed=1).promote
     assert not any(gate(contest(seed, 0.5, 0.5), leaky=False, seed=1).promote for seed in range(3, 9))
+
+
+def test_a_challenger_that_answers_something_else_does_not_take_the_champions_place(shop: Shop) -> None:
+    question = Question.from_settings(shop.settings, "UTC")
+    labelled = labelled_rows(shop.lake, question, ("daily",), datetime(2025, 1, 12, tzinfo=UTC))
+    daily = dataset.build(shop.lake, labelled, question, shop.settings, as_of=labelled.known_until)
+    choice = Choice("logistic", {"C": 0.1})
+    longer = replace(daily, question=replace(question, horizon_hours=48))
+    for data, told in [
+        (longer, "another question: horizon_hours 48 instead of 24"),
+        (daily, "no cut-off policy first-visit"),
+    ]:
+        found = gate(arrange(shop.lake, shop.settings, data, choice), leaky=False, seed=1)
+        assert not found.promote
+        assert found.reason.startswith("kept the champion: it ")
+        assert told in found.reason
+        assert "retail models promote" in found.reason
 
 
 def test_metrics_by_hand() -> None:

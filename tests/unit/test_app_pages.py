@@ -82,8 +82,8 @@ def scores_of(probabilities: list[float]) -> Scores:
     spec = ModelSpec(
         version="1", run_id="", trained_at=AS_OF, feature_set=default_feature_set(Question()),
         policies=("daily",), thresholds={"daily": {"no-miss": 0.01, "contact": 0.1, "f1": 0.5}},
-        certificates={"daily": None}, reasons={"daily": None}, metrics={"daily": {}}, reference={},
-        data={}, self_test={},
+        certificates={"daily": None}, reasons={"daily": None}, metrics={"daily": {"base_rate": 0.04}},
+        reference={}, data={}, self_test={},
     )  # fmt: skip
     return Scores(ServedModel(spec, CalibratedRanker()), AS_OF, Prediction.validate(everybody))
 
@@ -103,7 +103,9 @@ def test_an_audience_is_sized_live_and_says_what_to_expect() -> None:
     }
     said = " ".join(caption.value for caption in at.caption)
     assert "Between 2 and 8 buyers among these 10 users" in said
-    assert "all 100 users active in the last 7 days, as of 2025-01-29 00:00 UTC · base rate 6.80%" in said
+    assert "all 100 users active in the last 7 days, as of 2025-01-29 00:00 UTC" in said
+    assert "mean probability 6.80%" in said
+    assert "base rate of the model's test days 4.00%" in said
     at.segmented_control[0].set_value("Cost and value").run()
     assert {metric.label: metric.value for metric in at.metric}["To contact"] == "9"
     at.number_input[0].set_value(1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retail_core.csv_out import write_csv
+from retail_core.csv_out import refuse_no_folder, write_csv
 from retail_core.errors import InputError
 from retail_core.lifecycle.live_metrics import Confusion, live_metrics, reweighted_f1
 from retail_core.lifecycle.triggers import Reference, new_data, performance
@@ -71,7 +72,7 @@ def test_performance_fires_at_five_percent_below_and_not_above() -> None:
     assert worse.fired
     assert worse.limit == pytest.approx(0.38)
     assert worse.value == pytest.approx(0.37)
-    assert "2,000 matured predictions, 100 buyers" in worse.evidence
+    assert "2,000 matured predictions later than its training data, 100 buyers" in worse.evidence
 
 
 def test_a_slump_in_buyers_alone_does_not_fire() -> None:
@@ -119,7 +120,7 @@ def test_csv_is_no_formula_and_whole(tmp_path: Path) -> None:
             "as_of": pd.Series([pd.Timestamp("2025-01-01", tz="UTC")] * len(users)).dt.as_unit("ms"),
         }
     )
-    path = tmp_path / "new" / "scores.csv"
+    path = tmp_path / "scores.csv"
     assert write_csv(frame, path) == len(users)
     back = pd.read_csv(path, dtype=str, keep_default_na=False)
     assert back["user_id"].tolist() == ["'=1+1", "'+49", "'-2", "'@sum", "'\tx", "'\rx", *users[6:]]
@@ -130,5 +131,8 @@ def test_csv_is_no_formula_and_whole(tmp_path: Path) -> None:
 
 def test_csv_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "folder").write_text("a file where a folder is asked for")
-    with pytest.raises(InputError, match="cannot be written"):
-        write_csv(pd.DataFrame({"user_id": ["u"]}), tmp_path / "folder" / "scores.csv")
+    for path in (tmp_path / "folder" / "scores.csv", tmp_path / "misspelt" / "scores.csv"):
+        for refuses in (refuse_no_folder, partial(write_csv, pd.DataFrame({"user_id": ["u"]}))):
+            with pytest.raises(InputError, match="cannot be written"):
+                refuses(path)
+    assert [one.name for one in tmp_path.iterdir()] == ["folder"]
