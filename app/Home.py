@@ -6,7 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
-PAGES = Path(__file__).parent / "pages"
+# Not `pages`: from a folder of that name Streamlit serves a page opened by its address without this file.
+PAGES = Path(__file__).parent / "views"
 
 
 def main() -> None:

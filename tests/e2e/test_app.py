@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +144,9 @@ def test_a_user_is_looked_up_with_reasons(page: Page, app_url: str, shop: Shop) 
 def test_the_monitor_shows_model_data_and_history(page: Page, app_url: str) -> None:
     page.goto(f"{app_url}/monitor")
     expect(page.get_by_role("heading", name="In production: version 1")).to_be_visible(timeout=WAIT_MS)
+    expect(page.get_by_test_id("stSidebarNavLink")).to_have_text(
+        [re.compile(name) for name in ("Score a file", "Choose an audience", "Look up a user", "Monitor")]
+    )
     for tab in ("Retraining", "Versions", "Live quality", "Data"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(500)

@@ -30,7 +30,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def page(name: str) -> AppTest:
-    return AppTest.from_file(str(APP / "pages" / name), default_timeout=30)
+    return AppTest.from_file(str(APP / "views" / name), default_timeout=30)
 
 
 def test_the_score_page_asks_for_a_file_and_says_that_the_service_is_away() -> None:

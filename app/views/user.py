@@ -52,7 +52,7 @@ def _answer(answer: Json, model: Json) -> None:
             ),
             (
                 "Against the average",
-                f"{answer['probability'] / base:,.1f} times" if base else "n/a",
+                f"{answer['probability'] / base:,.1f} x" if base else "n/a",
                 f"The base rate is {words.share(base, 2)}.",
             ),
             (
