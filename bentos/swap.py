@@ -7,7 +7,6 @@ import gc
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pymongo.asynchronous.collection import AsyncCollection
@@ -15,7 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from bentos import models
 from bentos.connection import Connection, Document
 from bentos.meters import Meters
-from retail_core.errors import DependencyError, RetailError
+from retail_core.errors import RetailError
 from retail_core.settings import Settings
 
 AGAIN_SECONDS = 60.0
@@ -45,21 +44,11 @@ class Swapper:
     async def reload(self) -> models.Loaded:
         """Import, load and try what is under `production`; the old model stays if any of it fails.
 
-        Where the record of promotions says that it is the version that answers, there is nothing to do.
-
         Raises:
             RetailError: why the new version was refused.
         """
         async with self._one_at_a_time:
-            if await self._is_production():
-                self.refused = None
-                return self.loaded
             return await self._follow(None)
-
-    async def _is_production(self) -> bool:
-        with suppress(DependencyError):
-            return await self._promoted() == self.version
-        return False
 
     async def run(self) -> None:
         """Follow the record of promotions until cancelled."""
@@ -89,16 +78,11 @@ class Swapper:
         )
 
     async def _wanted(self) -> str:
-        return await self._promoted() or self.version
-
-    async def _promoted(self) -> str | None:
-        """The version promoted last; None where none ever was."""
-
         async def newest(promotions: AsyncCollection[Document]) -> Mapping[str, object] | None:
             return await promotions.find_one({}, {"version": 1}, sort=[("_id", -1)])
 
         entry = await self.connection.ask("promotions", newest, ASK_SECONDS)
-        return str(entry["version"]) if entry else None
+        return str(entry["version"]) if entry else self.version
 
     async def _look(self) -> None:
         wanted = await self._wanted()
