@@ -274,15 +274,6 @@ def test_a_problem_names_the_field(api: httpx.Client, item: dict[str, object], f
     assert listed["error"]["errors"] == [error]
 
 
-def test_a_reload_of_what_is_served_is_no_work(api: httpx.Client) -> None:
-    def changes() -> list[str]:
-        return [line for line in api.get("/metrics").text.splitlines() if line.startswith("retail_reloads")]
-
-    before = changes()
-    assert api.post("/model/reload").json() == api.get("/model").json()
-    assert changes() == before
-
-
 def test_no_file_can_be_called_back_and_the_document_says_so(api: httpx.Client) -> None:
     path = "/score_batch/cancel"
     assert api.put(path, params={"task_id": "any"}).status_code == 400
