@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import cast
 
@@ -59,6 +59,8 @@ def labelled_rows(
     if span.known_until < as_of:
         log.warning("The log ends at %s: no later label is known.", iso(span.known_until))
     plan = CutoffPlan((), ()) if set(policies) == {"first-visit"} else plan_cutoffs(span, question)
+    last_day = span.known_until.astimezone(zone(question.timezone)).date()
+    plan = replace(plan, gaps=tuple(day for day in plan.gaps if day <= last_day))
     parts = []
     for policy in policies:
         pairs = _pairs_of(policy, lake, question, plan, span.known_until - question.horizon, engine)
@@ -74,9 +76,7 @@ def labelled_rows(
     rows = rows.sort_values(["as_of", "user_id"], ignore_index=True)
     known = span.known_until
     rows["label"] = label(lake, question, rows, known_until=known, engine=engine).to_numpy(bool)
-    last_day = known.astimezone(zone(question.timezone)).date()
-    gaps = tuple(day for day in plan.gaps if day <= last_day)
-    return Labelled(cast("DataFrame[TrainingRows]", rows), gaps, known)
+    return Labelled(cast("DataFrame[TrainingRows]", rows), plan.gaps, known)
 
 
 def _pairs_of(

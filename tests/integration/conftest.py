@@ -24,7 +24,7 @@ from retail_core.store.mongo import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORED = datetime(2025, 1, 29, tzinfo=UTC)
-LATER = datetime(2025, 2, 1, tzinfo=UTC)
+LATER = datetime(2025, 1, 31, tzinfo=UTC)
 FOREIGN = ("PREFECT_", "RETAIL_", "MLFLOW_", "BENTOML_")
 
 
