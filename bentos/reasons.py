@@ -33,7 +33,9 @@ def add_reasons(model: ServedModel, asked: Sequence[Asked]) -> None:
     spec = model.spec
     most = affordable_rows(model.estimator, WORK)
     rows = np.array([row_of(spec, question).values for question, _ in asked[:most]], dtype=np.float64)
-    for (_, answer), found in zip(asked, reasons(model.estimator, spec.feature_set, rows), strict=False):
+    policies = [answer.policy for _, answer in asked[:most]]
+    told = reasons(model.estimator, spec.feature_set, rows, policies)
+    for (_, answer), found in zip(asked, told, strict=False):
         answer.reasons = [Reason(one.text, one.effect, round(one.share, 4)) for one in found]
     for _, answer in asked[most:]:
         answer.warnings = [*answer.warnings, f"No reasons: this model explains at most {most} of a request."]

@@ -112,7 +112,7 @@ def registered_shop(folder: Path, mongodb_uri: str, trees: int = 20) -> Settings
     rows = generator.gamma(1.0, 2.0, (3_000, len(features.columns)))
     bought = generator.random(3_000) < 1 / (1 + np.exp(5 - rows[:, 0]))
     forest = build_forest(trees=trees, depth=8, leaf=5, seed=3).fit(to_matrix(rows), bought)
-    model = CalibratedRanker(forest)
+    model = CalibratedRanker({"daily": forest})
     model.calibrators = {"daily": fit_calibrator(model.raw_score(rows), bought)}
     figures = {"ap": 0.3, "auc": 0.8, "f1": 0.3, "base_rate": 0.04, "n": 1000, "positives": 40}
     spec = ModelSpec(
@@ -129,7 +129,7 @@ def registered_shop(folder: Path, mongodb_uri: str, trees: int = 20) -> Settings
         data={"rows": 1, "events": 0, "data_hash": "d", "last_event": None, "as_of": AS_OF.isoformat()},
         self_test={
             "rows": rows[:5].tolist(),
-            "probability": model.probability(rows[:5], "daily").tolist(),
+            "probability": {"daily": model.probability(rows[:5], "daily").tolist()},
         },
     )
     version = _register(settings, spec, model)
@@ -148,7 +148,7 @@ def register_variant(settings: Settings, *, factor: float, honest: bool = True) 
     estimator.factor *= factor
     rows = np.array(champion.spec.self_test["rows"], dtype=np.float64)
     told = estimator.probability(rows, champion.spec.primary) + (0.0 if honest else 0.1)
-    test = {"rows": champion.spec.self_test["rows"], "probability": told.tolist()}
+    test = {"rows": champion.spec.self_test["rows"], "probability": {champion.spec.primary: told.tolist()}}
     return _register(settings, replace(champion.spec, version="", self_test=test), estimator)
 
 

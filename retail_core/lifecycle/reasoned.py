@@ -46,7 +46,8 @@ def with_reasons(
     if len(top):
         feature_set = served.spec.feature_set
         rows = features_of(top).set_index("user_id").loc[top["user_id"], list(feature_set.columns)]
-        told = reasons(served.estimator, feature_set, rows.to_numpy(np.float64))
+        policies = [served.policy(policy) for policy in top["policy"]]
+        told = reasons(served.estimator, feature_set, rows.to_numpy(np.float64), policies)
         found = [as_text(one) for one in told]
     rest = [""] * (len(scores) - len(found))
     return scores.assign(**{COLUMN: pd.Series([*found, *rest], index=scores.index, dtype="str")})

@@ -96,14 +96,14 @@ def _refuse_nothing() -> str:
 def _fitted(
     old: ServedModel, data: TrainingData, settings: Settings
 ) -> tuple[CalibratedRanker, dict[str, Points]]:
-    """The same ranker with new calibrators, and operating points; policies without rows keep theirs."""
+    """The same rankers with new calibrators, and operating points; policies without rows keep theirs."""
     calibrators = dict(old.estimator.calibrators or {})
     rows, matrix = procedure.period(data, "calibrate")
-    raw, labels = old.estimator.raw_score(matrix), rows["label"].to_numpy(bool)
+    labels = rows["label"].to_numpy(bool)
     for policy in data.policies:
         mine = rows["policy"].eq(policy).to_numpy(bool)
-        calibrators[policy] = fit_calibrator(raw[mine], labels[mine])
-    new = CalibratedRanker(old.estimator.ranker, old.estimator.factor, calibrators, old.spec.primary)
+        calibrators[policy] = fit_calibrator(old.estimator.raw_score(matrix[mine], policy), labels[mine])
+    new = CalibratedRanker(old.estimator.rankers, old.estimator.factor, calibrators, old.spec.primary)
     judged = {name: procedure.judge_period(new, data, name) for name in ("calibrate", "certify")}
     goal = _goal(old.spec, settings)
     points = {

@@ -15,7 +15,8 @@ from retail_core.model import registry
 from retail_core.model.dataset import TrainingData, features
 from retail_core.model.estimator import Matrix
 from retail_core.model.families import Choice
-from retail_core.model.procedure import fit_ranker, period
+from retail_core.model.fitting import fit_ranker
+from retail_core.model.procedure import period
 from retail_core.model.runtime import ServedModel, load_version
 from retail_core.model.sampling import Floats
 from retail_core.model.spec import ModelSpec
@@ -76,8 +77,7 @@ def _apart(champion: ModelSpec, data: TrainingData) -> str:
 
 def _primary(data: TrainingData) -> tuple[pd.DataFrame, Matrix]:
     rows, matrix = period(data, "test")
-    policy = "daily" if rows["policy"].eq("daily").any() else str(rows["policy"].iloc[0])
-    mine = rows["policy"].eq(policy).to_numpy(bool)
+    mine = rows["policy"].eq(data.policies[0]).to_numpy(bool)
     return rows[mine], matrix[mine]
 
 
@@ -96,10 +96,12 @@ def _champion_scores(
     settings: Settings,
 ) -> Floats:
     wanted, have = champion.spec.feature_set, data.feature_set
+    policy = champion.policy(data.policies[0])
     if wanted.question == have.question and set(wanted.columns) <= set(have.columns):
         places = [have.columns.index(name) for name in wanted.columns]
-        return champion.estimator.raw_score(matrix[:, places])
-    return champion.estimator.raw_score(features(lake, rows, wanted, EngineOptions.from_settings(settings)))
+        return champion.estimator.raw_score(matrix[:, places], policy)
+    theirs = features(lake, rows, wanted, EngineOptions.from_settings(settings))
+    return champion.estimator.raw_score(theirs, policy)
 
 
 def _challenger_scores(
@@ -109,9 +111,10 @@ def _challenger_scores(
 
     On a log too short for that, where test rows share their days with others, no row of a test user is used.
     """
-    every = data.rows
+    every, primary = data.rows, data.policies[0]
     past = before(every["as_of"], rows["as_of"].min(), data.question.horizon)
-    fresh = every["refit"].to_numpy(bool) & past
+    usable = (every["refit"] & every["policy"].eq(primary)).to_numpy(bool)
+    fresh = usable & past
     if not every["label"][fresh].any():
-        fresh = every["refit"].to_numpy(bool) & ~every["user_id"].isin(rows["user_id"]).to_numpy(bool)
-    return fit_ranker(*data.take(fresh), data.refit_sampling, choice, seed).raw_score(matrix)
+        fresh = usable & ~every["user_id"].isin(rows["user_id"]).to_numpy(bool)
+    return fit_ranker(*data.take(fresh), data.refit_sampling, choice, seed).raw_score(matrix, primary)

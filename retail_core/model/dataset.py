@@ -69,13 +69,18 @@ class TrainingData:
     @property
     def policies(self) -> tuple[str, ...]:
         """Cut-off policies that have rows, the primary one first."""
-        present = set(self.rows["policy"])
-        return tuple(policy for policy in POLICIES if policy in present)
+        return policies_of(self.rows)
 
     def columns_of(self, matrix: Matrix, names: Sequence[str]) -> pd.DataFrame:
         """Features of `matrix` by name; those that were dropped are left out."""
         columns = self.feature_set.columns
         return pd.DataFrame({name: matrix[:, columns.index(name)] for name in names if name in columns})
+
+
+def policies_of(rows: pd.DataFrame) -> tuple[str, ...]:
+    """Cut-off policies that have rows, in the order of `POLICIES`."""
+    present = set(rows["policy"])
+    return tuple(policy for policy in POLICIES if policy in present)
 
 
 def build(
@@ -124,8 +129,7 @@ def _split(labelled: Labelled, question: Question) -> tuple[Labelled, Split]:
     """The four periods; a secondary policy without rows in each of them is left out."""
     rows = labelled.rows
     split = split_rows(rows, question.horizon)
-    present = [policy for policy in POLICIES if rows["policy"].eq(policy).any()]
-    thin = {policy for policy in present[1:] if not _in_all(rows[rows["policy"].eq(policy)], split)}
+    thin = {policy for policy in policies_of(rows)[1:] if not _in_all(rows[rows["policy"].eq(policy)], split)}
     if not thin:
         return labelled, split
     log.warning("Too few rows for the cut-off policy %s: left out.", ", ".join(sorted(thin)))

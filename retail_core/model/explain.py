@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from retail_core.errors import InputError
 from retail_core.model.boosting import BoostedTrees
 from retail_core.model.estimator import Features, Ranker, to_matrix
 from retail_core.model.forest_text import as_booster
@@ -35,17 +34,19 @@ GLOBAL_WORK = 3e9
 ROWS_FOR_TWO_THREADS = 32
 
 
-def contributions(model: CalibratedRanker, features: Features) -> Floats:
+def contributions(model: CalibratedRanker, features: Features, policy: str | None = None) -> Floats:
     """Exact Shapley values, shape (rows, features): how each feature moves each row from the average.
 
+    `policy` says whose rows they are; None means the primary one.
+
     Raises:
-        InputError: the model has no ranker.
+        InputError: the model has no ranker for the policy.
     """
-    return _shapley(_ranker(model), to_matrix(features))
+    return _shapley(model.ranker(policy), to_matrix(features))
 
 
 def affordable_rows(model: CalibratedRanker, work: float) -> int:
-    """How many rows `contributions` explains within so many steps; at least one.
+    """How many rows of any policy `contributions` explains within so many steps; at least one.
 
     A row costs TreeSHAP the leaves of all trees times the square of their depth: 0.2 million steps for
     300 trees of depth 5, 30 million for a forest of 200 deep ones.
@@ -53,19 +54,21 @@ def affordable_rows(model: CalibratedRanker, work: float) -> int:
     Raises:
         InputError: the model has no ranker.
     """
-    ranker = _ranker(model)
+    dearest = max(_steps(ranker) for ranker in (model.rankers or {model.primary: model.ranker()}).values())
+    return max(1, int(work / max(dearest, 1)))
+
+
+def _steps(ranker: Ranker) -> int:
     if isinstance(ranker, RandomForestClassifier):
         trees = [one.tree_ for one in ranker.estimators_]
-        row = sum(tree.n_leaves * max(tree.max_depth, 1) ** 2 for tree in trees)
-    elif isinstance(ranker, BoostedTrees):
-        row = ranker.booster.num_trees() * 2**ranker.max_depth * ranker.max_depth**2
-    else:
-        row = ranker.n_features_in_
-    return max(1, int(work / max(row, 1)))
+        return sum(int(tree.n_leaves) * max(int(tree.max_depth), 1) ** 2 for tree in trees)
+    if isinstance(ranker, BoostedTrees):
+        return int(ranker.booster.num_trees() * 2**ranker.max_depth * ranker.max_depth**2)
+    return int(ranker.n_features_in_)
 
 
 def global_importance(model: CalibratedRanker, features: Features) -> Floats:
-    """Mean size of the Shapley values by feature over the rows, as a share; sums to one."""
+    """Mean size of the Shapley values of the primary ranker by feature, as a share; sums to one."""
     sizes = np.abs(contributions(model, features)).mean(axis=0)
     return np.asarray(sizes / max(float(sizes.sum()), 1e-12), dtype=np.float64)
 
@@ -79,12 +82,6 @@ def ranked_importance(
     chosen = np.unique(np.linspace(0, len(matrix) - 1, most).astype(int))
     shares = global_importance(model, matrix[chosen])
     return sorted(zip(columns, shares.tolist(), strict=True), key=lambda pair: -pair[1])
-
-
-def _ranker(model: CalibratedRanker) -> Ranker:
-    if model.ranker is None:
-        raise InputError("The model has no ranker.", remedy="give it one before asking it.")
-    return model.ranker
 
 
 def _shapley(ranker: Ranker, matrix: Matrix) -> Floats:

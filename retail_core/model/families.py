@@ -33,7 +33,7 @@ class Family:
 
 
 FAMILIES: Mapping[str, Family] = {
-    LOGISTIC: Family(LOGISTIC, "logistic regression", {"C": (0.01, 0.1)}),
+    LOGISTIC: Family(LOGISTIC, "logistic regression", {"C": (0.001, 0.01, 0.1)}),
     BOOSTED: Family(
         BOOSTED, "LightGBM", {"n_estimators": (100, 300), "max_depth": (3, 5), "min_samples_leaf": (80,)}
     ),

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
 
 import numpy as np
 import pandas as pd
 
-from retail_core.model.calibration import Calibrator, fit_calibrator
 from retail_core.model.carry import MOST_BUYERS, Buyers, needed_share, needed_within, reached_at
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import CalibratedRanker, Matrix
 from retail_core.model.evaluation import OPEN_CART_COLUMN, Judged
 from retail_core.model.families import AUTO, Choice, families
+from retail_core.model.fitting import (
+    BLOCKS,
+    calibrators_of,
+    cross_fitted_and_refitted,
+    fit_ranker,
+    raw_scores,
+)
 from retail_core.model.sampling import Floats, Sampling
 from retail_core.model.search import SearchResult, SearchRows, search
-from retail_core.model.splits import Mask, PeriodFolds, after, before, enough_days, time_blocks
+from retail_core.model.splits import PeriodFolds, time_blocks
 from retail_core.model.thresholds import (
     RecallThreshold,
     best_f1_threshold,
@@ -26,8 +30,6 @@ from retail_core.model.thresholds import (
     refuse_uncertifiable,
 )
 from retail_core.settings import Settings
-
-BLOCKS = 3
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,12 @@ class Goal:
 
 
 def run_search(data: TrainingData, settings: Settings, model: str = AUTO) -> SearchResult:
-    """Search the families of `model` on at most `settings.search_rows` of the train period's sampled rows."""
-    train = data.rows["period"].eq("train").to_numpy(bool) & data.rows["fit"].to_numpy(bool)
-    rows, matrix = data.take(train)
+    """Search the families of `model` on at most `settings.search_rows` of the train period's sampled rows.
+
+    Those of the primary policy: what is best for it serves the others as well.
+    """
+    mine = data.rows["policy"].eq(data.policies[0])
+    rows, matrix = data.take((data.rows["period"].eq("train") & data.rows["fit"] & mine).to_numpy(bool))
     sampling = _smaller(data.fit_sampling, len(rows), settings.search_rows)
     kept = sampling.keep(rows, settings.seed) if sampling != data.fit_sampling else np.ones(len(rows), bool)
     rows, matrix = rows[kept].reset_index(drop=True), matrix[kept]
@@ -100,33 +105,23 @@ def _smaller(sampling: Sampling, rows: int, limit: int) -> Sampling:
     return Sampling(sampling.positive_rate * share, sampling.negative_rate * share)
 
 
-def fit_ranker(
-    rows: pd.DataFrame, matrix: Matrix, sampling: Sampling, choice: Choice, seed: int
-) -> CalibratedRanker:
-    """The chosen ranker on sampled rows, with its prior correction; no calibrators yet."""
-    ranker = choice.build(seed).fit(matrix, rows["label"].to_numpy(bool))
-    return CalibratedRanker(ranker, factor=sampling.factor)
-
-
 def evaluation_model(data: TrainingData, choice: Choice, seed: int) -> CalibratedRanker:
     """Fitted on train, calibrated on calibrate: the model whose certify and test rows are looked at."""
     model = fit_ranker(*data.take(data.rows["fit"].to_numpy(bool)), data.fit_sampling, choice, seed)
     rows, matrix = period(data, "calibrate")
-    raw, labels = model.raw_score(matrix), rows["label"].to_numpy(bool)
-    policies = data.policies
-    model.set_params(calibrators=_calibrators(rows, raw, labels, None, policies), primary=policies[0])
+    raw, labels = raw_scores(model, rows, matrix), rows["label"].to_numpy(bool)
+    model.set_params(calibrators=calibrators_of(rows, raw, labels, None, data.policies))
     return model
 
 
 def judge_period(model: CalibratedRanker, data: TrainingData, name: str) -> dict[str, Judged]:
     """The judged rows of one period with what the model says, by policy."""
     rows, matrix = period(data, name)
-    raw = model.raw_score(matrix)
     judged = {}
     for policy in data.policies:
         mine = rows["policy"].eq(policy).to_numpy(bool)
-        labels = rows["label"].to_numpy(bool)[mine]
-        judged[policy] = Judged(rows["user_id"][mine], labels, raw[mine], model.calibrate(raw[mine], policy))
+        labels, raw = rows["label"].to_numpy(bool)[mine], model.raw_score(matrix[mine], policy)
+        judged[policy] = Judged(rows["user_id"][mine], labels, raw, model.calibrate(raw, policy))
     return judged
 
 
@@ -171,16 +166,16 @@ def served_model(data: TrainingData, choice: Choice, points: dict[str, Points], 
     """
     rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
     rows = rows.reset_index(drop=True)
-    raw, model = _cross_fitted_and_refitted(data, rows, matrix, choice, goal.seed)
+    raw, model = cross_fitted_and_refitted(data, rows, matrix, choice, goal.seed)
     labels, policies = rows["label"].to_numpy(bool), data.policies
     weights = data.refit_sampling.weights(labels)
-    model.set_params(calibrators=_calibrators(rows, raw, labels, weights, policies), primary=policies[0])
-    needed, own = needed_within(raw, time_blocks(rows, BLOCKS), weights), model.raw_score(matrix)
-    buyers, thresholds = {}, {}
+    model.set_params(calibrators=calibrators_of(rows, raw, labels, weights, policies))
+    block, buyers, thresholds = time_blocks(rows, BLOCKS), {}, {}
     for policy in policies:
         mine = np.flatnonzero(rows["policy"].eq(policy))
-        scale = model.calibrate(own[mine], policy), weights[mine]
-        chosen = mine[one_per_buyer(rows["user_id"].iloc[mine], labels[mine], goal.seed)]
+        needed = needed_within(raw[mine], block[mine], weights[mine])
+        scale = model.probability(matrix[mine], policy), weights[mine]
+        chosen = one_per_buyer(rows["user_id"].iloc[mine], labels[mine], goal.seed)
         buyers[policy] = Buyers(
             reached_at(points[policy].needed[:MOST_BUYERS], *scale),
             reached_at(needed[chosen][:MOST_BUYERS], *scale),
@@ -194,43 +189,3 @@ def _carried(points: Points, buyers: Buyers, goal: Goal) -> dict[str, float]:
     contact = buyers.threshold(goal.target_recall, goal.confidence)
     no_miss = buyers.threshold(1.0, goal.confidence)
     return {"f1": points.f1, "recall": contact, "no-miss": no_miss, "contact": contact}
-
-
-def _cross_fitted_and_refitted(
-    data: TrainingData, rows: pd.DataFrame, matrix: Matrix, choice: Choice, seed: int
-) -> tuple[Floats, CalibratedRanker]:
-    """Prior-corrected scores by rankers that saw neither a row's block nor what is near; and the refit."""
-    block, labels, sampling = time_blocks(rows, BLOCKS), rows["label"].to_numpy(bool), data.refit_sampling
-    raw = np.zeros(len(rows))
-
-    def score_block(number: int) -> None:
-        inside = block == number
-        outside = _away_from(rows, inside, data.question.horizon)
-        ranker = choice.for_cross_fit().build(seed).fit(matrix[outside], labels[outside])
-        raw[inside] = CalibratedRanker(ranker, factor=sampling.factor).raw_score(matrix[inside])
-
-    with ThreadPoolExecutor(max_workers=choice.fits_at_once) as pool:
-        refitted = pool.submit(fit_ranker, rows, matrix, sampling, choice, seed)
-        list(pool.map(score_block, range(BLOCKS)))
-    return raw, refitted.result()
-
-
-def _away_from(rows: pd.DataFrame, block: Mask, horizon: timedelta) -> Mask:
-    """Rows outside a block of `time_blocks`; where blocks are periods, without the embargo around it."""
-    if not enough_days(rows, BLOCKS):
-        return ~block
-    times = rows["as_of"]
-    return before(times, times[block].min(), horizon) | after(times, times[block].max(), horizon)
-
-
-def _calibrators(
-    rows: pd.DataFrame, raw: Floats, labels: Mask, weights: Floats | None, policies: tuple[str, ...]
-) -> dict[str, Calibrator]:
-    """One calibrator a policy; a policy without buyers (or only buyers) borrows that of all rows."""
-    fitted = {}
-    for policy in policies:
-        mine = rows["policy"].eq(policy).to_numpy(bool)
-        if labels[mine].all() or not labels[mine].any():
-            mine = np.ones(len(rows), bool)
-        fitted[policy] = fit_calibrator(raw[mine], labels[mine], None if weights is None else weights[mine])
-    return fitted

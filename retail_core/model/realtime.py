@@ -30,7 +30,7 @@ Matrix = npt.NDArray[np.float32]
 Scorer = Callable[[Matrix], Floats]
 """Scores of the ranker, before the prior is corrected: (rows, features) float32 to (rows,) float64."""
 
-ONNX_FILE = "ranker.onnx"
+ENDING = ".onnx"
 TOLERANCE = 1e-9
 PROBED_SPLITS = 400
 _ML_OPSET, _OPSET, _IR = 5, 21, 10
@@ -39,8 +39,8 @@ _AVERAGE, _LEQ = 0, 0
 log = logging.getLogger(__name__)
 
 
-def export(model: CalibratedRanker, path: Path, seed: int = 0) -> bool:
-    """Write the model's ranker to `path` and compare it with the original; False where it has no such form.
+def export(model: CalibratedRanker, folder: Path) -> list[Path]:
+    """Write each policy's ranker that has such a form to `folder`, named by the policy, and compare.
 
     The rows compared lie on splits of the forest and one float32 above and below them, where a rounding
     would show.
@@ -48,18 +48,25 @@ def export(model: CalibratedRanker, path: Path, seed: int = 0) -> bool:
     Raises:
         IntegrityError: a score differs by more than 1e-9.
     """
-    forest = model.ranker
-    if not isinstance(forest, RandomForestClassifier):
-        return False
-    path.write_bytes(_graph(forest).SerializeToString())
-    rows = split_rows(forest, np.random.default_rng(seed))
-    distance = np.max(np.abs(correct_prior(load(path)(rows), model.factor) - model.raw_score(rows)))
-    if not distance <= TOLERANCE:
-        raise IntegrityError(
-            f"The forest in ONNX differs from its original by {distance:.2g}.",
-            remedy="use the locked versions of onnx, onnxruntime and scikit-learn.",
-        )
-    return True
+    written = []
+    for policy, ranker in (model.rankers or {}).items():
+        if isinstance(ranker, RandomForestClassifier):
+            path = folder / f"{policy}{ENDING}"
+            path.write_bytes(_graph(ranker).SerializeToString())
+            rows = split_rows(ranker, np.random.default_rng(0))
+            answers = correct_prior(load(path)(rows), model.factor)
+            _refuse_distance(float(np.max(np.abs(answers - model.raw_score(rows, policy)))))
+            written.append(path)
+    return written
+
+
+def load_all(folder: Path) -> dict[str, Scorer]:
+    """The scorers in a folder that `export` wrote to, by policy.
+
+    Raises:
+        IntegrityError: a file is damaged.
+    """
+    return {path.stem: load(path) for path in sorted(folder.glob(f"*{ENDING}"))}
 
 
 def load(path: Path) -> Scorer:
@@ -87,6 +94,14 @@ def load(path: Path) -> Scorer:
         return np.asarray(scores[:, 0], dtype=np.float64)
 
     return score
+
+
+def _refuse_distance(distance: float) -> None:
+    if not distance <= TOLERANCE:
+        raise IntegrityError(
+            f"The forest in ONNX differs from its original by {distance:.2g}.",
+            remedy="use the locked versions of onnx, onnxruntime and scikit-learn.",
+        )
 
 
 def split_rows(forest: RandomForestClassifier, generator: np.random.Generator) -> Matrix:

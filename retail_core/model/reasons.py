@@ -65,7 +65,11 @@ class Reason:
 
 
 def reasons(
-    model: CalibratedRanker, feature_set: FeatureSet, features: Features, most: int = MOST_REASONS
+    model: CalibratedRanker,
+    feature_set: FeatureSet,
+    features: Features,
+    policies: Sequence[str] | None = None,
+    most: int = MOST_REASONS,
 ) -> list[tuple[Reason, ...]]:
     """For each row what moves its probability most, largest first; at most `most` reasons a row.
 
@@ -73,13 +77,17 @@ def reasons(
         model: whose answer is explained.
         feature_set: names the columns of `features`.
         features: shape (rows, features); null is NaN or `MISSING`.
+        policies: the cut-off policy each row is answered by; None where all are of the primary one.
         most: reasons a row; fewer where fewer things move it.
 
     Raises:
-        InputError: the model has no ranker.
+        InputError: the model has no ranker for a policy.
     """
     values = np.asarray(features, dtype=np.float64)
-    pushes = contributions(model, features)
+    answered = np.array([model.primary] * len(values) if policies is None else policies, dtype=object)
+    pushes = np.zeros(values.shape)
+    for policy in dict.fromkeys(answered):
+        pushes[answered == policy] = contributions(model, values[answered == policy], policy)
     return [_told(feature_set, row, push, most) for row, push in zip(values, pushes, strict=True)]
 
 

@@ -219,19 +219,17 @@ def _log_files(session: Session, candidate: Candidate, folder: Path) -> None:
 def _log_model(session: Session, candidate: Candidate, folder: Path) -> str:
     import pandas as pd
 
-    from retail_core.model.realtime import ONNX_FILE, export
+    from retail_core.model.realtime import export
 
     spec = candidate.spec
     stored = folder / Path(SPEC_FILE).name
     stored.write_text(json.dumps(spec.to_dict(), indent=1), encoding="utf-8")
-    fast = folder / ONNX_FILE
-    extra_files = [stored, fast] if export(candidate.served, fast) else [stored]
     example = pd.DataFrame(spec.self_test["rows"], columns=list(spec.feature_set.columns), dtype="float64")
     return session.log_model(
         candidate.served,
         run_id=spec.run_id,
         example=example.head(3),
-        extra_files=extra_files,
+        extra_files=[stored, *export(candidate.served, folder)],
         trusted_types=TRUSTED_TYPES,
         requirements=REQUIREMENTS,
     )

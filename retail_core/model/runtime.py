@@ -1,15 +1,15 @@
 """A model as it is served: what it promises (`ModelSpec`) and what it answers (`ServedModel`).
 
 Reading a model needs no MLflow: its folder holds the estimator (`model.skops`, loaded with our own
-list of trusted types, not with the list the folder brings), `extra_files/spec.json` and, where the
-ranker has one, its ONNX form for real time (`realtime`).
+list of trusted types, not with the list the folder brings), `extra_files/spec.json` and, where a
+policy's ranker has one, its ONNX form for real time (`realtime`).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,7 +67,7 @@ class ServedModel:
 
     spec: ModelSpec
     estimator: CalibratedRanker
-    scorer: Scorer | None = None
+    scorers: dict[str, Scorer] = field(default_factory=dict)
 
     def policy(self, wanted: str) -> str:
         """`wanted` where the model is calibrated for it, else its primary policy."""
@@ -111,21 +111,22 @@ class ServedModel:
             InputError: the number of columns is not the model's.
         """
         known = self.policy(policy)
-        raw = self._raw_score(rows)
+        raw = self._raw_score(rows, known)
         probability = self.estimator.calibrate(raw, known)
         thresholds = self.spec.thresholds[known]
         return Scored(probability, raw, probability >= thresholds["f1"], probability >= thresholds["contact"])
 
-    def _raw_score(self, rows: Floats) -> Floats:
-        if self.scorer is None or len(rows) > FEW_ROWS or rows.shape[1] != self.estimator.n_features_in_:
-            return self.estimator.raw_score(rows)
+    def _raw_score(self, rows: Floats, policy: str) -> Floats:
+        scorer = self.scorers.get(policy)
+        if scorer is None or len(rows) > FEW_ROWS or rows.shape[1] != self.estimator.n_features_in_:
+            return self.estimator.raw_score(rows, policy)
         from retail_core.model.estimator import to_matrix
         from retail_core.model.sampling import correct_prior
 
-        return correct_prior(self.scorer(to_matrix(rows)), self.estimator.factor)
+        return correct_prior(scorer(to_matrix(rows)), self.estimator.factor)
 
     def self_test(self) -> None:
-        """Answer the rows that were stored with the model, with the estimator and with its fast form.
+        """Answer the rows that were stored with the model for every policy, also without the fast forms.
 
         Raises:
             IntegrityError: an answer differs from the stored one by more than 1e-9.
@@ -134,12 +135,12 @@ class ServedModel:
             [[math.nan if value is None else value for value in row] for row in self.spec.self_test["rows"]],
             dtype=np.float64,
         )
-        expected = np.array(self.spec.self_test["probability"])
-        answers = [
-            one.predict_rows(rows, self.spec.primary).probability
-            for one in (self, replace(self, scorer=None))
+        distances = [
+            np.abs(one.predict_rows(rows, policy).probability - np.array(expected))
+            for policy, expected in self.spec.self_test["probability"].items()
+            for one in (self, replace(self, scorers={}))
         ]
-        distance = float(np.max([np.abs(answer - expected) for answer in answers], initial=0.0))
+        distance = float(np.max(distances, initial=0.0))
         if not distance <= SELF_TEST_TOLERANCE:
             raise IntegrityError(
                 f"Version {self.spec.version} answers its own test rows {distance:.2g} away from what it did "
@@ -196,16 +197,21 @@ def load_path(path: Path, version: str | None = None) -> ServedModel:
         raise IntegrityError(
             f"The model in {path} cannot be read: {error}", remedy="train and register it again."
         ) from error
-    served = ServedModel(spec, estimator, _scorer(path))
+    if not getattr(estimator, "rankers", None):
+        raise IntegrityError(
+            f"The model in {path} was stored by an earlier release.", remedy="train and register it again."
+        )
+    served = ServedModel(spec, estimator, _scorers(path))
     served.self_test()
     return served
 
 
-def _scorer(path: Path) -> Scorer | None:
+def _scorers(path: Path) -> dict[str, Scorer]:
+    if not any((path / EXTRA_FILES).glob("*.onnx")):
+        return {}
     from retail_core.model import realtime
 
-    file = path / EXTRA_FILES / realtime.ONNX_FILE
-    return realtime.load(file) if file.exists() else None
+    return realtime.load_all(path / EXTRA_FILES)
 
 
 def read_spec(path: Path, version: str | None = None) -> ModelSpec:

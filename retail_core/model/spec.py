@@ -32,7 +32,7 @@ class ModelSpec:
         training: split, best_params, search, sampling and whatever else explains the fit.
         certification: by policy: buyers on the scale of the served model (`carry.Buyers`), from which the
             threshold of any recall follows.
-        self_test: a few rows of features with the probabilities they must give.
+        self_test: a few rows of features, and the probabilities they must give by policy.
         leaky: whether a leaking column was allowed; such a version is never promoted.
     """
 

@@ -66,7 +66,7 @@ def measure(model: CalibratedRanker, features: FeatureSet, matrix: Matrix, again
 
 def furthest(model: CalibratedRanker, rows: Matrix) -> float:
     """How far values and average together are from the raw score, at most."""
-    booster = getattr(model.ranker, "booster", None)
+    booster = getattr(model.ranker(), "booster", None)
     raw = booster.predict(rows, raw_score=True) if booster else model.raw_score(rows)
     return float(np.ptp(raw - contributions(model, rows).sum(axis=1)))
 
@@ -86,7 +86,9 @@ def run(folder: Path, users: int) -> dict[str, object]:
     few = DataFrame[Pairs](pairs.head(MOST_EXPLAINED))
     again = seconds(lambda: compute(lake, few, features))
     figures = {
-        name: measure(CalibratedRanker(choice.build(1).fit(matrix, labels)), features, matrix, again)
+        name: measure(
+            CalibratedRanker({"daily": choice.build(1).fit(matrix, labels)}), features, matrix, again
+        )
         for name, choice in LARGEST.items()
     }
     return {"events": events, "users": len(pairs), "features_seconds": round(all_features, 2)} | {

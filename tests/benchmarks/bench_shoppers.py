@@ -55,7 +55,7 @@ def out_of_fold(choice: Choice | None, matrix: Matrix, labels: Mask) -> Floats:
     scores = np.zeros(len(labels))
     for train, test in StratifiedKFold(10, shuffle=True, random_state=7).split(matrix, labels):
         ranker = (choice or searched(matrix[train], labels[train])).build(7).fit(matrix[train], labels[train])
-        scores[test] = CalibratedRanker(ranker).raw_score(matrix[test])
+        scores[test] = CalibratedRanker({"daily": ranker}).raw_score(matrix[test])
     return scores
 
 

@@ -83,7 +83,7 @@ def on_future(lake: DayFiles, data: TrainingData, model: CalibratedRanker, truth
         matrix = dataset.features(
             cast("Lake", lake), whole, data.feature_set, dataset.EngineOptions.from_settings(SETTINGS)
         )
-        raw = model.raw_score(matrix)
+        raw = model.raw_score(matrix, policy)
         found[policy] = promises(whole, raw, model.calibrate(raw, policy))
     best = float(average_precision_score(daily["label"], daily["probability"]))
     found["daily"] |= {"truth_ap": round(best, 4), "share": round(found["daily"]["ap"] / best, 4)}
@@ -94,7 +94,7 @@ def futures(model: CalibratedRanker, data: TrainingData, truth: Path, seed: int)
     """In how many futures each kind of threshold misses the target."""
     later = data.rows["period"].isin(["certify", "test"]) & data.rows["policy"].eq("daily")
     rows, matrix = data.take((later & data.rows["judged"]).to_numpy(bool))
-    score = model.raw_score(matrix)
+    score = model.raw_score(matrix, "daily")
     true = with_truth(rows[["user_id", "as_of"]].reset_index(drop=True), truth)["probability"].to_numpy()
     users = pd.factorize(rows["user_id"])[0]
     rng = np.random.default_rng(seed)

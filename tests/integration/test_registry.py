@@ -65,7 +65,7 @@ def make_model(seed: int = 0) -> CalibratedRanker:
     features = rng.gamma(1, 2, (4_000, len(FEATURES.columns)))
     labels = rng.random(4_000) < 1 / (1 + np.exp(4 - features[:, 0]))
     forest = build_forest(trees=10, depth=4, leaf=5, seed=seed).fit(to_matrix(features), labels)
-    model = CalibratedRanker(forest)
+    model = CalibratedRanker({"daily": forest})
     model.calibrators = {"daily": fit_calibrator(model.raw_score(features), labels)}
     return model
 
@@ -87,7 +87,7 @@ def make_candidate(settings: Settings, run: registry.Run, *, leaky: bool = False
         metrics={"daily": metrics | {"population": "everybody"}},
         reference={"f1": 0.3, "base_rate": 0.04, "n": 1000, "positives": 40},
         data={"rows": 1, "events": 2, "data_hash": "d", "last_event": None, "as_of": "2025-03-01T00:00:00Z"},
-        self_test={"rows": rows, "probability": model.probability(frame, "daily").tolist()},
+        self_test={"rows": rows, "probability": {"daily": model.probability(frame, "daily").tolist()}},
         leaky=leaky,
     )
     picture = settings.home_dir / "picture.png"
@@ -168,7 +168,7 @@ def test_signature_is_float64_and_pyfunc_answers_probabilities(settings: Setting
     assert inputs.input_names() == list(FEATURES.columns)
     assert {str(kind) for kind in inputs.input_types()} == {"DataType.double"}
     frame = pd.DataFrame([[1.0, math.nan, 5.0, 2.0]], columns=list(FEATURES.columns))
-    assert loaded.predict(frame)[0, 1] == pytest.approx(spec.self_test["probability"][0], abs=1e-12)
+    assert loaded.predict(frame)[0, 1] == pytest.approx(spec.self_test["probability"]["daily"][0], abs=1e-12)
 
 
 def test_a_copied_folder_is_enough_to_serve(settings: Settings, tmp_path: Path) -> None:
@@ -193,7 +193,10 @@ def test_a_copied_folder_is_enough_to_serve(settings: Settings, tmp_path: Path) 
     ("change", "told"),
     [
         ({"feature_set_hash": "0" * 32}, "other feature definitions"),
-        ({"self_test": {"rows": [[1.0, None, 5.0, 2.0]], "probability": [0.999]}}, "its own test rows"),
+        (
+            {"self_test": {"rows": [[1.0, None, 5.0, 2.0]], "probability": {"daily": [0.999]}}},
+            "its own test rows",
+        ),
     ],
 )
 def test_a_model_that_does_not_hold_is_refused(
@@ -204,6 +207,19 @@ def test_a_model_that_does_not_hold_is_refused(
     content = json.loads((copy / SPEC_FILE).read_text())
     (copy / SPEC_FILE).write_text(json.dumps(content | change))
     with pytest.raises(IntegrityError, match=told):
+        load_path(copy)
+
+
+def test_a_model_of_an_earlier_release_is_refused_in_words(settings: Settings, tmp_path: Path) -> None:
+    """Then a model had one ranker for all policies, under another name."""
+    import skops.io
+
+    spec = register(settings)
+    copy = shutil.copytree(registry.download(settings, spec.version), tmp_path / "copy")
+    earlier = make_model()
+    earlier.ranker = vars(earlier).pop("rankers")["daily"]
+    skops.io.dump(earlier, copy / MODEL_FILE)
+    with pytest.raises(IntegrityError, match="earlier release"):
         load_path(copy)
 
 

@@ -66,7 +66,7 @@ def fitted(lake: FolderLake) -> ServedModel:
     frame = compute(lake, pairs, feature_set)[list(feature_set.columns)]
     labels = (frame["event_count_28d"] * 7 % 5 > 2).to_numpy(bool)
     forest = build_forest(trees=10, depth=4, leaf=5, seed=1)
-    model = CalibratedRanker(forest).fit(frame, labels)
+    model = CalibratedRanker({"daily": forest}).fit(frame, labels)
     model.calibrators = {"daily": fit_calibrator(model.raw_score(frame), labels)}
     spec = ModelSpec(
         version="1", run_id="r", trained_at=AS_OF, feature_set=feature_set, policies=("daily",),

@@ -32,7 +32,7 @@ def data() -> Data:
 def model(data: Data) -> CalibratedRanker:
     features, labels = data
     forest = build_forest(trees=25, depth=8, leaf=5, seed=3).fit(to_matrix(features[:8_000]), labels[:8_000])
-    ranker = CalibratedRanker(forest, factor=0.25)
+    ranker = CalibratedRanker({"daily": forest}, factor=0.25)
     raw = ranker.raw_score(features[8_000:])
     return ranker.set_params(
         calibrators={
@@ -43,7 +43,7 @@ def model(data: Data) -> CalibratedRanker:
 
 
 def test_scores_are_the_stock_forests_own(model: CalibratedRanker, data: Data) -> None:
-    stock = model.ranker.predict_proba(to_matrix(data[0]))[:, 1]
+    stock = model.ranker().predict_proba(to_matrix(data[0]))[:, 1]
     factor = model.factor
     assert np.allclose(model.raw_score(data[0]), factor * stock / (factor * stock + 1 - stock), atol=1e-12)
 
@@ -56,7 +56,7 @@ def test_one_row_or_many_give_the_same_bits(model: CalibratedRanker, data: Data)
 
 def test_split_boundaries_do_not_tell_one_row_from_many(model: CalibratedRanker, data: Data) -> None:
     """Rows that lie exactly on thresholds of the trees, as float64 neighbours of the float32 values."""
-    tree = model.ranker.estimators_[0].tree_
+    tree = model.ranker().estimators_[0].tree_
     row = np.nan_to_num(data[0][:1], nan=1.0).repeat(len(tree.threshold), axis=0)
     for number, (feature, threshold) in enumerate(zip(tree.feature, tree.threshold, strict=True)):
         if feature >= 0:
@@ -85,11 +85,11 @@ def test_stored_and_loaded_it_answers_the_same(model: CalibratedRanker, data: Da
 def test_calibration_keeps_the_order_within_a_policy(model: CalibratedRanker, data: Data) -> None:
     raw = model.raw_score(data[0])
     for policy in ("daily", "first-visit"):
-        assert np.all(np.diff(model.probability(data[0], policy)[np.argsort(raw, kind="stable")]) >= 0)
+        assert np.all(np.diff(model.calibrate(raw, policy)[np.argsort(raw, kind="stable")]) >= 0)
 
 
 def test_it_is_a_scikit_learn_estimator(model: CalibratedRanker, data: Data) -> None:
-    copy = clone(CalibratedRanker(build_forest(trees=2, depth=2, leaf=5, seed=1), factor=0.5))
+    copy = clone(CalibratedRanker({"daily": build_forest(trees=2, depth=2, leaf=5, seed=1)}, factor=0.5))
     assert copy.get_params()["factor"] == 0.5
     assert copy.fit(*data).raw_score(data[0][:3]).shape == (3,)
     assert np.allclose(model.predict_proba(data[0][:9]).sum(axis=1), 1)
@@ -99,6 +99,8 @@ def test_wrong_questions_are_refused_in_words(model: CalibratedRanker, data: Dat
     with pytest.raises(InputError, match="expects 6 feature columns"):
         model.raw_score(data[0][:, :5])
     with pytest.raises(InputError, match="not calibrated for the cut-off policy 'in-session'"):
-        model.probability(data[0][:1], "in-session")
+        model.calibrate(np.zeros(1), "in-session")
+    with pytest.raises(InputError, match="no ranker for the cut-off policy 'in-session'"):
+        model.raw_score(data[0][:1], "in-session")
     with pytest.raises(InputError, match="no ranker"):
         CalibratedRanker().raw_score(data[0][:1])

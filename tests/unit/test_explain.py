@@ -49,15 +49,17 @@ def rows_of(size: int, seed: int) -> tuple[Matrix, np.ndarray]:
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def model(request: pytest.FixtureRequest) -> CalibratedRanker:
     matrix, labels = rows_of(4_000, 1)
-    return CalibratedRanker(Choice(request.param, SMALL[request.param]).build(1).fit(matrix, labels))
+    return CalibratedRanker(
+        {"daily": Choice(request.param, SMALL[request.param]).build(1).fit(matrix, labels)}
+    )
 
 
 def raw_scores(model: CalibratedRanker, matrix: Matrix) -> np.ndarray:
     """In the ranker's own coin: log odds, for a forest the probability."""
-    if isinstance(model.ranker, BoostedTrees):
-        return np.asarray(model.ranker.booster.predict(matrix, raw_score=True))
+    if isinstance(model.ranker(), BoostedTrees):
+        return np.asarray(model.ranker().booster.predict(matrix, raw_score=True))
     score = model.raw_score(matrix)
-    return score if isinstance(model.ranker, RandomForestClassifier) else logit(score)
+    return score if isinstance(model.ranker(), RandomForestClassifier) else logit(score)
 
 
 def test_contributions_add_up_to_the_answer(model: CalibratedRanker) -> None:
@@ -100,7 +102,9 @@ def test_a_forest_is_explained_by_shapleys_own_definition() -> None:
     rows = rows_of(4, 5)[0]
     trees = [one.tree_ for one in forest.estimators_]
     truth = [[brute_force(trees, row, feature) for feature in range(5)] for row in rows]
-    assert contributions(CalibratedRanker(forest), rows) == pytest.approx(np.array(truth), abs=1e-12)
+    assert contributions(CalibratedRanker({"daily": forest}), rows) == pytest.approx(
+        np.array(truth), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("depth", [1, 12])
@@ -109,13 +113,13 @@ def test_a_forest_says_the_same_in_lightgbms_text_on_and_beside_its_splits(depth
     forest = build_forest(trees=20, depth=depth, leaf=1, seed=3).fit(matrix, labels)
     rows = np.vstack([matrix, split_rows(forest, np.random.default_rng(0))])
     answers = as_booster(forest).predict(rows, raw_score=True)
-    assert CalibratedRanker(forest).raw_score(rows) == pytest.approx(answers, abs=1e-12)
+    assert CalibratedRanker({"daily": forest}).raw_score(rows) == pytest.approx(answers, abs=1e-12)
 
 
 def test_trees_without_a_split_say_the_average() -> None:
     matrix, labels = rows_of(50, 7)
     forest = build_forest(trees=3, depth=2, leaf=50, seed=3).fit(matrix, labels)
-    model = CalibratedRanker(forest)
+    model = CalibratedRanker({"daily": forest})
     assert as_booster(forest).predict(matrix) == pytest.approx(model.raw_score(matrix), abs=1e-12)
     assert not contributions(model, matrix).any()
 

@@ -75,7 +75,9 @@ IDLE = row(cart_oldest_hours=np.nan, hours_since_view_item=300, hours_since_purc
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def model(request: pytest.FixtureRequest) -> CalibratedRanker:
     matrix, labels = rows_of(4_000, 1)
-    return CalibratedRanker(Choice(request.param, SMALL[request.param]).build(1).fit(matrix, labels))
+    return CalibratedRanker(
+        {"daily": Choice(request.param, SMALL[request.param]).build(1).fit(matrix, labels)}
+    )
 
 
 def test_a_full_cart_raises_and_a_long_silence_lowers(model: CalibratedRanker) -> None:
@@ -100,7 +102,7 @@ def test_nulls_say_the_same_as_nan_or_as_the_models_number(model: CalibratedRank
 
 def test_what_is_told_once_is_added_up_once() -> None:
     matrix, labels = rows_of(2_000, 2)
-    model = CalibratedRanker(Choice("lightgbm", SMALL["lightgbm"]).build(1).fit(matrix, labels))
+    model = CalibratedRanker({"daily": Choice("lightgbm", SMALL["lightgbm"]).build(1).fit(matrix, labels)})
     told = reasons(model, FEATURES, matrix[:40], most=99)
     for found in told:
         assert len({one.text for one in found}) == len(found)

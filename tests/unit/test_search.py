@@ -52,7 +52,7 @@ def model(request: pytest.FixtureRequest, rows: tuple[Matrix, pd.DataFrame]) -> 
     matrix, frame = rows
     labels = frame["label"].to_numpy(bool)
     ranker = Choice(request.param, SMALL[request.param]).build(1).fit(matrix[:3_000], labels[:3_000])
-    fitted = CalibratedRanker(ranker, factor=0.5)
+    fitted = CalibratedRanker({"daily": ranker}, factor=0.5)
     raw = fitted.raw_score(matrix[3_000:])
     return fitted.set_params(calibrators={"daily": fit_calibrator(raw, labels[3_000:])})
 
@@ -88,7 +88,9 @@ def test_what_it_looks_at_is_what_decides(model: CalibratedRanker) -> None:
 def test_the_same_seed_grows_the_same_model(family: str, rows: tuple[Matrix, pd.DataFrame]) -> None:
     matrix, frame = rows[0][:2_000], rows[1]["label"].to_numpy(bool)[:2_000]
     ranker = Choice(family, SMALL[family]).build(4)
-    first, second = (CalibratedRanker(clone(ranker).fit(matrix, frame)).raw_score(matrix) for _ in range(2))
+    first, second = (
+        CalibratedRanker({"daily": clone(ranker).fit(matrix, frame)}).raw_score(matrix) for _ in range(2)
+    )
     assert np.array_equal(first, second)
     with pytest.raises((InputError, ValueError, AttributeError)):
         clone(ranker).predict_proba(matrix)
