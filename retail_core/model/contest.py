@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
 
-from retail_core.errors import IntegrityError
+from retail_core.errors import DataError, IntegrityError
 from retail_core.features.engine import EngineOptions
 from retail_core.lifecycle.promotion import Contest, Decision
 from retail_core.model import registry
 from retail_core.model.dataset import TrainingData, features
 from retail_core.model.estimator import Matrix
 from retail_core.model.families import Choice
-from retail_core.model.fitting import fit_ranker
+from retail_core.model.fitting import fit_ranker, recipe_of
 from retail_core.model.procedure import period
 from retail_core.model.runtime import ServedModel, load_version
 from retail_core.model.sampling import Floats
@@ -48,11 +48,18 @@ def arrange(lake: Lake, settings: Settings, data: TrainingData, choice: Choice) 
     later = _later(rows, champion, settings.min_matured_buyers)
     chosen = np.ones(len(rows), bool) if later is None else later
     rows, matrix = rows[chosen].reset_index(drop=True), matrix[chosen]
+    try:
+        challenger = _challenger_scores(data, rows, matrix, choice, settings.seed)
+    except DataError as error:
+        told = (
+            f"kept the champion: the challenger cannot be fitted on what lies before the test rows: {error}"
+        )
+        return Decision(False, told, {"champion": version})
     return Contest(
         users=rows["user_id"],
         labels=rows["label"].to_numpy(bool),
         champion=_champion_scores(lake, champion, data, rows, matrix, settings),
-        challenger=_challenger_scores(data, rows, matrix, choice, settings.seed),
+        challenger=challenger,
         later=later is not None,
         champion_version=version,
     )
@@ -111,10 +118,10 @@ def _challenger_scores(
 
     On a log too short for that, where test rows share their days with others, no row of a test user is used.
     """
-    every, primary = data.rows, data.policies[0]
+    every = data.rows
     past = before(every["as_of"], rows["as_of"].min(), data.question.horizon)
-    usable = (every["refit"] & every["policy"].eq(primary)).to_numpy(bool)
-    fresh = usable & past
+    fresh = every["refit"].to_numpy(bool) & past
     if not every["label"][fresh].any():
-        fresh = usable & ~every["user_id"].isin(rows["user_id"]).to_numpy(bool)
-    return fit_ranker(*data.take(fresh), data.refit_sampling, choice, seed).raw_score(matrix, primary)
+        fresh = every["refit"].to_numpy(bool) & ~every["user_id"].isin(rows["user_id"]).to_numpy(bool)
+    recipe = replace(recipe_of(data, choice, seed), policies=data.policies[:1])
+    return fit_ranker(*data.take(fresh), data.refit_sampling, recipe).raw_score(matrix)

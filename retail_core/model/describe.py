@@ -230,6 +230,6 @@ def self_test(data: TrainingData, model: CalibratedRanker) -> dict[str, Any]:
     chosen = matrix[np.linspace(0, len(matrix) - 1, SELF_TEST_ROWS).astype(int)]
     frame = pd.DataFrame(chosen.astype(np.float64), columns=list(data.feature_set.columns))
     frame = frame.mask(chosen == MISSING)
-    answers = {policy: model.probability(frame, policy).tolist() for policy in data.policies}
+    answers = {policy: model.probability(frame, policy).tolist() for policy in model.calibrators or {}}
     rows = [[None if pd.isna(value) else float(value) for value in row] for row in frame.to_numpy()]
     return {"rows": rows, "probability": answers}

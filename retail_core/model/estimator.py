@@ -37,10 +37,10 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Ranks with what was fitted on sampled rows, corrects the prior exactly, then calibrates; by policy.
 
     Who is in the app right now and who may come tomorrow are told apart by different things: one ranker
-    for both ranks the morning's list worse by a tenth, on short logs by a third.
+    for both ranks the morning's list worse, after a week of log by a fifth (`docs/benchmarks.md`).
 
     Args:
-        rankers: one per cut-off policy, fitted on its rows; their classes are False and True.
+        rankers: one per cut-off policy (`fitting.fit_ranker`); their classes are False and True.
         factor: k of the prior correction (`sampling.correct_prior`).
         calibrators: one per cut-off policy; monotone, so the order of users is the ranker's.
         primary: the policy that is meant where none is named.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
 import pandas as pd
 
+from retail_core.errors import DataError
 from retail_core.model.calibration import Calibrator, fit_calibrator
 from retail_core.model.dataset import TrainingData, policies_of
-from retail_core.model.estimator import CalibratedRanker, Matrix
+from retail_core.model.estimator import CalibratedRanker, Matrix, Ranker
 from retail_core.model.families import Choice
 from retail_core.model.sampling import Floats, Sampling
 from retail_core.model.splits import Mask, after, before, enough_days, time_blocks
@@ -18,23 +20,66 @@ from retail_core.model.splits import Mask, after, before, enough_days, time_bloc
 BLOCKS = 3
 
 OWN_BUYERS = 30
-"""Rows of buyers (and of others) from which on a policy learns from its own rows alone."""
+"""Rows of buyers, and of others, from which on a policy learns from its own rows alone."""
 
 
-def fit_ranker(
-    rows: pd.DataFrame, matrix: Matrix, sampling: Sampling, choice: Choice, seed: int
-) -> CalibratedRanker:
-    """The chosen ranker for each policy of the sampled rows, with the prior correction; no calibrators yet.
+@dataclass(frozen=True)
+class Recipe:
+    """What all fits of one training have in common, so that what is judged is what is served.
 
-    A policy with fewer than `OWN_BUYERS` learns from the rows of all policies.
+    Attributes:
+        choice: family and parameters, for every policy.
+        seed: of the fits.
+        policies: that get a ranker, the primary one first.
+        own: those that learn from their own rows; the others learn from the rows of all policies.
     """
-    labels, rankers = rows["label"].to_numpy(bool), {}
-    for policy in policies_of(rows):
-        mine = rows["policy"].eq(policy).to_numpy(bool)
-        if not OWN_BUYERS <= labels[mine].sum() <= mine.sum() - OWN_BUYERS:
-            mine = np.ones(len(rows), bool)
-        rankers[policy] = choice.build(seed).fit(matrix[mine], labels[mine])
-    return CalibratedRanker(rankers, factor=sampling.factor, primary=next(iter(rankers)))
+
+    choice: Choice
+    seed: int
+    policies: tuple[str, ...]
+    own: frozenset[str]
+
+
+def recipe_of(data: TrainingData, choice: Choice, seed: int) -> Recipe:
+    """Which policies have enough rows of their own is decided on the train period, once for all fits."""
+    return Recipe(choice, seed, data.policies, own_policies(data.rows[data.rows["fit"]]))
+
+
+def own_policies(rows: pd.DataFrame) -> frozenset[str]:
+    """Policies with at least `OWN_BUYERS` rows of buyers, and of others."""
+    counts = rows.groupby(["policy", "label"]).size().unstack(fill_value=0)
+    enough = counts.reindex(columns=[False, True], fill_value=0).min(axis=1) >= OWN_BUYERS
+    return frozenset(counts.index[enough])
+
+
+def fit_ranker(rows: pd.DataFrame, matrix: Matrix, sampling: Sampling, recipe: Recipe) -> CalibratedRanker:
+    """A ranker for each policy on sampled rows, with the prior correction; no calibrators yet.
+
+    Raises:
+        DataError: all rows have the same answer.
+    """
+    labels, every = rows["label"].to_numpy(bool), np.ones(len(rows), bool)
+    if not _both(labels):
+        raise DataError(
+            f"All {len(rows)} rows to fit on have the same answer.",
+            remedy="ingest a longer log, in which some users buy and others do not.",
+        )
+    own = {policy: rows["policy"].eq(policy).to_numpy(bool) for policy in recipe.own}
+    taught: dict[str, Ranker] = {}
+    for policy in recipe.policies:
+        mine = own.get(policy, every)
+        mine = mine if _both(labels[mine]) else every
+        teacher = policy if mine is not every else ""
+        if teacher not in taught:
+            taught[teacher] = recipe.choice.build(recipe.seed).fit(matrix[mine], labels[mine])
+        taught[policy] = taught[teacher]
+    rankers = {policy: taught[policy] for policy in recipe.policies}
+    return CalibratedRanker(rankers, factor=sampling.factor, primary=recipe.policies[0])
+
+
+def _both(labels: Mask) -> bool:
+    """Whether there are buyers and others."""
+    return bool(labels.any() and not labels.all())
 
 
 def raw_scores(model: CalibratedRanker, rows: pd.DataFrame, matrix: Matrix) -> Floats:
@@ -47,19 +92,20 @@ def raw_scores(model: CalibratedRanker, rows: pd.DataFrame, matrix: Matrix) -> F
 
 
 def cross_fitted_and_refitted(
-    data: TrainingData, rows: pd.DataFrame, matrix: Matrix, choice: Choice, seed: int
+    data: TrainingData, rows: pd.DataFrame, matrix: Matrix, recipe: Recipe
 ) -> tuple[Floats, CalibratedRanker]:
     """Prior-corrected scores by rankers that saw neither a row's block nor what is near; and the refit."""
     block, sampling, raw = time_blocks(rows, BLOCKS), data.refit_sampling, np.zeros(len(rows))
+    light = replace(recipe, choice=recipe.choice.for_cross_fit())
 
     def score_block(number: int) -> None:
         inside = block == number
         outside = _away_from(rows, inside, data.question.horizon)
-        model = fit_ranker(rows[outside], matrix[outside], sampling, choice.for_cross_fit(), seed)
+        model = fit_ranker(rows[outside], matrix[outside], sampling, light)
         raw[inside] = raw_scores(model, rows[inside], matrix[inside])
 
-    with ThreadPoolExecutor(max_workers=choice.fits_at_once) as pool:
-        refitted = pool.submit(fit_ranker, rows, matrix, sampling, choice, seed)
+    with ThreadPoolExecutor(max_workers=recipe.choice.fits_at_once) as pool:
+        refitted = pool.submit(fit_ranker, rows, matrix, sampling, recipe)
         list(pool.map(score_block, range(BLOCKS)))
     return raw, refitted.result()
 

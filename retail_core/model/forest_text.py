@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
+from retail_core.schemas import POLICIES
+
 if TYPE_CHECKING:
     from lightgbm import Booster
 
@@ -22,7 +24,7 @@ _NUMERICAL = 2
 """LightGBM's decision type of a plain number that is never missing; our nulls are numbers (`matrix`)."""
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=2 * len(POLICIES))
 def as_booster(forest: RandomForestClassifier) -> Booster:
     """The fitted forest as a LightGBM booster; its raw score is the probability of class True."""
     import lightgbm

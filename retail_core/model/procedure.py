@@ -17,7 +17,9 @@ from retail_core.model.fitting import (
     calibrators_of,
     cross_fitted_and_refitted,
     fit_ranker,
+    own_policies,
     raw_scores,
+    recipe_of,
 )
 from retail_core.model.sampling import Floats, Sampling
 from retail_core.model.search import SearchResult, SearchRows, search
@@ -71,10 +73,12 @@ class Goal:
 def run_search(data: TrainingData, settings: Settings, model: str = AUTO) -> SearchResult:
     """Search the families of `model` on at most `settings.search_rows` of the train period's sampled rows.
 
-    Those of the primary policy: what is best for it serves the others as well.
+    Those of the primary policy, where it learns from them alone; the choice holds for every policy.
     """
-    mine = data.rows["policy"].eq(data.policies[0])
-    rows, matrix = data.take((data.rows["period"].eq("train") & data.rows["fit"] & mine).to_numpy(bool))
+    chosen = data.rows["period"].eq("train") & data.rows["fit"]
+    if data.policies[0] in own_policies(data.rows[chosen]):
+        chosen &= data.rows["policy"].eq(data.policies[0])
+    rows, matrix = data.take(chosen.to_numpy(bool))
     sampling = _smaller(data.fit_sampling, len(rows), settings.search_rows)
     kept = sampling.keep(rows, settings.seed) if sampling != data.fit_sampling else np.ones(len(rows), bool)
     rows, matrix = rows[kept].reset_index(drop=True), matrix[kept]
@@ -107,7 +111,8 @@ def _smaller(sampling: Sampling, rows: int, limit: int) -> Sampling:
 
 def evaluation_model(data: TrainingData, choice: Choice, seed: int) -> CalibratedRanker:
     """Fitted on train, calibrated on calibrate: the model whose certify and test rows are looked at."""
-    model = fit_ranker(*data.take(data.rows["fit"].to_numpy(bool)), data.fit_sampling, choice, seed)
+    recipe = recipe_of(data, choice, seed)
+    model = fit_ranker(*data.take(data.rows["fit"].to_numpy(bool)), data.fit_sampling, recipe)
     rows, matrix = period(data, "calibrate")
     raw, labels = raw_scores(model, rows, matrix), rows["label"].to_numpy(bool)
     model.set_params(calibrators=calibrators_of(rows, raw, labels, None, data.policies))
@@ -166,7 +171,7 @@ def served_model(data: TrainingData, choice: Choice, points: dict[str, Points], 
     """
     rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
     rows = rows.reset_index(drop=True)
-    raw, model = cross_fitted_and_refitted(data, rows, matrix, choice, goal.seed)
+    raw, model = cross_fitted_and_refitted(data, rows, matrix, recipe_of(data, choice, goal.seed))
     labels, policies = rows["label"].to_numpy(bool), data.policies
     weights = data.refit_sampling.weights(labels)
     model.set_params(calibrators=calibrators_of(rows, raw, labels, weights, policies))

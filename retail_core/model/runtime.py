@@ -135,6 +135,11 @@ class ServedModel:
             [[math.nan if value is None else value for value in row] for row in self.spec.self_test["rows"]],
             dtype=np.float64,
         )
+        if missing := set(self.spec.policies) - set(self.spec.self_test["probability"]):
+            raise IntegrityError(
+                f"Version {self.spec.version} has no test rows for {sorted(missing)[0]}.",
+                remedy="train and register it again.",
+            )
         distances = [
             np.abs(one.predict_rows(rows, policy).probability - np.array(expected))
             for policy, expected in self.spec.self_test["probability"].items()

@@ -163,7 +163,8 @@ def _register(settings: Settings, data: TrainingData, outcome: Outcome, spec: Mo
     from retail_core.model.plots import draw_all
 
     primary = spec.primary
-    _, tested = procedure.period(data, "test")
+    rows, tested = procedure.period(data, "test")
+    tested = tested[rows["policy"].eq(primary).to_numpy(bool)]
     ranked = ranked_importance(outcome.served.model, data.feature_set.columns, tested)
     with tempfile.TemporaryDirectory() as folder:
         points = outcome.points[primary]

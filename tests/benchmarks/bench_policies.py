@@ -13,6 +13,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -26,7 +27,7 @@ from retail_core.features.question import Question
 from retail_core.features.sessions import IN_SESSION
 from retail_core.model import dataset
 from retail_core.model.families import Choice
-from retail_core.model.fitting import fit_ranker
+from retail_core.model.fitting import fit_ranker, recipe_of
 from retail_core.model.labelled import labelled_rows
 from retail_core.settings import Settings
 from retail_core.store.lake import Lake
@@ -62,8 +63,9 @@ def one_shop(folder: Path, users: int, days: int, seed: int) -> dict[str, list[f
     rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
     found = {}
     for choice in CELLS:
-        every = fit_ranker(rows.assign(policy="daily"), matrix, data.refit_sampling, choice, 1)
-        apart = fit_ranker(rows, matrix, data.refit_sampling, choice, 1)
+        recipe = recipe_of(data, choice, 1)
+        apart = fit_ranker(rows, matrix, data.refit_sampling, recipe)
+        every = fit_ranker(rows, matrix, data.refit_sampling, replace(recipe, own=frozenset()))
         for policy in POLICIES:
             mine = later["policy"].eq(policy).to_numpy(bool)
             scores = every.raw_score(asked[mine]), apart.raw_score(asked[mine], policy)

@@ -34,7 +34,7 @@ from retail_core.model import dataset, procedure
 from retail_core.model.dataset import Labelled, TrainingData
 from retail_core.model.evaluation import ap_difference, user_weights
 from retail_core.model.families import AUTO, families
-from retail_core.model.fitting import fit_ranker
+from retail_core.model.fitting import fit_ranker, recipe_of
 from retail_core.model.sampling import Floats
 from retail_core.model.splits import Mask
 from retail_core.schemas import TrainingRows
@@ -105,7 +105,7 @@ def online_retail(folder: Path) -> dict[str, Any]:
     for name in others:
         best = max((cell for cell in found.cells if cell.family == name), key=lambda cell: cell.mean_ap)
         rows, refit = data.take(data.rows["refit"].to_numpy(bool))
-        ranker = fit_ranker(rows, refit, data.refit_sampling, best.choice, SETTINGS.seed)
+        ranker = fit_ranker(rows, refit, data.refit_sampling, recipe_of(data, best.choice, SETTINGS.seed))
         scores[name] = (ranker.raw_score(matrix), ranker.raw_score(matrix))
     column = dict(zip(data.feature_set.columns, matrix.T.astype(np.float64), strict=True))
     rate = train.groupby(train["as_of"].dt.day_of_week)["label"].mean()

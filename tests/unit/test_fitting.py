@@ -1,17 +1,35 @@
-"""Every cut-off policy with enough buyers has a ranker that its own rows taught."""
+"""Every cut-off policy with enough buyers has a ranker that its own rows taught, wherever it is asked."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
 import numpy as np
 import pandas as pd
+import pytest
 
-from retail_core.model.estimator import Matrix
+from retail_core.errors import DataError
+from retail_core.features.definitions import default_feature_set
+from retail_core.features.question import Question
+from retail_core.model.calibration import fit_calibrator
+from retail_core.model.estimator import CalibratedRanker, Matrix
 from retail_core.model.families import Choice
-from retail_core.model.fitting import OWN_BUYERS, fit_ranker, raw_scores
+from retail_core.model.fitting import OWN_BUYERS, Recipe, fit_ranker, own_policies, raw_scores
+from retail_core.model.realtime import export, load_all
+from retail_core.model.reasons import reasons
+from retail_core.model.runtime import ServedModel
 from retail_core.model.sampling import Sampling
 
-LINE = Choice("logistic", {"C": 1.0})
+LINE, FOREST = (
+    Choice("logistic", {"C": 1.0}),
+    Choice("rf", {"n_estimators": 5, "max_depth": 3, "min_samples_leaf": 5}),
+)
 WHOLE = Sampling(1.0, 1.0)
+POLICIES = ("daily", "in-session")
+FEATURES = default_feature_set(Question()).select(["cart_count"])
+LARGE = np.array([[3.0]], np.float32)
 
 
 def rows_of(buyers: dict[str, int]) -> tuple[pd.DataFrame, Matrix]:
@@ -27,30 +45,72 @@ def rows_of(buyers: dict[str, int]) -> tuple[pd.DataFrame, Matrix]:
     return pd.concat(frames, ignore_index=True), np.concatenate(parts)
 
 
+def fitted(buyers: dict[str, int], choice: Choice = LINE) -> CalibratedRanker:
+    rows, matrix = rows_of(buyers)
+    return fit_ranker(rows, matrix, WHOLE, Recipe(choice, 1, tuple(buyers), own_policies(rows)))
+
+
 def test_policies_that_contradict_each_other_do_not_spoil_each_other() -> None:
-    rows, matrix = rows_of({"daily": 60, "in-session": 60})
-    model = fit_ranker(rows, matrix, WHOLE, LINE, seed=1)
-    large = np.array([[3.0]], np.float32)
+    model = fitted({"daily": 60, "in-session": 60})
     assert model.primary == "daily"
-    assert model.raw_score(large, "daily")[0] > 0.9
-    assert model.raw_score(large, "in-session")[0] < 0.1
-    assert model.raw_score(large)[0] == model.raw_score(large, "daily")[0]
+    assert model.raw_score(LARGE, "daily")[0] > 0.9
+    assert model.raw_score(LARGE, "in-session")[0] < 0.1
+    assert model.raw_score(LARGE)[0] == model.raw_score(LARGE, "daily")[0]
 
 
 def test_each_row_is_scored_by_the_ranker_of_its_policy() -> None:
-    rows, matrix = rows_of({"daily": 60, "in-session": 60})
+    model, (rows, matrix) = (one({"daily": 60, "in-session": 60}) for one in (fitted, rows_of))
     mixed = np.random.default_rng(5).permutation(len(rows))
     rows, matrix = rows.iloc[mixed].reset_index(drop=True), matrix[mixed]
-    model = fit_ranker(rows, matrix, WHOLE, LINE, seed=1)
     raw = raw_scores(model, rows, matrix)
-    for policy in ("daily", "in-session"):
+    for policy in POLICIES:
         mine = rows["policy"].eq(policy).to_numpy(bool)
         assert np.array_equal(raw[mine], model.raw_score(matrix[mine], policy))
 
 
 def test_a_policy_with_too_few_buyers_learns_from_all_rows() -> None:
-    rows, matrix = rows_of({"daily": 60, "in-session": OWN_BUYERS - 1})
-    model = fit_ranker(rows, matrix, WHOLE, LINE, seed=1)
-    every = fit_ranker(rows.assign(policy="daily"), matrix, WHOLE, LINE, seed=1)
-    assert np.array_equal(model.raw_score(matrix, "in-session"), every.raw_score(matrix, "daily"))
-    assert not np.array_equal(model.raw_score(matrix, "daily"), every.raw_score(matrix, "daily"))
+    buyers = {"daily": 60, "in-session": OWN_BUYERS - 1}
+    model, (rows, matrix) = fitted(buyers), rows_of(buyers)
+    every = fit_ranker(rows, matrix, WHOLE, Recipe(LINE, 1, POLICIES, frozenset()))
+    assert own_policies(rows) == {"daily"}
+    assert np.array_equal(model.raw_score(matrix, "in-session"), every.raw_score(matrix))
+    assert not np.array_equal(model.raw_score(matrix), every.raw_score(matrix))
+
+
+@pytest.mark.parametrize("kept", ["no row", "no buyer"])
+def test_a_policy_that_a_fit_sees_nothing_of_gets_a_ranker_all_the_same(kept: str) -> None:
+    rows, matrix = rows_of({"daily": 60, "in-session": 60})
+    recipe = Recipe(LINE, 1, POLICIES, frozenset(POLICIES))
+    away = rows["policy"].eq("in-session") & (rows["label"] | (kept == "no row"))
+    here = ~away.to_numpy(bool)
+    model = fit_ranker(rows[here], matrix[here], WHOLE, recipe)
+    every = fit_ranker(rows[here], matrix[here], WHOLE, replace(recipe, own=frozenset()))
+    assert np.array_equal(model.raw_score(matrix, "in-session"), every.raw_score(matrix))
+
+
+@pytest.mark.parametrize("rows", [0, 40])
+def test_rows_of_one_answer_teach_nothing_and_that_is_said(rows: int) -> None:
+    frame = pd.DataFrame({"policy": ["daily"] * rows, "label": np.zeros(rows, bool)})
+    with pytest.raises(DataError, match="the same answer"):
+        fit_ranker(frame, np.zeros((rows, 1), np.float32), WHOLE, Recipe(LINE, 1, ("daily",), frozenset()))
+
+
+@pytest.mark.parametrize("choice", [LINE, FOREST])
+def test_what_is_served_answers_and_explains_by_policy(choice: Choice, tmp_path: Path) -> None:
+    model = fitted({"daily": 60, "in-session": 60}, choice)
+    rows, matrix = rows_of({"daily": 60, "in-session": 60})
+    labels, raw = rows["label"].to_numpy(bool), raw_scores(model, rows, matrix)
+    model.calibrators = {
+        one: fit_calibrator(raw[rows["policy"] == one], labels[rows["policy"] == one]) for one in POLICIES
+    }
+    export(model, tmp_path)
+    spec = cast("Any", type("Spec", (), {"policies": POLICIES, "primary": "daily"}))
+    spec.thresholds = {one: {"f1": 0.5, "contact": 0.5} for one in POLICIES}
+    for scorers in ({}, load_all(tmp_path)):
+        served = ServedModel(spec, model, scorers)
+        answers = {one: served.predict_rows(LARGE.astype(np.float64), one) for one in POLICIES}
+        assert answers["daily"].contact[0]
+        assert not answers["in-session"].contact[0]
+        assert answers["in-session"].raw_score[0] == model.raw_score(LARGE, "in-session")[0]
+    told = reasons(model, FEATURES, np.repeat(LARGE, 2, axis=0), POLICIES)
+    assert [found[0].effect for found in told] == ["raises", "lowers"]
