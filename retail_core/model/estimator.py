@@ -93,15 +93,15 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def raw_score(self, X: Features, policy: str | None = None) -> Floats:  # noqa: N803 - scikit-learn's name
         """Prior-corrected score in [0, 1], not calibrated; scores of two policies do not compare.
 
+        Trees and terms are added up in their own order, row by row, so one row gives to the bit what
+        it gives among many; scikit-learn's own sum over a forest depends on which thread is first.
+
         Args:
             X: rows of features.
             policy: whose rows they are; None means the primary one.
 
         Returns:
             Shape (rows,).
-
-        Trees and terms are added up in their own order, row by row, so one row gives to the bit what
-        it gives among many; scikit-learn's own sum over a forest depends on which thread is first.
 
         Raises:
             InputError: the number of columns is not the one it was fitted with, or an unknown policy.

@@ -58,22 +58,19 @@ def fit_ranker(rows: pd.DataFrame, matrix: Matrix, sampling: Sampling, recipe: R
     Raises:
         DataError: all rows have the same answer.
     """
-    labels, every = rows["label"].to_numpy(bool), np.ones(len(rows), bool)
+    labels = rows["label"].to_numpy(bool)
     if not _both(labels):
         raise DataError(
             f"All {len(rows)} rows to fit on have the same answer.",
             remedy="ingest a longer log, in which some users buy and others do not.",
         )
-    own = {policy: rows["policy"].eq(policy).to_numpy(bool) for policy in recipe.own}
-    taught: dict[str, Ranker] = {}
+    rankers: dict[str, Ranker] = {}
     for policy in recipe.policies:
-        mine = own.get(policy, every)
-        mine = mine if _both(labels[mine]) else every
-        teacher = policy if mine is not every else ""
-        if teacher not in taught:
-            taught[teacher] = recipe.choice.build(recipe.seed).fit(matrix[mine], labels[mine])
-        taught[policy] = taught[teacher]
-    rankers = {policy: taught[policy] for policy in recipe.policies}
+        mine = rows["policy"].eq(policy).to_numpy(bool)
+        if policy in recipe.own and _both(labels[mine]):
+            rankers[policy] = recipe.choice.build(recipe.seed).fit(matrix[mine], labels[mine])
+    if borrowing := [policy for policy in recipe.policies if policy not in rankers]:
+        rankers |= dict.fromkeys(borrowing, recipe.choice.build(recipe.seed).fit(matrix, labels))
     return CalibratedRanker(rankers, factor=sampling.factor, primary=recipe.policies[0])
 
 
