@@ -6,11 +6,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from retail_core.lifecycle.audience import Audience, Scores, Sizing, drawn, keep, refuse_erased, score_all
+from retail_core.scoring.audience import Audience, Scores, Sizing, drawn, keep, refuse_erased, score_all
 from retail_core.settings import Settings
-from retail_core.store.lake import Lake
-from retail_core.store.mongo import open_store
-from retail_core.store.shop import shop_zone
+from retail_core.store.lake.table import Lake
+from retail_core.store.mongo.connection import open_store
+from retail_core.store.mongo.shop import shop_zone
 from retail_core.times import parse_instant
 from retail_core.workspace import open_workspace
 

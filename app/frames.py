@@ -9,14 +9,14 @@ import pandas as pd
 from pymongo import DESCENDING
 from pymongo.errors import PyMongoError
 
+from retail_core.arrow_compute import pq
 from retail_core.errors import DependencyError
-from retail_core.lifecycle.live_metrics import live_metrics
+from retail_core.monitoring.live_metrics import live_metrics
 from retail_core.settings import Settings
-from retail_core.sources.arrow import pq
-from retail_core.store.lake import Lake
-from retail_core.store.mongo import Store, open_store
-from retail_core.store.predictions import read_outcomes
-from retail_core.store.shop import shop_zone
+from retail_core.store.lake.table import Lake
+from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongo.predictions import read_outcomes
+from retail_core.store.mongo.shop import shop_zone
 
 RECENT_DOCUMENTS = 200
 _COUNTS = ("rows_read", "inserted", "duplicates", "quarantined")

@@ -27,7 +27,7 @@ from bentos.views import not_stored
 from bentos.wire import Answer
 from retail_core.errors import DependencyError
 from retail_core.features.definitions import FeatureSet
-from retail_core.features.online import Columns, OnlineEvent
+from retail_core.features.online.interpreter import Columns, OnlineEvent
 from retail_core.features.shop_measures import Values, context_key, local_day, sees_the_shop
 from retail_core.settings import Settings
 

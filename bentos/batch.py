@@ -13,20 +13,20 @@ from pandera.typing.pandas import DataFrame
 from bentos.batch_files import EventFile, FeatureFile
 from bentos.batch_report import BatchReport
 from bentos.views import not_stored
-from retail_core.csv_out import write_csv
+from retail_core.arrow_compute import pq
+from retail_core.csv_export import write_csv
 from retail_core.errors import DataError, DependencyError
-from retail_core.features.batch import compute
-from retail_core.features.sessions import policy_at, policy_for
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.sessions import policy_at, policy_for
 from retail_core.features.shop_measures import Values, local_day, sees_the_shop
-from retail_core.lifecycle.reasoned import with_reasons
-from retail_core.lifecycle.scoring import CSV_COLUMNS, ranked
-from retail_core.lifecycle.shop_context import stored_context
-from retail_core.model.runtime import ServedModel
+from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.schemas import EVENT_ARROW, TIME_DTYPE, Pairs
+from retail_core.scoring.reason_columns import with_reasons
+from retail_core.scoring.scores import CSV_COLUMNS, ranked
+from retail_core.scoring.shop_context import stored_context
 from retail_core.settings import Settings
-from retail_core.sources.arrow import pq
-from retail_core.store.mongo import open_store
+from retail_core.store.mongo.connection import open_store
 from retail_core.times import iso, to_utc_ms
 
 ONE_MS = timedelta(milliseconds=1)

@@ -15,10 +15,10 @@ from pandera.typing.pandas import DataFrame
 
 from bentos.batch_report import SHOWN_REFUSALS, BatchReport
 from retail_core import sources
+from retail_core.arrow_compute import arrow_csv, pc, pq
 from retail_core.errors import InputError
 from retail_core.features.definitions import FeatureSet, expand
 from retail_core.schemas import MAX_ID_LENGTH, Event, EventFrame
-from retail_core.sources.arrow import arrow_csv, pc, pq
 from retail_core.sources.files import Unpacked, file_kind
 
 CANONICAL = "canonical"

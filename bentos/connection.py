@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import Settings
-from retail_core.store.embedded import ensure_mongod
+from retail_core.store.mongod.embedded import ensure_mongod
 
 TIMEOUT_MS = 500
 PAUSE_SECONDS = 1.0

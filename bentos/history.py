@@ -12,7 +12,7 @@ from bson.codec_options import CodecOptions
 from pymongo.asynchronous.collection import AsyncCollection
 
 from bentos.connection import Connection, Document
-from retail_core.features.online import Columns
+from retail_core.features.online.interpreter import Columns
 
 BASE_SECONDS = 1.0
 SECONDS_PER_USER = 0.05

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from bentos.environment import prepare
 from retail_core.errors import DataError, RetailError
+from retail_core.file_locks import locked
 from retail_core.settings import Settings, load_settings
-from retail_core.store.locks import locked
 from retail_core.times import iso
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def import_production(settings: Settings) -> Imported:
 
 
 def _bring(settings: Settings) -> Imported:
-    from retail_core.model import registry
+    from retail_core.registry import versions as registry
 
     spec = registry.champion_spec(settings)
     if spec is None:
@@ -68,7 +68,7 @@ def _bring(settings: Settings) -> Imported:
 def _import(settings: Settings, spec: ModelSpec) -> bentoml.Model:
     import bentoml.mlflow
 
-    from retail_core.model.mlflow_session import open_session
+    from retail_core.registry.mlflow_session import open_session
 
     identity = {
         "version": str(spec.version),

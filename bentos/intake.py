@@ -12,7 +12,7 @@ from bentos.problems import Problem, from_msgspec, from_retail, invalid
 from bentos.wire import MAX_ITEMS, FeatureValue, PredictItem
 from retail_core import sources
 from retail_core.errors import InputError, RetailError
-from retail_core.features.online import OnlineEvent, online_event
+from retail_core.features.online.interpreter import OnlineEvent, online_event
 from retail_core.ingest.documents import event_documents
 from retail_core.times import parse_instant, to_utc_ms
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from bentos.environment import MODEL_VARIABLE, variables
 from retail_core.errors import DataError, IntegrityError
-from retail_core.model.runtime import ServedModel, load_path
-from retail_core.processes import call_json
+from retail_core.model.served_model import ServedModel, load_path
 from retail_core.settings import Settings
+from retail_core.subprocesses import call_json
 
 if TYPE_CHECKING:
     import bentoml

@@ -20,7 +20,7 @@ from retail_core import sources
 from retail_core.errors import DependencyError, RetailError
 from retail_core.ingest import store_events
 from retail_core.settings import Settings
-from retail_core.store.mongo import Store, open_store
+from retail_core.store.mongo.connection import Store, open_store
 
 WORKERS = 4
 """Posts that are stored at the same time, in threads that do nothing else."""

@@ -14,11 +14,11 @@ import numpy.typing as npt
 from bentos.attributes import attributes_at
 from bentos.problems import Problem, invalid
 from bentos.wire import Answer
+from retail_core.features.cutoffs.sessions import LAST_EVENT_FEATURE, policy_for
 from retail_core.features.definitions import FeatureSet
 from retail_core.features.kinds import HOUR_US
-from retail_core.features.online import Columns, OnlineEvent, compute_values
-from retail_core.features.sessions import LAST_EVENT_FEATURE, policy_for
-from retail_core.model.runtime import ServedModel
+from retail_core.features.online.interpreter import Columns, OnlineEvent, compute_values
+from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.times import iso
 

@@ -9,7 +9,7 @@ import numpy as np
 from bentos.predictor import Question, row_of
 from bentos.problems import Problem
 from bentos.wire import Answer, Reason
-from retail_core.model.runtime import ServedModel
+from retail_core.model.served_model import ServedModel
 
 WORK = 4e8
 """Steps spent on the reasons of one request, a second or two; see `affordable_rows`."""
@@ -27,8 +27,8 @@ def asking(questions: Iterable[Question], answers: Iterable[Answer | Problem]) -
 def add_reasons(model: ServedModel, asked: Sequence[Asked]) -> None:
     """Put reasons into the answers; those beyond what one request may cost get a warning in their place."""
     # The process that starts the others imports this module too, and needs no model.
-    from retail_core.model.explain import affordable_rows
-    from retail_core.model.reasons import reasons
+    from retail_core.model.explanations.contributions import affordable_rows
+    from retail_core.model.explanations.reasons import reasons
 
     spec = model.spec
     most = affordable_rows(model.estimator, WORK)

@@ -11,8 +11,8 @@ import sys
 from bentos.environment import MODEL_VARIABLE, ROOT, prepare
 from bentos.import_model import import_production, newest
 from retail_core.errors import DependencyError, InputError, RetailError
-from retail_core.processes import port_is_free
 from retail_core.settings import Settings, load_settings
+from retail_core.subprocesses import port_is_free
 
 SERVICE = "bentos.service:PurchaseService"
 

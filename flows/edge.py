@@ -14,7 +14,7 @@ from retail_core.cli.edge import guarded, mendable
 from retail_core.cli.output import JsonFlag, emit
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import load_settings
-from retail_core.store.shop import shop_zone
+from retail_core.store.mongo.shop import shop_zone
 from retail_core.times import parse_instant
 from retail_core.workspace import open_workspace
 

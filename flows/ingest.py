@@ -20,10 +20,10 @@ from flows.running import Report, now, plainly, step
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
-from retail_core.lifecycle.shop_context import keep_known_context
+from retail_core.scoring.shop_context import keep_known_context
 from retail_core.settings import load_settings
-from retail_core.store.lake import Lake, sync
-from retail_core.store.mongo import open_store
+from retail_core.store.lake.table import Lake, sync
+from retail_core.store.mongo.connection import open_store
 
 COUNTS = ("files", "rows_read", "events_inserted", "duplicates", "quarantined", "skipped_files", "seconds")
 

@@ -18,7 +18,7 @@ from prefect.states import Completed
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, now, plainly, step
 from retail_core.cli.output import say
-from retail_core.lifecycle.outcomes import mature
+from retail_core.monitoring.outcomes import mature
 from retail_core.settings import load_settings
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import open_workspace

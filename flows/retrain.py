@@ -18,7 +18,7 @@ from prefect.states import Completed
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, now, once, plainly, step
 from retail_core.cli.output import say
-from retail_core.lifecycle.retraining import retrain
+from retail_core.monitoring.retraining import retrain
 from retail_core.settings import load_settings
 from retail_core.times import to_utc_ms
 from retail_core.workspace import open_workspace

@@ -20,9 +20,9 @@ from prefect.states import Completed
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, midnight_or, plainly, step
 from retail_core.cli.output import say
-from retail_core.lifecycle.mirror import read_mirror
-from retail_core.lifecycle.scoring import score
 from retail_core.schemas import Prediction
+from retail_core.scoring.mirror import read_mirror
+from retail_core.scoring.scores import score
 from retail_core.settings import load_settings
 from retail_core.workspace import open_workspace
 

@@ -20,8 +20,9 @@ from flows.running import Report, midnight_or, once, plainly, step
 from retail_core.cli.models import AllowLeak, TargetRecall
 from retail_core.cli.output import say
 from retail_core.model.thresholds import DEFAULT_TARGET
-from retail_core.model.training import TrainOptions, train
+from retail_core.scoring.shop_context import store_recent_context
 from retail_core.settings import load_settings
+from retail_core.training.pipeline import TrainOptions, train
 from retail_core.workspace import open_workspace
 
 
@@ -30,6 +31,7 @@ def train_model(as_of: datetime, cutoffs: str | None, options: TrainOptions) -> 
     """Train on what the lake knows at `as_of`. Registers a new version each time, so never retried."""
     with open_workspace(load_settings()) as work:
         chosen = replace(options, policies=tuple(cutoffs.split(",")) if cutoffs else ())
+        store_recent_context(work.store, work.lake, as_of)
         return train(work.store, work.lake, work.settings, as_of=as_of, options=chosen).to_dict()
 
 

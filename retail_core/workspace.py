@@ -9,9 +9,9 @@ from datetime import datetime
 
 from retail_core.errors import DataError
 from retail_core.settings import Settings
-from retail_core.store.lake import Lake, sync
-from retail_core.store.mongo import Store, open_store
-from retail_core.store.shop import shop_zone
+from retail_core.store.lake.table import Lake, sync
+from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongo.shop import shop_zone
 from retail_core.times import last_midnight
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from retail_core.settings import Settings
-from retail_core.store.embedded import ensure_mongod, stop_mongod
-from retail_core.store.mongo import Store, open_store
+from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

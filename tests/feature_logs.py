@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from retail_core.features.online import OnlineEvent
+from retail_core.features.online.interpreter import OnlineEvent
 from retail_core.features.reader import from_micros
 from retail_core.schemas import EVENT_ARROW, EVENT_TYPES
 

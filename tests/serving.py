@@ -19,22 +19,22 @@ import pandas as pd
 from retail_core import sources
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.ingest import ingest
-from retail_core.lifecycle.promotion import promote
-from retail_core.lifecycle.scoring import score
-from retail_core.model import registry
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker, build_forest, to_matrix
 from retail_core.model.families import Choice
-from retail_core.model.runtime import load_champion
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
-from retail_core.model.training import TrainOptions, train
-from retail_core.processes import answers, free_port, start, stop, wait_until
+from retail_core.registry import versions as registry
+from retail_core.registry.loading import load_champion
+from retail_core.registry.promotion import promote
+from retail_core.scoring.scores import score
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.stack.services import variables
-from retail_core.store.lake import Lake, sync
-from retail_core.store.mongo import open_store
+from retail_core.store.lake.table import Lake, sync
+from retail_core.store.mongo.connection import open_store
+from retail_core.subprocesses import answers, free_port, start, stop, wait_until
+from retail_core.training.pipeline import TrainOptions, train
 
 START = date(2025, 1, 1)
 AS_OF = datetime(2025, 1, 29, tzinfo=UTC)

@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app import audiences, charts, parts, words
-from retail_core.lifecycle.audience import Draw, Figures, Scores, Sizing, drawn
+from retail_core.scoring.audience import Draw, Figures, Scores, Sizing, drawn
 from retail_core.settings import Settings, load_settings
 from retail_core.times import iso
 

@@ -9,8 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from app import charts, frames, parts, words
-from retail_core.model import registry
-from retail_core.model.card import model_card
+from retail_core.registry import versions as registry
+from retail_core.registry.model_card import model_card
 from retail_core.settings import Settings, load_settings
 
 LIVE_METRICS = {"F1": "f1", "Average precision": "ap", "Recall": "recall", "Precision": "precision"}

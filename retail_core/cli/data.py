@@ -67,7 +67,7 @@ def ingest(
     """
     from retail_core import sources
     from retail_core.ingest import ingest as run
-    from retail_core.store.mongo import open_store
+    from retail_core.store.mongo.connection import open_store
 
     dialect = sources.from_mapping(mapping) if mapping else sources.get(source)
     with open_store(load_settings()) as store, progress("ingest", quiet=json_output) as advance:
@@ -85,10 +85,10 @@ def features(
 
     Example: retail features --as-of 2025-02-01,2025-02-02 --out features.parquet
     """
-    from retail_core.features.engine import EngineOptions
-    from retail_core.features.export import export_features
+    from retail_core.features.batch.engine import EngineOptions
+    from retail_core.features.batch.export import export_features
     from retail_core.features.question import Question
-    from retail_core.store.shop import shop_zone
+    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     if out.suffix != ".parquet":
@@ -113,8 +113,8 @@ def list_quarantine(
 
     Example: retail quarantine list --limit 20
     """
-    from retail_core.store import quarantine
-    from retail_core.store.mongo import open_store
+    from retail_core.store.mongo import quarantine
+    from retail_core.store.mongo.connection import open_store
 
     with open_store(load_settings()) as store:
         rows = quarantine.list_open(store, limit)
@@ -131,8 +131,8 @@ def export_quarantine(file: Path, json_output: JsonFlag = False) -> None:
 
     Example: retail quarantine export refused.csv
     """
-    from retail_core.store import quarantine
-    from retail_core.store.mongo import open_store
+    from retail_core.store.mongo import quarantine
+    from retail_core.store.mongo.connection import open_store
 
     with open_store(load_settings()) as store:
         rows = quarantine.export(store, file)
@@ -148,10 +148,10 @@ def replay_quarantine(
     Example: retail quarantine replay --mapping shop.yaml
     """
     from retail_core import sources
-    from retail_core.store import quarantine
-    from retail_core.store.mongo import open_store
+    from retail_core.ingest import replay
+    from retail_core.store.mongo.connection import open_store
 
     dialect = sources.from_mapping(mapping) if mapping else sources.get(source)
     with open_store(load_settings()) as store:
-        report = quarantine.replay(store, dialect, at=datetime.now(UTC))
+        report = replay(store, dialect, at=datetime.now(UTC))
     emit(asdict(report), json_output=json_output, title="Replayed")

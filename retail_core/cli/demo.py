@@ -25,7 +25,7 @@ def demo(
 
     Example: retail demo --users 20000 --days 45 --seed 7
     """
-    from retail_core.demo import DemoConfig, run_demo
+    from retail_core.stack.demo import DemoConfig, run_demo
 
     with progress("demo", quiet=json_output) as advance:
         result = run_demo(load_settings(), DemoConfig(users, days, seed), advance)

@@ -67,9 +67,10 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
     Example: retail train --as-of 2025-02-15T00:00:00Z
     """
     from retail_core.model.thresholds import DEFAULT_TARGET
-    from retail_core.model.training import TrainOptions
-    from retail_core.model.training import train as run
-    from retail_core.store.shop import shop_zone
+    from retail_core.scoring.shop_context import store_recent_context
+    from retail_core.store.mongo.shop import shop_zone
+    from retail_core.training.pipeline import TrainOptions
+    from retail_core.training.pipeline import train as run
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work, progress("train", quiet=json_output) as advance:
@@ -83,6 +84,7 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
             must_certify=target_recall is not None,
             allow_leak=tuple(allow_leak or ()),
         )
+        store_recent_context(work.store, work.lake, instant)
         report = run(work.store, work.lake, work.settings, as_of=instant, options=options, progress=advance)
     emit(report.to_dict(), json_output=json_output, title="Trained")
 
@@ -104,10 +106,10 @@ def score(
 
     Example: retail score --as-of 2025-02-15T00:00:00Z --out scores.csv
     """
-    from retail_core.csv_out import refuse_no_folder
-    from retail_core.lifecycle.bulk_scoring import score_in_bulk
-    from retail_core.lifecycle.scoring import score as run
-    from retail_core.store.shop import shop_zone
+    from retail_core.csv_export import refuse_no_folder
+    from retail_core.scoring.bulk import score_in_bulk
+    from retail_core.scoring.scores import score as run
+    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(chosen_engine(load_settings(), engine)) as work:
@@ -143,8 +145,8 @@ def audience(  # noqa: PLR0913, PLR0917 - one option each
 
     Example: retail audience --as-of 2025-02-15T00:00:00Z --budget 1000 --out audience.csv
     """
-    from retail_core.lifecycle.audience import Sizing, choose_audience
-    from retail_core.store.shop import shop_zone
+    from retail_core.scoring.audience import Sizing, choose_audience
+    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     sizing = Sizing(budget, recall, cost, value, no_miss, control)

@@ -31,8 +31,8 @@ def show(
 
     Example: retail user show u0000398 --out u0000398.jsonl
     """
-    from retail_core.lifecycle import erasure
-    from retail_core.store.mongo import open_store
+    from retail_core.privacy import erasure
+    from retail_core.store.mongo.connection import open_store
 
     with open_store(load_settings()) as store:
         counts = erasure.held(store, user_id)
@@ -56,8 +56,8 @@ def delete(
 
     Example: retail user delete u0000398 --yes
     """
-    from retail_core.lifecycle import erasure
-    from retail_core.store.mongo import open_store
+    from retail_core.privacy import erasure
+    from retail_core.store.mongo.connection import open_store
 
     if json_output and not yes:
         raise InputError("Nothing was erased: --json does not ask.", remedy="give --yes as well.")

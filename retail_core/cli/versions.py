@@ -19,7 +19,7 @@ models_app = typer.Typer(
 
 def _registered(settings: Settings) -> dict[str, Any]:
     """`versions`, the newest first, and which of them is in `production`."""
-    from retail_core.model import registry
+    from retail_core.registry import versions as registry
 
     versions = [spec.summary() for spec in registry.list_versions(settings)]
     return {"versions": versions, "production": registry.production_version(settings)}
@@ -51,7 +51,7 @@ def show_model(version: str, json_output: JsonFlag = False) -> None:
 
     Example: retail models show 3
     """
-    from retail_core.model import registry
+    from retail_core.registry import versions as registry
 
     settings = load_settings()
     _tell(settings, registry.version_spec(settings, version).to_dict(), json_output, "Model")
@@ -63,8 +63,8 @@ def promote_model(version: str, json_output: JsonFlag = False) -> None:
 
     Example: retail models promote 3
     """
-    from retail_core.lifecycle import promotion
-    from retail_core.store.mongo import open_store
+    from retail_core.registry import promotion
+    from retail_core.store.mongo.connection import open_store
 
     settings = load_settings()
     with open_store(settings) as store:
@@ -78,8 +78,8 @@ def rollback_model(json_output: JsonFlag = False) -> None:
 
     Example: retail models rollback
     """
-    from retail_core.lifecycle import promotion
-    from retail_core.store.mongo import open_store
+    from retail_core.registry import promotion
+    from retail_core.store.mongo.connection import open_store
 
     settings = load_settings()
     with open_store(settings) as store:
@@ -101,8 +101,8 @@ def recalibrate_model(
 
     Example: retail models recalibrate --as-of 2025-03-01T00:00:00Z
     """
-    from retail_core.lifecycle.recalibration import recalibrate
-    from retail_core.store.shop import shop_zone
+    from retail_core.store.mongo.shop import shop_zone
+    from retail_core.training.recalibration import recalibrate
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work:

@@ -27,8 +27,8 @@ def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
 
     Example: retail outcomes
     """
-    from retail_core.lifecycle.outcomes import mature
-    from retail_core.store.shop import shop_zone
+    from retail_core.monitoring.outcomes import mature
+    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work:
@@ -42,8 +42,8 @@ def monitor(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
 
     Example: retail monitor
     """
-    from retail_core.lifecycle.monitoring import monitor as run
-    from retail_core.store.shop import shop_zone
+    from retail_core.monitoring.report import monitor as run
+    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work:
@@ -66,8 +66,8 @@ def retrain(
 
     Example: retail retrain --check-only
     """
-    from retail_core.lifecycle.retraining import retrain as run
-    from retail_core.store.shop import shop_zone
+    from retail_core.monitoring.retraining import retrain as run
+    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work:

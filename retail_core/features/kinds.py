@@ -147,7 +147,7 @@ class Clock:
 class Context:
     """Something about the shop on the local day of the cut-off, from whole days before it.
 
-    See `retail_core.features.context`. Unlike all else it reaches back `CONTEXT_DAYS`, not the look-back.
+    See `features.batch.context`. Unlike all else it reaches back `CONTEXT_DAYS`, not the look-back.
     """
 
     name: str

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pandera.typing.pandas import DataFrame
 
 from retail_core.schemas import EventFrame, UserAttributes
-from retail_core.store.mongo import Document
+from retail_core.store.mongo.connection import Document
 
 _ALWAYS = ("event_id", "user_id", "event_time", "event_type")
 

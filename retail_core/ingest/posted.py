@@ -8,10 +8,10 @@ from retail_core.ingest.window import Prepared, insert_events, insert_users, pre
 from retail_core.sources.read import parse_rows
 from retail_core.sources.rules import Refusal
 from retail_core.sources.source import Source
-from retail_core.store import ledger
-from retail_core.store.ledger import Counts, Run
-from retail_core.store.mongo import Store, server_time
-from retail_core.store.quarantine import Origin
+from retail_core.store.mongo import ledger
+from retail_core.store.mongo.connection import Store, server_time
+from retail_core.store.mongo.ledger import Counts, Run
+from retail_core.store.mongo.quarantine import Origin
 
 
 def store_events(

@@ -19,9 +19,9 @@ from retail_core.sources.read import parse_json_lines
 from retail_core.sources.records import RecordParser
 from retail_core.sources.rules import Refusal
 from retail_core.sources.source import Chunk, Source
-from retail_core.store import ledger, quarantine
-from retail_core.store.ledger import Run
-from retail_core.store.mongo import Document, Store
+from retail_core.store.mongo import ledger, quarantine
+from retail_core.store.mongo.connection import Document, Store
+from retail_core.store.mongo.ledger import Run
 
 BATCH = 5_000
 

@@ -16,9 +16,9 @@ from retail_core.ingest.window import Prepared, prepare, store_window
 from retail_core.sources.files import content_hash, file_kind
 from retail_core.sources.read import read_events
 from retail_core.sources.source import Source
-from retail_core.store import ledger
-from retail_core.store.ledger import Counts, FileKey, Run
-from retail_core.store.mongo import Store
+from retail_core.store.mongo import ledger
+from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.ledger import Counts, FileKey, Run
 
 Progress = Callable[[str, int, int], None]
 """Called with a file's name, the bytes of it that are stored, and its size."""

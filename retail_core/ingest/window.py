@@ -13,9 +13,9 @@ from retail_core.errors import IntegrityError
 from retail_core.ingest.documents import event_documents, user_documents
 from retail_core.sources.rules import Refusal, refusal
 from retail_core.sources.source import Chunk, Source, Written
-from retail_core.store import ledger, quarantine
-from retail_core.store.ledger import Counts, Run
-from retail_core.store.mongo import Document, Store, taken
+from retail_core.store.mongo import ledger, quarantine
+from retail_core.store.mongo.connection import Document, Store, taken
+from retail_core.store.mongo.ledger import Counts, Run
 
 BATCH = 10_000
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
-from retail_core.features.attributes import infer_attributes
-from retail_core.features.batch import compute
+from retail_core.features.batch.attributes import infer_attributes
+from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.batch.interpreter import compute
 from retail_core.features.definitions import FeatureSet, default_feature_set
-from retail_core.features.engine import EngineOptions
 from retail_core.features.question import Question
 from retail_core.model.estimator import Matrix, to_matrix
 from retail_core.model.labelled import Labelled, refuse_too_little
@@ -24,7 +24,7 @@ from retail_core.model.sampling import Sampling, plan_sampling
 from retail_core.model.splits import PERIODS, Indices, Mask, Split, split_rows, user_share
 from retail_core.schemas import POLICIES, Pairs
 from retail_core.settings import Settings
-from retail_core.store.lake import Lake
+from retail_core.store.lake.table import Lake
 
 EMBARGO = "embargo"
 EVALUATION_ROWS = 400_000

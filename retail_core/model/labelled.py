@@ -12,14 +12,14 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.errors import DataError, InputError
-from retail_core.features.cutoffs import CutoffPlan, daily_pairs, first_visit_pairs, plan_cutoffs
-from retail_core.features.engine import DUCKDB, EngineOptions
-from retail_core.features.labels import label
+from retail_core.features.batch.engine import DUCKDB, EngineOptions
+from retail_core.features.cutoffs.labels import label
+from retail_core.features.cutoffs.pairs import CutoffPlan, daily_pairs, first_visit_pairs, plan_cutoffs
+from retail_core.features.cutoffs.sessions import IN_SESSION, in_session_pairs
+from retail_core.features.cutoffs.span import log_span
 from retail_core.features.question import Question
-from retail_core.features.sessions import IN_SESSION, in_session_pairs
-from retail_core.features.span import log_span
 from retail_core.schemas import POLICIES, Pairs, TrainingRows
-from retail_core.store.lake import Lake
+from retail_core.store.lake.table import Lake
 from retail_core.times import iso, zone
 
 log = logging.getLogger(__name__)

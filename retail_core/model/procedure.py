@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from retail_core.model.carry import MOST_BUYERS, Buyers, needed_share, needed_within, reached_at
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import CalibratedRanker, Matrix
-from retail_core.model.evaluation import OPEN_CART_COLUMN, Judged
+from retail_core.model.evaluation.metrics import OPEN_CART_COLUMN, Judged
 from retail_core.model.families import AUTO, Choice, families
 from retail_core.model.fitting import (
     BLOCKS,
@@ -24,6 +23,7 @@ from retail_core.model.fitting import (
 from retail_core.model.sampling import Floats, Sampling
 from retail_core.model.search import SearchResult, SearchRows, search
 from retail_core.model.splits import PeriodFolds, time_blocks
+from retail_core.model.threshold_transfer import MOST_BUYERS, Buyers, needed_share, needed_within, reached_at
 from retail_core.model.thresholds import (
     RecallThreshold,
     best_f1_threshold,

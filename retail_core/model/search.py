@@ -20,7 +20,7 @@ from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
 
 from retail_core.model.estimator import Matrix
-from retail_core.model.evaluation import WeightedRanking, user_weights
+from retail_core.model.evaluation.metrics import WeightedRanking, user_weights
 from retail_core.model.families import FOREST, Choice, Family, fits_at_once, for_search
 from retail_core.model.sampling import Floats
 from retail_core.model.splits import Mask, PeriodFolds

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from retail_core.sources.arrow import arrow_csv
+from retail_core.arrow_compute import arrow_csv
 from retail_core.sources.records import RecordParser
 from retail_core.sources.rules import refusal, text_problem
 from retail_core.sources.source import Lines, Table

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from retail_core.sources.arrow import pc
+from retail_core.arrow_compute import pc
 from retail_core.sources.source import Problems, Source, Table
 from retail_core.sources.values import text
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from retail_core.arrow_compute import pc, pq, python_value
 from retail_core.errors import InputError
-from retail_core.sources.arrow import pc, pq, python_value
 from retail_core.sources.source import Problems, Table
 
 CheckHeader = Callable[[tuple[str, ...]], None]

@@ -13,8 +13,8 @@ import pandas as pd
 import pandera.errors
 import pyarrow as pa
 
+from retail_core.arrow_compute import pc, python_value
 from retail_core.schemas import EVENT_COLUMNS, Event, EventFrame
-from retail_core.sources.arrow import pc, python_value
 from retail_core.sources.rules import Refusal, refusal
 from retail_core.sources.source import REQUIRED, Chunk, Problems, Source, Table, empty_users
 from retail_core.sources.users import attribute_rows, compact_json

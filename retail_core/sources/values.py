@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from retail_core.sources.arrow import pc
+from retail_core.arrow_compute import pc
 from retail_core.sources.source import TimeFormat
 
 Rules = dict[int, str]

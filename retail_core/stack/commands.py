@@ -18,7 +18,7 @@ from retail_core.stack.registry_probe import champion_missing
 from retail_core.stack.services import ROOT, environment, services, variables
 from retail_core.stack.state import ServiceState, StackFiles, StackState, last_lines, rotate
 from retail_core.stack.supervisor import Stop, Supervisor, Surroundings, refuse_busy_ports
-from retail_core.store.embedded import mongod_status, stop_mongod
+from retail_core.store.mongod.embedded import mongod_status, stop_mongod
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 START_SECONDS = 600.0

@@ -14,17 +14,17 @@ from functools import partial
 from typing import Literal
 
 from retail_core.errors import RetailError
-from retail_core.processes import port_is_free
 from retail_core.settings import Settings
 from retail_core.stack import processes
 from retail_core.stack.child import answers
 from retail_core.stack.commands import status
 from retail_core.stack.services import api_url, runs_mlflow, services
-from retail_core.store.embedded import mongod_status
-from retail_core.store.lake_manifest import Manifest
-from retail_core.store.mongo import Store, open_store
-from retail_core.store.quarantine import count_open
-from retail_core.store.shop import shop_zone
+from retail_core.store.lake.manifest import Manifest
+from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongo.quarantine import count_open
+from retail_core.store.mongo.shop import shop_zone
+from retail_core.store.mongod.embedded import mongod_status
+from retail_core.subprocesses import port_is_free
 from retail_core.times import iso
 
 PYTHONS = ((3, 11), (3, 12))
@@ -151,7 +151,7 @@ def _mlflow(settings: Settings) -> Check:
 
 
 def _champion(settings: Settings) -> Check:
-    from retail_core.model.registry import champion_spec
+    from retail_core.registry.versions import champion_spec
 
     remedy = "run `retail train`."
     if runs_mlflow(settings) and not (settings.home_dir / "mlflow" / "mlflow.db").exists():
@@ -218,13 +218,13 @@ def _clock(store: Store) -> Check:
 
 
 def _manifest(store: Store) -> Manifest:
-    from retail_core.store.lake_folder import LakeFolder
+    from retail_core.store.lake.folder import LakeFolder
 
     return LakeFolder(store.settings.lake_url).read_manifest() or Manifest()
 
 
 def _lake(store: Store) -> Check:
-    from retail_core.store.lake_rows import pending_windows
+    from retail_core.store.lake.rows import pending_windows
 
     manifest = _manifest(store)
     pending = pending_windows(store, manifest)

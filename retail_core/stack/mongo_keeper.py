@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from retail_core.errors import RetailError
 from retail_core.settings import Settings
 from retail_core.stack.state import ServiceState, StackState
-from retail_core.store.embedded import ensure_mongod, mongod_status
+from retail_core.store.mongod.embedded import ensure_mongod, mongod_status
 from retail_core.times import iso
 
 MONGODB = "mongodb"

@@ -10,9 +10,9 @@ from pathlib import Path
 from pydantic import SecretStr
 
 import retail_core
-from retail_core.processes import free_port
 from retail_core.settings import Settings
 from retail_core.stack.child import Service
+from retail_core.subprocesses import free_port
 
 ROOT = Path(retail_core.__file__).resolve().parent.parent
 """Where flows/, bentos/, app/ and prefect.yaml are, whatever the current directory is."""

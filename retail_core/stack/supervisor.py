@@ -13,10 +13,10 @@ from pathlib import Path
 from types import FrameType
 
 from retail_core.errors import DependencyError, InputError
-from retail_core.processes import port_is_free
 from retail_core.stack import processes
 from retail_core.stack.child import Child, Service
 from retail_core.stack.state import ServiceState, StackFiles, StackState, last_lines, rotate
+from retail_core.subprocesses import port_is_free
 
 POLL_SECONDS = 0.1
 TICK_SECONDS = 10.0

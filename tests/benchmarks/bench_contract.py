@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from retail_core.settings import Settings
-from retail_core.store.embedded import ensure_mongod, stop_mongod
+from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from tests.integration.test_contract import contract_test
 from tests.serving import registered_shop, running_service
 

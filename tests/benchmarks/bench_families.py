@@ -25,11 +25,11 @@ import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score
 
 from retail_core import sources
-from retail_core.features.batch import compute
-from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.labels import label
+from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.definitions import FAMILIES, FeatureSet, Question, default_feature_set
 from retail_core.features.docs import with_measured
-from retail_core.features.labels import label
 from retail_core.schemas import EVENT_ARROW
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.times import zone

@@ -34,12 +34,12 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from retail_core.features.batch import compute
-from retail_core.features.context import shop_on
-from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.batch.context import shop_on
+from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.definitions import FeatureSet, Question, default_feature_set
-from retail_core.features.engine import EngineOptions
-from retail_core.features.online import OnlineEvent, compute_one
+from retail_core.features.online.interpreter import OnlineEvent, compute_one
 from retail_core.features.reader import from_micros
 from retail_core.features.shop_measures import local_day
 from retail_core.schemas import EVENT_TYPES

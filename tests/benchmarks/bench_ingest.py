@@ -26,8 +26,8 @@ from retail_core import sources
 from retail_core.ingest import ingest
 from retail_core.ingest.window import BATCH, prepare
 from retail_core.settings import Settings
-from retail_core.store.embedded import stop_mongod
-from retail_core.store.mongo import Document, Store, open_store
+from retail_core.store.mongo.connection import Document, Store, open_store
+from retail_core.store.mongod.embedded import stop_mongod
 
 HEADER = (
     "user_id,event_time,event_type,item_id,category,brand,"

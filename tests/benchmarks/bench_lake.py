@@ -28,9 +28,9 @@ from retail_core import sources
 from retail_core.ingest import ingest
 from retail_core.schemas import EVENT_ARROW
 from retail_core.settings import Settings
-from retail_core.store.embedded import stop_mongod
-from retail_core.store.lake import rebuild, sync
-from retail_core.store.mongo import Store, open_store
+from retail_core.store.lake.table import rebuild, sync
+from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongod.embedded import stop_mongod
 from tests.benchmarks.bench_ingest import write_events
 
 STORED = {

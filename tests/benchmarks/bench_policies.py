@@ -22,15 +22,15 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
-from retail_core.features.engine import EngineOptions
+from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.cutoffs.sessions import IN_SESSION
 from retail_core.features.question import Question
-from retail_core.features.sessions import IN_SESSION
 from retail_core.model import dataset
 from retail_core.model.families import Choice
 from retail_core.model.fitting import fit_ranker, recipe_of
 from retail_core.model.labelled import labelled_rows
 from retail_core.settings import Settings
-from retail_core.store.lake import Lake
+from retail_core.store.lake.table import Lake
 from tests.benchmarks.simulated_lake import START, simulated_days
 
 SHOPS = {

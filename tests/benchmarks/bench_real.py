@@ -26,20 +26,20 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from retail_core.features.cutoffs import daily_pairs, labelled_cutoffs
-from retail_core.features.engine import EngineOptions
-from retail_core.features.labels import label
+from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.cutoffs.labels import label
+from retail_core.features.cutoffs.pairs import daily_pairs, labelled_cutoffs
 from retail_core.features.question import Question
 from retail_core.model import dataset, procedure
 from retail_core.model.dataset import Labelled, TrainingData
-from retail_core.model.evaluation import ap_difference, user_weights
+from retail_core.model.evaluation.metrics import ap_difference, user_weights
 from retail_core.model.families import AUTO, families
 from retail_core.model.fitting import fit_ranker, recipe_of
 from retail_core.model.sampling import Floats
 from retail_core.model.splits import Mask
 from retail_core.schemas import TrainingRows
 from retail_core.settings import Settings
-from retail_core.store.lake import Lake
+from retail_core.store.lake.table import Lake
 from retail_core.times import midnights
 from tests.benchmarks.bench_features import DayFiles
 from tests.benchmarks.source_lake import SHARED_DATA, write_lake

@@ -22,17 +22,17 @@ from pathlib import Path
 import numpy as np
 from pandera.typing.pandas import DataFrame
 
-from retail_core.features.batch import compute
-from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.labels import label
+from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.definitions import FeatureSet, Question, default_feature_set
-from retail_core.features.labels import label
-from retail_core.lifecycle.reasoned import MOST_EXPLAINED, WORK
 from retail_core.model.estimator import CalibratedRanker, to_matrix
-from retail_core.model.explain import affordable_rows, contributions
+from retail_core.model.explanations.contributions import affordable_rows, contributions
+from retail_core.model.explanations.reasons import reasons
 from retail_core.model.families import Choice
 from retail_core.model.matrix import Matrix
-from retail_core.model.reasons import reasons
 from retail_core.schemas import Pairs
+from retail_core.scoring.reason_columns import MOST_EXPLAINED, WORK
 from tests.benchmarks.simulated_lake import START, simulated_days
 
 DAYS, AGAIN = 45, 20

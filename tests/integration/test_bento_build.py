@@ -36,7 +36,7 @@ def test_the_bento_is_complete_and_names_no_index(shop: Shop) -> None:
     name, version = built.stdout.strip().splitlines()[-1].removeprefix("__tag__:").split(":")
     bento = shop.settings.home_dir / "bentoml" / "bentos" / name / version
     files = {str(path.relative_to(bento / "src")) for path in (bento / "src").rglob("*.py")}
-    assert {"bentos/service.py", "retail_core/model/runtime.py"} <= files
+    assert {"bentos/service.py", "retail_core/model/served_model.py"} <= files
     assert {path.split("/")[0] for path in files} == {"bentos", "docker", "retail_core"}
     manifest = (bento / "bento.yaml").read_text()
     assert "purchase_24h" in manifest

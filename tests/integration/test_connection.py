@@ -11,7 +11,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from bentos.connection import Connection, Document
 from bentos.history import History, spans_of
 from retail_core.errors import DependencyError
-from retail_core.store.mongo import Store
+from retail_core.store.mongo.connection import Store
 
 pytestmark = pytest.mark.integration
 

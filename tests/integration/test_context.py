@@ -12,19 +12,19 @@ import pytest
 from bentos.connection import Connection
 from bentos.history import History
 from retail_core import sources
-from retail_core.features.batch import compute
-from retail_core.features.context import shop_on
-from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.batch.context import shop_on
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.definitions import FeatureSet
-from retail_core.features.online import OnlineEvent
+from retail_core.features.online.interpreter import OnlineEvent
 from retail_core.features.question import Question
 from retail_core.features.shop_measures import MEASURES, context_key, local_day
 from retail_core.ingest import ingest
-from retail_core.lifecycle.shop_context import keep_context, keep_known_context, stored_context
+from retail_core.scoring.shop_context import keep_context, keep_known_context, stored_context
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.store.lake import Lake, sync
-from retail_core.store.mongo import Store
+from retail_core.store.lake.table import Lake, sync
+from retail_core.store.mongo.connection import Store
 from tests.feature_logs import DAY, HOUR, micros, write_lake
 
 pytestmark = pytest.mark.integration

@@ -18,8 +18,8 @@ from pydantic import SecretStr
 
 from retail_core.errors import DependencyError, InputError
 from retail_core.settings import Settings
-from retail_core.store.embedded import ensure_mongod, mongod_status, stop_mongod
-from retail_core.store.mongo import open_store, redact
+from retail_core.store.mongo.connection import open_store, redact
+from retail_core.store.mongod.embedded import ensure_mongod, mongod_status, stop_mongod
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,7 +65,7 @@ def _command_lines(word: str, settings: Settings) -> list[psutil.Process]:
 
 
 def _supervisors(settings: Settings) -> list[psutil.Process]:
-    return _command_lines("retail_core.store.supervisor", settings)
+    return _command_lines("retail_core.store.mongod.idle_supervisor", settings)
 
 
 def _pid(settings: Settings) -> int:
@@ -112,7 +112,7 @@ def test_it_is_not_a_child_of_who_started_it_so_ctrl_c_does_not_reach_it(shared:
 def test_commands_at_once_share_one_server(own: Settings) -> None:
     program = (
         "import sys; from pathlib import Path; from retail_core.settings import Settings;"
-        "from retail_core.store.mongo import open_store;"
+        "from retail_core.store.mongo.connection import open_store;"
         "s = open_store(Settings(home=Path(sys.argv[1])));"
         "s.events.insert_one({'_id': sys.argv[2]}); s.close()"
     )

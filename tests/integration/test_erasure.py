@@ -23,17 +23,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from retail_core import sources
-from retail_core.csv_out import defuse
+from retail_core.csv_export import defuse
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.ingest import ingest
-from retail_core.lifecycle import erasure
-from retail_core.lifecycle.audience import refuse_erased
-from retail_core.lifecycle.mirror import mirror_predictions
-from retail_core.lifecycle.scoring import ranked
+from retail_core.privacy import erasure
+from retail_core.scoring.audience import refuse_erased
+from retail_core.scoring.mirror import mirror_predictions
+from retail_core.scoring.scores import ranked
 from retail_core.stack.services import variables
-from retail_core.store.lake import Lake, rebuild, sync
-from retail_core.store.mongo import Store
-from retail_core.store.predictions import read_predictions, replace_predictions
+from retail_core.store.lake.table import Lake, rebuild, sync
+from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.predictions import read_predictions, replace_predictions
 
 pytestmark = pytest.mark.integration
 AS_OF = datetime(2025, 1, 20, tzinfo=UTC)
@@ -134,8 +134,9 @@ def test_erasure_leaves_no_trace_and_touches_nobody_else(shop: Store) -> None:
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.06, 0.1])
 def test_killed_at_any_moment_it_ends_the_same_when_run_again(shop: Store, seconds: float) -> None:
     code = (
-        "from retail_core.settings import load_settings; from retail_core.store.mongo import open_store\n"
-        "from retail_core.lifecycle.erasure import erase\n"
+        "from retail_core.settings import load_settings\n"
+        "from retail_core.store.mongo.connection import open_store\n"
+        "from retail_core.privacy.erasure import erase\n"
         "with open_store(load_settings()) as store:\n"
         f"    print('ready', flush=True); erase(store, {GONE!r})"
     )

@@ -17,13 +17,13 @@ import pytest
 
 from retail_core import sources
 from retail_core.errors import InputError
-from retail_core.ingest import IngestReport, ingest, store_events
-from retail_core.lifecycle.erasure import held
+from retail_core.ingest import IngestReport, ingest, replay, store_events
+from retail_core.privacy.erasure import held
 from retail_core.settings import Settings
 from retail_core.sources import Source
 from retail_core.sources.readers import WINDOW_ROWS
-from retail_core.store import quarantine
-from retail_core.store.mongo import Document, Store, open_store
+from retail_core.store.mongo import quarantine
+from retail_core.store.mongo.connection import Document, Store, open_store
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +40,7 @@ from pathlib import Path
 from retail_core import sources
 from retail_core.ingest import ingest
 from retail_core.settings import Settings
-from retail_core.store.mongo import open_store
+from retail_core.store.mongo.connection import open_store
 
 uri, name, home, file = sys.argv[1:]
 with open_store(Settings(home=Path(home), mongodb_uri=uri, mongodb_database=name)) as store:
@@ -56,7 +56,7 @@ from retail_core import sources
 from retail_core.ingest.window import insert_events, prepare, written
 from retail_core.settings import Settings
 from retail_core.store import ledger
-from retail_core.store.mongo import open_store
+from retail_core.store.mongo.connection import open_store
 
 uri, name, home, file = sys.argv[1:]
 store = open_store(Settings(home=Path(home), mongodb_uri=uri, mongodb_database=name))
@@ -272,10 +272,10 @@ def test_replay_stores_what_passes_now_and_keeps_the_rest(store: Store, tmp_path
     report = ingest(store, [path], CANONICAL, at=AT)
     assert _counts(report) == (6, 1, 0, 5)
     fixed = _mapping(tmp_path, "extends: canonical\nencoding: latin-1\n")
-    replayed = quarantine.replay(store, fixed, at=AT)
+    replayed = replay(store, fixed, at=AT)
     assert (replayed.rows, replayed.events_inserted, replayed.quarantined) == (5, 1, 4)
     assert store.events.find_one({"item_id": "café"}) is not None
-    again = quarantine.replay(store, fixed, at=AT)
+    again = replay(store, fixed, at=AT)
     assert (again.rows, again.events_inserted, again.quarantined) == (4, 0, 4)
     states = [one["state"] for one in store.quarantine.find(sort=[("line", 1)])]
     assert states == ["replayed", "refused", "refused", "refused", "refused"]
@@ -298,7 +298,7 @@ def test_a_refused_row_of_a_changed_copy_is_in_quarantine_once(store: Store, tmp
     other = _mapping(tmp_path, f"extends: canonical\nname: other\n{mapping}")
     assert ingest(store, [_file(tmp_path, broken)], other, at=AT).quarantined == 3
     assert quarantine.count_open(store) == 6
-    assert quarantine.replay(store, CANONICAL, at=AT).rows == 3
+    assert replay(store, CANONICAL, at=AT).rows == 3
 
 
 def test_replay_of_sessions_and_conflicts(store: Store, tmp_path: Path) -> None:
@@ -306,11 +306,11 @@ def test_replay_of_sessions_and_conflicts(store: Store, tmp_path: Path) -> None:
     path.write_text('{"session": 1, "events": [{"aid": 1, "ts": "2022-01-01", "type": "clicks"}]}\nno json\n')
     assert _counts(ingest(store, [path], sources.get("otto"), at=AT)) == (2, 0, 0, 2)
     fixed = _mapping(tmp_path, "extends: otto\ntime: iso\n")
-    assert quarantine.replay(store, fixed, at=AT).events_inserted == 1
+    assert replay(store, fixed, at=AT).events_inserted == 1
     log = _file(tmp_path, [_row(1, "a"), _row(2, "a")])
     ingest(store, [log], CANONICAL, at=AT)
     store.events.delete_many({"source": "canonical"})
-    report = quarantine.replay(store, CANONICAL, at=AT)
+    report = replay(store, CANONICAL, at=AT)
     assert (report.rows, report.events_inserted, report.quarantined) == (1, 1, 0)
 
 
@@ -348,7 +348,7 @@ def test_posted_events_go_the_same_way(store: Store) -> None:
     _ledger_adds_up(store)
     assert held(store, "vä")["quarantine"] == 1
     store.events.delete_many({})
-    report = quarantine.replay(store, CANONICAL, at=AT)
+    report = replay(store, CANONICAL, at=AT)
     assert (report.rows, report.events_inserted, report.quarantined) == (2, 1, 1)
     assert store.events.find_one({}, {"_id": 0, "user_id": 1}) == {"user_id": "vä"}
 

@@ -22,20 +22,20 @@ from pyarrow import fs
 from retail_core.errors import DependencyError, InputError, IntegrityError
 from retail_core.schemas import EVENT_ARROW, EVENT_COLUMNS
 from retail_core.settings import Settings
-from retail_core.store.lake import EVENT_KEYS, Lake, LakeState, rebuild, sync
-from retail_core.store.lake_folder import LakeFolder
-from retail_core.store.lake_manifest import GENERATIONS_KEPT, add_to_ranges
-from retail_core.store.lake_merge import merge
-from retail_core.store.lake_rows import Spool
-from retail_core.store.mongo import Document, Store, open_store
+from retail_core.store.lake.folder import LakeFolder
+from retail_core.store.lake.manifest import GENERATIONS_KEPT, add_to_ranges
+from retail_core.store.lake.merge import merge
+from retail_core.store.lake.rows import Spool
+from retail_core.store.lake.table import EVENT_KEYS, Lake, LakeState, rebuild, sync
+from retail_core.store.mongo.connection import Document, Store, open_store
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 START = datetime(2025, 1, 1, tzinfo=UTC)
 SYNC = (
     "import sys; from pathlib import Path; from pydantic import SecretStr;"
-    "from retail_core.settings import Settings; from retail_core.store.mongo import open_store;"
-    "from retail_core.store.lake import sync;"
+    "from retail_core.settings import Settings; from retail_core.store.mongo.connection import open_store;"
+    "from retail_core.store.lake.table import sync;"
     "s = open_store(Settings(home=Path(sys.argv[1]), mongodb_uri=SecretStr(sys.argv[2]),"
     " mongodb_database=sys.argv[3]));"
     "print('ready', flush=True); print(sync(s).data_hash, flush=True); s.close()"

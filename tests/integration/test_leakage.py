@@ -22,14 +22,14 @@ from retail_core.features.definitions import default_feature_set
 from retail_core.features.question import Question
 from retail_core.model.leakage import Evidence, inspect
 from retail_core.model.leakage.evidence import draw
-from retail_core.model.leakage.files import gather
 from retail_core.model.leakage.removal import changed_by_removal, cut_lake
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.sources.read import read_events
-from retail_core.store.lake import Lake
-from retail_core.store.lake_scratch import scratch_lake
+from retail_core.store.lake.scratch import scratch_lake
+from retail_core.store.lake.table import Lake
 from retail_core.times import last_midnight
+from retail_core.training.leakage_files import gather
 
 pytestmark = pytest.mark.integration
 

@@ -17,24 +17,24 @@ from retail_core import sources
 from retail_core.errors import DataError, InputError
 from retail_core.features.kinds import Clock, Context
 from retail_core.ingest import ingest
-from retail_core.lifecycle.audience import Audience, Sizing, choose_audience
-from retail_core.lifecycle.mirror import read_mirror
-from retail_core.lifecycle.monitoring import MonitorReport, monitor
-from retail_core.lifecycle.outcomes import OutcomeReport, mature
-from retail_core.lifecycle.retraining import RetrainReport, retrain
-from retail_core.lifecycle.scoring import CSV_COLUMNS, ScoreReport, score
-from retail_core.lifecycle.triggers import TriggerCheck, check
-from retail_core.model.registry import version_spec
-from retail_core.model.runtime import load_champion
 from retail_core.model.thresholds import feasible_target
-from retail_core.model.training import TrainOptions, TrainReport, train
+from retail_core.monitoring.outcomes import OutcomeReport, mature
+from retail_core.monitoring.report import MonitorReport, monitor
+from retail_core.monitoring.retraining import RetrainReport, retrain
+from retail_core.monitoring.triggers import TriggerCheck, check
+from retail_core.registry.loading import load_champion
+from retail_core.registry.versions import version_spec
 from retail_core.schemas import TIME_DTYPE, Prediction
+from retail_core.scoring.audience import Audience, Sizing, choose_audience
+from retail_core.scoring.mirror import read_mirror
+from retail_core.scoring.scores import CSV_COLUMNS, ScoreReport, score
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.store.audiences import read_members
-from retail_core.store.lake import Lake, sync
-from retail_core.store.mongo import Store, open_store
-from retail_core.store.predictions import read_outcomes, read_predictions, replace_predictions
+from retail_core.store.lake.table import Lake, sync
+from retail_core.store.mongo.audiences import read_members
+from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongo.predictions import read_outcomes, read_predictions, replace_predictions
+from retail_core.training.pipeline import TrainOptions, TrainReport, train
 
 pytestmark = pytest.mark.integration
 

@@ -15,14 +15,14 @@ from pandera.errors import SchemaErrors
 
 from retail_core.errors import IntegrityError
 from retail_core.schemas import Outcome, Prediction
-from retail_core.store.mongo import Store
-from retail_core.store.predictions import (
+from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.predictions import (
     read_outcomes,
     read_predictions,
     replace_predictions,
     write_outcomes,
 )
-from retail_core.store.shop import named_policy, shop_zone
+from retail_core.store.mongo.shop import named_policy, shop_zone
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,7 +106,8 @@ def test_a_frame_that_is_not_the_window_is_refused_and_changes_nothing(store: St
 def test_a_killed_run_never_shows_a_part_and_the_next_repairs_it(store: Store, mongod_uri: str) -> None:
     program = (
         "import sys; from pathlib import Path; from pydantic import SecretStr;"
-        "from retail_core.settings import Settings; from retail_core.store.mongo import open_store;"
+        "from retail_core.settings import Settings;"
+        "from retail_core.store.mongo.connection import open_store;"
         "from tests.integration.test_predictions import predictions, replace;"
         "s = open_store(Settings(home=Path(sys.argv[1]), mongodb_uri=SecretStr(sys.argv[2]),"
         " mongodb_database=sys.argv[3])); f = predictions(range(100_000), seed=2);"

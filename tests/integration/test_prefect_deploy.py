@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from retail_core.processes import stop
+from retail_core.subprocesses import stop
 
 if TYPE_CHECKING:
     from tests.integration.conftest import FlowShop

@@ -17,19 +17,20 @@ from typer.testing import CliRunner
 from retail_core.cli.app import app
 from retail_core.errors import DataError
 from retail_core.ingest import ingest
-from retail_core.lifecycle import promotion
-from retail_core.lifecycle.recalibration import Recalibrated, recalibrate
-from retail_core.model import registry
 from retail_core.model.calibration import Calibrator
-from retail_core.model.describe import self_test
-from retail_core.model.later_days import BLOCKS, later_rows
-from retail_core.model.runtime import ServedModel, load_version
-from retail_core.model.training import TrainOptions, train
+from retail_core.model.served_model import ServedModel
+from retail_core.registry import promotion
+from retail_core.registry import versions as registry
+from retail_core.registry.loading import load_version
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.sources import get
-from retail_core.store.lake import Lake, sync
-from retail_core.store.mongo import Store, open_store
+from retail_core.store.lake.table import Lake, sync
+from retail_core.store.mongo.connection import Store, open_store
+from retail_core.training.describe import self_test
+from retail_core.training.later_days import BLOCKS, later_rows
+from retail_core.training.pipeline import TrainOptions, train
+from retail_core.training.recalibration import Recalibrated, recalibrate
 
 pytestmark = pytest.mark.integration
 

@@ -18,19 +18,20 @@ import pytest
 
 from retail_core.errors import DataError, DependencyError, InputError, IntegrityError
 from retail_core.features.definitions import FeatureSet, Question, default_feature_set
-from retail_core.lifecycle import promotion
-from retail_core.lifecycle.triggers import check
-from retail_core.model import registry
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker, build_forest, to_matrix
-from retail_core.model.mlflow_session import open_session
-from retail_core.model.runtime import MODEL_FILE, SPEC_FILE, load_champion, load_path, load_version
 from retail_core.model.search import Cell, SearchResult
+from retail_core.model.served_model import MODEL_FILE, SPEC_FILE, load_path
 from retail_core.model.spec import ModelSpec
-from retail_core.processes import answers, free_port, start, stop, wait_until
+from retail_core.monitoring.triggers import check
+from retail_core.registry import promotion
+from retail_core.registry import versions as registry
+from retail_core.registry.loading import load_champion, load_version
+from retail_core.registry.mlflow_session import open_session
 from retail_core.settings import Settings
-from retail_core.store.lake import Lake
-from retail_core.store.mongo import Store, open_store
+from retail_core.store.lake.table import Lake
+from retail_core.store.mongo.connection import Store, open_store
+from retail_core.subprocesses import answers, free_port, start, stop, wait_until
 
 pytestmark = pytest.mark.integration
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from retail_core.processes import ROOT, answers, free_port, port_is_free, wait_until
+from retail_core.subprocesses import ROOT, answers, free_port, port_is_free, wait_until
 from tests.serving import environment, registered_shop
 
 pytestmark = pytest.mark.integration

@@ -40,15 +40,15 @@ from bentos.routes import create_app
 from bentos.wire import Answer
 from retail_core.client import Client, Item, Prediction, Refusal
 from retail_core.errors import DataError, DependencyError, InputError
-from retail_core.features.export import export_features
-from retail_core.lifecycle import erasure
-from retail_core.lifecycle.scoring import score
-from retail_core.model.runtime import load_champion
-from retail_core.processes import free_port
+from retail_core.features.batch.export import export_features
+from retail_core.privacy import erasure
+from retail_core.registry.loading import load_champion
+from retail_core.scoring.scores import score
 from retail_core.settings import Settings
-from retail_core.store.embedded import ensure_mongod, mongod_status, stop_mongod
-from retail_core.store.lake import Lake
-from retail_core.store.mongo import open_store
+from retail_core.store.lake.table import Lake
+from retail_core.store.mongo.connection import open_store
+from retail_core.store.mongod.embedded import ensure_mongod, mongod_status, stop_mongod
+from retail_core.subprocesses import free_port
 from tests.serving import AS_OF, KEY, Shop, running_service, trained_shop
 
 pytestmark = pytest.mark.integration
@@ -545,7 +545,7 @@ def test_the_client_asks_all_that_the_service_answers(api: httpx.Client, shop: S
 def test_the_client_does_not_wait_for_ever_for_a_file(
     api: httpx.Client, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retail_core.client.FILE_SECONDS", 0)
+    monkeypatch.setattr("retail_core.client.http_client.FILE_SECONDS", 0)
     with (
         Client(str(api.base_url), api_key=KEY) as client,
         pytest.raises(DependencyError, match="was not scored"),

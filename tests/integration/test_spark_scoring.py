@@ -11,19 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retail_core.features.attributes import infer_attributes
-from retail_core.features.batch import compute
-from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.batch.attributes import infer_attributes
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.online import OnlineEvent
+from retail_core.features.online.interpreter import OnlineEvent
 from retail_core.features.reader import to_micros
-from retail_core.lifecycle.bulk_scoring import score_in_bulk
-from retail_core.lifecycle.scoring import answers
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker, build_forest
-from retail_core.model.runtime import ModelSpec, ServedModel
+from retail_core.model.served_model import ModelSpec, ServedModel
+from retail_core.scoring.bulk import score_in_bulk
+from retail_core.scoring.scores import answers
 from retail_core.settings import Settings
-from retail_core.store.lake import Lake
+from retail_core.store.lake.table import Lake
 from tests.feature_logs import MINUTE, FolderLake, write_lake
 
 AS_OF = datetime(2025, 3, 1, tzinfo=UTC)

@@ -16,12 +16,12 @@ import pytest
 
 from retail_core import sources
 from retail_core.ingest import ingest
-from retail_core.processes import free_port, port_is_free
 from retail_core.settings import Settings
 from retail_core.stack import commands, doctor, down, processes, status, up
 from retail_core.stack.state import StackFiles
-from retail_core.store.embedded import mongod_status
-from retail_core.store.mongo import Store
+from retail_core.store.mongo.connection import Store
+from retail_core.store.mongod.embedded import mongod_status
+from retail_core.subprocesses import free_port, port_is_free
 from tests.serving import registered_shop, running_service
 
 pytestmark = pytest.mark.integration

@@ -17,10 +17,10 @@ import httpx
 import psutil
 import pytest
 
-from retail_core.lifecycle.promotion import promote
-from retail_core.model.registry import set_production
+from retail_core.registry.promotion import promote
+from retail_core.registry.versions import set_production
 from retail_core.settings import Settings
-from retail_core.store.mongo import open_store
+from retail_core.store.mongo.connection import open_store
 from tests.serving import AS_OF, environment, register_variant, registered_shop, running_service
 
 pytestmark = pytest.mark.integration

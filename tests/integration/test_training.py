@@ -14,24 +14,25 @@ import pandas as pd
 import pytest
 
 from retail_core.errors import DataError, InputError
-from retail_core.features.batch import compute
-from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.question import Question
 from retail_core.ingest import ingest
-from retail_core.lifecycle import promotion
-from retail_core.lifecycle.promotion import Contest, gate
-from retail_core.model import dataset, procedure, registry
-from retail_core.model.contest import arrange
-from retail_core.model.evaluation import Judged, WeightedRanking, judge
+from retail_core.model import dataset, procedure
+from retail_core.model.evaluation.metrics import Judged, WeightedRanking, judge
 from retail_core.model.families import FAMILIES, Choice
 from retail_core.model.labelled import labelled_rows
-from retail_core.model.runtime import load_champion
-from retail_core.model.training import STAGES, TrainOptions, TrainReport, train
+from retail_core.registry import promotion
+from retail_core.registry import versions as registry
+from retail_core.registry.loading import load_champion
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.sources import get
-from retail_core.store.lake import Lake, sync
-from retail_core.store.mongo import Store, open_store
+from retail_core.store.lake.table import Lake, sync
+from retail_core.store.mongo.connection import Store, open_store
+from retail_core.training.champion_comparison import arrange
+from retail_core.training.gate import Contest, gate
+from retail_core.training.pipeline import STAGES, TrainOptions, TrainReport, train
 
 pytestmark = pytest.mark.integration
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retail_core.features.batch import compute
-from retail_core.features.context import shop_on
+from retail_core.features.batch.context import shop_on
+from retail_core.features.batch.interpreter import compute
 from retail_core.features.definitions import FeatureSet, Question, expand
-from retail_core.features.online import OnlineEvent, compute_one
+from retail_core.features.online.interpreter import OnlineEvent, compute_one
 from retail_core.features.reader import from_micros
 from retail_core.features.shop_measures import CONTEXT_DAYS, MEASURES, local_day
 from retail_core.times import zone

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from retail_core.features.batch import compute
-from retail_core.features.context import shop_on
+from retail_core.features.batch.context import shop_on
+from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.batch.interpreter import compute
 from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.engine import EngineOptions
-from retail_core.features.online import OnlineEvent, compute_one
+from retail_core.features.online.interpreter import OnlineEvent, compute_one
 from retail_core.features.shop_measures import local_day
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 

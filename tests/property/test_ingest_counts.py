@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from retail_core import sources
 from retail_core.ingest import ingest
-from retail_core.store import quarantine
-from retail_core.store.mongo import Store
+from retail_core.store.mongo import quarantine
+from retail_core.store.mongo.connection import Store
 
 HEADER = b"event_id,user_id,event_time,event_type,item_id,price\n"
 CANONICAL = sources.get("canonical")

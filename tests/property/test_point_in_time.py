@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retail_core.features.batch import compute
-from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.labels import label
+from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.labels import label
-from retail_core.features.online import OnlineEvent, compute_one
+from retail_core.features.online.interpreter import OnlineEvent, compute_one
 from retail_core.features.reader import from_micros
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 

@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from retail_core import sources
-from retail_core.features.batch import compute
-from retail_core.features.context import shop_on
-from retail_core.features.cutoffs import daily_pairs, labelled_cutoffs
+from retail_core.features.batch.context import shop_on
+from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.labels import label
+from retail_core.features.cutoffs.pairs import daily_pairs, labelled_cutoffs
 from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.engine import EngineOptions
-from retail_core.features.labels import label
-from retail_core.features.online import OnlineEvent, compute_one, online_event
+from retail_core.features.online.interpreter import OnlineEvent, compute_one, online_event
 from retail_core.features.shop_measures import local_day
 from retail_core.sources.read import read_events
-from retail_core.store.lake import Lake
-from retail_core.store.lake_scratch import scratch_lake
+from retail_core.store.lake.scratch import scratch_lake
+from retail_core.store.lake.table import Lake
 from retail_core.times import parse_instant
 from tests.feature_logs import FolderLake, write_lake
 

@@ -9,7 +9,7 @@ import pytest
 
 from retail_core import sources
 from retail_core.ingest import ingest
-from retail_core.store.mongo import Store
+from retail_core.store.mongo.connection import Store
 
 pytestmark = [pytest.mark.realdata, pytest.mark.integration]
 

@@ -18,16 +18,16 @@ import pytest
 from pymongo import MongoClient
 
 from retail_core import sources
-from retail_core.features.cutoffs import FIRST_VISIT_DELAY, first_visit_pairs
-from retail_core.features.labels import label
+from retail_core.features.cutoffs.labels import label
+from retail_core.features.cutoffs.pairs import FIRST_VISIT_DELAY, first_visit_pairs
 from retail_core.features.question import Question
 from retail_core.model.leakage import inspect
-from retail_core.model.leakage.files import gather, inspect_log
 from retail_core.schemas import Pairs
 from retail_core.settings import Settings
 from retail_core.sources.read import read_events
-from retail_core.store.lake_scratch import scratch_lake
+from retail_core.store.lake.scratch import scratch_lake
 from retail_core.times import parse_instant
+from retail_core.training.leakage_files import gather, inspect_log
 
 pytestmark = pytest.mark.realdata
 

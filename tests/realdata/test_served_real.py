@@ -9,13 +9,13 @@ import pytest
 
 from retail_core import sources
 from retail_core.ingest import ingest
-from retail_core.lifecycle.scoring import score
-from retail_core.model.runtime import load_champion
-from retail_core.model.training import TrainOptions, train
+from retail_core.registry.loading import load_champion
+from retail_core.scoring.scores import score
 from retail_core.settings import Settings
-from retail_core.store.lake import Lake, sync
-from retail_core.store.mongo import Store
+from retail_core.store.lake.table import Lake, sync
+from retail_core.store.mongo.connection import Store
 from retail_core.times import parse_instant
+from retail_core.training.pipeline import TrainOptions, train
 from tests.serving import running_service
 
 pytestmark = [pytest.mark.realdata, pytest.mark.integration]

@@ -11,12 +11,12 @@ from streamlit.testing.v1 import AppTest
 
 from app import charts, words
 from retail_core.features.definitions import Question, default_feature_set
-from retail_core.lifecycle.audience import Scores
 from retail_core.model.estimator import CalibratedRanker
-from retail_core.model.runtime import ServedModel
+from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
-from retail_core.processes import free_port
 from retail_core.schemas import TIME_DTYPE, Prediction
+from retail_core.scoring.audience import Scores
+from retail_core.subprocesses import free_port
 
 AS_OF = datetime(2025, 1, 29, tzinfo=UTC)
 APP = Path(__file__).resolve().parents[2] / "app"

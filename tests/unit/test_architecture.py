@@ -61,7 +61,7 @@ def test_the_domain_has_no_clock_and_reads_no_environment() -> None:
         for clock in clocks
         if clock in path.read_text()
     ]
-    allowed = {"retail_core/demo.py", "retail_core/store/supervisor.py"}
+    allowed = {"retail_core/stack/demo.py", "retail_core/store/mongod/idle_supervisor.py"}
     assert not [entry for entry in found if entry[0] not in allowed]
 
 

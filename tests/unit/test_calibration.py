@@ -15,7 +15,7 @@ from retail_core.model.calibration import (
     logit,
     reliability,
 )
-from retail_core.model.evaluation import Judged, judge
+from retail_core.model.evaluation.metrics import Judged, judge
 from retail_core.model.sampling import Sampling, correct_prior, plan_sampling
 
 

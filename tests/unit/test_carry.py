@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retail_core.model.carry import Buyers, needed_share, needed_within, reached_at
+from retail_core.model.threshold_transfer import Buyers, needed_share, needed_within, reached_at
 
 scores = st.lists(st.integers(0, 8), min_size=1, max_size=40).map(lambda one: np.array(one) / 8)
 

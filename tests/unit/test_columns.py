@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bentos.predictor import merge
 from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.online import Columns, OnlineEvent, compute_one, compute_values
+from retail_core.features.online.interpreter import Columns, OnlineEvent, compute_one, compute_values
 from retail_core.features.reader import from_micros
 from tests.feature_logs import HOUR, micros
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retail_core.lifecycle.drift import (
+from retail_core.monitoring.drift import (
     FLOOR,
     SCORE,
     Floats,
@@ -17,9 +17,9 @@ from retail_core.lifecycle.drift import (
     shifts,
     stability_index,
 )
-from retail_core.lifecycle.monitoring import OK, UNSURE, status_of
-from retail_core.lifecycle.population import Drift
-from retail_core.lifecycle.triggers import TriggerCheck, drift
+from retail_core.monitoring.population import Drift
+from retail_core.monitoring.report import OK, UNSURE, status_of
+from retail_core.monitoring.triggers import TriggerCheck, drift
 
 ROWS = 2_000
 WEIGHTS = {"steady": 0.5, "moved": 0.3, "vanished": 0.2, SCORE: 0.0}

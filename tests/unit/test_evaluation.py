@@ -14,12 +14,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.model.calibration import logit
-from retail_core.model.card import FIGURES, model_card
-from retail_core.model.evaluation import Judged, intervals, judge
-from retail_core.model.figures import Figures
+from retail_core.model.evaluation.figures import Figures
+from retail_core.model.evaluation.metrics import Judged, intervals, judge
+from retail_core.model.evaluation.segments import beside_rules, by_day, by_segment
 from retail_core.model.matrix import MISSING
-from retail_core.model.segments import beside_rules, by_day, by_segment
 from retail_core.model.spec import ModelSpec
+from retail_core.registry.model_card import FIGURES, model_card
 
 
 def rows_of(size: int, seed: int, per_user: int = 4) -> Judged:

@@ -14,9 +14,9 @@ from retail_core.features.definitions import Question, default_feature_set
 from retail_core.model.boosting import BoostedTrees
 from retail_core.model.calibration import logit
 from retail_core.model.estimator import CalibratedRanker, build_forest
-from retail_core.model.explain import affordable_rows, contributions, global_importance
+from retail_core.model.explanations.contributions import affordable_rows, contributions, global_importance
+from retail_core.model.explanations.forest_text import as_booster
 from retail_core.model.families import FAMILIES, Choice
-from retail_core.model.forest_text import as_booster
 from retail_core.model.matrix import MISSING, Matrix
 from retail_core.model.realtime import split_rows
 

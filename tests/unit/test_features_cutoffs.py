@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 from retail_core.errors import DataError
-from retail_core.features.cutoffs import daily_pairs, first_visit_pairs, labelled_cutoffs
+from retail_core.features.cutoffs.labels import label
+from retail_core.features.cutoffs.pairs import daily_pairs, first_visit_pairs, labelled_cutoffs
 from retail_core.features.definitions import Question
-from retail_core.features.labels import label
-from retail_core.features.online import OnlineEvent
+from retail_core.features.online.interpreter import OnlineEvent
 from retail_core.features.reader import from_micros, to_micros
 from retail_core.model.labelled import labelled_rows
-from retail_core.store.lake import Lake
+from retail_core.store.lake.table import Lake
 from tests.feature_logs import DAY, HOUR, FolderLake, micros, pairs_of, write_lake
 
 BERLIN = ZoneInfo("Europe/Berlin")

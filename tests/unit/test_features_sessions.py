@@ -9,11 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retail_core.features.cutoffs import CutoffPlan, labelled_cutoffs
-from retail_core.features.online import OnlineEvent
-from retail_core.features.question import Question
-from retail_core.features.reader import from_micros, to_micros
-from retail_core.features.sessions import (
+from retail_core.features.cutoffs.pairs import CutoffPlan, labelled_cutoffs
+from retail_core.features.cutoffs.sessions import (
     IN_SESSION,
     default_policies,
     in_session_pairs,
@@ -21,6 +18,9 @@ from retail_core.features.sessions import (
     policy_for,
     share_with_length,
 )
+from retail_core.features.online.interpreter import OnlineEvent
+from retail_core.features.question import Question
+from retail_core.features.reader import from_micros, to_micros
 from tests.feature_logs import FolderLake, write_lake
 
 START = datetime(2025, 1, 1, tzinfo=UTC)

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retail_core.features import combine
-from retail_core.features.batch import compute
+from retail_core.features.batch import combine
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.batch.keyed import covering
+from retail_core.features.batch.shares import in_threads, shares
+from retail_core.features.batch.timeline import Timeline
 from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.keyed import covering
 from retail_core.features.kinds import Window
-from retail_core.features.online import OnlineEvent
-from retail_core.features.shares import in_threads, shares
-from retail_core.features.timeline import Timeline
+from retail_core.features.online.interpreter import OnlineEvent
 from tests.feature_logs import DAY, HOUR, micros, pairs_of, write_lake
 
 NOW = micros("2025-01-31T00:00:00+00:00")

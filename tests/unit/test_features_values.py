@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from retail_core.features.attributes import attribute_warnings, infer_attributes
-from retail_core.features.batch import compute
+from retail_core.features.batch.attributes import attribute_warnings, infer_attributes
+from retail_core.features.batch.interpreter import compute
 from retail_core.features.definitions import Attribute, FeatureSet, Question, default_feature_set
-from retail_core.features.online import OnlineEvent, compute_one, online_event
+from retail_core.features.online.interpreter import OnlineEvent, compute_one, online_event
 from retail_core.features.reader import from_micros
 from tests.feature_logs import HOUR, MINUTE, micros, pairs_of, write_lake
 

@@ -15,12 +15,12 @@ from retail_core.features.definitions import default_feature_set
 from retail_core.features.question import Question
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker, Matrix
+from retail_core.model.explanations.reasons import reasons
 from retail_core.model.families import Choice
 from retail_core.model.fitting import OWN_BUYERS, Recipe, fit_ranker, own_policies, raw_scores
 from retail_core.model.realtime import export, load_all
-from retail_core.model.reasons import reasons
-from retail_core.model.runtime import ServedModel
 from retail_core.model.sampling import Sampling
+from retail_core.model.served_model import ServedModel
 
 LINE, FOREST = (
     Choice("logistic", {"C": 1.0}),

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from retail_core import sources
-from retail_core.features.batch import compute
-from retail_core.features.cutoffs import labelled_cutoffs
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.pairs import labelled_cutoffs
 from retail_core.features.definitions import FeatureSet, Question
-from retail_core.features.online import OnlineEvent, compute_one
+from retail_core.features.online.interpreter import OnlineEvent, compute_one
 from retail_core.features.reader import from_micros
+from retail_core.log_coverage import newest_day
 from retail_core.model.estimator import to_matrix
-from retail_core.observed import newest_day
 from retail_core.schemas import EVENT_ARROW
-from retail_core.store.lake_manifest import LakeFile, Manifest
+from retail_core.store.lake.manifest import LakeFile, Manifest
 from tests.feature_logs import DAY, HOUR, MINUTE, FolderLake, micros, pairs_of, write_lake
 
 NOW = micros("2025-01-31T00:00:00+00:00")

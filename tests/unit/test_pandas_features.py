@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from retail_core.features.batch import compute
-from retail_core.features.context import shop_on
-from retail_core.features.cutoffs import daily_pairs
+from retail_core.features.batch.context import shop_on
+from retail_core.features.batch.interpreter import compute
+from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.online import OnlineEvent
+from retail_core.features.online.interpreter import OnlineEvent
 from retail_core.features.reader import LakeReader
 from retail_core.features.shop_measures import local_day
 from retail_core.schemas import EVENT_TYPES

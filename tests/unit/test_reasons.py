@@ -7,13 +7,13 @@ import pytest
 
 from retail_core.features.definitions import Attribute, FeatureSet, Question, default_feature_set, expand
 from retail_core.features.kinds import Count, Entry, Feature, Window
-from retail_core.model import reasons as subject
-from retail_core.model import wording
 from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.explanations import reasons as subject
+from retail_core.model.explanations import wording
+from retail_core.model.explanations.reasons import as_text, reasons
+from retail_core.model.explanations.wording import Row
 from retail_core.model.families import FAMILIES, Choice
 from retail_core.model.matrix import MISSING, Matrix
-from retail_core.model.reasons import as_text, reasons
-from retail_core.model.wording import Row
 
 FEATURES = default_feature_set(Question()).select(
     [

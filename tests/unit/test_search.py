@@ -14,8 +14,8 @@ from retail_core.errors import InputError
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import MISSING, CalibratedRanker, Matrix
 from retail_core.model.families import FAMILIES, Choice, Family, families
-from retail_core.model.runtime import TRUSTED_TYPES
 from retail_core.model.search import Cell, SearchRows, search, simplest_within_error
+from retail_core.model.served_model import TRUSTED_TYPES
 from retail_core.model.splits import PeriodFolds
 
 SMALL = {

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from retail_core import sources
+from retail_core.arrow_compute import pq
 from retail_core.errors import InputError
 from retail_core.sources import Chunk
-from retail_core.sources.arrow import pq
 
 USERS = pa.array(["a", "b", "c"])
 TYPES = pa.array(["view_item"] * 3)

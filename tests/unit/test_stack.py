@@ -17,13 +17,13 @@ import psutil
 import pytest
 
 from retail_core.errors import DependencyError, InputError
-from retail_core.processes import free_port, port_is_free
 from retail_core.settings import Settings
 from retail_core.stack import commands, processes
 from retail_core.stack.child import Service
 from retail_core.stack.services import environment, services
 from retail_core.stack.state import ServiceState, StackFiles, StackState, last_lines, rotate
 from retail_core.stack.supervisor import refuse_busy_ports
+from retail_core.subprocesses import free_port, port_is_free
 
 TINY = Path(__file__).with_name("tiny_stack.py")
 ROOT = Path(__file__).resolve().parents[2]

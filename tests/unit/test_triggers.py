@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retail_core.csv_out import refuse_no_folder, write_csv
+from retail_core.csv_export import refuse_no_folder, write_csv
 from retail_core.errors import InputError
-from retail_core.lifecycle.live_metrics import Confusion, live_metrics, reweighted_f1
-from retail_core.lifecycle.triggers import Reference, new_data, performance
+from retail_core.monitoring.live_metrics import Confusion, live_metrics, reweighted_f1
+from retail_core.monitoring.triggers import Reference, new_data, performance
 
 counts = st.integers(1, 1_000)
 REFERENCE = Reference(version="3", f1=0.40, base_rate=0.05)

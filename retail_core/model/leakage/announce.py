@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow
 
-from retail_core.features.engine import open_engine
+from retail_core.features.batch.engine import open_engine
 from retail_core.features.reader import LakeReader, to_micros
 from retail_core.model.leakage.cells import BUYERS_COVERED, PURE_LOW
 from retail_core.model.leakage.columns import FAMILY_ALPHA

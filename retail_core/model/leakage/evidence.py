@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from retail_core.features.attributes import attributes_at
+from retail_core.features.batch.attributes import attributes_at
 from retail_core.features.definitions import FeatureSet
 from retail_core.features.question import Attribute
 from retail_core.features.reader import LakeReader

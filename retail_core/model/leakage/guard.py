@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from retail_core.errors import InputError
-from retail_core.features.attributes import attribute_names, attribute_warnings
+from retail_core.features.batch.attributes import attribute_names, attribute_warnings
 from retail_core.features.definitions import expand
 from retail_core.features.kinds import Count, Distinct, Since, Total
 from retail_core.features.question import Question

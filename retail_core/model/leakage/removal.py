@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from pandera.typing.pandas import DataFrame
 from pyarrow import parquet
 
-from retail_core.features.batch import compute
-from retail_core.features.context import shop_on
-from retail_core.features.engine import open_engine
+from retail_core.features.batch.context import shop_on
+from retail_core.features.batch.engine import open_engine
+from retail_core.features.batch.interpreter import compute
 from retail_core.features.reader import LakeReader
 from retail_core.features.shop_measures import local_day
 from retail_core.model.estimator import to_matrix

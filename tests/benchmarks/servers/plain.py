@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from retail_core.model.runtime import ServedModel, load_path
+from retail_core.model.served_model import ServedModel, load_path
 
 
 class Question(BaseModel):

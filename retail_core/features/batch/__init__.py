@@ -1,0 +1,1 @@
+"""The batch interpreter: features of many (user, cut-off) pairs, on DuckDB or Spark."""

@@ -1,0 +1,1 @@
+"""Cut-off policies: which (user, as_of) pairs make rows, and their labels."""

@@ -1,1 +1,0 @@
-"""From predictions to outcomes, from outcomes to a better model."""

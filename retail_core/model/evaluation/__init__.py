@@ -1,0 +1,1 @@
+"""Metrics with intervals, segments and plots of an evaluated model."""

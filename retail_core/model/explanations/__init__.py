@@ -1,0 +1,1 @@
+"""Shapley contributions and the reasons in plain language made of them."""

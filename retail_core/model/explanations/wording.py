@@ -1,0 +1,190 @@
+"""Feature values in plain words, from what the list of features says of them.
+
+A new feature needs nothing here: its meaning, unit and window make a sentence. Wordings of our own stand
+only where that reads badly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from retail_core.features.kinds import DAY_US, Entry, Feature, Window
+from retail_core.features.question import Question
+from retail_core.model.explanations.quantities import age, amount, between, called, money, singular, within
+
+SUBJECTS: Mapping[str, str] = {
+    "active_days": "active days",
+    "sessions": "sessions",
+    "purchase_days": "purchase days",
+    "same_weekday_active_days": "active days on the weekday ahead",
+    "same_weekday_purchase_days": "purchase days on the weekday ahead",
+    "spend": "spent",
+    "refunds": "refunded",
+    "hour": "hour of the day",
+    "purchase_intent": "recent activity, carts counted most",
+    "category_concentration": "interest in one category",
+    "last_session_events": "events in the last session",
+    "last_session_carts": "cart events in the last session",
+    "last_session_minutes": "minutes of the last session",
+    "shop_buyers_yesterday": "buyers in the shop on the day before",
+    "shop_buyers_usual": "buyers in the shop on such a weekday",
+    "shop_rate_usual": "the shop's usual share of buyers on such a weekday",
+    "shop_rate_recent": "the shop's share of buyers in the last 7 days",
+    "shop_weekday_index": "the shop's sales on such a weekday against an average day",
+    "shop_demand_yesterday": "the shop's buyers on the day before against such weekdays",
+}
+"""Entries whose meaning, written for a table, makes no sentence."""
+
+FLAGS: Mapping[str, tuple[str, str]] = {
+    "carted_not_bought": ("carted and not bought since", "nothing carted and left"),
+    "in_session": ("in a session right now", "not in a session right now"),
+    "new_user": ("first seen less than a day ago", "first seen more than a day ago"),
+    "known_buyer": ("a buyer of late", "no buyer of late"),
+    "weekend": ("it is the weekend", "it is not the weekend"),
+    "shop_closed": ("a weekday on which the shop is closed", "a weekday on which the shop is open"),
+}
+"""What a flag says when it is up, and when it is not."""
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+OUT_OF_USUAL, LEAST_USUAL = 1.5, 4
+"""Ratio (or its inverse) and number of events from which on a rate is told against the usual one."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One user at one cut-off, as sentences are made of it.
+
+    Attributes:
+        question: what was asked.
+        values: by feature column; None where null.
+    """
+
+    question: Question
+    values: Mapping[str, float | None]
+
+    @property
+    def whole(self) -> Window:
+        """The look-back."""
+        return self.question.windows[-1]
+
+    def get(self, name: str) -> float | None:
+        """The value; None where it is null or the model does not look at it."""
+        return self.values.get(name)
+
+
+def events(row: Row, event_type: str | None, window: Window) -> str | None:
+    """How often something happened in the window, how that compares, and when it last happened.
+
+    Like the next two None where the model does not look at what the sentence is made of.
+    """
+    stem = event_type or "event"
+    count, last = f"{stem}_count_{window.label}", f"hours_since_{stem}"
+    if count not in row.values:
+        return None
+    one, several = called(event_type)
+    number, since = row.get(count), row.get(last)
+    if number is None:  # a request that gives features need not give all
+        return f"{several}{within(window)}: unknown"
+    ago = "" if since is None else f", the last {age(since)} ago"
+    if not number:
+        never = last in row.values and since is None
+        return f"no {one}{within(row.whole if never else window)}{ago}"
+    return f"{amount(number, one, several)}{within(window)}{_against_usual(row, stem, window, number)}{ago}"
+
+
+def cart(row: Row) -> str | None:
+    """What lies in the cart, for how long, and its worth."""
+    if "cart_count" not in row.values:
+        return None
+    number, value = row.get("cart_count"), row.get("open_cart_value")
+    if not number:
+        return "items in the cart: unknown" if number is None else "nothing in the cart"
+    lies = between(row.get("cart_newest_hours"), row.get("cart_oldest_hours"))
+    worth = f", worth {money(value)}" if value else ""
+    return f"{amount(number, 'item', 'items')} in the cart{lies}{worth}"
+
+
+def rhythm(row: Row, event_type: str | None) -> str | None:
+    """How often the user comes or buys, and how long ago the last time is."""
+    gap = "mean_gap_days" if event_type is None else f"mean_{event_type}_gap_days"
+    if gap not in row.values:
+        return None
+    one, _ = called(event_type)
+    days, since = row.get(gap), row.get(f"hours_since_{event_type or 'event'}")
+    if days is None:
+        return f"fewer than two days with {'an' if one[0] in 'aeiou' else 'a'} {one}"
+    does = {None: "active", "purchase": "buys"}.get(event_type, one)
+    ago = "" if since is None else f", the last time {age(since)} ago"
+    often = "day" if days == 1 else f"{days:.2g} days"
+    return f"{does} every {often} on average{ago}"
+
+
+def attribute(name: str, row: Row) -> str:
+    """A user attribute; of a category's columns the one that holds."""
+    columns = [column for column in row.values if column.split("=")[0] == f"attr_{name}"]
+    if columns == [f"attr_{name}"]:
+        value = row.get(columns[0])
+        return f"{name}: unknown" if value is None else f"{name}: {value:,.4g}"
+    held = [column.partition("=")[2] for column in columns if row.get(column)]
+    named = ", ".join(column.partition("=")[2] for column in columns)
+    return f"{name} is {held[0]}" if held else f"{name} is none of {named}"
+
+
+def generic(feature: Feature, value: float | None) -> str:
+    """Any feature: what it means, its window, its value with its unit."""
+    entry = feature.entry
+    subject = SUBJECTS.get(entry.name) or _subject(entry)
+    window = within(feature.window) if feature.window and entry.over else ""
+    if entry.unit == "flag":
+        return _flag(entry, subject, value)
+    if value is None:
+        return f"{subject}{window}: {_unknown(entry)}"
+    if entry.name == "weekday":
+        return f"it is {WEEKDAYS[int(value) % 7]}"
+    if entry.unit.endswith("s") and entry.unit in subject.split():
+        return f"{amount(value, subject.replace(entry.unit, singular(entry.unit), 1), subject)}{window}"
+    if entry.over and entry.unit == "minor units":
+        return f"{money(value) if value else 'nothing'} {subject}{window}"
+    return f"{subject}{window}: {_with_unit(entry, value)}"
+
+
+def _against_usual(row: Row, stem: str, window: Window, number: float) -> str:
+    """The daily rate in the window over that of the rest of the look-back, where it stands out."""
+    whole = row.get(f"{stem}_count_{row.whole.label}")
+    if whole is None or whole - number < LEAST_USUAL or window.micros % DAY_US:
+        return ""
+    rest = (whole - number) / (row.whole.micros - window.micros)
+    ratio = number / window.micros / rest
+    if 1 / OUT_OF_USUAL < ratio < OUT_OF_USUAL:
+        return ""
+    return f", {ratio:.0f} times the usual" if ratio >= 10 else f", {ratio:.1f} times the usual"
+
+
+def _subject(entry: Entry) -> str:
+    """The first clause of the meaning, small, without the code marks of a table."""
+    clause = entry.meaning.rstrip(".").split(";")[0].split(":")[0].replace("`", "").removeprefix("1 where ")
+    return clause[:1].lower() + clause[1:]
+
+
+def _flag(entry: Entry, subject: str, value: float | None) -> str:
+    if value is None:
+        return f"{subject}: {_unknown(entry)}"
+    yes, no = FLAGS.get(entry.name, (f"{subject}: yes", f"{subject}: no"))
+    return yes if value else no
+
+
+def _unknown(entry: Entry) -> str:
+    return "unknown" if entry.null == "never" else entry.null
+
+
+def _with_unit(entry: Entry, value: float) -> str:
+    if entry.unit == "hours":
+        return age(value)
+    if entry.unit == "minor units":
+        return money(value)
+    if entry.unit == "share":
+        return f"{value:.1%}" if value < 0.1 else f"{value:.0%}"
+    if entry.unit in {"ratio", "score"} or entry.unit[:1].isdigit():
+        return f"{value:,.3g}"
+    return amount(value, singular(entry.unit), entry.unit)

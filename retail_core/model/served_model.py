@@ -1,0 +1,215 @@
+"""A model as it is served: what it promises (`ModelSpec`) and what it answers (`ServedModel`).
+
+Reading a model needs no MLflow: its folder holds the estimator (`model.skops`, loaded with our own
+list of trusted types, not with the list the folder brings), `extra_files/spec.json` and, where a
+policy's ranker has one, its ONNX form for real time (`realtime`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from retail_core.errors import InputError, IntegrityError
+from retail_core.model.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from retail_core.model.estimator import CalibratedRanker
+    from retail_core.model.realtime import Scorer
+
+__all__ = ["ModelSpec", "ServedModel", "load_path", "read_spec"]
+
+EXTRA_FILES = "extra_files"
+MODEL_FILE, SPEC_FILE, REGISTRY_FILE = "model.skops", f"{EXTRA_FILES}/spec.json", "registered_model_meta"
+
+TRUSTED_TYPES = [
+    "retail_core.model.boosting.BoostedTrees",
+    "retail_core.model.calibration.Calibrator",
+    "retail_core.model.estimator.CalibratedRanker",
+    "retail_core.model.linear.LogisticRanker",
+    "sklearn.tree._tree.Tree",
+]
+"""Types a stored model may contain beyond those skops trusts by itself: plain classes of ours that
+hold arrays, numbers and (LightGBM) text, and scikit-learn's tree, which is rebuilt from arrays."""
+
+SELF_TEST_TOLERANCE = 1e-9
+
+FEW_ROWS = 400
+"""Up to here ONNX Runtime on one thread is faster than scikit-learn on two."""
+
+_BLOCK = 65_536
+"""Rows that become a matrix at once: of 200 features, some 150 MB."""
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+class Scored(NamedTuple):
+    """What a model says of some rows; arrays of one length."""
+
+    probability: Floats
+    raw_score: Floats
+    will_purchase: Flags
+    contact: Flags
+
+
+@dataclass
+class ServedModel:
+    """A model that answers. The same row gives the same bits, alone or among a million."""
+
+    spec: ModelSpec
+    estimator: CalibratedRanker
+    scorers: dict[str, Scorer] = field(default_factory=dict)
+
+    def policy(self, wanted: str) -> str:
+        """`wanted` where the model is calibrated for it, else its primary policy."""
+        return wanted if wanted in self.spec.policies else self.spec.primary
+
+    def predict(self, frame: pd.DataFrame, policy: str, *, complete: bool = True) -> pd.DataFrame:
+        """Predict for rows of features.
+
+        Args:
+            frame: the feature set's columns (others are ignored), float64, null = NaN.
+            policy: cut-off policy of the rows; see `policy` for one the model does not know.
+            complete: whether every column must be there; else one that is not is null.
+
+        Returns:
+            probability, raw_score (float64), will_purchase, contact (bool); the index of `frame`.
+
+        Raises:
+            InputError: a feature column is missing.
+        """
+        columns = list(self.spec.feature_set.columns)
+        missing = [name for name in columns if name not in frame.columns]
+        if missing and complete:
+            raise InputError(
+                f"The features lack the column {missing[0]!r} ({len(missing)} missing in all).",
+                remedy="compute them with the model's own feature set.",
+            )
+        parts = (frame.iloc[start : start + _BLOCK] for start in range(0, max(1, len(frame)), _BLOCK))
+        blocks = [
+            self.predict_rows(part.reindex(columns=columns).to_numpy(np.float64), policy) for part in parts
+        ]
+        joined = {
+            name: np.concatenate(found)
+            for name, found in zip(Scored._fields, zip(*blocks, strict=True), strict=True)
+        }
+        return pd.DataFrame(joined, index=frame.index)
+
+    def predict_rows(self, rows: Floats, policy: str) -> Scored:
+        """As `predict`, for an array of shape (rows, features) in the order of the feature set's columns.
+
+        Raises:
+            InputError: the number of columns is not the model's.
+        """
+        known = self.policy(policy)
+        raw = self._raw_score(rows, known)
+        probability = self.estimator.calibrate(raw, known)
+        thresholds = self.spec.thresholds[known]
+        return Scored(probability, raw, probability >= thresholds["f1"], probability >= thresholds["contact"])
+
+    def _raw_score(self, rows: Floats, policy: str) -> Floats:
+        scorer = self.scorers.get(policy)
+        if scorer is None or len(rows) > FEW_ROWS or rows.shape[1] != self.estimator.n_features_in_:
+            return self.estimator.raw_score(rows, policy)
+        from retail_core.model.estimator import to_matrix
+        from retail_core.model.sampling import correct_prior
+
+        return correct_prior(scorer(to_matrix(rows)), self.estimator.factor)
+
+    def self_test(self) -> None:
+        """Answer the rows that were stored with the model for every policy, also without the fast forms.
+
+        Raises:
+            IntegrityError: an answer differs from the stored one by more than 1e-9.
+        """
+        rows = np.array(
+            [[math.nan if value is None else value for value in row] for row in self.spec.self_test["rows"]],
+            dtype=np.float64,
+        )
+        if missing := set(self.spec.policies) - set(self.spec.self_test["probability"]):
+            raise IntegrityError(
+                f"Version {self.spec.version} has no test rows for {sorted(missing)[0]}.",
+                remedy="train and register it again.",
+            )
+        distances = [
+            np.abs(one.predict_rows(rows, policy).probability - np.array(expected))
+            for policy, expected in self.spec.self_test["probability"].items()
+            for one in (self, replace(self, scorers={}))
+        ]
+        distance = float(np.max(distances, initial=0.0))
+        if not distance <= SELF_TEST_TOLERANCE:
+            raise IntegrityError(
+                f"Version {self.spec.version} answers its own test rows {distance:.2g} away from what it did "
+                "when it was trained.",
+                remedy="use the locked versions of scikit-learn and numpy, or train again.",
+            )
+
+
+def load_path(path: Path, version: str | None = None) -> ServedModel:
+    """A model from its local MLflow folder, self-tested; `version` where the folder does not say it.
+
+    Raises:
+        InputError: the folder holds no model of ours.
+        IntegrityError: feature definitions, types or the self-test do not hold.
+    """
+    from zipfile import BadZipFile
+
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    spec = read_spec(path, version)
+    try:
+        estimator = skops.io.load(path / MODEL_FILE, trusted=TRUSTED_TYPES)
+    except (OSError, ValueError, KeyError, BadZipFile, UntrustedTypesFoundException) as error:
+        raise IntegrityError(
+            f"The model in {path} cannot be read: {error}", remedy="train and register it again."
+        ) from error
+    if not getattr(estimator, "rankers", None):
+        raise IntegrityError(
+            f"The model in {path} was stored by an earlier release.", remedy="train and register it again."
+        )
+    served = ServedModel(spec, estimator, _scorers(path))
+    served.self_test()
+    return served
+
+
+def _scorers(path: Path) -> dict[str, Scorer]:
+    if not any((path / EXTRA_FILES).glob("*.onnx")):
+        return {}
+    from retail_core.model import realtime
+
+    return realtime.load_all(path / EXTRA_FILES)
+
+
+def read_spec(path: Path, version: str | None = None) -> ModelSpec:
+    """The spec of the model in that MLflow folder.
+
+    Raises:
+        InputError: there is no spec.
+        IntegrityError: its features are no longer defined as they were.
+    """
+    try:
+        content = json.loads((path / SPEC_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} holds no model of this project.", remedy="give the folder of a logged purchase model."
+        ) from error
+    known = version or content["version"] or _registered_version(path)
+    return replace(ModelSpec.from_dict(content | {"version": known}), version=known)
+
+
+def _registered_version(path: Path) -> str:
+    try:
+        lines = (path / REGISTRY_FILE).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    pairs = dict(line.split(":", 1) for line in lines if ":" in line)
+    return pairs.get("model_version", "").strip().strip("'\"")

@@ -1,0 +1,1 @@
+"""Outcomes, live metrics, drift, triggers, and the decision to retrain."""

@@ -1,0 +1,1 @@
+"""The MLflow model registry: sessions, versions, model cards and the promotion record."""

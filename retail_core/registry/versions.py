@@ -1,0 +1,235 @@
+"""The only module that talks to MLflow: experiments, runs, model versions and the alias `production`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retail_core.errors import DataError, IntegrityError
+from retail_core.model.served_model import MODEL_FILE, SPEC_FILE, TRUSTED_TYPES, read_spec
+from retail_core.model.spec import ModelSpec
+from retail_core.registry.mlflow_session import Session, open_session
+from retail_core.registry.model_card import model_card
+from retail_core.settings import Settings
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+    from retail_core.model.estimator import CalibratedRanker
+    from retail_core.model.search import SearchResult
+
+ALIAS, CARD_FILE = "production", "model_card.md"
+REQUIREMENTS = ("scikit-learn", "skops", "numpy", "pandas", "scipy", "lightgbm")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Everything that is logged of one training.
+
+    Attributes:
+        spec: of the served model; without version.
+        served: refitted on all matured rows; this is what is registered.
+        evaluation: the model whose metrics are reported, kept beside it as an artifact; None where it is the
+            served one.
+        params: flat, for MLflow's table.
+        search: every cell of the grid; None where nothing was searched.
+        pictures: PNG files.
+    """
+
+    spec: ModelSpec
+    served: CalibratedRanker
+    evaluation: CalibratedRanker | None
+    params: Mapping[str, object]
+    search: SearchResult | None
+    pictures: list[Path]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that has begun; `started_ms` is its start by MLflow's clock, milliseconds since 1970 UTC."""
+
+    run_id: str
+    started_ms: int
+
+
+@contextmanager
+def training_run(settings: Settings, *, reason: str) -> Iterator[Run]:
+    """Begin a run; it ends as FINISHED, or as FAILED where the block raises.
+
+    Raises:
+        DependencyError: MLflow is unreachable.
+    """
+    with open_session(settings) as session:
+        run = session.client.create_run(session.experiment_id, tags={"reason": reason})
+    ended = "FAILED"
+    try:
+        yield Run(run.info.run_id, run.info.start_time)
+        ended = "FINISHED"
+    finally:
+        with open_session(settings) as session:
+            session.client.set_terminated(run.info.run_id, ended)
+
+
+def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
+    """Log parameters, grid cells, metrics, plots and both models, and register the served one.
+
+    Returns the spec with its version. The alias is not touched.
+
+    Raises:
+        DependencyError: MLflow is unreachable.
+        IntegrityError: MLflow stored no signature.
+    """
+    spec = candidate.spec
+    with open_session(settings) as session:
+        _log_run(session, candidate)
+        if candidate.search is not None:
+            _log_cells(session, spec.run_id, candidate.search)
+        with tempfile.TemporaryDirectory() as folder:
+            _log_files(session, candidate, Path(folder))
+            uri = _log_model(session, candidate, Path(folder))
+        version = session.register(uri, spec.run_id, spec.tags())
+    return replace(spec, version=version)
+
+
+def production_version(settings: Settings) -> str | None:
+    """The version under the alias `production`, or None."""
+    with open_session(settings) as session:
+        found = session.find(lambda client: client.get_model_version_by_alias(settings.model_name, ALIAS))
+    return None if found is None else str(found.version)
+
+
+def champion_spec(settings: Settings) -> ModelSpec | None:
+    """The spec of the version in production, or None.
+
+    Raises:
+        DependencyError: MLflow is unreachable.
+        IntegrityError: its features are no longer defined as they were.
+    """
+    version = production_version(settings)
+    return None if version is None else version_spec(settings, version)
+
+
+def version_spec(settings: Settings, version: str) -> ModelSpec:
+    """The spec of a version.
+
+    Raises:
+        DataError: there is no such version.
+        IntegrityError: its features are no longer defined as they were.
+    """
+    with open_session(settings) as session:
+        _existing(session, settings, version)
+        uri = f"models:/{settings.model_name}/{version}/{SPEC_FILE}"
+        return read_spec(session.local(uri).parents[1], version)
+
+
+def list_versions(settings: Settings) -> list[ModelSpec]:
+    """Every version this release can still read, newest first; the others are logged and left out."""
+    with open_session(settings) as session:
+        found: list[ModelVersion] = list(
+            session.client.search_model_versions(f"name = '{settings.model_name}'", max_results=1000)
+        )
+    specs = []
+    for version in sorted((int(one.version) for one in found), reverse=True):
+        try:
+            specs.append(version_spec(settings, str(version)))
+        except IntegrityError as error:
+            log.warning("Version %s is not listed: %s", version, error)
+    return specs
+
+
+def set_production(settings: Settings, version: str) -> None:
+    """Move the alias. Only `lifecycle.promotion` calls this, so that every move is recorded.
+
+    Raises:
+        DataError: there is no such version.
+        IntegrityError: the version was trained with a leaking column.
+    """
+    with open_session(settings) as session:
+        if _existing(session, settings, version).tags.get("leaky") == "true":
+            raise IntegrityError(
+                f"Version {version} was trained with a column that leaks the answer.",
+                remedy="train without --allow-leak and promote that version.",
+            )
+        session.client.set_registered_model_alias(settings.model_name, ALIAS, version)
+
+
+def download(settings: Settings, version: str) -> Path:
+    """The local folder of a version's model.
+
+    Raises:
+        DataError: there is no such version.
+    """
+    with open_session(settings) as session:
+        _existing(session, settings, version)
+        return session.local(f"models:/{settings.model_name}/{version}")
+
+
+def _existing(session: Session, settings: Settings, version: str) -> ModelVersion:
+    found = session.find(lambda client: client.get_model_version(settings.model_name, version))
+    if found is None:
+        raise DataError(
+            f"There is no version {version} of {settings.model_name}.",
+            remedy="`retail models list` shows the versions there are.",
+        )
+    return found
+
+
+def _log_run(session: Session, candidate: Candidate) -> None:
+    spec = candidate.spec
+    session.log(spec.run_id, params=candidate.params, metrics=spec.flat_metrics(), tags=spec.tags())
+
+
+def _log_cells(session: Session, run_id: str, search: SearchResult) -> None:
+    """One nested run a cell: MLflow can then plot any metric against any parameter."""
+    for cell in search.cells:
+        name = ", ".join([cell.family, *(f"{key} {value}" for key, value in cell.params.items())])
+        scores = {"mean_ap": cell.mean_ap, "std_ap": cell.std_ap, "fit_seconds": cell.fit_seconds}
+        folds = {f"fold_{number}_ap": score for number, score in enumerate(cell.fold_ap, 1)}
+        chosen = {"chosen": str(cell.choice == search.choice).lower(), "family": cell.family}
+        session.log_child(run_id, name, params=cell.params, metrics=scores | folds, tags=chosen)
+
+
+def _log_files(session: Session, candidate: Candidate, folder: Path) -> None:
+    import skops.io
+
+    run_id = candidate.spec.run_id
+    for picture in candidate.pictures:
+        session.client.log_artifact(run_id, str(picture), "plots")
+    if candidate.search is not None:
+        grid = folder / "grid.json"
+        grid.write_text(json.dumps([asdict(cell) for cell in candidate.search.cells], indent=1))
+        session.client.log_artifact(run_id, str(grid), "search")
+    card = folder / CARD_FILE
+    card.write_text(model_card(candidate.spec), encoding="utf-8")
+    session.client.log_artifact(run_id, str(card))
+    if candidate.evaluation is not None:
+        evaluation = folder / MODEL_FILE
+        skops.io.dump(candidate.evaluation, evaluation)
+        session.client.log_artifact(run_id, str(evaluation), "evaluation_model")
+
+
+def _log_model(session: Session, candidate: Candidate, folder: Path) -> str:
+    import pandas as pd
+
+    from retail_core.model.realtime import export
+
+    spec = candidate.spec
+    stored = folder / Path(SPEC_FILE).name
+    stored.write_text(json.dumps(spec.to_dict(), indent=1), encoding="utf-8")
+    example = pd.DataFrame(spec.self_test["rows"], columns=list(spec.feature_set.columns), dtype="float64")
+    return session.log_model(
+        candidate.served,
+        run_id=spec.run_id,
+        example=example.head(3),
+        extra_files=[stored, *export(candidate.served, folder)],
+        trusted_types=TRUSTED_TYPES,
+        requirements=REQUIREMENTS,
+    )

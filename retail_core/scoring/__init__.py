@@ -1,0 +1,1 @@
+"""Batch scores, audiences, and the shop context that the service looks up."""

@@ -1,0 +1,211 @@
+"""The main job end to end on a simulated shop: flows as subprocesses, a real service, a live answer.
+
+Lives in a home of its own below `RETAIL_HOME`, named after its parameters, so that it never touches
+the user's data and a second run with the same parameters goes on where the first one stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from retail_core.features.cutoffs.pairs import daily_pairs
+from retail_core.features.question import Question
+from retail_core.settings import Settings
+from retail_core.simulate import SimulationConfig, simulate
+from retail_core.store.mongo.shop import shop_zone
+from retail_core.store.mongod.embedded import stop_mongod
+from retail_core.subprocesses import answers, call_json, free_port, start, stop, wait_until
+from retail_core.times import midnights, parse_instant
+from retail_core.workspace import open_workspace
+
+Advance = Callable[[str, int, int], None]
+STEPS = ("simulate", "ingest", "train", "score", "serve", "ask")
+"""What the demo does, in order."""
+
+SHOWN = ("rank", "user_id", "probability", "will_purchase", "contact")
+"""Columns of the score file that the demo shows."""
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Size and seed of the simulated shop."""
+
+    users: int
+    days: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Everything the demo has to show."""
+
+    events: int
+    users: int
+    metrics: Mapping[str, object]
+    truth_ap: float
+    threshold: float
+    top_users: list[dict[str, object]]
+    live: Mapping[str, object]
+    audience_file: Path
+    home: Path
+    seconds: dict[str, float]
+
+    def to_dict(self) -> dict[str, object]:
+        """The JSON of `retail demo --json`."""
+        return {**vars(self), "audience_file": str(self.audience_file), "home": str(self.home)}
+
+    def headline(self) -> dict[str, object]:
+        """The lines of the table a person reads."""
+        m = self.metrics
+        period = f"{m['first_cutoff']} to {m['last_cutoff']}"
+        return {
+            "events ingested": self.events,
+            "users simulated": self.users,
+            "judged on": f"{m['population']}, {period}, n={m['n']:,}, buyers={m['positives']:,}",
+            "base rate": m["base_rate"],
+            "average precision": m["ap"],
+            "... of the true probabilities, same rows": self.truth_ap,
+            "ROC-AUC": m["auc"],
+            "F1 / precision / recall": f"{m['f1']:.3f} / {m['precision']:.3f} / {m['recall']:.3f}",
+            "Brier / ECE": f"{m['brier']:.4f} / {m['ece']:.4f}",
+            "contact at or above": self.threshold,
+            "live answer": f"{self.live['user_id']} at {self.live['as_of']}: {self.live['probability']:.4f}",
+            "scored users": str(self.audience_file),
+        }
+
+    def next_steps(self) -> str:
+        """How to look around in what the demo left behind."""
+        return (
+            f"Look around:  RETAIL_HOME={self.home} .venv/bin/retail up\n"
+            "  MLflow http://127.0.0.1:5000   Prefect http://127.0.0.1:4200\n"
+            "  API    http://127.0.0.1:8080/docs   App http://127.0.0.1:8501"
+        )
+
+
+def demo_settings(settings: Settings, config: DemoConfig) -> Settings:
+    """`settings` moved to the demo's own home and to the embedded MongoDB, MLflow and Prefect."""
+    home = settings.home_dir / "demo" / f"u{config.users}-d{config.days}-s{config.seed}"
+    own = {"home": home, "mongodb_uri": None, "mlflow_tracking_uri": None, "prefect_api_url": None}
+    own |= {"bentoml_home": None, "lake": None, "timezone": None, "api_keys": None}
+    return settings.model_copy(update=own)
+
+
+def demo_environment(settings: Settings) -> dict[str, str]:
+    """The environment in which a subprocess finds the demo's home and nothing of the user's."""
+    gone = {"RETAIL_MONGODB_URI", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RETAIL_LAKE"}
+    gone |= {"RETAIL_TIMEZONE", "RETAIL_API_KEYS", "PREFECT_HOME", "BENTOML_HOME"}
+    kept = {name: value for name, value in os.environ.items() if name not in gone}
+    return {**kept, "RETAIL_HOME": str(settings.home_dir)}
+
+
+def run_demo(settings: Settings, config: DemoConfig, advance: Advance) -> DemoResult:
+    """Run the whole job and stop everything it started.
+
+    Raises:
+        RetailError: a step failed; its own words.
+    """
+    own = demo_settings(settings, config)
+    environment = demo_environment(own)
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(name: str) -> Iterator[None]:
+        advance(name, STEPS.index(name), len(STEPS))
+        begun = time.perf_counter()
+        yield
+        seconds[name] = round(time.perf_counter() - begun, 1)
+
+    log, truth, scores = (own.home_dir / name for name in ("log.csv", "truth.parquet", "scores.csv"))
+    own.home_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with step("simulate"):
+            population = SimulationConfig(users=config.users, days=config.days, seed=config.seed)
+            simulated = simulate(population, log, truth)
+        with step("ingest"):
+            call_json("flows.ingest", [str(log), "--source", "canonical"], environment)
+        with step("train"):
+            trained = call_json("flows.train", [], environment)
+        with step("score"):
+            scored = call_json("flows.score", ["--out", str(scores)], environment)
+        top = top_users(scores)
+        with step("serve"):
+            server, url = serve(own, environment)
+        try:
+            with step("ask"):
+                live = ask(url, str(top[0]["user_id"]), scored["as_of"])
+        finally:
+            stop(server)
+        truth_ap = average_precision_of_truth(own, truth, trained["periods"]["test"])
+    finally:
+        stop_mongod(own)
+    seconds["total"] = round(sum(seconds.values()), 1)
+    return DemoResult(
+        events=simulated.events,
+        users=simulated.users,
+        metrics=trained["metrics"],
+        truth_ap=truth_ap,
+        threshold=trained["threshold"],
+        top_users=top,
+        live=live,
+        audience_file=scores,
+        home=own.home_dir,
+        seconds=seconds,
+    )
+
+
+def top_users(scores: Path, count: int = 10) -> list[dict[str, object]]:
+    """The first `count` rows of a score file, which is sorted by rank."""
+    with scores.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        return [{name: row[name] for name in SHOWN} for row, _ in zip(rows, range(count), strict=False)]
+
+
+def serve(settings: Settings, environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the service on a free port and wait until it is ready. Returns it and its URL."""
+    port = free_port()
+    log = settings.home_dir / "logs" / "api.log"
+    server = start("bentos.serve", ["--host", "127.0.0.1", "--port", str(port)], environment, log)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: answers(f"{url}/readyz"), server, log)
+    except BaseException:
+        stop(server)
+        raise
+    return server, url
+
+
+def ask(url: str, user_id: str, as_of: str) -> dict[str, Any]:
+    """What the running service says about one user."""
+    body = json.dumps({"user_id": user_id, "as_of": as_of}).encode()
+    request = urllib.request.Request(  # noqa: S310 - our own service on loopback
+        f"{url}/predict", data=body, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        answer: dict[str, Any] = json.load(response)
+    return answer
+
+
+def average_precision_of_truth(settings: Settings, truth: Path, period: Mapping[str, str]) -> float:
+    """Average precision of the simulator's true probabilities on the rows the model was judged on."""
+    from sklearn.metrics import average_precision_score
+
+    first, last = (parse_instant(period[end]) for end in ("first_cutoff", "last_cutoff"))
+    with open_workspace(settings) as work:
+        question = Question.from_settings(settings, shop_zone(work.store))
+        pairs = daily_pairs(work.lake, question, list(midnights(first, last, question.timezone)))
+    known = pd.read_parquet(truth)
+    known["as_of"] = pd.to_datetime(known["as_of"], utc=True).astype("datetime64[ms, UTC]")
+    rows = pairs.merge(known, on=["user_id", "as_of"], how="inner", validate="one_to_one")
+    return float(average_precision_score(rows["purchased"], rows["probability"]))

@@ -1,0 +1,1 @@
+"""The lake: MongoDB's events and user attributes mirrored as Parquet files."""

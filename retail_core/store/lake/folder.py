@@ -1,0 +1,134 @@
+"""Where the lake is: a local folder or an object store. Whatever is written appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs
+
+from retail_core.errors import InputError
+from retail_core.file_locks import locked
+from retail_core.store.lake.manifest import Manifest
+
+MANIFEST = "manifest.json"
+DATA = ("events", "users")
+_TEMPORARY = ".tmp"
+
+
+class LakeFolder:
+    """The files below one root. Paths are relative to it, with forward slashes."""
+
+    def __init__(self, url: str, filesystem: fs.FileSystem | None = None) -> None:
+        """Open the root without touching it.
+
+        Args:
+            url: a folder, or a URL that `pyarrow.fs` knows (`file://`, `s3://`, `gs://`, `hdfs://`).
+            filesystem: the file system `url` is a path of; found from `url` by default.
+
+        Raises:
+            InputError: no such kind of URL.
+        """
+        self._prefix = ""
+        if filesystem is not None:
+            self._fs, self._root = filesystem, url
+        elif "://" in url:
+            self._fs, self._root = _from_url(url)
+            self._prefix = "" if self.is_local else url.partition("://")[0] + "://"
+        else:
+            self._fs, self._root = fs.LocalFileSystem(), str(Path(url).expanduser().absolute())
+        self._root = self._root.rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        """A folder of this machine."""
+        return bool(self._fs.type_name == "local")
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """For readers of `path_of`."""
+        return self._fs
+
+    def path_of(self, path: str) -> str:
+        """The path within `filesystem`."""
+        return f"{self._root}/{path}"
+
+    def url_of(self, path: str) -> str:
+        """The absolute path or URL, for DuckDB, Spark and pandas."""
+        return self._prefix + self.path_of(path)
+
+    def read_manifest(self) -> Manifest | None:
+        """The committed manifest; None where nothing was committed.
+
+        Raises:
+            IntegrityError: it is damaged.
+        """
+        try:
+            with self._fs.open_input_stream(self.path_of(MANIFEST)) as stream:
+                text = stream.read().decode(errors="replace")
+        except FileNotFoundError:
+            return None
+        return Manifest.from_json(text, self.url_of(MANIFEST))
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Commit."""
+        self.write(MANIFEST, lambda stream: stream.write(manifest.to_json().encode()))
+
+    def write(self, path: str, fill: Callable[[Any], object]) -> int:
+        """Make `path` what `fill` writes to the stream it is given, in one step. Returns its bytes."""
+        final = self.path_of(path)
+        if not self.is_local:
+            # An object store shows an object when its stream is closed; there is no rename.
+            with self._fs.open_output_stream(final) as stream:
+                fill(stream)
+        else:
+            Path(final).parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(final + _TEMPORARY)
+            with temporary.open("wb") as stream:
+                fill(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(final)
+        return int(self._fs.get_file_info(final).size)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every data file that is there, referred to or not, by path."""
+        found: dict[str, int] = {}
+        for part in DATA:
+            selector = fs.FileSelector(self.path_of(part), recursive=True, allow_not_found=True)
+            for one in self._fs.get_file_info(selector):
+                if one.type == fs.FileType.File:
+                    found[one.path.removeprefix(f"{self._root}/")] = one.size
+        return found
+
+    def sweep(self, keep: set[str]) -> None:
+        """Remove data files that are not in `keep`: superseded ones and those of killed runs."""
+        for path in set(self.sizes()) - keep:
+            self._fs.delete_file(self.path_of(path))
+
+    def locked(self, home: Path) -> AbstractContextManager[None]:
+        """Alone among the syncs of this lake.
+
+        The lock of a local lake lies beside it. That of an object store lies in `home`: it serialises
+        the syncs of one home, so let one home sync it.
+        """
+        if self.is_local:
+            return locked(Path(self._root) / "sync.lock")
+        name = hashlib.blake2b(self.url_of("").encode(), digest_size=6).hexdigest()
+        return locked(home / f"lake-{name}.lock")
+
+
+def _from_url(url: str) -> tuple[fs.FileSystem, str]:
+    try:
+        filesystem, root = fs.FileSystem.from_uri(url)
+    except (ValueError, OSError) as error:
+        shown = url.split("?", 1)[0].rsplit("@", 1)[-1]
+        raise InputError(
+            f"The lake {shown} is no usable folder or URL.",
+            remedy="set RETAIL_LAKE to a folder or to a URL such as s3://bucket/lake.",
+        ) from error
+    return filesystem, str(root)

@@ -1,0 +1,176 @@
+"""The lake's manifest: which files are the lake, and which ingestion windows they hold. Pure data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+
+from retail_core.errors import IntegrityError
+from retail_core.log_coverage import newest_day
+
+FORMAT = 1
+GENERATIONS_KEPT = 3
+"""For so many later commits a superseded file stays, so that a reader who has its name can finish."""
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class LakeState:
+    """What the lake holds. `days` are UTC event days (YYYY-MM-DD), `window_id` the highest applied one.
+
+    `newest_event` is the last event of the log proper: strays far after it, which wrong clocks bring, are
+    in `last_event` only.
+
+    `data_hash` depends on the rows alone: not on the order in which they came, nor on how often the
+    lake was synced or rebuilt.
+    """
+
+    rows: int
+    days: tuple[str, ...]
+    window_id: int
+    first_event: datetime | None
+    last_event: datetime | None
+    newest_event: datetime | None
+    data_hash: str
+
+
+@dataclass(frozen=True)
+class LakeFile:
+    """One Parquet file: path below the lake's root, rows, bytes, content hash, first and last event (us)."""
+
+    path: str
+    rows: int
+    size: int
+    hash: str
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One state of the lake; replacing the stored one is the commit.
+
+    Attributes:
+        source: identity of the collection that is mirrored; another one means another lake.
+        generation: number of the commit, names its files.
+        applied: applied window ids as inclusive ranges, since windows may be committed out of order.
+        days: file by UTC event day.
+        users: the user attributes, None while there are none.
+        retired: files of earlier states that readers may still hold, the newest list first.
+    """
+
+    source: str = ""
+    generation: int = 0
+    applied: Ranges = ()
+    days: dict[str, LakeFile] = field(default_factory=dict)
+    users: LakeFile | None = None
+    retired: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def files(self) -> dict[str, LakeFile]:
+        """Current files by path."""
+        current = list(self.days.values()) + ([self.users] if self.users else [])
+        return {one.path: one for one in current}
+
+    @property
+    def kept(self) -> set[str]:
+        """Paths that must not be removed."""
+        return set(self.files).union(*self.retired)
+
+    @property
+    def contiguous(self) -> int:
+        """Every window up to this one is applied."""
+        return self.applied[0][1] if self.applied and self.applied[0][0] <= 1 else 0
+
+    def has(self, window_id: int) -> bool:
+        """Whether the window is applied."""
+        return any(first <= window_id <= last for first, last in self.applied)
+
+    def emptied(self, source: str) -> Manifest:
+        """The start of a rebuild: nothing applied, every present file retired at the commit."""
+        return replace(self, source=source, applied=())
+
+    def advanced(self, windows: Iterable[int], days: dict[str, LakeFile], users: LakeFile | None) -> Manifest:
+        """The next state, with `windows` applied, `days` and `users` as all its files."""
+        after = replace(
+            self,
+            generation=self.generation + 1,
+            applied=add_to_ranges(self.applied, windows),
+            days=dict(sorted(days.items())),
+            users=users,
+        )
+        superseded = tuple(sorted(set(self.files) - set(after.files)))
+        return replace(after, retired=(superseded, *self.retired)[:GENERATIONS_KEPT])
+
+    def state(self) -> LakeState:
+        """What a reader is told."""
+        files = self.days.values()
+        return LakeState(
+            rows=sum(one.rows for one in files),
+            days=tuple(self.days),
+            window_id=max((last for _, last in self.applied), default=0),
+            first_event=_instant(min((one.first for one in files), default=None)),
+            last_event=_instant(max((one.last for one in files), default=None)),
+            newest_event=_instant(self._newest()),
+            data_hash=self._data_hash(),
+        )
+
+    def _newest(self) -> int | None:
+        newest = newest_day({date.fromisoformat(day): one.rows for day, one in self.days.items()})
+        return None if newest is None else self.days[newest.isoformat()].last
+
+    def _data_hash(self) -> str:
+        lines = [f"{day} {one.rows} {one.hash}" for day, one in sorted(self.days.items())]
+        lines.append(f"users {self.users.rows} {self.users.hash}" if self.users else "users 0")
+        return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+    def to_json(self) -> str:
+        """As stored."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Manifest:
+        """Read what `to_json` wrote.
+
+        Raises:
+            IntegrityError: it is damaged or of another format.
+        """
+        try:
+            content = {FORMAT: json.loads(text)}[json.loads(text)["format"]]
+            users = content["users"]
+            return cls(
+                source=content["source"],
+                generation=int(content["generation"]),
+                applied=tuple((int(first), int(last)) for first, last in content["applied"]),
+                days={day: LakeFile(**one) for day, one in content["days"].items()},
+                users=LakeFile(**users) if users else None,
+                retired=tuple(tuple(paths) for paths in content["retired"]),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IntegrityError(
+                f"The lake's manifest {where} cannot be read.",
+                remedy="run `retail train` or `retail score`: they rebuild the lake from MongoDB.",
+            ) from error
+
+
+def add_to_ranges(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
+    """Inclusive ranges with `numbers` added, ascending and merged.
+
+    >>> add_to_ranges(((1, 3), (7, 7)), [5, 4, 9])
+    ((1, 5), (7, 7), (9, 9))
+    """
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted([*ranges, *((number, number) for number in numbers)]):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+def _instant(micros: int | None) -> datetime | None:
+    return None if micros is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)

@@ -1,0 +1,191 @@
+"""Rows on their way from MongoDB to the lake: what is pending, read ahead, spooled by day."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
+
+from retail_core.errors import IntegrityError
+from retail_core.schemas import EVENT_ARROW
+from retail_core.store.lake.manifest import Manifest
+from retail_core.store.mongo.connection import Document, Store
+
+BATCH_ROWS = 100_000
+BATCH_WINDOWS = 1_000
+READERS = 2
+READ_AHEAD = 3
+SPILL_BYTES = 160_000_000
+
+USERS_ARROW = pa.schema(
+    [
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("valid_from", pa.timestamp("us", tz="UTC")),
+        pa.field("attributes", pa.string(), nullable=False),
+    ]
+)
+"""The lake's user attributes."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A committed ledger window that the lake does not have."""
+
+    window_id: int
+    events: int
+    users: int
+
+
+def source_identity(store: Store) -> str:
+    """Changes when the events collection is dropped and made again, whose window ids start anew."""
+    found = list(store.database.list_collections(filter={"name": "events"}))
+    return f"{store.database.name}:{found[0]['info']['uuid'].hex()}" if found else store.database.name
+
+
+def pending_windows(store: Store, manifest: Manifest) -> list[Window]:
+    """Committed windows that are not applied, ascending."""
+    query = {"kind": "window", "state": "committed", "window_id": {"$gt": manifest.contiguous}}
+    fields = {"window_id": 1, "counts.inserted": 1, "users": 1}
+    found = _majority(store.ledger).find(query, fields).sort("window_id")
+    windows = (
+        Window(int(one["window_id"]), int(one.get("counts", {}).get("inserted", 0)), int(one.get("users", 0)))
+        for one in found
+    )
+    return [window for window in windows if not manifest.has(window.window_id)]
+
+
+def read_events(store: Store, windows: list[Window]) -> Iterator[pa.Table]:
+    """The events of the windows as tables of `EVENT_ARROW`, the next ones being fetched meanwhile."""
+    pending = deque(_batches(windows))
+    running: deque[Future[pa.Table]] = deque()
+    with ThreadPoolExecutor(READERS) as pool:
+        while pending or running:
+            while pending and len(running) < READ_AHEAD:
+                running.append(pool.submit(_fetch, store.events, pending.popleft(), EVENT_ARROW))
+            yield running.popleft().result()
+
+
+def read_users(store: Store, windows: list[Window]) -> pa.Table:
+    """The user attributes of the windows as one table of `USERS_ARROW`."""
+    ids = [window.window_id for window in windows if window.users]
+    groups = [ids[start : start + BATCH_WINDOWS] for start in range(0, len(ids), BATCH_WINDOWS)]
+    return pa.concat_tables(
+        [USERS_ARROW.empty_table(), *(_fetch(store.users, group, USERS_ARROW) for group in groups)]
+    )
+
+
+def _batches(windows: list[Window]) -> Iterator[list[int]]:
+    batch: list[int] = []
+    rows = 0
+    for window in windows:
+        if batch and (rows + window.events > BATCH_ROWS or len(batch) >= BATCH_WINDOWS):
+            yield batch
+            batch, rows = [], 0
+        batch.append(window.window_id)
+        rows += window.events
+    if batch:
+        yield batch
+
+
+def _fetch(collection: Collection[Document], window_ids: list[int], schema: pa.Schema) -> pa.Table:
+    from pymongoarrow.api import Schema, find_arrow_all
+
+    stored = {
+        "_id" if name == "event_id" else name: _stored_type(schema.field(name).type) for name in schema.names
+    }
+    query = {"window_id": {"$in": window_ids}}
+    try:
+        table = find_arrow_all(_majority(collection), query, schema=Schema(stored))
+    except TypeError as error:
+        raise _unusable(collection, str(error)) from error
+    table = table.select(list(stored)).rename_columns(schema.names)
+    for name in schema.names:
+        if not schema.field(name).nullable and table[name].null_count:
+            raise _unusable(collection, f"{table[name].null_count} without {name}")
+    return table.cast(schema)
+
+
+def _unusable(collection: Collection[Document], reason: str) -> IntegrityError:
+    return IntegrityError(
+        f"Documents of `{collection.name}` are unusable: {reason}.",
+        remedy="remove them; only write to it through `retail ingest` and the API.",
+    )
+
+
+def _stored_type(kind: pa.DataType) -> pa.DataType:
+    return pa.timestamp("ms", tz=kind.tz) if pa.types.is_timestamp(kind) else kind
+
+
+def _majority(collection: Collection[Document]) -> Collection[Document]:
+    return collection.with_options(read_concern=ReadConcern("majority"))
+
+
+class Spool:
+    """Events by UTC day: in memory while they are few, then in Arrow files of a scratch folder."""
+
+    def __init__(self, folder: Path, *, spill_bytes: int = SPILL_BYTES) -> None:
+        """Use `folder`, which is emptied: what is in it was left by a killed run."""
+        self._folder = folder
+        self._spill_bytes = spill_bytes
+        self._held: dict[str, list[pa.Table]] = {}
+        self._held_bytes = 0
+        self._files: dict[str, list[Path]] = {}
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, table: pa.Table) -> None:
+        """Take over a table of `EVENT_ARROW`."""
+        for day, part in _by_day(table):
+            self._held.setdefault(day, []).append(part)
+        self._held_bytes += table.nbytes
+        if self._held_bytes > self._spill_bytes:
+            for day, parts in self._held.items():
+                self._spill(day, parts)
+            self._held, self._held_bytes = {}, 0
+
+    def days(self) -> list[str]:
+        """The days that have events."""
+        return sorted(self._held.keys() | self._files.keys())
+
+    def parts(self, day: str) -> list[pa.Table]:
+        """The tables of a day; those from files are mapped, not read."""
+        spilled = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in self._files.get(day, [])]
+        return [*spilled, *self._held.get(day, [])]
+
+    def _spill(self, day: str, parts: list[pa.Table]) -> None:
+        files = self._files.setdefault(day, [])
+        path = self._folder / day / f"{len(files)}.arrow"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, parts[0].schema) as writer:
+            writer.write_table(pa.concat_tables(parts).combine_chunks())
+        files.append(path)
+
+
+def _by_day(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
+    numbers = pc.cast(table["event_time"], pa.date32()).cast(pa.int32()).combine_chunks()
+    order = pc.sort_indices(numbers)
+    table, numbers = table.take(order), numbers.take(order)
+    runs = pc.run_end_encode(numbers)
+    for number, (start, end) in zip(
+        runs.values.to_pylist(), pairwise([0, *runs.run_ends.to_pylist()]), strict=True
+    ):
+        yield (date(1970, 1, 1) + timedelta(days=number)).isoformat(), table.slice(start, end - start)

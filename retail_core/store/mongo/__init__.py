@@ -1,0 +1,1 @@
+"""MongoDB, the system of record: connection, ledger, quarantine, predictions, audiences."""

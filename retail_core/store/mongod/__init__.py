@@ -1,0 +1,1 @@
+"""The embedded MongoDB server: its process, options and idle shutdown."""

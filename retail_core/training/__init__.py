@@ -1,0 +1,1 @@
+"""The training pipeline, comparison with the champion, and recalibration."""

@@ -1,0 +1,129 @@
+"""Challenger and champion scored on the same rows, as fairly as the data allow."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+
+from retail_core.errors import DataError, IntegrityError
+from retail_core.features.batch.engine import EngineOptions
+from retail_core.model.dataset import TrainingData, features
+from retail_core.model.estimator import Matrix
+from retail_core.model.families import Choice
+from retail_core.model.fitting import fit_ranker, recipe_of
+from retail_core.model.procedure import period
+from retail_core.model.sampling import Floats
+from retail_core.model.served_model import ServedModel
+from retail_core.model.spec import ModelSpec
+from retail_core.model.splits import Mask, before
+from retail_core.registry import versions as registry
+from retail_core.registry.loading import load_version
+from retail_core.registry.promotion import Decision
+from retail_core.settings import Settings
+from retail_core.store.lake.table import Lake
+from retail_core.training.gate import Contest
+
+log = logging.getLogger(__name__)
+
+
+def arrange(lake: Lake, settings: Settings, data: TrainingData, choice: Choice) -> Contest | Decision | None:
+    """Score both on test rows; a decision where the two cannot be compared, None without a champion.
+
+    Rows at or after the end of the champion's training data are used alone where they have enough
+    buyers. The challenger is the same procedure refitted on all rows before the test period: so it is
+    as fresh as it would have been served then.
+    """
+    version = registry.production_version(settings)
+    if version is None:
+        return None
+    try:
+        champion = load_version(settings, version)
+    except IntegrityError as error:
+        log.warning("The champion cannot take part: %s", error)
+        return Decision(True, f"promoted: the champion cannot be served any more: {error.message}", {})
+    if apart := _apart(champion.spec, data):
+        return Decision(False, f"kept the champion: {apart}", {"champion": version})
+    rows, matrix = _primary(data)
+    later = _later(rows, champion, settings.min_matured_buyers)
+    chosen = np.ones(len(rows), bool) if later is None else later
+    rows, matrix = rows[chosen].reset_index(drop=True), matrix[chosen]
+    try:
+        challenger = _challenger_scores(data, rows, matrix, choice, settings.seed)
+    except DataError as error:
+        told = (
+            f"kept the champion: the challenger cannot be fitted on what lies before the test rows: {error}"
+        )
+        return Decision(False, told, {"champion": version})
+    return Contest(
+        users=rows["user_id"],
+        labels=rows["label"].to_numpy(bool),
+        champion=_champion_scores(lake, champion, data, rows, matrix, settings),
+        challenger=challenger,
+        later=later is not None,
+        champion_version=version,
+    )
+
+
+def _apart(champion: ModelSpec, data: TrainingData) -> str:
+    """Why the challenger cannot take the champion's place whatever it scores; empty where it can.
+
+    A look-back of another length is only another way to answer the same question.
+    """
+    theirs, ours = asdict(champion.feature_set.question), asdict(data.question)
+    differ = [name for name in ours if name != "lookback_days" and theirs[name] != ours[name]]
+    by_hand = f"`retail models promote` puts it in the place of version {champion.version} all the same"
+    if differ:
+        told = ", ".join(f"{name} {ours[name]} instead of {theirs[name]}" for name in differ)
+        return f"it answers another question: {told}; {by_hand}"
+    missing = [policy for policy in champion.policies if policy not in data.policies]
+    if missing:
+        return f"it has no cut-off policy {', '.join(missing)}, which the champion answers; {by_hand}"
+    return ""
+
+
+def _primary(data: TrainingData) -> tuple[pd.DataFrame, Matrix]:
+    rows, matrix = period(data, "test")
+    mine = rows["policy"].eq(data.policies[0]).to_numpy(bool)
+    return rows[mine], matrix[mine]
+
+
+def _later(rows: pd.DataFrame, champion: ServedModel, least_buyers: int) -> Mask | None:
+    """Rows the champion cannot have been trained on; None where too few of them bought."""
+    later = (rows["as_of"] >= pd.Timestamp(champion.spec.data["as_of"])).to_numpy(bool)
+    return later if int((rows["label"].to_numpy(bool) & later).sum()) >= least_buyers else None
+
+
+def _champion_scores(
+    lake: Lake,
+    champion: ServedModel,
+    data: TrainingData,
+    rows: pd.DataFrame,
+    matrix: Matrix,
+    settings: Settings,
+) -> Floats:
+    wanted, have = champion.spec.feature_set, data.feature_set
+    policy = champion.policy(data.policies[0])
+    if wanted.question == have.question and set(wanted.columns) <= set(have.columns):
+        places = [have.columns.index(name) for name in wanted.columns]
+        return champion.estimator.raw_score(matrix[:, places], policy)
+    theirs = features(lake, rows, wanted, EngineOptions.from_settings(settings))
+    return champion.estimator.raw_score(theirs, policy)
+
+
+def _challenger_scores(
+    data: TrainingData, rows: pd.DataFrame, matrix: Matrix, choice: Choice, seed: int
+) -> Floats:
+    """Scores of the same procedure fitted on every refit row before the first of `rows`.
+
+    On a log too short for that, where test rows share their days with others, no row of a test user is used.
+    """
+    every = data.rows
+    past = before(every["as_of"], rows["as_of"].min(), data.question.horizon)
+    fresh = every["refit"].to_numpy(bool) & past
+    if not every["label"][fresh].any():
+        fresh = every["refit"].to_numpy(bool) & ~every["user_id"].isin(rows["user_id"]).to_numpy(bool)
+    recipe = replace(recipe_of(data, choice, seed), policies=data.policies[:1])
+    return fit_ranker(*data.take(fresh), data.refit_sampling, recipe).raw_score(matrix)

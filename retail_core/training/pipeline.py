@@ -1,0 +1,231 @@
+"""`train`: from the lake to a registered, judged and perhaps promoted model. The wiring, in one page."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+
+from retail_core.errors import InputError
+from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.cutoffs.sessions import default_policies
+from retail_core.features.question import Question
+from retail_core.model import dataset, leakage, procedure
+from retail_core.model.dataset import TrainingData
+from retail_core.model.explanations.contributions import ranked_importance
+from retail_core.model.families import families
+from retail_core.model.labelled import labelled_rows
+from retail_core.model.procedure import Goal
+from retail_core.model.search import SearchResult
+from retail_core.model.spec import ModelSpec
+from retail_core.registry import promotion
+from retail_core.registry import versions as registry
+from retail_core.settings import Settings
+from retail_core.store.lake.table import Lake
+from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.shop import named_policy, shop_zone
+from retail_core.times import iso, to_utc_ms
+from retail_core.training.champion_comparison import arrange
+from retail_core.training.describe import Outcome, as_spec, caption, describe, flat_params, population, price
+from retail_core.training.gate import gate
+from retail_core.training.report import TrainOptions, TrainReport
+
+__all__ = ["STAGES", "TrainOptions", "TrainReport", "train"]
+
+STAGES = ("rows", "features", "leakage", "search", "evaluate", "refit", "register", "gate")
+
+Progress = Callable[[str, int, int], None]
+
+
+def train(
+    store: Store,
+    lake: Lake,
+    settings: Settings,
+    *,
+    as_of: datetime,
+    options: TrainOptions | None = None,
+    progress: Progress | None = None,
+) -> TrainReport:
+    """Search, calibrate, certify, judge, refit, log, register; promote if the gate says so.
+
+    Args:
+        store: for the shop's zone and the promotion record.
+        lake: synced; read as it is when training begins.
+        settings: rows, seed, question, where MLflow is.
+        as_of: aware; only labels known then are used (t + horizon <= as_of), and where the log ends
+            earlier only those known at its end.
+        options: see `TrainOptions`.
+        progress: called with a stage of `STAGES`, done and total.
+
+    Raises:
+        InputError: an unknown model or policy, or a recall or confidence outside (0, 1].
+        DataError: too little data to train on, or to certify what must be certified.
+        LeakageError: a column gives the answer away and was not allowed by name.
+        DependencyError: MLflow or MongoDB is unreachable.
+    """
+    options = options or TrainOptions()
+    _refuse_unknown(options)
+    advance = progress or (lambda _stage, _done, _total: None)
+    instant, lake = to_utc_ms(as_of), lake.snapshot()
+    promotion.repair(store, settings)
+    engine = EngineOptions.from_settings(settings)
+    policies = options.policies or default_policies(lake, named_policy(store), instant, engine)
+    options = replace(options, policies=policies)
+    data = _prepare(lake, settings, shop_zone(store), instant, options, advance)
+    goal = Goal(options.target_recall, options.confidence, settings.seed, options.must_certify)
+    procedure.refuse_uncertifiable_goal(data, goal)
+    known = data.labelled.known_until
+    guarded = _guard(lake, settings, data, known, options, advance)
+    with registry.training_run(settings, reason=options.reason) as run:
+        advance("search", 0, 1)
+        found = procedure.run_search(data, settings, options.model)
+        advance("search", 1, 1)
+        outcome = _judge_and_refit(data, settings, found, goal, advance)
+        spec = as_spec(data, outcome, run, lake.state(instant), known, leaky=bool(options.allow_leak))
+        spec = replace(spec, training=spec.training | {"leakage": guarded.to_dict()})
+        advance("register", 0, 1)
+        spec = _register(settings, data, outcome, spec)
+        advance("register", 1, 1)
+    decision = _gate(lake, settings, data, outcome, spec, advance)
+    if decision.promote:
+        promotion.promote_on(store, settings, spec.version, decision)
+    return _report(data, outcome, spec, decision)
+
+
+def _refuse_unknown(options: TrainOptions) -> None:
+    families(options.model)
+    asked = f"A recall of {options.target_recall:g} at {options.confidence:g} cannot be asked for."
+    if not 0 < options.target_recall <= 1 or not 0 < options.confidence < 1:
+        raise InputError(asked, remedy="use a recall in (0, 1] and a confidence in (0, 1).")
+
+
+def _prepare(
+    lake: Lake,
+    settings: Settings,
+    zone: str,
+    as_of: datetime,
+    options: TrainOptions,
+    advance: Progress,
+) -> TrainingData:
+    question = Question.from_settings(settings, zone)
+    advance("rows", 0, 1)
+    engine = EngineOptions.from_settings(settings)
+    labelled = labelled_rows(lake, question, options.policies, as_of, engine)
+    advance("rows", 1, 1)
+    return dataset.build(
+        lake,
+        replace(labelled, admitted=options.allow_leak),
+        question,
+        settings,
+        as_of=labelled.known_until,
+        advance=lambda done, total: advance("features", done, total),
+    )
+
+
+def _guard(
+    lake: Lake,
+    settings: Settings,
+    data: TrainingData,
+    as_of: datetime,
+    options: TrainOptions,
+    advance: Progress,
+) -> leakage.LeakageReport:
+    advance("leakage", 0, 1)
+    evidence = leakage.from_training(lake, data, as_of, settings.seed)
+    guarded = leakage.refuse_leaks(evidence, options.allow_leak)
+    advance("leakage", 1, 1)
+    return guarded
+
+
+def _judge_and_refit(
+    data: TrainingData, settings: Settings, found: SearchResult, goal: Goal, advance: Progress
+) -> Outcome:
+    advance("evaluate", 0, 1)
+    model = procedure.evaluation_model(data, found.choice, settings.seed)
+    judged = {name: procedure.judge_period(model, data, name) for name in ("calibrate", "certify", "test")}
+    points = {
+        policy: procedure.choose_points(judged["calibrate"][policy], judged["certify"][policy], goal)
+        for policy in judged["test"]
+    }
+    model.set_params(threshold=points[model.primary].f1)
+    advance("evaluate", 1, 1)
+    advance("refit", 0, 1)
+    served = procedure.served_model(data, found.choice, points, goal)
+    advance("refit", 1, 1)
+    outcome = Outcome(found, model, served, judged["test"], points, goal)
+    return describe(data, outcome, settings.seed)
+
+
+def _register(settings: Settings, data: TrainingData, outcome: Outcome, spec: ModelSpec) -> ModelSpec:
+    from retail_core.model.evaluation.plots import draw_all
+
+    primary = spec.primary
+    rows, tested = procedure.period(data, "test")
+    tested = tested[rows["policy"].eq(primary).to_numpy(bool)]
+    ranked = ranked_importance(outcome.served.model, data.feature_set.columns, tested)
+    with tempfile.TemporaryDirectory() as folder:
+        points = outcome.points[primary]
+        pictures = draw_all(
+            outcome.test[primary],
+            caption=caption(data, outcome, primary),
+            thresholds={"f1": points.f1, "contact": points.in_use.threshold},
+            importances=ranked,
+            folder=Path(folder),
+        )
+        return registry.log_and_register(
+            settings,
+            registry.Candidate(
+                spec,
+                outcome.served.model,
+                outcome.evaluation,
+                flat_params(data, outcome, spec),
+                outcome.search,
+                pictures,
+            ),
+        )
+
+
+def _gate(
+    lake: Lake, settings: Settings, data: TrainingData, outcome: Outcome, spec: ModelSpec, advance: Progress
+) -> promotion.Decision:
+    advance("gate", 0, 1)
+    contest = None if spec.leaky else arrange(lake, settings, data, outcome.search.choice)
+    decision = gate(contest, leaky=spec.leaky, seed=settings.seed)
+    advance("gate", 1, 1)
+    return decision
+
+
+def _report(
+    data: TrainingData, outcome: Outcome, spec: ModelSpec, decision: promotion.Decision
+) -> TrainReport:
+    primary = spec.primary
+    return TrainReport(
+        run_id=spec.run_id,
+        version=spec.version,
+        promoted=decision.promote,
+        reason=decision.reason,
+        metrics=spec.metrics[primary],
+        by_policy={
+            policy: spec.metrics[policy]
+            | {"thresholds": spec.thresholds[policy], "certificate": spec.certificates[policy]}
+            for policy in spec.policies
+        },
+        threshold=spec.thresholds[primary]["contact"],
+        certificate=spec.certificate,
+        certificate_reason=spec.reasons[primary],
+        price=price(spec.metrics[primary], spec.certificate),
+        split=data.split.kind,
+        periods=spec.training["periods"],
+        family=outcome.search.choice.family,
+        best_params=outcome.search.best,
+        search=outcome.search.to_dict(),
+        leakage=spec.training["leakage"],
+        eligible=population(data),
+        known_until=iso(data.labelled.known_until),
+        gaps=tuple(str(day) for day in data.labelled.gaps),
+        dropped_features=data.dropped,
+        features=len(data.feature_set.columns),
+        gate=asdict(decision),
+    )
