@@ -1,4 +1,4 @@
-"""The rules of the house that a machine can check."""
+"""Rules about imports, clocks and module size that hold for the whole source tree."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("retail_core", "flows", "bentos", "app")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 EDGES = ("cli", "stack")
-"""Where `retail_core` may ask what time it is."""
+"""Packages of `retail_core` that may read the clock and the environment."""
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -25,23 +25,23 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 def test_domain_imports_none_of_its_edges() -> None:
     forbidden = {"prefect", "bentoml", "streamlit", "flows", "bentos", "app"}
-    found = {
+    edge_imports = {
         (path.name, name)
         for path in MODULES
         if "retail_core" in path.parts
         for name in imported(ast.parse(path.read_text()))
         if name.split(".")[0] in forbidden
     }
-    assert not found
+    assert not edge_imports
 
 
 def test_only_the_registry_talks_to_mlflow() -> None:
-    found = {
+    importers = {
         str(path.relative_to(ROOT))
         for path in MODULES
         if any(name.split(".")[0] == "mlflow" for name in imported(ast.parse(path.read_text())))
     }
-    assert found <= {f"retail_core/model/{name}.py" for name in ("registry", "mlflow_session", "runtime")}
+    assert importers <= {f"retail_core/registry/{name}.py" for name in ("versions", "mlflow_session")}
 
 
 def test_the_domain_has_no_clock_and_reads_no_environment() -> None:
@@ -54,17 +54,16 @@ def test_the_domain_has_no_clock_and_reads_no_environment() -> None:
         "os.environ",
         "getenv(",
     )
-    found = [
+    clock_uses = [
         (str(path.relative_to(ROOT)), clock)
         for path in MODULES
         if "retail_core" in path.parts and not set(EDGES) & set(path.parts)
         for clock in clocks
         if clock in path.read_text()
     ]
-    allowed = {"retail_core/stack/demo.py", "retail_core/store/mongod/idle_supervisor.py"}
-    assert not [entry for entry in found if entry[0] not in allowed]
+    assert not clock_uses
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 250
+def test_a_module_has_at_most_350_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 350
