@@ -6,12 +6,12 @@ import hmac
 import json
 import logging
 import math
-import re
 from collections.abc import Mapping, Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bentos import strangers
+from bentos.http.upload_form import UploadForm, form_boundary, with_canonical_media_type
 from bentos.limits import Limits
 from bentos.problems import MEDIA_TYPE, Problem
 
@@ -73,20 +73,13 @@ class Guard:
         if length.isdigit() and int(length) > limit:
             return too_large(limit)
         wait = self.limits.wait(given, now)
-        return _too_fast(self.limits.rate, wait) if wait else _other_type(scope, head)
+        return _too_fast(self.limits.rate, wait) if wait else _wrong_media_type(scope, head)
 
     def _forbidden(self, given: bytes) -> Problem | None:
         matches = [hmac.compare_digest(given, key) for key in self.keys]
         if any(matches):
             return None
         return Problem(401, "api-key", "Send a valid key in the header X-API-Key.")
-
-
-def boundary_of(content_type: bytes) -> bytes:
-    """What separates the parts of a form; empty where it is none."""
-    kind, _, rest = content_type.partition(b";")
-    found = re.search(rb'boundary="?([^";,]+)', rest)
-    return found[1] if kind.strip().lower() == b"multipart/form-data" and found else b""
 
 
 def too_large(limit: int) -> Problem:
@@ -116,15 +109,19 @@ class Exchange:
         self.refusal: Problem | None = None
         self.status = 0
         self.problem = ""
-        self.boundary = b""
+        self.form: UploadForm | None = None
+        self.first: Message | None = None
         self.held: Message | None = None
         self.body = b""
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
         """Run the application; whatever escapes it becomes a 500 without a trace, or what was refused."""
-        if scope["path"] in FORM_PATHS:
-            self.boundary = boundary_of(dict(scope["headers"]).get(b"content-type", b""))
+        if is_upload(scope):
+            self.form = UploadForm(form_boundary(scope["headers"]))
+            scope = {**scope, "headers": with_canonical_media_type(scope["headers"])}
         try:
+            if self.form is not None:
+                self.first = await self._receive()
             await app(scope, self._receive, self._send)
         except Exception:
             if self.status:
@@ -147,16 +144,25 @@ class Exchange:
         await self.reply(problem.status, problem.encoded(), *problem.raw_headers(), *kept)
 
     async def _receive(self) -> Message:
+        if self.first is not None:
+            message, self.first = self.first, None
+            return message
         message = await self.receive()
-        part = message.get("body", b"")
-        if self.boundary and part and not self.received and not _begins_form(part, self.boundary):
-            self.refusal = Problem(400, "no-form", "The body is no multipart form.")
-        self.received += len(part)
+        body = message.get("body", b"")
+        self.received += len(body)
         if self.received > self.limit:
             self.refusal = too_large(self.limit)
+        elif self.form is not None and message["type"] == "http.request":
+            self._check(self.form, body, last=not message.get("more_body", False))
         if self.refusal is not None:
             raise _Refused
         return message
+
+    def _check(self, form: UploadForm, body: bytes, *, last: bool) -> None:
+        try:
+            form.feed(body, last=last)
+        except Problem as problem:
+            self.refusal = problem
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start" and _needs_rewriting(message):
@@ -173,24 +179,22 @@ class Exchange:
             await self.answer(problem, [pair for pair in self.held["headers"] if pair[0].lower() in KEPT])
 
 
-def _other_type(scope: Scope, head: Mapping[bytes, bytes]) -> Problem | None:
-    """415 where the body says that it is of another type than its route takes."""
-    if scope["method"] != "POST":
-        return None
-    path, kind = scope["path"], head.get(b"content-type", b"")
-    if path in JSON_PATHS and kind and kind.partition(b";")[0].strip().lower() != b"application/json":
+def is_upload(scope: Scope) -> bool:
+    """Whether the request sends a file."""
+    return scope["method"] == "POST" and scope["path"] in FORM_PATHS
+
+
+def _wrong_media_type(scope: Scope, head: Mapping[bytes, bytes]) -> Problem | None:
+    """415 where JSON is sent as another media type, 422 where an upload is not a multipart form."""
+    if is_upload(scope):
+        try:
+            form_boundary(scope["headers"])
+        except Problem as problem:
+            return problem
+    kind = head.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if scope["method"] == "POST" and scope["path"] in JSON_PATHS and kind not in {b"", b"application/json"}:
         return Problem(415, "not-json", "Send JSON, and say so: content-type: application/json.")
-    if path in FORM_PATHS and not boundary_of(kind):
-        return Problem(415, "no-form", "Send the file as multipart/form-data, with a boundary.")
     return None
-
-
-def _begins_form(part: bytes, boundary: bytes) -> bool:
-    """Whether the first bytes are those of a form's first field."""
-    start = b"--" + boundary + b"\r\n"
-    return part[: len(start)] == start[: len(part)] and (
-        part[len(start) : len(start) + 8].lower() == b"content-"[: max(0, len(part) - len(start))]
-    )
 
 
 def _needs_rewriting(message: Message) -> bool:
@@ -200,7 +204,7 @@ def _needs_rewriting(message: Message) -> bool:
     return not headers.get(b"content-type", b"").startswith(MEDIA_TYPE.encode())
 
 
-_KINDS = {400: "invalid-request", 404: "not-found", 405: "method", 504: "too-slow"}
+_KINDS = {400: "invalid-request", 422: "invalid-request", 404: "not-found", 405: "method", 504: "too-slow"}
 
 
 def _translated(status: int, body: bytes) -> Problem:

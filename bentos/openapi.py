@@ -171,7 +171,7 @@ def _secured(path: str, item: Json) -> Json:
             continue
         answers = {str(status): answer for status, answer in operation["responses"].items()}
         good = {status: answer for status, answer in answers.items() if status.startswith("2")}
-        failures = {} if is_open else {str(status): _problem(status) for status in (*ALWAYS, 400, 404, 415)}
+        failures = {} if is_open else {str(status): _problem(status) for status in (*ALWAYS, 400, 404, 422)}
         shown = {**operation, "responses": {**good, **failures}}
         secured[method] = shown | {**NO_CANCEL, "responses": failures} if path == CANCEL else shown
         if is_open:
@@ -198,8 +198,8 @@ _MEANING = {
     404: "Nothing is known of this user (or task)",
     409: "The new version was refused; the old one keeps answering",
     413: "The body is too large",
-    415: "The body has to be JSON, a file multipart/form-data, and its content-type to say so",
-    422: "A field breaks a rule",
+    415: "The body has to be JSON, and its content-type to say so",
+    422: "A field breaks a rule, or an upload is not a form with one file",
     429: "This key asks too often; Retry-After says when it may again",
     503: "MongoDB is away; Retry-After says when to ask again",
 }

@@ -36,6 +36,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
         errors: the fields at fault.
         retry: whether the same request may work in a moment.
         headers: further headers of the answer.
+        remedy: what to do about it, in a sentence.
     """
 
     status: int
@@ -44,6 +45,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
     errors: tuple[FieldError, ...] = ()
     retry: bool = False
     headers: tuple[tuple[str, str], ...] = ()
+    remedy: str = ""
 
     def body(self) -> dict[str, object]:
         """The problem document."""
@@ -53,6 +55,8 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
             "status": self.status,
             "detail": self.detail,
         }
+        if self.remedy:
+            document["remedy"] = self.remedy
         if self.errors:
             document["errors"] = self.errors
         return document

@@ -14,7 +14,7 @@ import bentoml
 from bentoml.exceptions import BentoMLException
 from pydantic import Field
 
-from bentos import models
+from bentos import bentoml_patches, models
 from bentos.access import AccessLog
 from bentos.api import Api
 from bentos.batch_report import HEADER
@@ -23,7 +23,6 @@ from bentos.front import Front, StepInFront
 from bentos.guard import Guard
 from bentos.routes import create_app
 from bentos.standby import Turn, is_second, room_for_two
-from bentos.tasks import keep_no_uploads
 from retail_core.errors import RetailError
 from retail_core.settings import Settings, load_settings
 from retail_core.times import parse_instant
@@ -52,7 +51,7 @@ api_app = create_app()
 api_app.state.turn = Turn(os.getppid(), Path(variables(SETTINGS)["BENTOML_HOME"]))
 api_app.state.access = AccessLog(enabled=SETTINGS.access_log)
 front = Front(api_app, _guard(), api_app.state.access)
-keep_no_uploads()
+bentoml_patches.apply()
 
 
 @bentoml.service(workers=1, traffic={"timeout": BATCH_SECONDS}, resources={"cpu": "1"})

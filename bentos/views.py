@@ -20,6 +20,7 @@ def item_error(item: Item | Refused, problem: Problem) -> ItemError:
         title=str(body["title"]),
         status=problem.status,
         detail=problem.detail,
+        remedy=problem.remedy,
         errors=list(problem.errors),
     )
     return ItemError(item.user_id, document)

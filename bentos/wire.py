@@ -80,6 +80,7 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
     title: str
     status: int
     detail: str
+    remedy: str = ""
     errors: list[FieldError] = []
 
 

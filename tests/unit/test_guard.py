@@ -65,11 +65,15 @@ def ask(
     return asyncio.run(once())
 
 
-async def chunks(total: int, begin: bytes = b"") -> AsyncIterator[bytes]:
-    if begin:
-        yield begin
+FILE_PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
+FORM_END = b"\r\n--b--\r\n"
+
+
+async def chunks(total: int, begin: bytes = b"", end: bytes = b"") -> AsyncIterator[bytes]:
+    yield begin
     for _ in range(total // 1024 + 1):
         yield b"x" * 1024
+    yield end
 
 
 @pytest.mark.parametrize(
@@ -130,20 +134,29 @@ def test_bodies_are_bounded_whether_or_not_they_say_their_length() -> None:
         answer = ask("POST", "/echo", content=content)
         assert (answer.status_code, answer.json()["type"]) == (413, "/docs#too-large")
     form = {"content-type": "multipart/form-data; boundary=b"}
-    begin = b"--b\r\nContent-Disposition"
     path = "/score_batch/submit"
-    assert ask("POST", path, headers=form, content=chunks(200_000, begin)).status_code == 413
-    assert ask("POST", path, headers=form, content=chunks(2_000, begin)).status_code == 200
+    assert ask("POST", path, headers=form, content=chunks(200_000, FILE_PART, FORM_END)).status_code == 413
+    assert ask("POST", path, headers=form, content=chunks(2_000, FILE_PART, FORM_END)).status_code == 200
 
 
-def test_a_file_that_is_no_form_is_refused_before_anybody_reads_it() -> None:
+def test_an_upload_that_is_no_form_with_a_file_is_refused_before_anybody_reads_it() -> None:
     path, boundary = "/score_batch/submit", {"content-type": "multipart/form-data; boundary=b"}
+    headers: dict[str, str] | None
     for headers in (None, {"content-type": "multipart/form-data"}, {"content-type": "text/csv"}):
         answer = ask("POST", path, headers=headers, content=b"user_id\n")
-        assert (answer.status_code, answer.json()["type"]) == (415, "/docs#no-form")
-    for content in (b"user_id\n", b"--b\r\nFalse--b--", b"--c\r\nContent-Disposition: x"):
+        assert (answer.status_code, answer.json()["type"]) == (422, "/docs#no-form")
+        assert "multipart/form-data" in answer.json()["remedy"]
+    text = FILE_PART.replace(b'; filename="a.csv"', b"") + b"http://127.0.0.1/" + FORM_END
+    for content in (b"user_id\n", b"--b\r\nFalse--b--", b"--c\r\nContent-Disposition: x", text):
         answer = ask("POST", path, headers=boundary, content=content)
-        assert (answer.status_code, answer.json()["type"]) == (400, "/docs#no-form")
+        assert (answer.status_code, answer.json()["type"]) == (422, "/docs#no-form")
+
+
+def test_a_second_file_far_behind_the_first_is_refused() -> None:
+    content = chunks(200, FILE_PART, b"\r\n" + FILE_PART + FORM_END)
+    boundary = {"content-type": "Multipart/Form-Data; boundary=b"}
+    answer = ask("POST", "/score_batch/submit", headers=boundary, content=content)
+    assert (answer.status_code, answer.json()["type"]) == (422, "/docs#no-form")
 
 
 def test_a_key_has_its_own_pace() -> None:

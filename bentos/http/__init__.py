@@ -1,0 +1,1 @@
+"""HTTP middleware of the service: access control, request validation, problem documents, routes."""

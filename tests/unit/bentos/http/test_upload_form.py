@@ -1,0 +1,79 @@
+"""Multipart uploads: exactly one file part, whatever the chunks in which the body arrives."""
+
+from __future__ import annotations
+
+import pytest
+
+from bentos.http.upload_form import REMEDY, UploadForm, form_boundary, with_canonical_media_type
+from bentos.problems import Problem
+
+FILE = b'Content-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\nuser_id\r\n'
+TEXT = b'Content-Disposition: form-data; name="file"\r\n\r\nhttp://127.0.0.1/\r\n'
+SOURCE = b'Content-Disposition: form-data; name="source"\r\n\r\ncanonical\r\n'
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(b"--b\r\n" + part for part in parts) + b"--b--\r\n"
+
+
+def check(body: bytes, size: int) -> None:
+    upload = UploadForm(b"b")
+    for start in range(0, len(body), size):
+        upload.feed(body[start : start + size], last=start + size >= len(body))
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize("body", [form(FILE), form(SOURCE, FILE), form(FILE, SOURCE)])
+def test_a_form_with_one_file_is_accepted(body: bytes, size: int) -> None:
+    check(body, size)
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (form(TEXT), "text"),
+        (form(FILE, TEXT), "text"),
+        (form(TEXT, FILE), "text"),
+        (form(FILE, FILE), "more than one"),
+        (form(SOURCE), "no part"),
+        (form(FILE.replace(b'"a.csv"', b'""')), "text"),
+        (form(FILE.replace(b"filename=", b"filename*=utf-8''")), "text"),
+        (form(FILE, SOURCE.replace(b"source", b'source"; filename="s')), "Only the part"),
+        (form(b"\r\nhttp://127.0.0.1/\r\n"), "name"),
+        (form(FILE)[:-8], "incomplete"),
+        (b"http://127.0.0.1/", "valid"),
+        (b"--c\r\n" + FILE + b"--c--\r\n", "valid"),
+    ],
+)
+def test_any_other_form_is_refused(body: bytes, detail: str, size: int) -> None:
+    with pytest.raises(Problem) as caught:
+        check(body, size)
+    assert (caught.value.status, caught.value.kind, caught.value.remedy) == (422, "no-form", REMEDY)
+    assert detail in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "content_types",
+    [
+        (),
+        (b"application/json",),
+        (b"application/x-www-form-urlencoded",),
+        (b"multipart/form-data",),
+        (b"multipart/form-data; boundary=",),
+        (b"multipart/mixed; boundary=b",),
+        (b"multipart/form-data; boundary=b; charset=utf-7",),
+        (b"application/x-www-form-urlencoded", b"multipart/form-data; boundary=b"),
+        (b"multipart/form-data; boundary=b", b"application/json"),
+    ],
+)
+def test_a_body_of_another_type_is_refused(content_types: tuple[bytes, ...]) -> None:
+    with pytest.raises(Problem) as caught:
+        form_boundary([(b"content-type", content_type) for content_type in content_types])
+    assert caught.value.status == 422
+
+
+def test_the_boundary_is_read_as_starlette_reads_it() -> None:
+    header = (b"content-type", b'Multipart/Form-Data; charset=UTF-8; boundary="b;c"')
+    assert form_boundary([(b"accept", b"*/*"), header]) == b"b;c"
+    assert with_canonical_media_type([header])[0][1].startswith(b"multipart/form-data; ")
