@@ -1,18 +1,35 @@
-"""Every setting, read once from the environment. The only module that reads environment variables."""
+"""Every setting, with its default, and where its value comes from.
+
+A value is taken from the environment, else from `retail.toml` in the working directory, else from
+`retail.toml` in the home, else it is the default. Only `load_settings` and `setting_origins` read these
+places; everything else is given a `Settings` object.
+"""
 
 from __future__ import annotations
 
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from retail_core.errors import InputError
 
+CONFIG_FILE = "retail.toml"
+CONFIG_VARIABLE = "RETAIL_CONFIG"
+"""Path of a settings file that is read instead of the two usual ones; empty: none is read."""
+
+_UNPREFIXED = ("mlflow_tracking_uri", "prefect_api_url", "bentoml_home")
+"""Settings whose variables are those of MLflow, Prefect and BentoML themselves."""
+
 
 class Settings(BaseSettings):
-    """Where things are and how the question is put. Frozen; pass it, do not re-read it."""
+    """Locations of data and services, the prediction task, and limits. Frozen."""
 
     model_config = SettingsConfigDict(
         env_prefix="RETAIL_", frozen=True, extra="ignore", populate_by_name=True
@@ -87,17 +104,118 @@ class Settings(BaseSettings):
         return Path(self.bentoml_home or self.home_dir / "bentoml") / "task_result.db"
 
 
+@dataclass(frozen=True)
+class SettingOrigin:
+    """One setting as `retail config` shows it.
+
+    Attributes:
+        name: field of `Settings`, and key in `retail.toml`.
+        variable: environment variable.
+        value: as text, secrets masked; None where unset.
+        origin: `environment`, the path of a settings file, or `default`.
+    """
+
+    name: str
+    variable: str
+    value: str | None
+    origin: str
+
+
+def variable_name(name: str) -> str:
+    """Environment variable of a setting.
+
+    >>> variable_name("horizon_hours"), variable_name("mlflow_tracking_uri")
+    ('RETAIL_HORIZON_HOURS', 'MLFLOW_TRACKING_URI')
+    """
+    return name.upper() if name in _UNPREFIXED else f"RETAIL_{name.upper()}"
+
+
 def load_settings() -> Settings:
-    """Read the environment.
+    """Settings of the environment and the settings files; the environment overrides the files.
 
     Raises:
-        InputError: a RETAIL_* variable has a value that is not allowed.
+        InputError: a value is not allowed, or a settings file cannot be read or has an unknown key.
     """
+    return _load()[0]
+
+
+def setting_origins() -> list[SettingOrigin]:
+    """Every setting with its value and origin.
+
+    Raises:
+        InputError: as `load_settings`.
+    """
+    settings, origins = _load()
+    return [
+        SettingOrigin(name, variable_name(name), _shown(getattr(settings, name)), origins[name])
+        for name in Settings.model_fields
+    ]
+
+
+def _load() -> tuple[Settings, dict[str, str]]:
+    """The settings, and the origin of each."""
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    values: dict[str, Any] = {}
+    for file in _config_files():
+        for name, value in _read_config(file).items():
+            if origins[name] == "default":
+                values[name], origins[name] = value, str(file)
+    variables = {name.upper() for name in os.environ}
+    for name in origins:
+        if variable_name(name) in variables:
+            values.pop(name, None)
+            origins[name] = "environment"
     try:
-        return Settings()  # pyright: ignore[reportCallIssue]
+        return Settings(**values), origins
     except ValidationError as error:
         first = error.errors()[0]
-        name = "RETAIL_" + "_".join(str(part) for part in first["loc"]).upper()
+        name = str(first["loc"][0]).lower()
+        field = name if name in origins else name.removeprefix("retail_")
+        label = (
+            variable_name(field) if origins.get(field) == "environment" else f"{field} in {origins[field]}"
+        )
         raise InputError(
-            f"{name} is not usable: {first['msg']}.", remedy=f"correct or unset {name}."
+            f"{label} is not usable: {first['msg']}.", remedy=f"correct or remove {label}."
         ) from error
+
+
+def _config_files() -> list[Path]:
+    """Settings files that exist, the one that takes precedence first."""
+    explicit = os.environ.get(CONFIG_VARIABLE)
+    if explicit is not None:
+        return [Path(explicit).expanduser().absolute()] if explicit else []
+    local = Path(CONFIG_FILE).absolute()
+    files = [local] if local.is_file() else []
+    home = os.environ.get("RETAIL_HOME") or (_read_config(local).get("home") if files else None)
+    in_home = Path(str(home or Settings.model_fields["home"].default)).expanduser().absolute() / CONFIG_FILE
+    return [*files, in_home] if in_home.is_file() and in_home != local else files
+
+
+def _read_config(file: Path) -> Mapping[str, Any]:
+    """Keys and values of a settings file; lists become comma-separated text.
+
+    Raises:
+        InputError: it cannot be read, is no TOML, or has a key that is no setting.
+    """
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{file} cannot be read: {error}.", remedy="correct or remove the file.") from error
+    for name, value in content.items():
+        if name not in Settings.model_fields:
+            similar = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            hint = f"write {similar[0]}" if similar else "remove it"
+            raise InputError(
+                f"{file} has the key {name!r}, which is no setting.",
+                remedy=f"{hint}; `retail config` lists the settings.",
+            )
+        if isinstance(value, dict):
+            raise InputError(
+                f"{name} in {file} is a table.",
+                remedy="write every setting as `name = value`, without tables.",
+            )
+    return {name: ",".join(map(str, v)) if isinstance(v, list) else v for name, v in content.items()}
+
+
+def _shown(value: object) -> str | None:
+    return None if value is None else "********" if isinstance(value, SecretStr) else str(value)

@@ -1,4 +1,4 @@
-"""`retail serve`, `up`, `down`, `status` and `doctor`."""
+"""`retail serve`, `up`, `down`, `status`, `config` and `doctor`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from retail_core.cli.output import JsonFlag, emit, log_line, print_line, print_rows
-from retail_core.settings import load_settings
+from retail_core.settings import load_settings, setting_origins
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    for command in (serve, up, down, status, doctor):
+    for command in (serve, up, down, status, config, doctor):
         app.command()(command)
 
 
@@ -108,6 +109,21 @@ def status(json_output: JsonFlag = False) -> None:
 
     result = stack.status(load_settings())
     emit(result, json_output=json_output, title="Status")
+
+
+def config(json_output: JsonFlag = False) -> None:
+    """Show every setting, its value and where the value comes from. Secrets are masked.
+
+    Values come from the environment, else from retail.toml in the working directory, else from retail.toml
+    in the home, else from the defaults.
+
+    Example: retail config
+    """
+    rows = [asdict(setting) for setting in setting_origins()]
+    if json_output:
+        emit({"settings": rows}, json_output=True, title="")
+    else:
+        print_rows(rows, title="Settings")
 
 
 def doctor(

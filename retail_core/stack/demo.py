@@ -22,7 +22,7 @@ import pandas as pd
 
 from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.question import Question
-from retail_core.settings import Settings
+from retail_core.settings import CONFIG_VARIABLE, Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.store.mongo.shop import shop_zone
 from retail_core.store.mongod.embedded import stop_mongod
@@ -107,7 +107,7 @@ def demo_environment(settings: Settings) -> dict[str, str]:
     gone = {"RETAIL_MONGODB_URI", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RETAIL_LAKE"}
     gone |= {"RETAIL_TIMEZONE", "RETAIL_API_KEYS", "PREFECT_HOME", "BENTOML_HOME"}
     kept = {name: value for name, value in os.environ.items() if name not in gone}
-    return {**kept, "RETAIL_HOME": str(settings.home_dir)}
+    return {**kept, "RETAIL_HOME": str(settings.home_dir), CONFIG_VARIABLE: ""}
 
 
 def run_demo(settings: Settings, config: DemoConfig, advance: Advance) -> DemoResult:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 import retail_core
-from retail_core.settings import Settings
+from retail_core.settings import Settings, variable_name
 from retail_core.stack.child import Service
 from retail_core.subprocesses import free_port
 
@@ -20,11 +20,6 @@ ROOT = Path(retail_core.__file__).resolve().parent.parent
 LOOPBACK = "127.0.0.1"
 POOL = "retail"
 NO_MODEL = "no model yet: run `retail train`; the API starts by itself then"
-_ALIASES = {
-    "mlflow_tracking_uri": "MLFLOW_TRACKING_URI",
-    "prefect_api_url": "PREFECT_API_URL",
-    "bentoml_home": "BENTOML_HOME",
-}
 
 
 def runs_mlflow(settings: Settings) -> bool:
@@ -195,7 +190,7 @@ def variables(settings: Settings) -> dict[str, str | None]:
     for name in Settings.model_fields:
         value = getattr(settings, name)
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        result[_ALIASES.get(name, f"RETAIL_{name.upper()}")] = None if text is None else str(text)
+        result[variable_name(name)] = None if text is None else str(text)
     return result | {"RETAIL_HOME": str(settings.home_dir)}
 
 
