@@ -1,4 +1,4 @@
-"""Entry of the app: `streamlit run app/Home.py`. Names the pages and leads to them."""
+"""Entry point of the app (`streamlit run app/Home.py`): page titles, addresses and navigation."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 import streamlit as st
 
-# Not `pages`: from a folder of that name Streamlit serves a page opened by its address without this file.
+# Not named `pages`: Streamlit serves pages of a folder of that name without running this file.
 PAGES = Path(__file__).parent / "views"
 
 
 def main() -> None:
-    """Draw the navigation and the page that was chosen."""
+    """Draw the navigation and the selected page."""
     st.set_page_config(page_title="Purchase within 24 hours", page_icon="🛍️", layout="wide")
     score = st.Page(
         PAGES / "score.py",

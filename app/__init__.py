@@ -1,1 +1,1 @@
-"""The Streamlit app: score a file, watch the system. One file a page; what they share lies beside."""
+"""The Streamlit app. One file a page in `views`; shared components, charts and data access beside them."""

@@ -1,4 +1,4 @@
-"""The app's charts, in one hand: quiet axes, one accent, direct labels."""
+"""Charts of the app, all in one style."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Chart = alt.LayerChart | alt.Chart
 
 
 def probability_histogram(probability: pd.Series[float], threshold: float | None) -> Chart:
-    """Users by predicted probability; the threshold is an edge, and those above it stand out."""
+    """Histogram of predicted probabilities; bars at or above the threshold are highlighted."""
     top = max(float(probability.max()), 0.01)
     edges = np.linspace(0, top, BINS + 1)
     if threshold is not None and 0 < threshold < top:
         edges = np.unique([*edges, threshold])
     counts, edges = np.histogram(probability, bins=edges)
     frame = pd.DataFrame({"from": edges[:-1], "to": edges[1:], "users": counts})
-    chosen = edges[:-1] >= (threshold if threshold is not None else 2.0)
-    frame["group"] = np.where(chosen, "chosen", "not chosen")
+    selected = edges[:-1] >= (threshold if threshold is not None else 2.0)
+    frame["group"] = np.where(selected, "chosen", "not chosen")
     frame = frame[frame["users"] > 0]
     bars = (
         alt.Chart(frame)
@@ -48,7 +48,7 @@ def probability_histogram(probability: pd.Series[float], threshold: float | None
             ],
         )
     )
-    return _finish(bars)
+    return _styled(bars)
 
 
 def gain_curve(probability: pd.Series[float], contacted: int) -> Chart:
@@ -66,10 +66,10 @@ def gain_curve(probability: pd.Series[float], contacted: int) -> Chart:
             tooltip=[alt.Tooltip("users:Q", format=","), alt.Tooltip("reached:Q", format=".1%")],
         )
     )
-    chosen = pd.DataFrame({"users": [contacted], "reached": [float(reached[contacted])]})
-    rule = alt.Chart(chosen).mark_rule(color=WARN, strokeDash=[4, 3]).encode(x="users:Q")
-    dot = alt.Chart(chosen).mark_point(color=WARN, filled=True, size=70, opacity=1)
-    return _finish(line + rule + dot.encode(x="users:Q", y="reached:Q"))
+    selected = pd.DataFrame({"users": [contacted], "reached": [float(reached[contacted])]})
+    rule = alt.Chart(selected).mark_rule(color=WARN, strokeDash=[4, 3]).encode(x="users:Q")
+    dot = alt.Chart(selected).mark_point(color=WARN, filled=True, size=70, opacity=1)
+    return _styled(line + rule + dot.encode(x="users:Q", y="reached:Q"))
 
 
 def against_reference(days: pd.DataFrame, reference: float | None, title: str) -> Chart:
@@ -86,11 +86,11 @@ def against_reference(days: pd.DataFrame, reference: float | None, title: str) -
     )
     layers = base.mark_line(color=ACCENT, strokeWidth=2) + base.mark_point(color=ACCENT, filled=True, size=45)
     if reference is None:
-        return _finish(layers)
+        return _styled(layers)
     mark = pd.DataFrame({"value": [reference], "text": [f"reference {reference:.3f}"]})
     rule = alt.Chart(mark).mark_rule(color=WARN, strokeDash=[4, 3]).encode(y="value:Q")
     label = alt.Chart(mark).mark_text(color=WARN, align="left", dx=4, dy=-7, fontSize=12)
-    return _finish(layers + rule + label.encode(y="value:Q", x=alt.value(0), text="text:N"))
+    return _styled(layers + rule + label.encode(y="value:Q", x=alt.value(0), text="text:N"))
 
 
 def arrivals(days: pd.DataFrame) -> Chart:
@@ -104,11 +104,11 @@ def arrivals(days: pd.DataFrame) -> Chart:
             tooltip=[alt.Tooltip("day:T", title="Day"), alt.Tooltip("events:Q", format=",", title="Events")],
         )
     )
-    return _finish(bars)
+    return _styled(bars)
 
 
-def _finish(chart: Chart) -> Chart:
-    finished: Chart = (
+def _styled(chart: Chart) -> Chart:
+    styled: Chart = (
         chart.properties(height=HEIGHT)
         .configure(background="transparent")
         .configure_view(stroke=None)
@@ -121,4 +121,4 @@ def _finish(chart: Chart) -> Chart:
             titleFontWeight="normal",
         )
     )
-    return finished
+    return styled

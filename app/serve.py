@@ -1,4 +1,4 @@
-"""`python -m app.serve`: become `streamlit run app/Home.py` with address, port and limits of the settings."""
+"""`python -m app.serve`: run Streamlit with the address, port and upload limit of the settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def main() -> int:
-    """Command line. Where all is well this process becomes the app; else the exit code is returned."""
+    """Replace this process by Streamlit; returns an exit code only where the settings are not usable."""
     try:
         settings = load_settings()
     except RetailError as error:

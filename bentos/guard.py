@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bentos import strangers
 from bentos.http.upload_form import UploadForm, form_boundary, with_canonical_media_type
 from bentos.limits import Limits
-from bentos.problems import MEDIA_TYPE, Problem
+from bentos.problems import MEDIA_TYPE, Problem, split_error_text
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/docs", "/openapi.json"})
 OPEN_PREFIX = "/docs/"
@@ -219,7 +219,8 @@ def _translated(status: int, body: bytes) -> Problem:
         parts = [str(said.get("error", "")), *_details(said.get("detail"))]
         said = "; ".join(part for part in parts if part)
     kind = _KINDS.get(status, "unexpected" if status >= 500 else "refused")
-    return Problem(status, kind, str(said) or "No further detail.", retry=status == 503)
+    detail, remedy = split_error_text(str(said))
+    return Problem(status, kind, detail or "No further detail.", retry=status == 503, remedy=remedy)
 
 
 def _details(detail: object) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -32,7 +33,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
     Attributes:
         status: HTTP status.
         kind: short name, the fragment of `type`; the kinds are listed in docs/api.md.
-        detail: what is wrong and what to do, in a sentence or two.
+        detail: what is wrong, in a sentence or two.
         errors: the fields at fault.
         retry: whether the same request may work in a moment.
         headers: further headers of the answer.
@@ -99,8 +100,22 @@ def from_msgspec(error: Exception) -> Problem:
     return Problem(400, "not-json", f"The body is not JSON: {error}.")
 
 
+def as_error_text(message: str, remedy: str) -> str:
+    """Message and remedy as the text of an exception that BentoML turns into a response."""
+    return json.dumps({"message": message, "remedy": remedy})
+
+
+def split_error_text(text: str) -> tuple[str, str]:
+    """Message and remedy of `as_error_text`; of any other text the remedy is empty."""
+    try:
+        content = json.loads(text)
+        return str(content["message"]), str(content["remedy"])
+    except (ValueError, TypeError, KeyError):
+        return text, ""
+
+
 def from_retail(error: RetailError) -> Problem:
     """The problem for one of our own errors: 503 where something is away, else 422."""
     if isinstance(error, DependencyError):
-        return Problem(503, "dependency-away", str(error), retry=True)
-    return Problem(422, "invalid-request", str(error))
+        return Problem(503, "dependency-away", error.message, retry=True, remedy=error.remedy)
+    return Problem(422, "invalid-request", error.message, remedy=error.remedy)

@@ -56,7 +56,7 @@ async def reload(request: Request) -> Response:
     try:
         loaded = await api.model.reload()
     except RetailError as error:
-        raise Problem(409, "reload-refused", str(error)) from error
+        raise Problem(409, "reload-refused", error.message, remedy=error.remedy) from error
     return _json(model_view(api.settings.model_name, loaded, None))
 
 

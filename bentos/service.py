@@ -21,6 +21,7 @@ from bentos.batch_report import HEADER
 from bentos.environment import variables
 from bentos.front import Front, StepInFront
 from bentos.guard import Guard
+from bentos.problems import as_error_text
 from bentos.routes import create_app
 from bentos.standby import Turn, is_second, room_for_two
 from retail_core.errors import RetailError
@@ -79,8 +80,8 @@ class BatchScorer:
             report = score_file(served, upload, Path(out), as_of=instant, context=context, reasons=reasons)
         except RetailError as error:
             # Columns of a file that is no text may hold bytes that JSON cannot.
-            said = str(error).replace(path, "The file").encode("utf-8", "backslashreplace").decode()
-            return {"problem": said}
+            message = error.message.replace(path, "The file").encode("utf-8", "backslashreplace").decode()
+            return {"problem": message, "remedy": error.remedy}
         return {"report": report.header()}
 
 
@@ -129,7 +130,8 @@ class PurchaseService:
             reasons=reasons,
         )
         if "problem" in answer:
-            raise BentoMLException(answer["problem"], error_code=HTTPStatus.BAD_REQUEST)
+            text = as_error_text(answer["problem"], answer["remedy"])
+            raise BentoMLException(text, error_code=HTTPStatus.BAD_REQUEST)
         ctx.response.metadata.update({HEADER: answer["report"], **CSV_HEADERS})
         return await asyncio.to_thread(out.read_bytes)
 

@@ -1,4 +1,4 @@
-"""Page: choose whom to contact among all users, see what to expect of it, take the list home."""
+"""Page: choose an audience among all eligible users, see its expected buyers, download the list."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import io
 import pandas as pd
 import streamlit as st
 
-from app import audiences, charts, parts, words
+from app import audience_store, charts, components
+from app import formatting as fmt
 from retail_core.scoring.audience import Draw, Figures, Scores, Sizing, drawn
 from retail_core.settings import Settings, load_settings
 from retail_core.times import iso
 
-SCORES, KEPT = "scores", "kept"
+SCORES, STORED = "scores", "stored_audience"
 SHOWN_USERS = 50
 BUDGET, RECALL, COST, NO_MISS = "A budget", "A share of the buyers", "Cost and value", "Nobody missed"
 MEANING = {
@@ -31,10 +32,10 @@ def main() -> None:
         "Score every user who was active lately, choose how many of them to contact, and take the list home. "
         "A part is held out at random, so that afterwards the effect of contacting can be measured."
     )
-    parts.beside_model(settings, _form)
+    components.form_with_model_card(settings, _form)
     if SCORES in st.session_state:
         st.divider()
-        with parts.explained():
+        with components.show_errors():
             _audience(settings, st.session_state[SCORES])
 
 
@@ -45,10 +46,10 @@ def _form(settings: Settings) -> None:
         help="ISO 8601, such as 2025-02-01T00:00:00Z. Only events before it count.",
     )
     if st.button("Score all users", type="primary", width="stretch"):
-        for held in (SCORES, KEPT):
-            st.session_state.pop(held, None)
-        with parts.explained(), st.spinner("Scoring everybody who was active lately…", show_time=True):
-            st.session_state[SCORES] = audiences.score(settings, as_of.strip())
+        for key in (SCORES, STORED):
+            st.session_state.pop(key, None)
+        with components.show_errors(), st.spinner("Scoring everybody who was active lately…", show_time=True):
+            st.session_state[SCORES] = audience_store.score(settings, as_of.strip())
 
 
 def _audience(settings: Settings, scores: Scores) -> None:
@@ -62,22 +63,22 @@ def _audience(settings: Settings, scores: Scores) -> None:
     left.altair_chart(charts.probability_histogram(probability, draw.figures.threshold), width="stretch")
     right.markdown("###### Expected buyers reached")
     right.altair_chart(charts.gain_curve(probability, len(draw.chosen)), width="stretch")
-    _keep(settings, scores, draw, sizing)
+    _store(settings, scores, draw, sizing)
 
 
 def _sizing(scores: Scores) -> Sizing:
-    way = st.segmented_control("Choose by", list(MEANING), default=BUDGET, required=True) or BUDGET
-    st.caption(MEANING[way])
+    method = st.segmented_control("Choose by", list(MEANING), default=BUDGET, required=True) or BUDGET
+    st.caption(MEANING[method])
     first, second, third = st.columns(3)
     control = third.slider("Control group", 0, 50, 10, 5, format="%d%%", help="Held out at random.") / 100
-    if way == BUDGET:
+    if method == BUDGET:
         users = len(scores.everybody)
         budget = first.number_input("Users, control group included", 1, users, max(users // 10, 1))
         return Sizing(budget=int(budget), control=control)
-    if way == RECALL:
+    if method == RECALL:
         share = first.number_input("Share of the buyers to find (%)", 1.0, 99.9, 80.0, 1.0)
         return Sizing(recall=share / 100, control=control)
-    if way == COST:
+    if method == COST:
         cost = first.number_input("Cost of one contact", 0.01, None, 1.0)
         value = second.number_input("Value of one purchase", 0.02, None, 20.0)
         return Sizing(cost=cost, value=value, control=control)
@@ -87,55 +88,55 @@ def _sizing(scores: Scores) -> Sizing:
 def _figures(figures: Figures, scores: Scores) -> None:
     low, high = figures.expected_buyers_interval
     size = figures.contacted + figures.control
-    parts.tiles(
+    components.tiles(
         [
-            ("To contact", words.count(figures.contacted), "Users on the list."),
-            ("Control group", words.count(figures.control), "Drawn at random and not on the list."),
+            ("To contact", fmt.count(figures.contacted), "Users on the list."),
+            ("Control group", fmt.count(figures.control), "Drawn at random and not on the list."),
             (
                 "Expected buyers",
-                words.count(figures.expected_buyers),
+                fmt.count(figures.expected_buyers),
                 f"Of both together: the sum of their probabilities. 95 % interval {low:,.0f} to {high:,.0f}.",
             ),
             (
                 "Of all expected buyers",
-                words.share(figures.expected_recall),
+                fmt.share(figures.expected_recall),
                 "Expected recall: their part of what all eligible users are expected to buy.",
             ),
-            ("Lowest probability", words.share(figures.threshold), "Of the last user taken in."),
+            ("Lowest probability", fmt.share(figures.threshold), "Of the last user taken in."),
         ]
     )
     st.caption(
-        f"Between {low:,.0f} and {high:,.0f} buyers among these {words.count(size)} users, with 95 % "
+        f"Between {low:,.0f} and {high:,.0f} buyers among these {fmt.count(size)} users, with 95 % "
         f"confidence if the probabilities are right; one in "
-        f"{words.decimal(size / max(figures.expected_buyers, 1e-9), 1)} buys. "
-        f"Population: all {words.count(figures.eligible)} users active in the last "
+        f"{fmt.decimal(size / max(figures.expected_buyers, 1e-9), 1)} buys. "
+        f"Population: all {fmt.count(figures.eligible)} users active in the last "
         f"{scores.served.spec.feature_set.question.eligible_days} days, as of "
-        f"{words.moment(iso(scores.as_of))} · mean probability {words.share(figures.mean_probability, 2)}, "
-        f"base rate of the model's test days {words.share(figures.base_rate, 2)} · model version "
+        f"{fmt.moment(iso(scores.as_of))} · mean probability {fmt.share(figures.mean_probability, 2)}, "
+        f"base rate of the model's test days {fmt.share(figures.base_rate, 2)} · model version "
         f"{scores.served.spec.version}"
     )
 
 
-def _keep(settings: Settings, scores: Scores, draw: Draw, sizing: Sizing) -> None:
-    if st.button(f"Make this list of {words.count(len(draw.contacted))} users", type="primary"):
+def _store(settings: Settings, scores: Scores, draw: Draw, sizing: Sizing) -> None:
+    if st.button(f"Make this list of {fmt.count(len(draw.contacted))} users", type="primary"):
         with st.spinner("Drawing the control group and finding reasons…", show_time=True):
-            st.session_state[KEPT] = audiences.store(settings, scores, sizing)
-    kept: audiences.Kept | None = st.session_state.get(KEPT)
-    if kept is None or kept.sizing != sizing:
+            st.session_state[STORED] = audience_store.store(settings, scores, sizing)
+    stored: audience_store.StoredAudience | None = st.session_state.get(STORED)
+    if stored is None or stored.sizing != sizing:
         return
-    st.success(f"Stored as audience `{kept.audience.audience_id}`.", icon=":material/check_circle:")
+    st.success(f"Stored as audience `{stored.audience.audience_id}`.", icon=":material/check_circle:")
     st.download_button(
-        f"Download these {words.count(kept.audience.contacted)} users with reasons",
-        kept.csv,
-        audiences.FILE,
+        f"Download these {fmt.count(stored.audience.contacted)} users with reasons",
+        stored.csv,
+        audience_store.FILE,
         "text/csv",
         type="primary",
         icon=":material/download:",
         on_click="ignore",
     )
-    frame = pd.read_csv(io.BytesIO(kept.csv), dtype={"user_id": "str", "model_version": "str"})
-    st.markdown(f"###### The first {words.count(min(SHOWN_USERS, len(frame)))} to contact")
-    parts.users(frame.head(SHOWN_USERS), ["rank", "user_id", "probability", "reasons"])
+    frame = pd.read_csv(io.BytesIO(stored.csv), dtype={"user_id": "str", "model_version": "str"})
+    st.markdown(f"###### The first {fmt.count(min(SHOWN_USERS, len(frame)))} to contact")
+    components.user_table(frame.head(SHOWN_USERS), ["rank", "user_id", "probability", "reasons"])
 
 
 main()

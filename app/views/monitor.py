@@ -1,4 +1,4 @@
-"""Page: how the model in production does, what came in, and whether it is time to retrain."""
+"""Page: live quality of the production model, triggers, ingested data, versions, model card."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import charts, frames, parts, words
+from app import charts, components, monitor_data
+from app import formatting as fmt
 from retail_core.registry import versions as registry
 from retail_core.registry.model_card import model_card
 from retail_core.settings import Settings, load_settings
@@ -21,12 +22,13 @@ TRIGGERS = {
     DRIFT: ("Drift", "Share of the model in features that have moved"),
 }
 
-Json = Mapping[str, Any]  # what the service says of the model
+ModelInfo = Mapping[str, Any]
+"""The served model as `GET /model` describes it."""
 
 
-@st.cache_data(ttl=parts.REFRESH_SECONDS, show_spinner="Reading MongoDB…")
-def _snapshot(home: str, database: str, _settings: Settings) -> frames.Snapshot:  # noqa: ARG001 - the key
-    return frames.read(_settings)
+@st.cache_data(ttl=components.REFRESH_SECONDS, show_spinner="Reading MongoDB…")
+def _snapshot(home: str, database: str, _settings: Settings) -> monitor_data.Snapshot:  # noqa: ARG001 - the key
+    return monitor_data.read_snapshot(_settings)
 
 
 def main() -> None:
@@ -37,61 +39,65 @@ def main() -> None:
     if refresh.button("Refresh", icon=":material/refresh:", width="stretch"):
         st.cache_data.clear()
     model = None
-    with parts.explained():
-        model = parts.current_model(settings)
+    with components.show_errors():
+        model = components.current_model(settings)
         _production(model)
-    with parts.explained():
-        found = _snapshot(str(settings.home_dir), settings.mongodb_database, settings)
+    with components.show_errors():
+        snapshot = _snapshot(str(settings.home_dir), settings.mongodb_database, settings)
         names = ["Live quality", "Retraining", "Data", "Versions", "Model card"]
         live, retraining, data, history, card = st.tabs(names)
         with live:
-            _live(found, model)
+            _live(snapshot, model)
         with retraining:
-            _retraining(found.checks)
+            _retraining(snapshot.checks)
         with data:
-            _data(found)
+            _data(snapshot)
         with history:
-            _history(found.promotions)
+            _history(snapshot.promotions)
         with card:
             _card(settings)
 
 
 def _card(settings: Settings) -> None:
-    """On demand: the registry takes some seconds to answer first."""
+    """The model card, on demand: the first access to the registry takes seconds."""
     if st.button("Show the model card", icon=":material/description:"):
         spec = registry.champion_spec(settings)
         st.markdown(model_card(spec) if spec else "There is no model in production.")
 
 
-def _production(model: Json) -> None:
+def _production(model: ModelInfo) -> None:
     metrics = model["metrics"]
     st.subheader(f"In production: version {model['version']}")
     st.caption(
-        f"Trained {words.moment(model['trained_at'])} · policies {', '.join(model['policies'])} · "
+        f"Trained {fmt.moment(model['trained_at'])} · policies {', '.join(model['policies'])} · "
         f"features {model['feature_set_hash'][:12]} · run {model['run_id'][:12]}"
     )
-    parts.tiles(
+    components.tiles(
         [
-            ("AP", words.decimal(metrics["ap"]), "Average precision: area under the precision-recall curve."),
-            ("ROC-AUC", words.decimal(metrics["auc"]), "Chance that a buyer ranks above a non-buyer."),
-            ("F1", words.decimal(metrics["f1"]), "At the best-F1 threshold stored with the model."),
-            ("Recall", words.share(metrics["recall"]), "Share of the buyers found at that threshold."),
-            ("Precision", words.share(metrics["precision"]), "Share of those found that did buy."),
-            ("Base rate", words.share(metrics["base_rate"], 2), "Share of the test rows that bought."),
+            (
+                "AP",
+                fmt.decimal(metrics["ap"]),
+                "Average precision: area under the precision-recall curve.",
+            ),
+            ("ROC-AUC", fmt.decimal(metrics["auc"]), "Chance that a buyer ranks above a non-buyer."),
+            ("F1", fmt.decimal(metrics["f1"]), "At the best-F1 threshold stored with the model."),
+            ("Recall", fmt.share(metrics["recall"]), "Share of the buyers found at that threshold."),
+            ("Precision", fmt.share(metrics["precision"]), "Share of those found that did buy."),
+            ("Base rate", fmt.share(metrics["base_rate"], 2), "Share of the test rows that bought."),
         ]
     )
-    st.caption(words.measured_on(metrics) + ".")
-    st.caption(words.question(model["question"]))
-    st.caption(words.certificate(model["certificate"], model["uncertified"]))
+    st.caption(fmt.measured_on(metrics) + ".")
+    st.caption(fmt.prediction_task(model["question"]))
+    st.caption(fmt.certificate(model["certificate"], model["uncertified"]))
     if model["reload_refused"]:
         st.warning(f"The last newer version was refused: {model['reload_refused']}")
 
 
-def _live(found: frames.Snapshot, model: Json | None) -> None:
-    live = found.live
+def _live(snapshot: monitor_data.Snapshot, model: ModelInfo | None) -> None:
+    live = snapshot.live
     if live.empty:
         st.info(
-            f"No prediction has matured yet ({words.count(found.predictions)} are stored). Run "
+            f"No prediction has matured yet ({fmt.count(snapshot.predictions)} are stored). Run "
             "`retail score`, let the horizon pass and newer events come in, then run `retail outcomes`."
         )
         return
@@ -102,9 +108,9 @@ def _live(found: frames.Snapshot, model: Json | None) -> None:
     st.altair_chart(charts.against_reference(days, reference, name or "F1"), width="stretch")
     rows, buyers = int(live["n"].sum()), int(live["buyers"].sum())
     st.caption(
-        f"Population: every scored user · {words.count(rows)} matured predictions on {len(live)} days "
-        f"({live['day'].min():%Y-%m-%d} to {live['day'].max():%Y-%m-%d}, {found.zone}), "
-        f"{words.count(buyers)} of them buyers · base rate {words.share(buyers / rows, 2)}. "
+        f"Population: every scored user · {fmt.count(rows)} matured predictions on {len(live)} days "
+        f"({live['day'].min():%Y-%m-%d} to {live['day'].max():%Y-%m-%d}, {snapshot.zone}), "
+        f"{fmt.count(buyers)} of them buyers · base rate {fmt.share(buyers / rows, 2)}. "
         "The reference is the model's own metric on its test period; F1 moves with the base rate."
     )
     with st.expander("Day by day"):
@@ -143,41 +149,41 @@ def _retraining(checks: pd.DataFrame) -> None:
 
 
 def _trigger(check: pd.Series[Any]) -> None:
-    name, said = TRIGGERS.get(check["name"], (check["name"], "Value"))
-    shown = words.share if check["name"] in {NEW_DATA, DRIFT} else words.decimal
-    value, limit = (None if pd.isna(check[one]) else float(check[one]) for one in ("value", "limit"))
+    name, label = TRIGGERS.get(check["name"], (check["name"], "Value"))
+    formatted = fmt.share if check["name"] in {NEW_DATA, DRIFT} else fmt.decimal
+    value, limit = (None if pd.isna(check[key]) else float(check[key]) for key in ("value", "limit"))
     quiet = ":gray-badge[not measurable yet]" if value is None else ":green-badge[quiet]"
     st.markdown(f"**{name}** {':red-badge[fires]' if check['fired'] else quiet}")
-    st.metric(said, shown(value))
-    st.caption(f"Limit {shown(limit)} · as of {check['as_of']:%Y-%m-%d %H:%M} UTC")
+    st.metric(label, formatted(value))
+    st.caption(f"Limit {formatted(limit)} · as of {check['as_of']:%Y-%m-%d %H:%M} UTC")
     st.caption(str(check["evidence"]))
 
 
-def _data(found: frames.Snapshot) -> None:
-    files = found.files
-    if files.empty and found.arrivals.empty:
+def _data(snapshot: monitor_data.Snapshot) -> None:
+    files = snapshot.files
+    if files.empty and snapshot.arrivals.empty:
         st.info("Nothing has been ingested yet. Run `retail ingest FILE --source PRESET`.")
         return
     total = files[["rows_read", "inserted", "duplicates", "quarantined"]].sum()
-    parts.tiles(
+    components.tiles(
         [
             (
                 "Rows read",
-                words.count(total["rows_read"]),
+                fmt.count(total["rows_read"]),
                 "Of all files and posts below; the sum of the next three.",
             ),
-            ("Events stored", words.count(total["inserted"]), "New events."),
-            ("Duplicates", words.count(total["duplicates"]), "Events that were there already."),
+            ("Events stored", fmt.count(total["inserted"]), "New events."),
+            ("Duplicates", fmt.count(total["duplicates"]), "Events that were there already."),
             (
                 "In quarantine",
-                words.count(total["quarantined"]),
+                fmt.count(total["quarantined"]),
                 "Refused rows, each with its reason.",
             ),
         ]
     )
-    if not found.arrivals.empty:
+    if not snapshot.arrivals.empty:
         st.markdown("###### Events by day of the event (UTC), as the lake has them")
-        st.altair_chart(charts.arrivals(found.arrivals), width="stretch")
+        st.altair_chart(charts.arrivals(snapshot.arrivals), width="stretch")
     st.markdown("###### Files and posts")
     numbers = {"rows_read": "Rows read", "inserted": "Stored", "duplicates": "Duplicates"}
     st.dataframe(
@@ -195,9 +201,9 @@ def _data(found: frames.Snapshot) -> None:
             "started_at": st.column_config.DatetimeColumn("Started (UTC)", timezone="UTC"),
         },
     )
-    if not found.refused.empty:
+    if not snapshot.refused.empty:
         st.markdown("###### Waiting in quarantine")
-        st.dataframe(found.refused, hide_index=True, width="stretch")
+        st.dataframe(snapshot.refused, hide_index=True, width="stretch")
 
 
 def _history(promotions: pd.DataFrame) -> None:

@@ -1,14 +1,17 @@
-"""Page: upload a log, see who will buy, choose whom to contact, take the list home."""
+"""Page: upload a log, see the scored users, choose whom to contact, download the list."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from app import charts, parts, service, words
+from app import charts, components, service
+from app import formatting as fmt
+from retail_core.client import FileToScore, ScoredFile
 from retail_core.settings import Settings, load_settings
 
 UPLOAD, RESULT = "upload", "result"
@@ -24,73 +27,76 @@ def main() -> None:
         "Upload a log of what users did. Each of them comes back with the probability of buying within the "
         "model's horizon, most likely first."
     )
-    parts.beside_model(settings, _form)
+    components.form_with_model_card(settings, _form)
     if RESULT in st.session_state:
         st.divider()
         _result(st.session_state[RESULT])
 
 
 def _form(settings: Settings) -> None:
-    dropped = st.file_uploader(
+    uploaded = st.file_uploader(
         "Events (CSV, also .gz or .zst, or Parquet)",
         type=["csv", "gz", "zst", "parquet", "jsonl"],
         help=f"At most {settings.upload_mb} MB. A file of features, one row a user, is understood too.",
     )
-    if dropped is not None:
-        st.session_state[UPLOAD] = (dropped.name, dropped.getvalue())
+    if uploaded is not None:
+        st.session_state[UPLOAD] = (uploaded.name, uploaded.getvalue())
     first, second = st.columns(2)
-    source = first.selectbox("Written by", list(words.PRESETS), format_func=words.PRESETS.__getitem__)
+    source = first.selectbox("Written by", list(fmt.PRESETS), format_func=fmt.PRESETS.__getitem__)
     as_of = second.text_input(
         "As of",
         placeholder="just after the newest event",
         help="ISO 8601, such as 2025-02-01T00:00:00Z. Only events before it count.",
     )
-    held: tuple[str, bytes] | None = st.session_state.get(UPLOAD)
-    if held is not None and dropped is None:
-        st.caption(f":material/draft: {held[0]}, {len(held[1]) / 1e6:,.1f} MB")
-    if st.button("Score", type="primary", disabled=held is None, width="stretch") and held is not None:
+    upload: tuple[str, bytes] | None = st.session_state.get(UPLOAD)
+    if upload is not None and uploaded is None:
+        st.caption(f":material/draft: {upload[0]}, {len(upload[1]) / 1e6:,.1f} MB")
+    if st.button("Score", type="primary", disabled=upload is None, width="stretch") and upload is not None:
         st.session_state.pop(RESULT, None)
-        with parts.explained():
-            st.session_state[RESULT] = _score(settings, service.Upload(*held, source, as_of.strip()))
+        with components.show_errors():
+            file = FileToScore(*upload, source, as_of.strip(), service.EXPLAINED_USERS)
+            st.session_state[RESULT] = _score(settings, file)
 
 
-def _score(settings: Settings, upload: service.Upload) -> service.Scored:
-    working = "The service is scoring the file…"
-    with st.status(working) as status:
-        scored = service.score(
-            settings, upload, lambda seconds: status.update(label=f"{working} {seconds:.0f} s")
-        )
+def _score(settings: Settings, file: FileToScore) -> ScoredFile:
+    label = "The service is scoring the file…"
+    with st.status(label) as status, service.connect(settings) as client:
+        scored = client.score_upload(file, lambda seconds: status.update(label=f"{label} {seconds:.0f} s"))
         status.update(label="Scored", state="complete")
     return scored
 
 
-def _result(scored: service.Scored) -> None:
+def _result(scored: ScoredFile) -> None:
     report = scored.report
     frame = pd.read_csv(io.BytesIO(scored.csv), dtype={"user_id": "str", "model_version": "str"})
     _read_counts(report)
     st.subheader("Who will buy")
-    parts.tiles(
+    components.tiles(
         [
-            ("Users scored", words.count(len(frame)), "Users of the file with an event in the look-back."),
+            (
+                "Users scored",
+                fmt.count(len(frame)),
+                "Users of the file with an event in the look-back.",
+            ),
             (
                 "Expected buyers",
-                words.count(frame["probability"].sum()),
+                fmt.count(frame["probability"].sum()),
                 "Sum of the probabilities: how many of them will buy if the model is right.",
             ),
             (
                 "To contact",
-                words.count(frame["contact"].sum()),
+                fmt.count(frame["contact"].sum()),
                 "At or above the model's threshold for its recall target.",
             ),
             (
                 "Highest probability",
-                words.share(frame["probability"].max()),
+                fmt.share(frame["probability"].max()),
                 "Of the user at the top of the list.",
             ),
         ]
     )
     st.caption(
-        f"Population: every user of the file, as of {words.moment(report['as_of'])} · model version "
+        f"Population: every user of the file, as of {fmt.moment(report['as_of'])} · model version "
         f"{report['model_version']} · policy {report['policy']}"
     )
     audience = _choose(frame)
@@ -99,32 +105,44 @@ def _result(scored: service.Scored) -> None:
     _table(frame)
 
 
-def _read_counts(report: dict[str, Any]) -> None:
+def _read_counts(report: Mapping[str, Any]) -> None:
     st.subheader("What was read")
-    what = "events" if report["kind"] == "events" else "users"
+    unit = "events" if report["kind"] == "events" else "users"
     silent = report["silent_users"]
-    parts.tiles(
+    components.tiles(
         [
-            ("Rows read", words.count(report["rows_read"]), "Rows of the file; the sum of the next three."),
-            (f"Usable {what}", words.count(report["used"]), "Rows that were used."),
-            ("Duplicates", words.count(report["duplicates"]), "Rows that were there before, to the letter."),
-            ("Refused", words.count(report["refused"]), "Rows that break a rule; see below which and why."),
+            (
+                "Rows read",
+                fmt.count(report["rows_read"]),
+                "Rows of the file; the sum of the next three.",
+            ),
+            (f"Usable {unit}", fmt.count(report["used"]), "Rows that were used."),
+            (
+                "Duplicates",
+                fmt.count(report["duplicates"]),
+                "Rows that were there before, to the letter.",
+            ),
+            (
+                "Refused",
+                fmt.count(report["refused"]),
+                "Rows that break a rule; see below which and why.",
+            ),
         ]
     )
     if silent:
-        st.caption(f"{words.count(silent)} users have no event in the look-back and are not scored.")
+        st.caption(f"{fmt.count(silent)} users have no event in the look-back and are not scored.")
     if report["features_missing"]:
         missing = ", ".join(
-            f"{name} ({words.count(rows)})" for name, rows in report["features_missing"].items()
+            f"{name} ({fmt.count(rows)})" for name, rows in report["features_missing"].items()
         )
         st.caption(f"Missing feature values, taken as unknown: {missing}")
     if report["refused"]:
-        with st.expander(f"Why {words.count(report['refused'])} rows were refused (the first of them)"):
+        with st.expander(f"Why {fmt.count(report['refused'])} rows were refused (the first of them)"):
             st.dataframe(pd.DataFrame(report["examples"]), hide_index=True, width="stretch")
 
 
 def _choose(frame: pd.DataFrame) -> pd.DataFrame:
-    """Whom to contact, by the chosen operating point; `frame` is in order of rank."""
+    """The users to contact by the selected operating point; `frame` is in order of rank."""
     st.subheader("Whom to contact")
     choice = st.segmented_control(
         "Choose by",
@@ -142,9 +160,9 @@ def _choose(frame: pd.DataFrame) -> pd.DataFrame:
     expected = float(audience["probability"].sum())
     reached = expected / total if total else 0.0
     st.markdown(
-        f"**{words.count(len(audience))}** of {words.count(len(frame))} users, among them "
-        f"**{words.count(expected)}** expected buyers: **{words.share(reached, 0)}** of all expected buyers, "
-        f"one in {words.decimal(len(audience) / expected if expected else None, 1)} contacted users buys."
+        f"**{fmt.count(len(audience))}** of {fmt.count(len(frame))} users, among them "
+        f"**{fmt.count(expected)}** expected buyers: **{fmt.share(reached, 0)}** of all expected buyers, "
+        f"one in {fmt.decimal(len(audience) / expected if expected else None, 1)} contacted users buys."
     )
     return audience
 
@@ -158,7 +176,7 @@ def _charts(frame: pd.DataFrame, audience: pd.DataFrame) -> None:
     right.altair_chart(charts.gain_curve(frame["probability"], len(audience)), width="stretch")
 
 
-def _downloads(scored: service.Scored, audience: pd.DataFrame) -> None:
+def _downloads(scored: ScoredFile, audience: pd.DataFrame) -> None:
     left, right = st.columns(2, gap="large")
     left.download_button(
         "Download the scored CSV",
@@ -171,7 +189,7 @@ def _downloads(scored: service.Scored, audience: pd.DataFrame) -> None:
         on_click="ignore",
     )
     right.download_button(
-        f"Download these {words.count(len(audience))} users",
+        f"Download these {fmt.count(len(audience))} users",
         audience.to_csv(index=False).encode(),
         "audience.csv",
         "text/csv",
@@ -183,7 +201,7 @@ def _downloads(scored: service.Scored, audience: pd.DataFrame) -> None:
 
 def _table(frame: pd.DataFrame) -> None:
     st.markdown(f"###### The {min(TOP_USERS, len(frame))} most likely buyers")
-    parts.users(
+    components.user_table(
         frame.head(TOP_USERS),
         ["rank", "user_id", "probability", "will_purchase", "contact", "policy", "reasons"],
     )

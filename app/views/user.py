@@ -1,4 +1,4 @@
-"""Page: one user's probability of buying, and what raises or lowers it."""
+"""Page: the probability of one user, and the reasons for it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,26 @@ from typing import Any
 
 import streamlit as st
 
-from app import parts, service, words
-from retail_core.settings import load_settings
+from app import components, service
+from app import formatting as fmt
+from retail_core.client import Prediction
+from retail_core.settings import Settings, load_settings
+from retail_core.times import parse_instant
 
 BADGES = {
     "raises": ":green-badge[:material/arrow_upward: raises]",
     "lowers": ":orange-badge[:material/arrow_downward: lowers]",
 }
 
-Json = Mapping[str, Any]  # what the service says
+ModelInfo = Mapping[str, Any]
+"""The served model as `GET /model` describes it."""
 
 
 def main() -> None:
     """Draw the page."""
     settings = load_settings()
     st.title("Look up a user")
-    st.markdown("What the model says of one user right now, or at another time, and why.")
+    st.markdown("The predicted probability of one user, now or at another time, and the reasons for it.")
     left, right = st.columns([3, 2], gap="large")
     with left, st.form("user", border=False):
         user = st.text_input("User id").strip()
@@ -31,50 +35,56 @@ def main() -> None:
             placeholder="now",
             help="ISO 8601, such as 2025-02-01T00:00:00Z. Only events before it count.",
         )
-        asked = st.form_submit_button("Look up", type="primary", width="stretch")
-    with right, parts.explained():
-        model = parts.current_model(settings)
-        parts.model_card(model)
-        if asked and user:
+        submitted = st.form_submit_button("Look up", type="primary", width="stretch")
+    with right, components.show_errors():
+        model = components.current_model(settings)
+        components.model_card(model)
+        if submitted and user:
             with left:
-                _answer(service.predict(settings, user, as_of.strip()), model)
+                _show_prediction(_predict(settings, user, as_of.strip()), model)
 
 
-def _answer(answer: Json, model: Json) -> None:
+def _predict(settings: Settings, user_id: str, as_of: str) -> Prediction:
+    cutoff = parse_instant(as_of, "UTC") if as_of else None
+    with service.connect(settings) as client:
+        return client.predict(user_id, as_of=cutoff, reasons=True)
+
+
+def _show_prediction(prediction: Prediction, model: ModelInfo) -> None:
     base = model["base_rate"]
-    st.subheader(f"User {answer['user_id']}")
-    parts.tiles(
+    st.subheader(f"User {prediction.user_id}")
+    components.tiles(
         [
             (
                 "Probability of buying",
-                words.share(answer["probability"]),
+                fmt.share(prediction.probability),
                 f"Within {model['question']['horizon_hours']} hours after the cut-off.",
             ),
             (
                 "Against the average",
-                f"{answer['probability'] / base:,.1f} x" if base else "n/a",
-                f"The base rate is {words.share(base, 2)}.",
+                f"{prediction.probability / base:,.1f} x" if base else "n/a",
+                f"The base rate is {fmt.share(base, 2)}.",
             ),
             (
                 "To contact",
-                "yes" if answer["contact"] else "no",
-                f"Yes from {words.share(answer['threshold'], 2)} on, the threshold of the recall target.",
+                "yes" if prediction.contact else "no",
+                f"Yes from {fmt.share(prediction.threshold, 2)} on, the threshold of the recall target.",
             ),
         ]
     )
     st.markdown("###### What moves this probability most")
-    for reason in answer.get("reasons", ()):
-        said, part = words.plain(reason["text"]), words.share(reason["share"], 0)
+    for reason in prediction.reasons:
+        text, share = fmt.escape_markdown(reason.text), fmt.share(reason.share, 0)
         st.markdown(
-            f"{BADGES[reason['effect']]} {said} :gray[· {part}]",
-            help="Its part of all that moves this probability away from the average user's.",
+            f"{BADGES[reason.effect]} {text} :gray[· {share}]",
+            help="Share of the total contribution that moves this probability away from the average user's.",
         )
     st.caption(
-        f"As of {words.moment(answer['as_of'])} · policy {answer['policy']} · history {answer['history']} · "
-        f"model version {answer['model_version']}. The model compares with the average user; a reason says "
+        f"As of {fmt.moment(prediction.as_of)} · policy {prediction.policy} · history {prediction.history} · "
+        f"model version {prediction.model_version}. The model compares with the average user; a reason says "
         "what the model looks at, not what would make the user buy."
     )
-    for warning in answer.get("warnings", ()):
+    for warning in prediction.warnings:
         st.warning(warning)
 
 

@@ -1,6 +1,23 @@
 """Typed client of the HTTP service: `Client("http://127.0.0.1:8080").predict("u1").probability`."""
 
 from retail_core.client.http_client import Client
-from retail_core.client.messages import Item, Prediction, Refusal
+from retail_core.client.messages import (
+    EventsReceipt,
+    FileToScore,
+    Prediction,
+    PredictionReason,
+    PredictRequest,
+    RejectedRequest,
+    ScoredFile,
+)
 
-__all__ = ["Client", "Item", "Prediction", "Refusal"]
+__all__ = [
+    "Client",
+    "EventsReceipt",
+    "FileToScore",
+    "PredictRequest",
+    "Prediction",
+    "PredictionReason",
+    "RejectedRequest",
+    "ScoredFile",
+]

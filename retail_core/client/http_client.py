@@ -1,10 +1,10 @@
-"""A typed client of the HTTP service: `Client("http://127.0.0.1:8080").predict("u1").probability`."""
+"""The HTTP client: retries, errors with remedies, one method a route."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
@@ -14,23 +14,22 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from retail_core.client.messages import (
-    Accepted,
-    Event,
-    Features,
-    Item,
+    EventRecord,
+    EventsReceipt,
+    FeatureValues,
+    FileToScore,
     Prediction,
-    Reason,
-    Refusal,
+    PredictionReason,
+    PredictRequest,
+    RejectedRequest,
     ScoredFile,
 )
 from retail_core.errors import DataError, DependencyError, InputError, RetailError
 from retail_core.times import iso
 
-__all__ = ["Accepted", "Client", "Item", "Prediction", "Reason", "Refusal", "ScoredFile"]
-
-MOST_ITEMS = 1_000
-AGAIN = frozenset({429, 502, 503, 504})
-LONGEST_PAUSE = 30.0
+MAX_ITEMS = 1_000
+RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+LONGEST_PAUSE_SECONDS = 30.0
 POLL_SECONDS = 0.5
 FILE_SECONDS = 3_600.0
 RELOAD_SECONDS = 300.0
@@ -39,23 +38,31 @@ T = TypeVar("T")
 
 
 class Client:
-    """One connection pool. What is worth asking again is asked again: every route of the service may be.
+    """One connection pool to the service.
 
-    A lost connection, 429, 502, 503 and 504 are tried again after the pause that `Retry-After` names, else
-    after 0.2, 0.4, 0.8, ... seconds.
+    Lost connections and the statuses 429, 502, 503 and 504 are retried after the pause that `Retry-After`
+    names, else after 0.2, 0.4, 0.8, ... seconds. Every route is idempotent, so retries are safe; uploads
+    are not retried, because they are large.
 
     Args:
-        url: of the service.
-        api_key: one of its keys; None where it has none.
-        timeout: seconds for each try.
-        retries: tries after the first one.
+        url: address of the service.
+        api_key: value of `X-API-Key`; None where the service has no keys.
+        timeout: seconds for each attempt.
+        retries: attempts after the first one.
+        trust_env: whether proxies of the environment are used.
     """
 
     def __init__(
-        self, url: str, *, api_key: str | None = None, timeout: float = 10.0, retries: int = 4
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 10.0,
+        retries: int = 4,
+        trust_env: bool = True,
     ) -> None:
         headers = {"X-API-Key": api_key} if api_key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trust_env)
         self._retries = retries
 
     def __enter__(self) -> Self:
@@ -75,137 +82,163 @@ class Client:
         user_id: str,
         *,
         as_of: datetime | None = None,
-        events: Sequence[Event] | None = None,
-        features: Features | None = None,
+        events: Sequence[EventRecord] | None = None,
+        features: FeatureValues | None = None,
         reasons: bool = False,
     ) -> Prediction:
-        """The prediction for one user.
+        """The prediction for one user; the arguments are those of `PredictRequest`.
 
         Raises:
-            DataError: nothing is known of the user.
-            InputError: the service refuses the question or the key.
+            DataError: nothing is known about the user.
+            InputError: the service refuses the request or the key.
             DependencyError: the service (or its MongoDB) does not answer.
         """
-        question = Item(user_id, as_of, events, features, reasons).body()
-        return _prediction(self._ask("POST", "/predict", question))
+        body = PredictRequest(user_id, as_of, events, features, reasons).body()
+        return _prediction(self._json("POST", "/predict", json=body))
 
-    def predict_many(self, items: Sequence[Item]) -> list[Prediction | Refusal]:
-        """Predictions or refusals in the order of the items, of which there may be any number.
+    def predict_many(self, requests: Sequence[PredictRequest]) -> list[Prediction | RejectedRequest]:
+        """Predictions or rejections, in the order of the requests; any number of them.
 
         Raises:
             InputError, DependencyError: as `predict`.
         """
-        answers: list[Prediction | Refusal] = []
-        for start in range(0, len(items), MOST_ITEMS):
-            questions = [item.body() for item in items[start : start + MOST_ITEMS]]
-            answers += [_entry(one) for one in self._ask("POST", "/predict", questions)]
-        return answers
+        results: list[Prediction | RejectedRequest] = []
+        for start in range(0, len(requests), MAX_ITEMS):
+            bodies = [request.body() for request in requests[start : start + MAX_ITEMS]]
+            results += [
+                _prediction_or_rejection(entry) for entry in self._json("POST", "/predict", json=bodies)
+            ]
+        return results
 
-    def post_events(self, events: Sequence[Event]) -> Accepted:
-        """Store canonical events durably; sending them again is harmless.
+    def post_events(self, events: Sequence[EventRecord]) -> EventsReceipt:
+        """Store canonical events durably; posting them again stores nothing.
 
         Raises:
             InputError: every event was refused.
-            DependencyError: MongoDB does not answer; nothing is known to be stored.
+            DependencyError: MongoDB does not answer; events may or may not be stored.
         """
-        return _build(Accepted, self._ask("POST", "/events", list(events)))
+        return _build(EventsReceipt, self._json("POST", "/events", json=list(events)))
 
     def model(self) -> dict[str, Any]:
-        """The model that answers, as `GET /model` shows it."""
-        return dict(self._ask("GET", "/model"))
+        """The served model, as `GET /model` describes it."""
+        return dict(self._json("GET", "/model"))
 
     def reload(self) -> dict[str, Any]:
-        """Make the service load what is in production now.
+        """Make the service load the version in production.
 
         Raises:
-            InputError: it refuses that version; says why.
+            InputError: the service refuses that version; the message says why.
         """
-        return dict(self._ask("POST", "/model/reload", timeout=RELOAD_SECONDS))
+        return dict(self._json("POST", "/model/reload", timeout=RELOAD_SECONDS))
 
     def score_file(
-        self, path: Path, *, source: str = "canonical", as_of: datetime | None = None, reasons: int = 0
+        self,
+        path: Path,
+        *,
+        source: str = "canonical",
+        as_of: datetime | None = None,
+        explained_users: int = 0,
     ) -> ScoredFile:
-        """Have a whole file scored and wait for it; with reasons for the so many most likely buyers.
+        """Upload a file, wait until it is scored, and return the result.
+
+        Args:
+            path: CSV, .gz, .zst, Parquet or JSON lines.
+            source: preset of the dialect.
+            as_of: aware cut-off; None: just after the newest event of the file.
+            explained_users: number of most likely buyers that get reasons.
 
         Raises:
-            InputError: the file is refused; says why.
+            InputError: the file is refused; the message says why.
             DependencyError: the service does not answer, or took longer than an hour.
         """
-        form = {"source": source, "reasons": str(reasons)} | ({"as_of": iso(as_of)} if as_of else {})
-        with path.open("rb") as file:
-            sent = self._response("POST", "/score_batch/submit", files={"file": (path.name, file)}, data=form)
-        task = {"task_id": sent.json()["task_id"]}
-        for _ in range(int(FILE_SECONDS / POLL_SECONDS)):
-            if self._ask("GET", "/score_batch/status", params=task)["status"] != "in_progress":
-                break
+        cutoff = iso(as_of) if as_of else ""
+        return self.score_upload(FileToScore(path.name, path.read_bytes(), source, cutoff, explained_users))
+
+    def score_upload(
+        self, upload: FileToScore, on_wait: Callable[[float], None] = lambda _seconds: None
+    ) -> ScoredFile:
+        """As `score_file`, for a file in memory; `on_wait` is called with the seconds waited so far."""
+        form = {"source": upload.source, "reasons": str(upload.explained_users)}
+        form |= {"as_of": upload.as_of} if upload.as_of else {}
+        files = {"file": (upload.name, upload.content, "application/octet-stream")}
+        submitted = self._json("POST", "/score_batch/submit", files=files, data=form)
+        task = {"task_id": submitted["task_id"]}
+        started = time.monotonic()
+        while self._json("GET", "/score_batch/status", params=task)["status"] == "in_progress":
+            waited = time.monotonic() - started
+            if waited >= FILE_SECONDS:
+                raise DependencyError(
+                    f"The file was not scored within {FILE_SECONDS / 3600:g} h.",
+                    remedy="see the service's log; a file whose scoring was cut off has to be sent again.",
+                )
+            on_wait(waited)
             time.sleep(POLL_SECONDS)
-        else:
-            raise DependencyError(
-                f"The file was not scored within {FILE_SECONDS / 3600:g} h.",
-                remedy="see the service's log; a file whose scoring was cut off has to be sent again.",
-            )
-        answer = self._response("GET", "/score_batch/get", params=task)
-        return ScoredFile(answer.content, json.loads(answer.headers.get("X-Score-Report", "{}")))
+        result = self._response("GET", "/score_batch/get", params=task)
+        return ScoredFile(result.content, json.loads(result.headers.get("X-Score-Report", "{}")))
 
-    def _ask(self, method: str, path: str, body: object = None, **more: Any) -> Any:
-        given = {} if body is None else {"json": body}
-        return self._response(method, path, **given, **more).json()
+    def _json(self, method: str, path: str, **options: Any) -> Any:
+        return self._response(method, path, **options).json()
 
-    def _response(self, method: str, path: str, **more: Any) -> httpx.Response:
-        for attempt in range(self._retries + 1):
-            last = attempt == self._retries
+    def _response(self, method: str, path: str, **options: Any) -> httpx.Response:
+        attempts = 1 if "files" in options else self._retries + 1
+        for attempt in range(attempts):
+            is_last = attempt == attempts - 1
             try:
-                response = self._http.request(method, path, **more)
+                response = self._http.request(method, path, **options)
             except httpx.TransportError as error:
-                if last or "files" in more:
+                if is_last:
                     raise self._unreachable(type(error).__name__) from error
-                time.sleep(_pause(attempt, None))
+                time.sleep(_pause_seconds(attempt, None))
                 continue
             if response.is_success:
                 return response
-            if last or response.status_code not in AGAIN or "files" in more:
-                raise self._refusal(response)
-            time.sleep(_pause(attempt, response.headers.get("Retry-After")))
-        raise self._unreachable("no try was allowed")
+            if is_last or response.status_code not in RETRIED_STATUSES:
+                raise _error_of(response)
+            time.sleep(_pause_seconds(attempt, response.headers.get("Retry-After")))
+        raise self._unreachable("no attempt was allowed")
 
-    def _unreachable(self, why: str) -> DependencyError:
+    def _unreachable(self, cause: str) -> DependencyError:
         return DependencyError(
-            f"The service at {self._http.base_url} does not answer ({why}).",
-            remedy="start it with `retail serve`, or correct its address.",
+            f"The service at {str(self._http.base_url).rstrip('/')} does not answer ({cause}).",
+            remedy="start it with `retail serve`, or everything with `retail up`, or correct its address.",
         )
 
-    def _refusal(self, response: httpx.Response) -> RetailError:
-        try:
-            detail = str(response.json()["detail"])
-        except (ValueError, KeyError, TypeError):
-            detail = response.text[:200]
-        said = f"{response.status_code}: {detail}"
-        if response.status_code in AGAIN or response.status_code >= 500:
-            return DependencyError(said, remedy="try again later; the service's log says more.")
-        if response.status_code == 404:
-            return DataError(said, remedy="check the id, or send the user's events along.")
-        return InputError(said, remedy="correct the request; docs/api.md lists what is accepted.")
+
+def _error_of(response: httpx.Response) -> RetailError:
+    """The error of a problem document (RFC 9457), or of any other refusal."""
+    try:
+        problem = dict(response.json())
+    except (ValueError, TypeError):
+        problem = {}
+    message = (
+        f"{response.status_code}: {problem.get('detail') or response.text[:200] or response.reason_phrase}"
+    )
+    remedy = str(problem.get("remedy") or "")
+    if response.status_code in RETRIED_STATUSES or response.status_code >= 500:
+        return DependencyError(message, remedy=remedy or "try again later; the service's log says more.")
+    if response.status_code == 404:
+        return DataError(message, remedy=remedy or "check the id, or send the user's events along.")
+    return InputError(message, remedy=remedy or "correct the request; docs/api.md lists what is accepted.")
 
 
-def _entry(content: Mapping[str, Any]) -> Prediction | Refusal:
+def _prediction_or_rejection(content: Mapping[str, Any]) -> Prediction | RejectedRequest:
     if "error" not in content:
         return _prediction(content)
-    problem = content["error"]
-    return Refusal(content["user_id"], problem["status"], problem["detail"], problem.get("errors", ()))
+    return _build(RejectedRequest, {**content["error"], "user_id": content["user_id"]})
 
 
 def _prediction(content: Mapping[str, Any]) -> Prediction:
-    found = tuple(_build(Reason, one) for one in content.get("reasons", ()))
-    return _build(Prediction, {**content, "reasons": found})
+    reasons = tuple(_build(PredictionReason, reason) for reason in content.get("reasons", ()))
+    return _build(Prediction, {**content, "reasons": reasons})
 
 
 def _build(kind: type[T], content: Mapping[str, Any]) -> T:
-    """What this release knows of an answer; a newer service may say more."""
-    known = {one.name for one in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in content.items() if name in known})
+    """A message from JSON; fields that only a newer release knows are ignored."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in content.items() if name in names})
 
 
-def _pause(attempt: int, asked: str | None) -> float:
-    if asked is not None and asked.isdigit():
-        return min(float(asked), LONGEST_PAUSE)
-    return min(0.2 * 2.0**attempt, LONGEST_PAUSE)
+def _pause_seconds(attempt: int, retry_after: str | None) -> float:
+    if retry_after is not None and retry_after.isdigit():
+        return min(float(retry_after), LONGEST_PAUSE_SECONDS)
+    return min(0.2 * 2.0**attempt, LONGEST_PAUSE_SECONDS)

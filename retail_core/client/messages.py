@@ -1,4 +1,4 @@
-"""What the client asks of the HTTP service, and what the service answers."""
+"""Requests and answers of the HTTP service, as the client represents them."""
 
 from __future__ import annotations
 
@@ -9,31 +9,48 @@ from typing import Any
 
 from retail_core.times import iso
 
-Event = Mapping[str, object]
-Features = Mapping[str, float | None]
+EventRecord = Mapping[str, object]
+"""A canonical event as JSON values; `docs/api.md` lists the fields."""
+
+FeatureValues = Mapping[str, float | None]
+"""Feature name to value; None where it is unknown."""
 
 
 @dataclass(frozen=True)
-class Item:
-    """One question; give `events` or `features` or neither. `reasons` asks why. See docs/api.md."""
+class PredictRequest:
+    """One prediction to request: from stored events, or from the given `events` or `features`.
+
+    Attributes:
+        user_id: whose prediction.
+        as_of: aware cut-off; None for now.
+        events: the user's events, used instead of the stored ones.
+        features: feature values, used instead of events.
+        reasons: whether to explain the probability.
+    """
 
     user_id: str
     as_of: datetime | None = None
-    events: Sequence[Event] | None = None
-    features: Features | None = None
+    events: Sequence[EventRecord] | None = None
+    features: FeatureValues | None = None
     reasons: bool = False
 
     def body(self) -> dict[str, object]:
-        """As JSON values."""
+        """The request as JSON values; unset fields are left out."""
         as_of = None if self.as_of is None else iso(self.as_of)
-        given: dict[str, object] = {"as_of": as_of, "events": self.events, "features": self.features}
-        given["reasons"] = self.reasons or None
-        return {"user_id": self.user_id, **{name: v for name, v in given.items() if v is not None}}
+        optional: dict[str, object] = {"as_of": as_of, "events": self.events, "features": self.features}
+        optional["reasons"] = self.reasons or None
+        return {"user_id": self.user_id} | {key: v for key, v in optional.items() if v is not None}
 
 
 @dataclass(frozen=True)
-class Reason:
-    """What `raises` or `lowers` (`effect`) a probability, and its part, 0 to 1, of all that moves it."""
+class PredictionReason:
+    """One reason for a probability.
+
+    Attributes:
+        text: the reason in plain words.
+        effect: `raises` or `lowers`.
+        share: part, 0 to 1, of the total absolute contribution of all features.
+    """
 
     text: str
     effect: str
@@ -42,7 +59,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the service says of one user; times are ISO 8601, UTC."""
+    """The prediction for one user; times are ISO 8601, UTC. `docs/api.md` defines each field."""
 
     user_id: str
     probability: float
@@ -56,28 +73,48 @@ class Prediction:
     eligible: bool | None = None
     features_missing: int | None = None
     warnings: Sequence[str] = ()
-    reasons: Sequence[Reason] = ()
+    reasons: Sequence[PredictionReason] = ()
 
 
 @dataclass(frozen=True)
-class Refusal:
-    """Why one item of a list has no prediction."""
+class RejectedRequest:
+    """Why one request of a list has no prediction: HTTP status, message, remedy and fields at fault."""
 
     user_id: str | None
     status: int
     detail: str
+    remedy: str = ""
     errors: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """What became of posted events: received = inserted + duplicates + refused."""
+class EventsReceipt:
+    """Counts of posted events: received = inserted + duplicates + refused."""
 
     received: int
     inserted: int
     duplicates: int
     refused: int
     errors: Sequence[Mapping[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class FileToScore:
+    """A file to upload for scoring.
+
+    Attributes:
+        name: file name; its suffix says how the content is packed.
+        content: bytes of the file.
+        source: preset of the dialect.
+        as_of: cut-off, ISO 8601; empty: just after the newest event of the file.
+        explained_users: number of most likely buyers that get reasons.
+    """
+
+    name: str
+    content: bytes
+    source: str = "canonical"
+    as_of: str = ""
+    explained_users: int = 0
 
 
 @dataclass(frozen=True)

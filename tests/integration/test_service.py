@@ -38,7 +38,7 @@ from bentos.predictor import Question, predict
 from bentos.problems import Problem
 from bentos.routes import create_app
 from bentos.wire import Answer
-from retail_core.client import Client, Item, Prediction, Refusal
+from retail_core.client import Client, Prediction, PredictRequest, RejectedRequest
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.features.batch.export import export_features
 from retail_core.privacy import erasure
@@ -516,9 +516,9 @@ def test_the_client_asks_all_that_the_service_answers(api: httpx.Client, shop: S
         told = client.predict(first["user_id"], as_of=AS_OF, reasons=True)
         assert replace(told, reasons=()) == answer
         assert {one.effect for one in told.reasons} <= {"raises", "lowers"}
-        items = [Item(first["user_id"], AS_OF), Item("nobody", AS_OF)] * 600
-        many = client.predict_many(items)
-        assert [type(one) for one in many] == [Prediction, Refusal] * 600
+        requests = [PredictRequest(first["user_id"], AS_OF), PredictRequest("nobody", AS_OF)] * 600
+        many = client.predict_many(requests)
+        assert [type(entry) for entry in many] == [Prediction, RejectedRequest] * 600
         assert many[0] == answer
         event = {"user_id": "by-client", "event_time": "2025-01-28T23:00:00Z", "event_type": "view_item"}
         assert client.post_events([event]).inserted == 1

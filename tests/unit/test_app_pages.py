@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import charts, words
+from app import charts
+from app import formatting as fmt
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.served_model import ServedModel
@@ -145,14 +146,14 @@ def test_words_name_population_and_base_rate() -> None:
         "first_cutoff": "2025-05-01T00:00:00Z",
         "last_cutoff": "2025-05-07T00:00:00Z",
     }
-    assert words.measured_on(metrics) == (
+    assert fmt.measured_on(metrics) == (
         "Measured on 12,000 rows · 600 of them buyers · base rate 5.00% · eligible users · "
         "cut-offs 2025-05-01 to 2025-05-07"
     )
-    assert words.share(None) == "n/a"
-    assert words.reasons("raises: 2 searches; lowers: no purchase") == "▲ 2 searches   ▼ no purchase"
-    assert words.reasons("") == ""
-    assert "too few" in words.certificate(None, None)
+    assert fmt.share(None) == "n/a"
+    assert fmt.reasons("raises: 2 searches; lowers: no purchase") == "▲ 2 searches   ▼ no purchase"
+    assert fmt.reasons("") == ""
+    assert "too few" in fmt.certificate(None, None)
 
 
 def test_charts_hold_every_user_and_the_chosen_point() -> None:

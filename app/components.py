@@ -1,4 +1,4 @@
-"""Pieces that several pages draw."""
+"""Components that several pages draw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import service, words
+from app import formatting as fmt
+from app import service
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import Settings
 
@@ -17,8 +18,8 @@ REFRESH_SECONDS = 30
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Show one of our errors as a sentence with its remedy, and draw nothing further in this block."""
+def show_errors() -> Iterator[None]:
+    """Show a RetailError with its remedy instead of the rest of the block."""
     try:
         yield
     except DependencyError as error:
@@ -29,52 +30,53 @@ def explained() -> Iterator[None]:
 
 @st.cache_data(ttl=REFRESH_SECONDS, show_spinner=False)
 def _model(address: str, _settings: Settings) -> dict[str, Any]:  # noqa: ARG001 - the cache's key
-    return service.model(_settings)
+    with service.connect(_settings) as client:
+        return client.model()
 
 
 def current_model(settings: Settings) -> dict[str, Any]:
-    """The model the service answers with, at most half a minute old.
+    """The served model as `GET /model` describes it, cached for REFRESH_SECONDS.
 
     Raises:
-        RetailError: the service does not answer or refuses.
+        RetailError: the service does not answer, or refuses the key.
     """
     return _model(service.url(settings), settings)
 
 
 def tiles(values: Sequence[tuple[str, str, str]]) -> None:
-    """A row of figures: label, value, what it means."""
+    """A row of metrics: label, value, tooltip."""
     for column, (label, value, meaning) in zip(st.columns(len(values)), values, strict=True):
         column.metric(label, value, help=meaning, border=True)
 
 
 def model_card(model: Mapping[str, Any]) -> None:
-    """Version, question and quality of the model that answers."""
+    """Version, prediction task and quality of the served model."""
     metrics = model["metrics"]
     with st.container(border=True):
         st.markdown(f"##### Model version {model['version']}")
-        st.caption(f"trained {words.moment(model['trained_at'])}")
+        st.caption(f"trained {fmt.moment(model['trained_at'])}")
         left, right = st.columns(2)
-        left.metric("Average precision", words.decimal(metrics.get("ap")))
-        right.metric("ROC-AUC", words.decimal(metrics.get("auc")))
-        st.caption(words.measured_on(metrics))
-        st.caption(words.question(model["question"]))
-        st.caption(words.certificate(model["certificate"], model["uncertified"]))
+        left.metric("Average precision", fmt.decimal(metrics.get("ap")))
+        right.metric("ROC-AUC", fmt.decimal(metrics.get("auc")))
+        st.caption(fmt.measured_on(metrics))
+        st.caption(fmt.prediction_task(model["question"]))
+        st.caption(fmt.certificate(model["certificate"], model["uncertified"]))
 
 
-def beside_model(settings: Settings, form: Callable[[Settings], None]) -> None:
-    """A page's form, and the model that will answer it beside."""
+def form_with_model_card(settings: Settings, form: Callable[[Settings], None]) -> None:
+    """A page's form on the left, the card of the served model on the right."""
     left, right = st.columns([3, 2], gap="large")
     with left:
         form(settings)
-    with right, explained():
+    with right, show_errors():
         model_card(current_model(settings))
 
 
-def users(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Scored users in order of rank, with reasons where the file has them."""
+def user_table(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Table of scored users in order of rank, with reasons where the frame has them."""
     shown = frame[[name for name in columns if name in frame]]
     if "reasons" in shown:
-        shown = shown.assign(reasons=shown["reasons"].fillna("").map(words.reasons))
+        shown = shown.assign(reasons=shown["reasons"].fillna("").map(fmt.reasons))
     st.dataframe(
         shown,
         hide_index=True,

@@ -1,4 +1,4 @@
-"""What the monitor shows, read from MongoDB and the lake through `retail_core`, shaped into frames."""
+"""Data of the Monitor page, read from MongoDB and the lake through `retail_core`, as data frames."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from retail_core.store.mongo.shop import shop_zone
 
 RECENT_DOCUMENTS = 200
 _COUNTS = ("rows_read", "inserted", "duplicates", "quarantined")
-_PROMOTED = ("ap", "auc", "f1", "base_rate", "n", "positives")
+_PROMOTION_METRICS = ("ap", "auc", "f1", "base_rate", "n", "positives")
 LIVE_DAYS = timedelta(days=90)
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything the monitor draws, read at one moment.
+    """Everything that the Monitor page draws, read at one moment.
 
     Attributes:
         zone: the shop's time zone.
-        files: one row an ingested file, newest first, with its counts.
-        arrivals: `day`, `events` by UTC event day, as the lake has them.
-        refused: `rule`, `rows` of what waits in quarantine.
-        live: one row a day of matured predictions: day, n, buyers, base_rate, f1, ap, ...
+        files: one row per ingested file, newest first, with its counts.
+        arrivals: `day`, `events`: events of the lake by UTC event day.
+        refused: `rule`, `field`, `rows`: open quarantine rows by rule.
+        live: one row per day of matured predictions: day, n, buyers, base_rate, f1, ap, ...
         checks: trigger checks, newest first.
         promotions: the promotion log, newest first.
-        predictions: how many predictions are stored.
+        predictions: number of stored predictions.
     """
 
     zone: str
@@ -49,8 +49,8 @@ class Snapshot:
     predictions: int
 
 
-def read(settings: Settings) -> Snapshot:
-    """Read all of it.
+def read_snapshot(settings: Settings) -> Snapshot:
+    """Read the data of the page.
 
     Raises:
         DependencyError: MongoDB is unreachable.
@@ -75,29 +75,29 @@ def read(settings: Settings) -> Snapshot:
 
 
 def _files(store: Store) -> pd.DataFrame:
-    found = store.ledger.find({"kind": "file"}).sort("started_at", DESCENDING).limit(RECENT_DOCUMENTS)
+    documents = store.ledger.find({"kind": "file"}).sort("started_at", DESCENDING).limit(RECENT_DOCUMENTS)
     rows = [
         {
-            "file": one.get("file"),
-            "source": one.get("source"),
-            "state": one.get("state"),
-            **{name: one.get("counts", {}).get(name, 0) for name in _COUNTS},
-            "started_at": one.get("started_at"),
+            "file": file.get("file"),
+            "source": file.get("source"),
+            "state": file.get("state"),
+            **{name: file.get("counts", {}).get(name, 0) for name in _COUNTS},
+            "started_at": file.get("started_at"),
         }
-        for one in found
+        for file in documents
     ]
     return pd.DataFrame(rows + _posts(store), columns=["file", "source", "state", *_COUNTS, "started_at"])
 
 
 def _posts(store: Store) -> list[dict[str, object]]:
-    """What came in one by one, through the API, as one row a channel."""
+    """Events posted through the API, as one row per channel and source."""
     stages: list[dict[str, object]] = [
         {"$match": {"kind": "window", "state": "committed", "file_id": {"$not": {"$regex": "^file:"}}}},
         {"$group": {"_id": "$file_id", **{name: {"$sum": f"$counts.{name}"} for name in _COUNTS}}},
     ]
     return [
-        {"file": f"posted ({one['_id'].partition(':')[0]})", "source": one["_id"].partition(":")[2], **one}
-        for one in store.ledger.aggregate(stages)
+        {"file": f"posted ({row['_id'].partition(':')[0]})", "source": row["_id"].partition(":")[2], **row}
+        for row in store.ledger.aggregate(stages)
     ]
 
 
@@ -115,7 +115,7 @@ def _refused(store: Store) -> pd.DataFrame:
         {"$sort": {"rows": -1}},
         {"$limit": RECENT_DOCUMENTS},
     ]
-    rows = [{**one["_id"], "rows": one["rows"]} for one in store.quarantine.aggregate(stages)]
+    rows = [{**group["_id"], "rows": group["rows"]} for group in store.quarantine.aggregate(stages)]
     return pd.DataFrame(rows, columns=["rule", "field", "rows"])
 
 
@@ -142,11 +142,11 @@ def _promotions(store: Store) -> pd.DataFrame:
     if log.empty:
         return log
     first = [next(iter((metrics or {"": {}}).items())) for metrics in log["metrics"]]
-    measured = {name: [metrics.get(name) for _, metrics in first] for name in _PROMOTED}
+    measured = {name: [metrics.get(name) for _, metrics in first] for name in _PROMOTION_METRICS}
     shown = log[["at", "kind", "version", "previous", "reason"]]
     return shown.assign(policy=[policy for policy, _ in first], **measured)
 
 
 def _newest(store: Store, collection: str) -> pd.DataFrame:
-    found = store.database[collection].find({}, {"_id": 0}).sort("at", DESCENDING).limit(RECENT_DOCUMENTS)
-    return pd.DataFrame(list(found))
+    documents = store.database[collection].find({}, {"_id": 0}).sort("at", DESCENDING).limit(RECENT_DOCUMENTS)
+    return pd.DataFrame(list(documents))

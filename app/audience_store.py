@@ -1,4 +1,4 @@
-"""Audiences, as the page chooses them: scored through `retail_core`, kept in MongoDB, taken home as CSV."""
+"""Score all users, draw an audience and store it, for the audience page."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FILE = "audience.csv"
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A stored audience, the size it was asked for with, and the CSV of whom to contact."""
+class StoredAudience:
+    """A stored audience, the sizing that it was drawn with, and the CSV of the users to contact."""
 
     sizing: Sizing
     audience: Audience
@@ -27,7 +27,7 @@ class Kept:
 
 
 def score(settings: Settings, as_of: str) -> Scores:
-    """Every eligible user's score at `as_of` (ISO 8601), by default the newest midnight of the shop.
+    """Scores of every eligible user at `as_of` (ISO 8601); empty: the newest midnight of the shop.
 
     Raises:
         DataError: there are no events, no model, or nobody is eligible.
@@ -39,15 +39,16 @@ def score(settings: Settings, as_of: str) -> Scores:
         return score_all(work.store, work.lake, settings, instant)
 
 
-def store(settings: Settings, scores: Scores, sizing: Sizing) -> Kept:
+def store(settings: Settings, scores: Scores, sizing: Sizing) -> StoredAudience:
     """Draw the audience with its control group and store it.
 
     Raises:
-        DataError: a user was erased since the scoring, nobody is worth it, or the recall cannot be certified.
+        DataError: a user was erased since the scoring, no user is worth the cost, or the recall cannot
+            be certified.
         DependencyError: MongoDB is unreachable.
     """
     with open_store(settings) as opened, tempfile.TemporaryDirectory() as folder:
         refuse_erased(opened, drawn(scores, sizing, settings.seed).chosen["user_id"].tolist())
         out = Path(folder) / FILE
         audience = keep(opened, Lake(settings.lake_url), scores, sizing, out)
-        return Kept(sizing, audience, out.read_bytes())
+        return StoredAudience(sizing, audience, out.read_bytes())

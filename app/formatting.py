@@ -1,4 +1,4 @@
-"""Numbers and facts as a person reads them, each with its population."""
+"""Numbers, instants and facts as text for people, each figure with its population."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRESETS = {
     "otto": "OTTO sessions",
     "app_profile": "User table of an app",
 }
-"""Source preset -> what it is called on the page."""
+"""Source preset -> its label on the page."""
 
 
 def count(value: float) -> str:
@@ -25,19 +25,19 @@ def count(value: float) -> str:
 
 
 def share(value: float | None, digits: int = 1) -> str:
-    """A share as per cent; n/a where there is none."""
+    """A share as a percentage; n/a where it is None."""
     return "n/a" if value is None else f"{value:.{digits}%}"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
-    """A number with fixed digits; n/a where there is none."""
+    """A number with fixed digits; n/a where it is None."""
     return "n/a" if value is None else f"{value:.{digits}f}"
 
 
 def reasons(text: str) -> str:
-    """A cell of reasons with an arrow for what each does."""
-    told = text.replace("; raises: ", "   ▲ ").replace("; lowers: ", "   ▼ ")
-    return told.replace("raises: ", "▲ ").replace("lowers: ", "▼ ")
+    """Reasons of one user, with an arrow up or down for the effect of each."""
+    marked = text.replace("; raises: ", "   ▲ ").replace("; lowers: ", "   ▼ ")
+    return marked.replace("raises: ", "▲ ").replace("lowers: ", "▼ ")
 
 
 def moment(text: str) -> str:
@@ -53,26 +53,26 @@ def day(text: str) -> str:
 def measured_on(metrics: Mapping[str, Any]) -> str:
     """Population, period and base rate of the metrics, in one sentence."""
     rows, buyers = metrics.get("n"), metrics.get("positives")
-    parts = [
+    facts = [
         f"{count(rows)} rows" if rows else None,
         f"{count(buyers)} of them buyers" if buyers is not None else None,
         f"base rate {share(metrics.get('base_rate'), 2)}",
         str(metrics["population"]) if metrics.get("population") else None,
         _period(metrics),
     ]
-    return "Measured on " + " · ".join(part for part in parts if part)
+    return "Measured on " + " · ".join(fact for fact in facts if fact)
 
 
-def question(asked: Mapping[str, Any]) -> str:
-    """What the model answers."""
+def prediction_task(task: Mapping[str, Any]) -> str:
+    """What the model predicts: horizon, eligible users and look-back."""
     return (
-        f"Will the user buy within {asked['horizon_hours']} hours? Asked of users with an event in the last "
-        f"{asked['eligible_days']} days, looking back {asked['lookback_days']} days."
+        f"Will the user buy within {task['horizon_hours']} hours? Asked of users with an event in the last "
+        f"{task['eligible_days']} days, looking back {task['lookback_days']} days."
     )
 
 
 def certificate(content: Mapping[str, Any] | None, uncertified: str | None) -> str:
-    """What the contact threshold promises, or why it promises nothing."""
+    """The recall that the contact threshold guarantees, or why none is certified."""
     if content is None:
         return f"No recall is certified: {uncertified or 'too few buyers'}."
     return (
@@ -87,10 +87,10 @@ def _period(metrics: Mapping[str, Any]) -> str | None:
     return f"cut-offs {day(first)} to {day(last)}" if first and last else None
 
 
-def plain(text: str) -> str:
-    r"""`text` with nothing in it that Markdown would obey.
+def escape_markdown(text: str) -> str:
+    r"""`text` with every Markdown control character escaped.
 
-    >>> plain("a [b](c)")
+    >>> escape_markdown("a [b](c)")
     'a \\[b\\]\\(c\\)'
     """
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~$:-])", r"\\\1", text)
