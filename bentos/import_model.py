@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bentos.environment import prepare
 from retail_core.errors import DataError, RetailError
-from retail_core.file_locks import locked
+from retail_core.file_locks import exclusive_lock
 from retail_core.settings import Settings, load_settings
 from retail_core.times import iso
 
@@ -45,7 +45,7 @@ def import_production(settings: Settings) -> Imported:
         DependencyError: MLflow is unreachable.
     """
     prepare(settings)
-    with locked(Path(os.environ["BENTOML_HOME"]) / "import.lock"):
+    with exclusive_lock(Path(os.environ["BENTOML_HOME"]) / "import.lock"):
         return _bring(settings)
 
 

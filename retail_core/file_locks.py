@@ -1,25 +1,81 @@
-"""Files between processes of one machine: as a lock, and replaced in one step."""
+"""Exclusive locks between processes of one machine, and replacing a file in one step.
+
+The locks are `filelock`'s: `flock` on a file that stays in place. The kernel releases a lock when its process
+ends, also by SIGKILL, and child processes do not inherit it.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+_POLL_SECONDS = 0.02
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold `path` alone, waiting for it; the kernel frees the lock of a killed process."""
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` for the block, waiting as long as another process or thread holds it.
+
+    Raises:
+        OSError: the lock file cannot be created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    with FileLock(path, poll_interval=_POLL_SECONDS):
         yield
 
 
+def try_lock(path: Path, *, wait_seconds: float = 0.0) -> FileLock | None:
+    """The acquired lock, to be released by the caller or by the end of the process; None if it stays held.
+
+    Args:
+        path: the lock file; its folder exists.
+        wait_seconds: how long to wait for the present holder.
+
+    Raises:
+        OSError: the lock file cannot be created.
+    """
+    lock = FileLock(path, poll_interval=_POLL_SECONDS, thread_local=False)
+    try:
+        lock.acquire(timeout=wait_seconds)
+    except Timeout:
+        return None
+    return lock
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[IO[bytes]]:
+    """A stream whose content becomes `path` at the end of the block; readers never see a part of it.
+
+    The stream is a hidden file of the same folder. It is synced to disk and then renamed to `path`; if the
+    block raises, it is removed and `path` stays as it was.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` in one step; a reader sees the old or the new text, never a part."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    """Replace `path` by UTF-8 `text` in one step.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with replace_file(path) as stream:
+        stream.write(text.encode())

@@ -106,7 +106,7 @@ def score(
 
     Example: retail score --as-of 2025-02-15T00:00:00Z --out scores.csv
     """
-    from retail_core.csv_export import refuse_no_folder
+    from retail_core.csv_export import require_parent_folder
     from retail_core.scoring.bulk import score_in_bulk
     from retail_core.scoring.scores import score as run
     from retail_core.store.mongo.shop import shop_zone
@@ -119,7 +119,7 @@ def score(
                 raise InputError(
                     "Parquet is what Spark writes.", remedy="add --engine spark, or name a .csv."
                 )
-            refuse_no_folder(out)
+            require_parent_folder(out)
             written = score_in_bulk(work.lake, work.settings, as_of=instant, out=str(out.absolute()))
             emit(asdict(written), json_output=json_output, title="Scored")
             return

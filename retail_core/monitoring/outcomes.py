@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import cast
 
 import pandas as pd
@@ -15,6 +15,7 @@ from retail_core.features.cutoffs.labels import label
 from retail_core.features.cutoffs.pairs import labelled_cutoffs
 from retail_core.features.cutoffs.span import known_until
 from retail_core.features.definitions import Question
+from retail_core.log_coverage import overlaps_gap
 from retail_core.monitoring.live_metrics import live_metrics
 from retail_core.registry.versions import version_spec
 from retail_core.schemas import Outcome, Pairs
@@ -23,7 +24,7 @@ from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.predictions import read_outcomes, read_predictions, write_outcomes
 from retail_core.store.mongo.shop import shop_zone
-from retail_core.times import iso, to_utc_ms, zone
+from retail_core.times import iso, to_utc_ms
 
 BATCH_ROWS = 200_000
 """Predictions in memory at once while labels are joined."""
@@ -105,7 +106,11 @@ def _due(store: Store, lake: Lake, questions: Questions, until: datetime) -> lis
         if window.known_from <= until and not (done and window.known_from + LATE <= until):
             due.append(window)
     gaps = {question: labelled_cutoffs(lake, question, until).gaps for question in {w.question for w in due}}
-    return [window for window in due if not _touches(window, gaps[window.question])]
+    return [
+        window
+        for window in due
+        if not overlaps_gap(window.as_of, window.known_from, window.question.timezone, gaps[window.question])
+    ]
 
 
 class Questions:
@@ -128,13 +133,6 @@ class Questions:
 
 def _window(entry: Document, question: Question) -> _Window:
     return _Window(entry["as_of"], entry["model_version"], entry["rows"], entry["run"], question)
-
-
-def _touches(window: _Window, gaps: Sequence[date]) -> bool:
-    shop = zone(window.question.timezone)
-    first = window.as_of.astimezone(shop).date()
-    last = (window.known_from - timedelta(milliseconds=1)).astimezone(shop).date()
-    return any(first <= gap <= last for gap in gaps)
 
 
 def _batches(windows: Sequence[_Window]) -> Iterator[list[_Window]]:

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
-from retail_core.csv_export import defuse
+from retail_core.csv_export import escape_formula
 from retail_core.errors import DependencyError
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Document
@@ -88,5 +88,5 @@ def _rows(stored: bytes | None, user_id: str) -> list[dict[str, str]] | None:
         return [] if re.search(rf"(?<!\w){re.escape(user_id)}(?!\w)", text) else None
     if user_id.replace('"', '""') not in text:
         return None
-    written = defuse(user_id)
+    written = escape_formula(user_id)
     return [row for row in csv.DictReader(io.StringIO(text, newline="")) if row["user_id"] == written] or None

@@ -6,7 +6,6 @@ Part of the registry; nothing else imports it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import logging
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from retail_core.errors import DependencyError, IntegrityError
+from retail_core.file_locks import exclusive_lock
 from retail_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -217,10 +217,7 @@ def _one_at_a_time(settings: Settings) -> Iterator[None]:
     if settings.mlflow_tracking_uri is not None:
         yield
         return
-    folder = settings.home_dir / "mlflow"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "registry.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with exclusive_lock(settings.home_dir / "mlflow" / "registry.lock"):
         yield
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
-from retail_core.csv_export import refuse_no_folder, write_csv
+from retail_core.csv_export import require_parent_folder, write_csv
 from retail_core.errors import DataError
 from retail_core.features.cutoffs.sessions import who
 from retail_core.model.sampling import row_draws
@@ -124,7 +124,7 @@ def choose_audience(  # noqa: PLR0913 - the call every edge makes
         DataError: there is no champion, nobody is eligible or worth it, or the recall cannot be certified.
         InputError: `out` cannot be written.
     """
-    refuse_no_folder(out)
+    require_parent_folder(out)
     return keep(store, lake, score_all(store, lake, settings, as_of), sizing, out, reasons)
 
 

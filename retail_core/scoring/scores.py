@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
-from retail_core.csv_export import refuse_no_folder, write_csv
+from retail_core.csv_export import require_parent_folder, write_csv
 from retail_core.errors import DataError
 from retail_core.features.batch.engine import DUCKDB, EngineOptions
 from retail_core.features.batch.interpreter import compute
@@ -91,7 +91,7 @@ def score(  # noqa: PLR0913 - the call every edge makes
     """
     started = time.perf_counter()
     if out is not None:
-        refuse_no_folder(out)
+        require_parent_folder(out)
     instant = to_utc_ms(as_of)
     sync(store)
     served = model or load_champion(settings)

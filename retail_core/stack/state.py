@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
 
 from retail_core.errors import InputError
+from retail_core.file_locks import try_lock, write_atomically
 from retail_core.stack.processes import Identity
 
 
@@ -108,9 +106,7 @@ class StackFiles:
 
     def write(self, state: StackState) -> None:
         """Replace the state in one step."""
-        temporary = self.state.with_name(f"stack.json.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(asdict(state), indent=1))
-        temporary.replace(self.state)
+        write_atomically(self.state, json.dumps(asdict(state), indent=1))
 
     def forget(self) -> None:
         """Nothing runs any more."""
@@ -120,11 +116,12 @@ class StackFiles:
     def alone(self, wait: float = 1.0) -> Iterator[bool]:
         """Take the lock, waiting at most `wait` seconds; yields whether it was got."""
         self.prepare()
-        deadline = time.monotonic() + wait
-        with self.lock.open("a") as handle:
-            while not (got := _try_lock(handle)) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            yield got
+        lock = try_lock(self.lock, wait_seconds=wait)
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                lock.release()
 
     def running(self) -> bool:
         """Whether an `up` of this home is alive."""
@@ -132,14 +129,6 @@ class StackFiles:
             return False
         with self.alone(wait=0) as got:
             return not got
-
-
-def _try_lock(handle: IO[str]) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def rotate(log: Path, keep: int = 3) -> None:

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from retail_core import sources
-from retail_core.csv_export import defuse
+from retail_core.csv_export import escape_formula
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.ingest import ingest
 from retail_core.privacy import erasure
@@ -165,7 +165,7 @@ def results(store: Store) -> Path:
 
 
 def _scored(*users: str) -> Response:
-    rows = [f'{defuse(user)},0.25,"7, {KEPT}"\n' for user in users]
+    rows = [f'{escape_formula(user)},0.25,"7, {KEPT}"\n' for user in users]
     return Response("user_id,probability,reasons\n" + "".join(rows))
 
 

@@ -18,7 +18,7 @@ from retail_core.features.cutoffs.pairs import labelled_cutoffs
 from retail_core.features.definitions import FeatureSet, Question
 from retail_core.features.online.interpreter import OnlineEvent, compute_one
 from retail_core.features.reader import from_micros
-from retail_core.log_coverage import newest_day
+from retail_core.log_coverage import last_covered_day
 from retail_core.model.estimator import to_matrix
 from retail_core.schemas import EVENT_ARROW
 from retail_core.store.lake.manifest import LakeFile, Manifest
@@ -67,10 +67,10 @@ def test_a_clock_that_is_ahead_counts_when_its_time_has_come(tmp_path: Path) -> 
 
 def test_an_event_of_the_far_future_moves_neither_the_newest_event_nor_the_labels(tmp_path: Path) -> None:
     days = {date(2025, 1, 1) + timedelta(days=n): 500 for n in range(20)} | {date(2025, 1, 21): 1}
-    assert newest_day(days) == date(2025, 1, 21)
-    assert newest_day(days | {date(2099, 5, 1): 1}) == date(2025, 1, 21)
-    assert newest_day({date(2099, 5, 1): 1}) == date(2099, 5, 1)
-    assert newest_day({}) is None
+    assert last_covered_day(days) == date(2025, 1, 21)
+    assert last_covered_day(days | {date(2099, 5, 1): 1}) == date(2025, 1, 21)
+    assert last_covered_day({date(2099, 5, 1): 1}) == date(2099, 5, 1)
+    assert last_covered_day({}) is None
     files = {day.isoformat(): LakeFile("", n, 0, "", 0, day.toordinal()) for day, n in days.items()}
     state = Manifest(days=files | {"2099-05-01": LakeFile("", 1, 0, "", 0, 10**15)}).state()
     assert state.newest_event == from_micros(date(2025, 1, 21).toordinal())

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-from functools import partial
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retail_core.csv_export import refuse_no_folder, write_csv
-from retail_core.errors import InputError
 from retail_core.monitoring.live_metrics import Confusion, live_metrics, reweighted_f1
 from retail_core.monitoring.triggers import Reference, new_data, performance
 
@@ -109,30 +104,3 @@ def test_metrics_that_need_both_kinds_are_none_without() -> None:
     found = live_metrics(frame)
     assert (found.auc, found.ap, found.f1) == (None, None, 0.0)
     assert math.isclose(found.brier, 0.04)
-
-
-def test_csv_is_no_formula_and_whole(tmp_path: Path) -> None:
-    users = ["=1+1", "+49", "-2", "@sum", "\tx", "\rx", "plain", "a=b", 'quo"te,d', ""]
-    frame = pd.DataFrame(
-        {
-            "user_id": pd.Series(users, dtype="str"),
-            "probability": np.linspace(-0.5, 1, len(users)),
-            "as_of": pd.Series([pd.Timestamp("2025-01-01", tz="UTC")] * len(users)).dt.as_unit("ms"),
-        }
-    )
-    path = tmp_path / "scores.csv"
-    assert write_csv(frame, path) == len(users)
-    back = pd.read_csv(path, dtype=str, keep_default_na=False)
-    assert back["user_id"].tolist() == ["'=1+1", "'+49", "'-2", "'@sum", "'\tx", "'\rx", *users[6:]]
-    assert back["probability"].astype(float).tolist() == frame["probability"].tolist()
-    assert set(back["as_of"]) == {"2025-01-01T00:00:00Z"}
-    assert [one.name for one in path.parent.iterdir()] == ["scores.csv"]
-
-
-def test_csv_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "folder").write_text("a file where a folder is asked for")
-    for path in (tmp_path / "folder" / "scores.csv", tmp_path / "misspelt" / "scores.csv"):
-        for refuses in (refuse_no_folder, partial(write_csv, pd.DataFrame({"user_id": ["u"]}))):
-            with pytest.raises(InputError, match="cannot be written"):
-                refuses(path)
-    assert [one.name for one in tmp_path.iterdir()] == ["folder"]

@@ -19,12 +19,11 @@ import pyarrow
 from ibis.expr.types import Table
 
 from retail_core.features.batch.engine import DUCKDB, Engine, EngineOptions, open_engine
-from retail_core.features.cutoffs.pairs import closed_weekdays
 from retail_core.features.kinds import MINUTE_US
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader, to_micros
 from retail_core.features.shop_measures import CONTEXT_DAYS, Values
-from retail_core.log_coverage import observed_days
+from retail_core.log_coverage import closed_weekdays, covered_days
 from retail_core.times import zone
 
 _QUARTER_US = 15 * MINUTE_US
@@ -71,7 +70,7 @@ def contexts(
 
 def _describe(day: date, shop: Mapping[date, ShopDay]) -> Values:
     reach = {day - _ONE * n for n in range(1, CONTEXT_DAYS + 1)}
-    log = observed_days({d: shop[d].events for d in reach if d in shop and shop[d].events})
+    log = covered_days({d: shop[d].events for d in reach if d in shop and shop[d].events})
     if not log:
         return {}
     past = [log[0] + _ONE * n for n in range((day - log[0]).days)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from retail_core.csv_export import refuse_no_folder
+from retail_core.csv_export import require_parent_folder
 from retail_core.errors import DataError
 from retail_core.features.batch.attributes import infer_attributes
 from retail_core.features.batch.engine import DUCKDB, EngineOptions
@@ -28,7 +28,7 @@ def export_features(
         DataError: nobody is eligible at any of the instants.
         InputError: `out` is in no folder.
     """
-    refuse_no_folder(out)
+    require_parent_folder(out)
     pinned = lake.snapshot()
     pairs = daily_pairs(pinned, question, instants, engine)
     if pairs.empty:

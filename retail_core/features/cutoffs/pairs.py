@@ -17,14 +17,12 @@ from retail_core.features.cutoffs.span import LogSpan, log_span
 from retail_core.features.kinds import HOUR_US
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader, to_micros
-from retail_core.log_coverage import observed_days
+from retail_core.log_coverage import closed_weekdays, covered_days, overlaps_gap
 from retail_core.schemas import Pairs
 from retail_core.times import midnights, zone
 
 FIRST_VISIT_DELAY = timedelta(seconds=1)
 """A first-visit cut-off is so long after the user's first event."""
-
-_MIN_WEEKS_FOR_CLOSURE = 3
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ def plan_cutoffs(span: LogSpan, question: Question) -> CutoffPlan:
     that a short log keeps rows to learn from; at least one day. Which weekdays are closed is told by the
     days of the log alone: silence after its end is a gap.
     """
-    log = observed_days(span.counts)
+    log = covered_days(span.counts)
     if not log:
         return CutoffPlan((), ())
     until = max(log[-1], _last_day(span.as_of, question))
@@ -146,7 +144,10 @@ def plan_cutoffs(span: LogSpan, question: Question) -> CutoffPlan:
     first = _midnight(days[0] + timedelta(days=history), question.timezone)
     possible = list(midnights(first, span.as_of - question.horizon, question.timezone))
     known = {
-        t for t in possible if t + question.horizon <= span.known_until and not _touches(t, question, gaps)
+        t
+        for t in possible
+        if t + question.horizon <= span.known_until
+        and not overlaps_gap(t, t + question.horizon, question.timezone, gaps)
     }
     usable = tuple(t for t in possible if t in known)
     unknown = tuple(t for t in possible if t not in known)
@@ -170,24 +171,5 @@ def _last_day(as_of: datetime, question: Question) -> date:
     return (as_of - timedelta(microseconds=1)).astimezone(zone(question.timezone)).date()
 
 
-def closed_weekdays(days: Sequence[date], silent: Sequence[date]) -> tuple[int, ...]:
-    """Weekdays (0 = Monday) that are silent in most of the weeks of `days`, of which there are enough."""
-    closed = []
-    for weekday in range(7):
-        occurrences = sum(day.weekday() == weekday for day in days)
-        quiet = sum(day.weekday() == weekday for day in silent)
-        if occurrences >= _MIN_WEEKS_FOR_CLOSURE and quiet * 2 > occurrences:
-            closed.append(weekday)
-    return tuple(closed)
-
-
 def _midnight(day: date, zone_name: str) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone(zone_name)).astimezone(UTC)
-
-
-def _touches(cutoff: datetime, question: Question, gaps: Sequence[date]) -> bool:
-    """Whether the horizon of the cut-off holds an instant of a gap day."""
-    end = cutoff + question.horizon - timedelta(microseconds=1)
-    tz = zone(question.timezone)
-    first, last = cutoff.astimezone(tz).date(), end.astimezone(tz).date()
-    return any(first <= gap <= last for gap in gaps)

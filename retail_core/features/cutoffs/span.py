@@ -10,7 +10,7 @@ import pandas as pd
 from retail_core.features.batch.engine import DUCKDB, EngineOptions, open_engine
 from retail_core.features.kinds import HOUR_US
 from retail_core.features.reader import LakeReader, from_micros, to_micros
-from retail_core.log_coverage import newest_day
+from retail_core.log_coverage import last_covered_day
 from retail_core.times import last_midnight
 
 DAY_IS_OVER = timedelta(minutes=1)
@@ -70,7 +70,7 @@ def log_span(lake: LakeReader, as_of: datetime, zone_name: str, engine: EngineOp
     days = frame.groupby(starts.dt.tz_convert(zone_name).dt.date).agg(
         {"n": "sum", "early": "sum", "last": "max"}
     )
-    newest = newest_day({day: int(n) for day, n in days["n"].items()})
+    newest = last_covered_day({day: int(n) for day, n in days["n"].items()})
     early = days["early"][days["early"] > 0]
     counts = {day: int(n) for day, n in early.items()}
     if newest is None:

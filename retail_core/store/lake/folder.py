@@ -12,7 +12,7 @@ from typing import Any
 from pyarrow import fs
 
 from retail_core.errors import InputError
-from retail_core.file_locks import locked
+from retail_core.file_locks import exclusive_lock
 from retail_core.store.lake.manifest import Manifest
 
 MANIFEST = "manifest.json"
@@ -111,15 +111,15 @@ class LakeFolder:
             self._fs.delete_file(self.path_of(path))
 
     def locked(self, home: Path) -> AbstractContextManager[None]:
-        """Alone among the syncs of this lake.
+        """Exclusive lock on writing to this lake.
 
-        The lock of a local lake lies beside it. That of an object store lies in `home`: it serialises
-        the syncs of one home, so let one home sync it.
+        The lock file of a local lake is inside it. That of an object store is in `home`, so it only excludes
+        processes of the same home; only one home may write to such a lake.
         """
         if self.is_local:
-            return locked(Path(self._root) / "sync.lock")
+            return exclusive_lock(Path(self._root) / "sync.lock")
         name = hashlib.blake2b(self.url_of("").encode(), digest_size=6).hexdigest()
-        return locked(home / f"lake-{name}.lock")
+        return exclusive_lock(home / f"lake-{name}.lock")
 
 
 def _from_url(url: str) -> tuple[fs.FileSystem, str]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from retail_core.errors import IntegrityError
-from retail_core.log_coverage import newest_day
+from retail_core.log_coverage import last_covered_day
 
 FORMAT = 1
 GENERATIONS_KEPT = 3
@@ -120,7 +120,7 @@ class Manifest:
         )
 
     def _newest(self) -> int | None:
-        newest = newest_day({date.fromisoformat(day): one.rows for day, one in self.days.items()})
+        newest = last_covered_day({date.fromisoformat(day): one.rows for day, one in self.days.items()})
         return None if newest is None else self.days[newest.isoformat()].last
 
     def _data_hash(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 
-from retail_core.file_locks import locked
+from retail_core.file_locks import exclusive_lock
 from retail_core.store.mongo.connection import Document, Store
 
 BATCH = 10_000
@@ -18,7 +18,7 @@ def replace_audience(store: Store, header: Document, members: Iterable[Document]
     same audience puts it right.
     """
     name, count = header["_id"], 0
-    with locked(store.settings.home_dir / "audiences.lock"):
+    with exclusive_lock(store.settings.home_dir / "audiences.lock"):
         store.audiences.replace_one(
             {"_id": name}, header | {"kind": "audience", "state": "writing"}, upsert=True
         )

@@ -21,7 +21,7 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
 from retail_core.errors import IntegrityError
-from retail_core.file_locks import locked
+from retail_core.file_locks import exclusive_lock
 from retail_core.schemas import Outcome, Prediction
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.times import iso, to_utc_ms
@@ -127,7 +127,7 @@ def _replace(
     mine = {"state": "writing", "run": uuid.uuid4().hex}
     claim = {"collection": collection.name, **window, **mine}
     done = {"$set": {"state": "whole", "rows": len(rows)}}
-    with locked(store.settings.home_dir / f"{collection.name}.lock"):
+    with exclusive_lock(store.settings.home_dir / f"{collection.name}.lock"):
         store.prediction_windows.update_one(key, {"$set": claim}, upsert=True)
         kept = _remove_others(collection, rows, window)
         _insert(collection, _without(rows, kept), window)

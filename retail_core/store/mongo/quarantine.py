@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
+import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -17,7 +16,9 @@ from typing import Any
 from pymongo import DESCENDING, UpdateOne
 from pymongo.errors import BulkWriteError
 
+from retail_core.csv_export import escape_formula
 from retail_core.errors import InputError
+from retail_core.file_locks import replace_file
 from retail_core.sources.rules import Refusal
 from retail_core.sources.source import Written
 from retail_core.store.mongo.connection import Document, Store, taken
@@ -31,7 +32,6 @@ RAW_LIMIT = 1_000_000
 
 _BATCH = 5_000
 _REASON = ("field", "rule", "value", "remedy")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 @dataclass(frozen=True)
@@ -169,30 +169,18 @@ def export(store: Store, file: Path) -> int:
     Raises:
         InputError: the file cannot be written.
     """
-    part = file.with_name(f".{file.name}.{os.getpid()}.part")
     count = 0
     try:
-        with part.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.writer(out)
+        with replace_file(file) as stream:
+            lines = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+            writer = csv.writer(lines)
             writer.writerow(COLUMNS)
             for document in store.quarantine.find(sort=[("_id", 1)]):
-                writer.writerow([harmless(value) for value in _row(document).values()])
+                writer.writerow([escape_formula(value) for value in _row(document).values()])
                 count += 1
-        part.replace(file)
+            lines.detach()
     except OSError as error:
         raise InputError(
             f"{file} cannot be written: {error.strerror}.", remedy="name a file in a folder that exists."
         ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
     return count
-
-
-def harmless(value: object) -> object:
-    """A cell no spreadsheet takes for a formula.
-
-    >>> harmless("=1+1"), harmless(3)
-    ("'=1+1", 3)
-    """
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -7,7 +7,6 @@ the process whose pid mongod wrote into its own data folder and whose command li
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 from retail_core.errors import DependencyError
+from retail_core.file_locks import try_lock
 from retail_core.settings import Settings
 from retail_core.store.mongod.process import (
     Place,
@@ -171,11 +171,10 @@ def _configure(client: MongoClient[dict[str, Any]], member: str) -> None:
 
 def _start_supervisor(place: Place, idle_seconds: float) -> None:
     """Start the process that stops an idle server, unless one holds the supervisor's lock."""
-    with place.supervisor_lock.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
+    lock = try_lock(place.supervisor_lock)
+    if lock is None:
+        return
+    lock.release()
     program = [
         sys.executable,
         "-m",

@@ -7,13 +7,14 @@ have come and gone since the last look, or a command has asked for the server.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import time
 from pathlib import Path
-from typing import IO
 
+from filelock import FileLock
+
+from retail_core.file_locks import try_lock
 from retail_core.store.mongod.process import Place, Server, find_running
 
 APPNAME = "retail-supervisor"
@@ -25,15 +26,12 @@ def main() -> None:
     if os.fork():
         os._exit(0)
     os.chdir("/")
-    with place.supervisor_lock.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
+    lock = try_lock(place.supervisor_lock)
+    if lock is not None:
         watch(place, idle_seconds, lock)
 
 
-def watch(place: Place, idle_seconds: float, lock: IO[str]) -> None:
+def watch(place: Place, idle_seconds: float, lock: FileLock) -> None:
     """Stop the server after `idle_seconds` without use; return when none runs any more."""
     interval = min(15.0, max(0.1, idle_seconds / 8))
     seen: tuple[object, ...] = ()
@@ -54,7 +52,7 @@ def watch(place: Place, idle_seconds: float, lock: IO[str]) -> None:
         _sleep(place, interval)
 
 
-def _leave(place: Place, lock: IO[str]) -> bool:
+def _leave(place: Place, lock: FileLock) -> bool:
     """Give up the lock, unless a command has started a server meanwhile. True when given up.
 
     A command that starts a server holds the same main lock while it looks for a supervisor, so there
@@ -63,7 +61,7 @@ def _leave(place: Place, lock: IO[str]) -> bool:
     with place.locked():
         if find_running(place) is not None:
             return False
-        fcntl.flock(lock, fcntl.LOCK_UN)
+        lock.release()
         return True
 
 

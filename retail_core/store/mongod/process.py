@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from retail_core.errors import DependencyError, InputError
-from retail_core.file_locks import locked, write_atomically
+from retail_core.file_locks import exclusive_lock, write_atomically
 from retail_core.store.mongod.options import REPLICA_SET, command_line
 
 PACKAGES = {
@@ -104,8 +104,8 @@ class Place:
             ) from error
 
     def locked(self) -> AbstractContextManager[None]:
-        """Alone among all commands and the supervisor."""
-        return locked(self.folder / "lock")
+        """Exclusive lock on starting, adopting and stopping the server."""
+        return exclusive_lock(self.folder / "lock")
 
     def write_record(self, server: Server) -> None:
         """Record the server atomically."""
