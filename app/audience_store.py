@@ -8,11 +8,8 @@ from pathlib import Path
 
 from retail_core.scoring.audience import Audience, Scores, Sizing, drawn, keep, refuse_erased, score_all
 from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
 from retail_core.store.mongo.connection import open_store
-from retail_core.store.mongo.shop import shop_zone
-from retail_core.times import parse_instant
-from retail_core.workspace import open_workspace
+from retail_core.workspace import Workspace, open_workspace
 
 FILE = "audience.csv"
 
@@ -35,8 +32,7 @@ def score(settings: Settings, as_of: str) -> Scores:
         InputError: `as_of` is no instant.
     """
     with open_workspace(settings) as work:
-        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
-        return score_all(work.store, work.lake, settings, instant)
+        return score_all(work, work.resolve_as_of(as_of, midnight=True))
 
 
 def store(settings: Settings, scores: Scores, sizing: Sizing) -> StoredAudience:
@@ -50,5 +46,5 @@ def store(settings: Settings, scores: Scores, sizing: Sizing) -> StoredAudience:
     with open_store(settings) as opened, tempfile.TemporaryDirectory() as folder:
         refuse_erased(opened, drawn(scores, sizing, settings.seed).chosen["user_id"].tolist())
         out = Path(folder) / FILE
-        audience = keep(opened, Lake(settings.lake_url), scores, sizing, out)
+        audience = keep(Workspace(opened), scores, sizing, out)
         return StoredAudience(sizing, audience, out.read_bytes())

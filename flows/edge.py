@@ -14,8 +14,6 @@ from retail_core.cli.edge import guarded, mendable
 from retail_core.cli.output import JsonFlag, emit
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import load_settings
-from retail_core.store.mongo.shop import shop_zone
-from retail_core.times import parse_instant
 from retail_core.workspace import open_workspace
 
 AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: from the newest event.")]
@@ -55,6 +53,4 @@ def finish(state: State[Any], *, title: str, json_output: bool) -> None:
 def instant(as_of: str | None, *, midnight: bool) -> datetime:
     """`as_of` read in the shop's zone; else the newest event's time, or the last midnight before it, UTC."""
     with open_workspace(load_settings()) as work:
-        if as_of is not None:
-            return parse_instant(as_of, shop_zone(work.store))
-        return work.newest_midnight if midnight else work.newest_event
+        return work.resolve_as_of(as_of, midnight=midnight)

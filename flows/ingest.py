@@ -20,10 +20,10 @@ from flows.running import Report, now, plainly, step
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
-from retail_core.scoring.shop_context import keep_known_context
+from retail_core.scoring.shop_context import store_known_context
 from retail_core.settings import load_settings
-from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import open_store
+from retail_core.workspace import open_workspace
 
 COUNTS = ("files", "rows_read", "events_inserted", "duplicates", "quarantined", "skipped_files", "seconds")
 
@@ -52,11 +52,9 @@ def store_events(
 @step("bring the lake up to date")
 def update_lake() -> int:
     """Apply what is new to the lake and store what it now tells of the shop by day; returns its rows."""
-    settings = load_settings()
-    with open_store(settings) as store:
-        rows = sync(store).rows
-        keep_known_context(store, Lake(settings.lake_url))
-        return rows
+    with open_workspace(load_settings()) as work:
+        store_known_context(work)
+        return work.lake.state().rows
 
 
 @step("show the counts")

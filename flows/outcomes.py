@@ -33,7 +33,7 @@ RESOURCE = {"prefect.resource.id": "retail.outcomes", "prefect.resource.name": "
 def join_outcomes(as_of: datetime) -> Report:
     """Label what has matured; replaces whole windows, so it may run twice."""
     with open_workspace(load_settings()) as work:
-        return asdict(mature(work.store, work.lake, work.settings, as_of=as_of))
+        return asdict(mature(work, as_of=as_of))
 
 
 @step("show live quality")

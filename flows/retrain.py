@@ -30,7 +30,7 @@ SKIPPED = "Skipped"
 def check_and_train(as_of: datetime, check_only: bool, at: datetime) -> Report:
     """May register a new version, so never retried."""
     with open_workspace(load_settings()) as work:
-        report = retrain(work.store, work.lake, work.settings, as_of=as_of, check_only=check_only, at=at)
+        report = retrain(work, as_of=as_of, check_only=check_only, at=at)
     return report.to_dict()
 
 

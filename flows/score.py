@@ -34,7 +34,7 @@ TOP_COLUMNS = ["rank", "user_id", "probability", "will_purchase", "contact"]
 def score_users(as_of: datetime, out: Path | None, keep: bool) -> Report:
     """Score, store and write; replaces the same cut-off's predictions, so it may run twice."""
     with open_workspace(load_settings()) as work:
-        return asdict(score(work.store, work.lake, work.settings, as_of=as_of, out=out, keep=keep))
+        return asdict(score(work, as_of=as_of, out=out, keep=keep))
 
 
 @step("show the summary")

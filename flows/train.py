@@ -31,8 +31,8 @@ def train_model(as_of: datetime, cutoffs: str | None, options: TrainOptions) -> 
     """Train on what the lake knows at `as_of`. Registers a new version each time, so never retried."""
     with open_workspace(load_settings()) as work:
         chosen = replace(options, policies=tuple(cutoffs.split(",")) if cutoffs else ())
-        store_recent_context(work.store, work.lake, as_of)
-        return train(work.store, work.lake, work.settings, as_of=as_of, options=chosen).to_dict()
+        store_recent_context(work, as_of)
+        return train(work, as_of=as_of, options=chosen).to_dict()
 
 
 @step("show the metrics")

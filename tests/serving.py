@@ -31,10 +31,10 @@ from retail_core.scoring.scores import score
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.stack.services import variables
-from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import open_store
 from retail_core.subprocesses import answers, free_port, start, stop, wait_until
 from retail_core.training.pipeline import TrainOptions, train
+from retail_core.workspace import Workspace
 
 START = date(2025, 1, 1)
 AS_OF = datetime(2025, 1, 29, tzinfo=UTC)
@@ -67,11 +67,10 @@ def trained_shop(folder: Path, mongodb_uri: str, options: TrainOptions = OPTIONS
     simulate(SimulationConfig(users=1_200, days=28, seed=5, start=START), log)
     with open_store(settings) as store:
         ingest(store, [log], sources.get("canonical"), at=AS_OF)
-        sync(store)
-        lake = Lake(settings.lake_url)
-        report = train(store, lake, settings, as_of=AS_OF, options=options)
+        work = Workspace.synchronized(store)
+        report = train(work, as_of=AS_OF, options=options)
         assert report.promoted
-        score(store, lake, settings, as_of=AS_OF, out=out)
+        score(work, as_of=AS_OF, out=out)
     return Shop(settings, log, pd.read_csv(out, dtype={"user_id": "str"}))
 
 
@@ -134,7 +133,7 @@ def registered_shop(folder: Path, mongodb_uri: str, trees: int = 20) -> Settings
     )
     version = _register(settings, spec, model)
     with open_store(settings) as store:
-        promote(store, settings, version, reason="test", at=AS_OF)
+        promote(store, version, reason="test", at=AS_OF)
     return settings
 
 

@@ -85,21 +85,17 @@ def features(
 
     Example: retail features --as-of 2025-02-01,2025-02-02 --out features.parquet
     """
-    from retail_core.features.batch.engine import EngineOptions
     from retail_core.features.batch.export import export_features
-    from retail_core.features.question import Question
-    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     if out.suffix != ".parquet":
         raise InputError(f"{out} is not a .parquet file.", remedy="name the output FILE.parquet.")
     started = time.perf_counter()
     settings = chosen_engine(load_settings(), engine)
-    options = EngineOptions.from_settings(settings)
     with open_workspace(settings) as work:
-        question = Question.from_settings(work.settings, shop_zone(work.store))
+        question = work.question
         instants = sorted({parse_instant(text, question.timezone) for text in as_of.split(",")})
-        report = export_features(work.lake, question, instants, out, engine=options)
+        report = export_features(work.lake, question, instants, out, engine=work.engine)
     result = {**report, "seconds": round(time.perf_counter() - started, 3)}
     emit(result, json_output=json_output, title=f"Features in {out}")
 

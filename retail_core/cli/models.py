@@ -13,7 +13,6 @@ from retail_core.cli.output import JsonFlag, emit, progress
 from retail_core.cli.versions import models_app
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
-from retail_core.times import parse_instant
 
 AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: from the newest event.")]
 
@@ -68,13 +67,12 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
     """
     from retail_core.model.thresholds import DEFAULT_TARGET
     from retail_core.scoring.shop_context import store_recent_context
-    from retail_core.store.mongo.shop import shop_zone
     from retail_core.training.pipeline import TrainOptions
     from retail_core.training.pipeline import train as run
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work, progress("train", quiet=json_output) as advance:
-        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
+        instant = work.resolve_as_of(as_of, midnight=True)
         policies = tuple(cutoffs.split(",")) if cutoffs else ()
         options = TrainOptions(
             policies=policies,
@@ -84,8 +82,8 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
             must_certify=target_recall is not None,
             allow_leak=tuple(allow_leak or ()),
         )
-        store_recent_context(work.store, work.lake, instant)
-        report = run(work.store, work.lake, work.settings, as_of=instant, options=options, progress=advance)
+        store_recent_context(work, instant)
+        report = run(work, as_of=instant, options=options, progress=advance)
     emit(report.to_dict(), json_output=json_output, title="Trained")
 
 
@@ -107,25 +105,29 @@ def score(
     Example: retail score --as-of 2025-02-15T00:00:00Z --out scores.csv
     """
     from retail_core.csv_export import require_parent_folder
+    from retail_core.registry.loading import load_champion
     from retail_core.scoring.bulk import score_in_bulk
     from retail_core.scoring.scores import score as run
-    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(chosen_engine(load_settings(), engine)) as work:
-        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
+        instant = work.resolve_as_of(as_of, midnight=True)
         if out is not None and out.suffix == ".parquet":
             if work.settings.engine != "spark":
                 raise InputError(
                     "Parquet is what Spark writes.", remedy="add --engine spark, or name a .csv."
                 )
             require_parent_folder(out)
-            written = score_in_bulk(work.lake, work.settings, as_of=instant, out=str(out.absolute()))
+            written = score_in_bulk(
+                work.lake.snapshot(),
+                load_champion(work.settings),
+                work.engine,
+                as_of=instant,
+                out=str(out.absolute()),
+            )
             emit(asdict(written), json_output=json_output, title="Scored")
             return
-        report = run(
-            work.store, work.lake, work.settings, as_of=instant, out=out, keep=not no_store, reasons=reasons
-        )
+        report = run(work, as_of=instant, out=out, keep=not no_store, reasons=reasons)
     emit(asdict(report), json_output=json_output, title="Scored")
 
 
@@ -146,13 +148,10 @@ def audience(  # noqa: PLR0913, PLR0917 - one option each
     Example: retail audience --as-of 2025-02-15T00:00:00Z --budget 1000 --out audience.csv
     """
     from retail_core.scoring.audience import Sizing, choose_audience
-    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     sizing = Sizing(budget, recall, cost, value, no_miss, control)
     with open_workspace(load_settings()) as work:
-        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
-        found = choose_audience(
-            work.store, work.lake, work.settings, as_of=instant, sizing=sizing, out=out, reasons=reasons
-        )
-    emit(asdict(found), json_output=json_output, title="Audience")
+        instant = work.resolve_as_of(as_of, midnight=True)
+        report = choose_audience(work, as_of=instant, sizing=sizing, out=out, reasons=reasons)
+    emit(asdict(report), json_output=json_output, title="Audience")

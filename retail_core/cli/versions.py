@@ -10,7 +10,6 @@ import typer
 
 from retail_core.cli.output import JsonFlag, emit, print_rows
 from retail_core.settings import Settings, load_settings
-from retail_core.times import parse_instant
 
 models_app = typer.Typer(
     help="The registry: versions, promotion, rollback, recalibration.", no_args_is_help=True
@@ -68,7 +67,7 @@ def promote_model(version: str, json_output: JsonFlag = False) -> None:
 
     settings = load_settings()
     with open_store(settings) as store:
-        entry = promotion.promote(store, settings, version, reason="by hand", at=datetime.now(UTC))
+        entry = promotion.promote(store, version, reason="by hand", at=datetime.now(UTC))
     _tell(settings, entry, json_output, "Promoted")
 
 
@@ -83,7 +82,7 @@ def rollback_model(json_output: JsonFlag = False) -> None:
 
     settings = load_settings()
     with open_store(settings) as store:
-        entry = promotion.rollback(store, settings, at=datetime.now(UTC))
+        entry = promotion.rollback(store, at=datetime.now(UTC))
     _tell(settings, entry, json_output, "Rolled back")
 
 
@@ -101,11 +100,10 @@ def recalibrate_model(
 
     Example: retail models recalibrate --as-of 2025-03-01T00:00:00Z
     """
-    from retail_core.store.mongo.shop import shop_zone
     from retail_core.training.recalibration import recalibrate
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work:
-        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_midnight
-        found = recalibrate(work.store, work.lake, work.settings, version=version, as_of=instant)
-    emit(found.to_dict(), json_output=json_output, title="Recalibrated")
+        instant = work.resolve_as_of(as_of, midnight=True)
+        report = recalibrate(work, version=version, as_of=instant)
+    emit(report.to_dict(), json_output=json_output, title="Recalibrated")

@@ -10,7 +10,6 @@ import typer
 
 from retail_core.cli.output import JsonFlag, emit, print_rows
 from retail_core.settings import load_settings
-from retail_core.times import parse_instant
 
 AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: the newest event's time.")]
 _SHOWN = 20
@@ -28,12 +27,11 @@ def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
     Example: retail outcomes
     """
     from retail_core.monitoring.outcomes import mature
-    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work:
-        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
-        report = mature(work.store, work.lake, work.settings, as_of=instant)
+        instant = work.resolve_as_of(as_of, midnight=False)
+        report = mature(work, as_of=instant)
     emit(asdict(report), json_output=json_output, title="Outcomes")
 
 
@@ -43,12 +41,11 @@ def monitor(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
     Example: retail monitor
     """
     from retail_core.monitoring.report import monitor as run
-    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work:
-        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
-        report = run(work.store, work.lake, work.settings, as_of=instant, at=datetime.now(UTC))
+        instant = work.resolve_as_of(as_of, midnight=False)
+        report = run(work, as_of=instant, at=datetime.now(UTC))
     result = asdict(report)
     if not json_output:
         print_rows(result.pop("triggers"), title="Triggers")
@@ -67,19 +64,11 @@ def retrain(
     Example: retail retrain --check-only
     """
     from retail_core.monitoring.retraining import retrain as run
-    from retail_core.store.mongo.shop import shop_zone
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work:
-        instant = parse_instant(as_of, shop_zone(work.store)) if as_of else work.newest_event
-        report = run(
-            work.store,
-            work.lake,
-            work.settings,
-            as_of=instant,
-            check_only=check_only,
-            at=datetime.now(UTC),
-        )
+        instant = work.resolve_as_of(as_of, midnight=False)
+        report = run(work, as_of=instant, check_only=check_only, at=datetime.now(UTC))
     result = report.to_dict()
     if not json_output:
         print_rows([asdict(trigger) for trigger in report.triggers], title="Triggers")

@@ -19,12 +19,11 @@ from retail_core.log_coverage import overlaps_gap
 from retail_core.monitoring.live_metrics import live_metrics
 from retail_core.registry.versions import version_spec
 from retail_core.schemas import Outcome, Pairs
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.predictions import read_outcomes, read_predictions, write_outcomes
 from retail_core.store.mongo.shop import shop_zone
 from retail_core.times import iso, to_utc_ms
+from retail_core.workspace import Workspace
 
 BATCH_ROWS = 200_000
 """Predictions in memory at once while labels are joined."""
@@ -63,23 +62,22 @@ class _Window:
         return self.as_of + self.question.horizon
 
 
-def mature(store: Store, lake: Lake, settings: Settings, *, as_of: datetime) -> OutcomeReport:
+def mature(work: Workspace, *, as_of: datetime) -> OutcomeReport:
     """Store the outcome of every prediction whose horizon has passed at `as_of` (aware), and measure.
 
     A window counts as passed when the log is known at `as_of` up to its end (`features.span`) and no day in
     it is a gap in the data: before that the label is unknown, never negative. Windows are replaced
     whole, so that a second run, or one after a kill, ends the same.
     """
-    sync(store)
-    instant = to_utc_ms(as_of)
-    newest = lake.state().newest_event
-    questions = Questions(store, settings)
+    store, instant = work.store, to_utc_ms(as_of)
+    newest = work.lake.state().newest_event
+    questions = Questions(store)
     new = 0
     if newest is not None:
-        due = _due(store, lake, questions, known_until(newest, instant, shop_zone(store)))
-        new = sum(_label(store, lake, batch) for batch in _batches(due))
+        due = _due(work, questions, known_until(newest, instant, work.zone))
+        new = sum(_label(work, batch) for batch in _batches(due))
     known = known_outcomes(store, questions, instant)
-    return OutcomeReport(len(known), new, _overall(known), _by_day(known, shop_zone(store)))
+    return OutcomeReport(len(known), new, _overall(known), _by_day(known, work.zone))
 
 
 def known_outcomes(
@@ -92,8 +90,9 @@ def known_outcomes(
     return Outcome.validate(outcomes[ends <= pd.Timestamp(as_of)])
 
 
-def _due(store: Store, lake: Lake, questions: Questions, until: datetime) -> list[_Window]:
+def _due(work: Workspace, questions: Questions, until: datetime) -> list[_Window]:
     """Windows that have passed at `until` and are not settled, by version and time."""
+    store = work.store
     settled = {
         (one["as_of"], one["model_version"]): one.get("predictions_run")
         for one in store.prediction_windows.find({"collection": store.outcomes.name, "state": "whole"})
@@ -105,7 +104,9 @@ def _due(store: Store, lake: Lake, questions: Questions, until: datetime) -> lis
         done = settled.get((window.as_of, window.version)) == window.run
         if window.known_from <= until and not (done and window.known_from + LATE <= until):
             due.append(window)
-    gaps = {question: labelled_cutoffs(lake, question, until).gaps for question in {w.question for w in due}}
+    gaps = {
+        question: labelled_cutoffs(work.lake, question, until).gaps for question in {w.question for w in due}
+    }
     return [
         window
         for window in due
@@ -116,9 +117,9 @@ def _due(store: Store, lake: Lake, questions: Questions, until: datetime) -> lis
 class Questions:
     """The question each model version answers; that of the settings where its spec cannot be read."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self._settings = settings
-        self._default = Question.from_settings(settings, shop_zone(store))
+    def __init__(self, store: Store) -> None:
+        self._settings = store.settings
+        self._default = Question.from_settings(store.settings, shop_zone(store))
         self._known: dict[str, Question] = {}
 
     def of(self, version: str) -> Question:
@@ -148,16 +149,16 @@ def _batches(windows: Sequence[_Window]) -> Iterator[list[_Window]]:
         yield batch
 
 
-def _label(store: Store, lake: Lake, batch: Sequence[_Window]) -> int:
+def _label(work: Workspace, batch: Sequence[_Window]) -> int:
     """Join labels to the predictions of `batch` and store them; returns the rows that were not there."""
     for version in sorted({window.version for window in batch}):
         mine = [window for window in batch if window.version == version]
-        parts = [read_predictions(store, as_of=one.as_of, model_version=version) for one in mine]
+        parts = [read_predictions(work.store, as_of=one.as_of, model_version=version) for one in mine]
         frame = pd.concat(parts, ignore_index=True)
         pairs = cast("DataFrame[Pairs]", frame[["user_id", "as_of"]])
-        frame["purchased"] = label(lake, mine[0].question, pairs).to_numpy(dtype=bool)
-        write_outcomes(store, frame)
-    return _remember(store, batch)
+        frame["purchased"] = label(work.lake, mine[0].question, pairs).to_numpy(dtype=bool)
+        write_outcomes(work.store, frame)
+    return _remember(work.store, batch)
 
 
 def _remember(store: Store, batch: Sequence[_Window]) -> int:

@@ -14,6 +14,7 @@ from retail_core.features.batch.engine import EngineOptions
 from retail_core.features.cutoffs.pairs import daily_pairs, first_visit_pairs, labelled_cutoffs
 from retail_core.features.definitions import expand
 from retail_core.features.kinds import Clock, Context
+from retail_core.features.reader import LakeReader
 from retail_core.model.dataset import features
 from retail_core.model.explanations.contributions import ranked_importance
 from retail_core.model.matrix import MISSING, Matrix
@@ -21,8 +22,6 @@ from retail_core.model.served_model import ServedModel
 from retail_core.model.splits import user_share
 from retail_core.monitoring.drift import SCORE, Shift, shifts
 from retail_core.schemas import Pairs
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
 from retail_core.times import last_midnight, midnights, parse_instant, zone
 
 WINDOW_DAYS = 3
@@ -44,7 +43,7 @@ class Drift:
     lacking: str | None = None
 
 
-def measure_drift(lake: Lake, settings: Settings, served: ServedModel, as_of: datetime) -> Drift:
+def measure_drift(lake: LakeReader, served: ServedModel, as_of: datetime, engine: EngineOptions) -> Drift:
     """Compare the users at the newest six midnights with those at the last fifteen the model learnt from.
 
     Features that say when the cut-off is, or what the shop is like, are left out: they are the same for
@@ -57,11 +56,10 @@ def measure_drift(lake: Lake, settings: Settings, served: ServedModel, as_of: da
     since = len(list(midnights(learnt, newest, question.timezone))) - 1
     if since < 2 * WINDOW_DAYS:
         return Drift([], "", f"{since} midnights since the last one learnt from, {2 * WINDOW_DAYS} needed")
-    pinned = lake.snapshot()
-    if silent := _silent_days(pinned, served, settings, newest):
+    if silent := _silent_days(lake, served, newest, engine):
         return Drift([], "", f"the log has a gap on {silent[-1]}")
     reference, recent = (
-        [_pairs(pinned, served, settings, window) for window in _windows(end, count, question.timezone)]
+        [_pairs(lake, served, window, engine) for window in _windows(end, count, question.timezone)]
         for end, count in ((learnt, REFERENCE_WINDOWS), (newest, 2))
     )
     reference = [part for part in reference if len(part) >= MIN_ROWS]
@@ -70,9 +68,7 @@ def measure_drift(lake: Lake, settings: Settings, served: ServedModel, as_of: da
         told = f"{len(reference)} windows of at least {MIN_ROWS} rows to compare with, {smallest} rows now"
         return Drift([], "", told)
     parts = [*reference, *recent]
-    matrix = features(
-        pinned, pd.concat(parts, ignore_index=True), spec.feature_set, EngineOptions.from_settings(settings)
-    )
+    matrix = features(lake, pd.concat(parts, ignore_index=True), spec.feature_set, engine)
     ends = np.cumsum([len(part) for part in parts])[:-1]
     found = _shifts(served, np.split(matrix, ends), len(reference))
     told = (
@@ -81,13 +77,15 @@ def measure_drift(lake: Lake, settings: Settings, served: ServedModel, as_of: da
     return Drift(found, f"{told} of {sum(map(len, reference)):,} rows up to {learnt:%Y-%m-%d}")
 
 
-def _silent_days(lake: Lake, served: ServedModel, settings: Settings, newest: datetime) -> list[date]:
+def _silent_days(
+    lake: LakeReader, served: ServedModel, newest: datetime, engine: EngineOptions
+) -> list[date]:
     """Gaps that the newest windows' shortest features would show; an outage is no drift."""
     question = served.spec.feature_set.question
     if served.spec.primary == "first-visit":
         return []
     first = (newest - timedelta(days=2 * WINDOW_DAYS + 2)).astimezone(zone(question.timezone)).date()
-    plan = labelled_cutoffs(lake, question, newest, EngineOptions.from_settings(settings))
+    plan = labelled_cutoffs(lake, question, newest, engine)
     return [day for day in plan.gaps if day >= first]
 
 
@@ -98,11 +96,10 @@ def _windows(end: datetime, count: int, zone: str) -> list[list[datetime]]:
 
 
 def _pairs(
-    lake: Lake, served: ServedModel, settings: Settings, window: Sequence[datetime]
+    lake: LakeReader, served: ServedModel, window: Sequence[datetime], engine: EngineOptions
 ) -> DataFrame[Pairs]:
     """Eligible users at the midnights; of `first-visit`, those who came first in the same days."""
-    spec, engine = served.spec, EngineOptions.from_settings(settings)
-    question = spec.feature_set.question
+    spec, question = served.spec, served.spec.feature_set.question
     if spec.primary == "first-visit":
         pairs = first_visit_pairs(lake, question, window[-1], engine)
         pairs = pairs[pairs["as_of"] > window[0] - timedelta(days=1)]

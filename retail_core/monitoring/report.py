@@ -11,9 +11,7 @@ from retail_core.monitoring.outcomes import mature
 from retail_core.monitoring.population import measure_drift
 from retail_core.monitoring.triggers import TriggerCheck, check
 from retail_core.registry.loading import load_champion
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake, sync
-from retail_core.store.mongo.connection import Store
+from retail_core.workspace import Workspace
 
 OK = "ok"
 UNSURE = "insufficient data"
@@ -41,7 +39,7 @@ class MonitorReport:
     live: list[dict[str, object]]
 
 
-def monitor(store: Store, lake: Lake, settings: Settings, *, as_of: datetime, at: datetime) -> MonitorReport:
+def monitor(work: Workspace, *, as_of: datetime, at: datetime) -> MonitorReport:
     """Mature what has matured at `as_of`, check and store the triggers, and tell all of it.
 
     `at` is when this is done (aware).
@@ -49,11 +47,10 @@ def monitor(store: Store, lake: Lake, settings: Settings, *, as_of: datetime, at
     Raises:
         DataError: there is no champion.
     """
-    sync(store)
-    served = load_champion(settings)
-    measured = measure_drift(lake, settings, served, as_of)
-    outcomes = mature(store, lake, settings, as_of=as_of)
-    checks = check(store, lake, settings, as_of=as_of, at=at, measured=measured)
+    served = load_champion(work.settings)
+    measured = measure_drift(work.lake.snapshot(), served, as_of, work.engine)
+    outcomes = mature(work, as_of=as_of)
+    checks = check(work, as_of=as_of, at=at, measured=measured)
     population = measured.population or f"none: {measured.lacking}"
     return MonitorReport(
         served.spec.version, status_of(checks), checks, measured.found, population, outcomes.by_day

@@ -9,10 +9,8 @@ from retail_core.model.spec import ModelSpec
 from retail_core.monitoring.triggers import TriggerCheck, check
 from retail_core.registry.versions import champion_spec
 from retail_core.scoring.shop_context import store_recent_context
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
-from retail_core.store.mongo.connection import Store
 from retail_core.training.pipeline import TrainOptions, train
+from retail_core.workspace import Workspace
 
 NO_CHAMPION = "no champion"
 
@@ -36,9 +34,7 @@ class RetrainReport:
         return asdict(self)
 
 
-def retrain(
-    store: Store, lake: Lake, settings: Settings, *, as_of: datetime, check_only: bool, at: datetime
-) -> RetrainReport:
+def retrain(work: Workspace, *, as_of: datetime, check_only: bool, at: datetime) -> RetrainReport:
     """Check the triggers at `as_of` and, unless `check_only`, train when one fires.
 
     A shop without a champion trains too, with the reason "no champion". A challenger goes into
@@ -47,15 +43,15 @@ def retrain(
     Raises:
         DataError: training was due, but the data do not allow it.
     """
-    checks = check(store, lake, settings, as_of=as_of, at=at)
+    checks = check(work, as_of=as_of, at=at)
     fired = [entry.name for entry in checks if entry.fired]
-    champion = champion_spec(settings)
+    champion = champion_spec(work.settings)
     reason = ", ".join(fired) if champion else NO_CHAMPION
     if check_only or not reason:
         return RetrainReport(checks, False, None, False, reason or "no trigger fired")
     options = _as_before(champion, reason) if champion else TrainOptions(reason=reason)
-    store_recent_context(store, lake, as_of)
-    trained = train(store, lake, settings, as_of=as_of, options=options)
+    store_recent_context(work, as_of)
+    trained = train(work, as_of=as_of, options=options)
     return RetrainReport(checks, True, trained.version, trained.promoted, reason)
 
 

@@ -16,9 +16,9 @@ from retail_core.monitoring.population import Drift, measure_drift
 from retail_core.registry.loading import load_version
 from retail_core.registry.versions import champion_spec
 from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import Store
 from retail_core.times import parse_instant, to_utc_ms
+from retail_core.workspace import Workspace
 
 NEW_DATA = "new_data"
 PERFORMANCE = "performance"
@@ -99,39 +99,33 @@ def drift(measured: Drift, version: str, limit: float) -> TriggerCheck:
 
 
 def check(
-    store: Store,
-    lake: Lake,
-    settings: Settings,
-    *,
-    as_of: datetime,
-    at: datetime,
-    measured: Drift | None = None,
+    work: Workspace, *, as_of: datetime, at: datetime, measured: Drift | None = None
 ) -> list[TriggerCheck]:
     """Evaluate every trigger for the champion on what is known at `as_of`, and store each check.
 
     Without a champion nothing fires and the evidence says so. `at` is when the check is made (aware);
     `measured` is the champion's drift where it is known already.
     """
-    sync(store)
+    settings = work.settings
     champion = champion_spec(settings)
     if champion is None:
         checks = _unmeasured(settings)
     else:
-        moved = measured or _moved(lake, settings, champion.version, as_of)
-        checks = _measure(store, lake, settings, champion, as_of)
+        moved = measured or _moved(work, champion.version, as_of)
+        checks = _measure(work, champion, as_of)
         checks.append(drift(moved, champion.version, settings.drift_limit))
     version = champion.version if champion else None
-    store.trigger_checks.insert_many(
+    work.store.trigger_checks.insert_many(
         {**asdict(entry), "as_of": to_utc_ms(as_of), "at": to_utc_ms(at), "model_version": version}
         for entry in checks
     )
     return checks
 
 
-def _moved(lake: Lake, settings: Settings, version: str, as_of: datetime) -> Drift:
+def _moved(work: Workspace, version: str, as_of: datetime) -> Drift:
     """The drift of that version; a damaged one must not keep the next from being trained."""
     try:
-        return measure_drift(lake, settings, load_version(settings, version), as_of)
+        return measure_drift(work.lake.snapshot(), load_version(work.settings, version), as_of, work.engine)
     except IntegrityError as error:
         return Drift([], "", f"version {version} cannot be served: {error.message}")
 
@@ -144,15 +138,17 @@ def _unmeasured(settings: Settings) -> list[TriggerCheck]:
     ]
 
 
-def _measure(
-    store: Store, lake: Lake, settings: Settings, champion: ModelSpec, as_of: datetime
-) -> list[TriggerCheck]:
+def _measure(work: Workspace, champion: ModelSpec, as_of: datetime) -> list[TriggerCheck]:
+    settings = work.settings
     return [
         new_data(
-            lake.state(as_of).rows, int(champion.data["events"]), champion.version, settings.new_data_limit
+            work.lake.state(as_of).rows,
+            int(champion.data["events"]),
+            champion.version,
+            settings.new_data_limit,
         ),
         performance(
-            live_confusion(store, settings, champion, as_of),
+            live_confusion(work.store, champion, as_of),
             Reference(champion.version, champion.reference["f1"], champion.reference["base_rate"]),
             limit=settings.performance_limit,
             min_buyers=settings.min_matured_buyers,
@@ -160,14 +156,14 @@ def _measure(
     ]
 
 
-def live_confusion(store: Store, settings: Settings, champion: ModelSpec, as_of: datetime) -> Confusion:
+def live_confusion(store: Store, champion: ModelSpec, as_of: datetime) -> Confusion:
     """The champion's matured predictions of its primary policy, judged at its best-F1 threshold.
 
     Only those whose horizon reached beyond its training data: what it has learnt by heart proves nothing.
     """
     policy = champion.primary
     learnt = parse_instant(champion.data["as_of"]) - champion.feature_set.question.horizon
-    known = known_outcomes(store, Questions(store, settings), as_of, champion.version)
+    known = known_outcomes(store, Questions(store), as_of, champion.version)
     unseen = known[(known["policy"] == policy) & (known["as_of"] > pd.Timestamp(learnt))]
     expected = unseen["probability"].to_numpy(dtype=float) >= champion.thresholds[policy]["f1"]
     return Confusion.of(unseen["purchased"].to_numpy(dtype=bool), expected)

@@ -18,7 +18,6 @@ from retail_core.errors import DataError, IntegrityError
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import versions as registry
 from retail_core.registry.loading import load_version
-from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store
 from retail_core.times import to_utc_ms
 
@@ -34,7 +33,7 @@ class Decision:
     evidence: dict[str, Any]
 
 
-def promote_on(store: Store, settings: Settings, version: str, decision: Decision) -> dict[str, Any]:
+def promote_on(store: Store, version: str, decision: Decision) -> dict[str, Any]:
     """Promote as the gate decided, unless production has moved since it looked. Returns the entry.
 
     It is dated by MongoDB's clock: when it happened, not when the training began.
@@ -42,7 +41,7 @@ def promote_on(store: Store, settings: Settings, version: str, decision: Decisio
     Raises:
         IntegrityError: the champion is not the one that `version` was judged against.
     """
-    judged_against, now = decision.evidence.get("champion", ...), registry.production_version(settings)
+    judged_against, now = decision.evidence.get("champion", ...), registry.production_version(store.settings)
     if judged_against not in {now, ...}:
         raise IntegrityError(
             f"Version {version} was judged against version {judged_against}, and version {now} is in "
@@ -50,12 +49,11 @@ def promote_on(store: Store, settings: Settings, version: str, decision: Decisio
             remedy="train again, so that it is judged against that one.",
         )
     at = store.client.admin.command("hello")["localTime"]
-    return promote(store, settings, version, reason=decision.reason, at=at, evidence=decision.evidence)
+    return promote(store, version, reason=decision.reason, at=at, evidence=decision.evidence)
 
 
 def promote(
     store: Store,
-    settings: Settings,
     version: str,
     *,
     reason: str,
@@ -69,47 +67,47 @@ def promote(
         IntegrityError: it was trained with a leaking column, it is damaged or does not answer its own test
             rows as it did, or another promotion came in between.
     """
-    repair(store, settings)
-    spec = load_version(settings, version).spec
+    repair(store)
+    spec = load_version(store.settings, version).spec
     if spec.leaky:
         raise IntegrityError(
             f"Version {version} was trained with a column that leaks the answer.",
             remedy="train without --allow-leak and promote that version.",
         )
-    previous = registry.production_version(settings)
+    previous = registry.production_version(store.settings)
     if previous == version:
         raise DataError(f"Version {version} is in production already.", remedy="promote another version.")
     move = _Move("promote", spec, previous, reason, at, evidence or {})
-    return _record(store, settings, move)
+    return _record(store, move)
 
 
-def rollback(store: Store, settings: Settings, *, at: datetime) -> dict[str, Any]:
+def rollback(store: Store, *, at: datetime) -> dict[str, Any]:
     """Put the version before the current one back; rolling back again goes one further. Returns the entry.
 
     Raises:
         DataError: there is no version before it.
     """
-    repair(store, settings)
+    repair(store)
     stack = _stack(store)
     if len(stack) < 2:
         raise DataError(
             "There is no earlier version to go back to.", remedy="promote one with `retail models promote`."
         )
-    spec = registry.version_spec(settings, stack[-2])
+    spec = registry.version_spec(store.settings, stack[-2])
     move = _Move("rollback", spec, stack[-1], f"rollback of version {stack[-1]}", at, {})
-    return _record(store, settings, move)
+    return _record(store, move)
 
 
-def repair(store: Store, settings: Settings) -> str | None:
+def repair(store: Store) -> str | None:
     """Move the alias to what the record says, where a killed run left it behind; returns that version.
 
     None where nothing was to be done. A version that MLflow no longer has is logged and left.
     """
     newest = store.promotions.find_one(sort=[("_id", -1)])
-    if newest is None or registry.production_version(settings) == newest["version"]:
+    if newest is None or registry.production_version(store.settings) == newest["version"]:
         return None
     try:
-        registry.set_production(settings, newest["version"])
+        registry.set_production(store.settings, newest["version"])
     except DataError as error:
         log.warning("The promotion record and the registry disagree: %s", error)
         return None
@@ -145,7 +143,7 @@ class _Move:
     evidence: dict[str, Any]
 
 
-def _record(store: Store, settings: Settings, move: _Move) -> dict[str, Any]:
+def _record(store: Store, move: _Move) -> dict[str, Any]:
     """Write the entry, then move the alias; `_id` counts up, so two writers cannot both be next."""
     newest = store.promotions.find_one(sort=[("_id", -1)])
     entry = {
@@ -168,5 +166,5 @@ def _record(store: Store, settings: Settings, move: _Move) -> dict[str, Any]:
             "Another promotion was recorded at the same moment.",
             remedy="look at `retail models list` and repeat.",
         ) from error
-    registry.set_production(settings, move.spec.version)
+    registry.set_production(store.settings, move.spec.version)
     return entry

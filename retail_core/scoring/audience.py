@@ -22,11 +22,10 @@ from retail_core.schemas import Prediction
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, from_lake, with_reasons
 from retail_core.scoring.scores import predict_eligible
 from retail_core.scoring.sizing import Sizing, chosen_by, expected
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.audiences import replace_audience
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.times import iso, to_utc_ms
+from retail_core.workspace import Workspace
 
 __all__ = [
     "Audience",
@@ -104,15 +103,8 @@ class Draw:
         return self.chosen[~self.control]
 
 
-def choose_audience(  # noqa: PLR0913 - the call every edge makes
-    store: Store,
-    lake: Lake,
-    settings: Settings,
-    *,
-    as_of: datetime,
-    sizing: Sizing,
-    out: Path,
-    reasons: int = MOST_EXPLAINED,
+def choose_audience(
+    work: Workspace, *, as_of: datetime, sizing: Sizing, out: Path, reasons: int = MOST_EXPLAINED
 ) -> Audience:
     """Score every eligible user at `as_of` (aware), choose, draw the control group, store and write.
 
@@ -125,19 +117,18 @@ def choose_audience(  # noqa: PLR0913 - the call every edge makes
         InputError: `out` cannot be written.
     """
     require_parent_folder(out)
-    return keep(store, lake, score_all(store, lake, settings, as_of), sizing, out, reasons)
+    return keep(work, score_all(work, as_of), sizing, out, reasons)
 
 
-def score_all(store: Store, lake: Lake, settings: Settings, as_of: datetime) -> Scores:
+def score_all(work: Workspace, as_of: datetime) -> Scores:
     """Everybody's scores, which any number of audiences can be drawn from.
 
     Raises:
         DataError: there is no champion, or nobody is eligible.
     """
     instant = to_utc_ms(as_of)
-    sync(store)
-    served = load_champion(settings)
-    return Scores(served, instant, predict_eligible(lake, settings, served, instant))
+    served = load_champion(work.settings)
+    return Scores(served, instant, predict_eligible(work.lake.snapshot(), served, instant, work.engine))
 
 
 def drawn(scores: Scores, sizing: Sizing, seed: int) -> Draw:
@@ -175,7 +166,7 @@ def drawn(scores: Scores, sizing: Sizing, seed: int) -> Draw:
 
 
 def keep(
-    store: Store, lake: Lake, scores: Scores, sizing: Sizing, out: Path, reasons: int = MOST_EXPLAINED
+    work: Workspace, scores: Scores, sizing: Sizing, out: Path, reasons: int = MOST_EXPLAINED
 ) -> Audience:
     """Draw the audience, store it and write whom to contact to `out`.
 
@@ -183,7 +174,7 @@ def keep(
         DataError: as `drawn`.
         InputError: `out` cannot be written.
     """
-    seed, served = store.settings.seed, scores.served
+    seed, served = work.settings.seed, scores.served
     draw = drawn(scores, sizing, seed)
     result = Audience(
         **asdict(draw.figures),
@@ -192,8 +183,8 @@ def keep(
         audience_id=_name(served.spec, scores.as_of, sizing, seed),
         file=out,
     )
-    replace_audience(store, _header(result, sizing, seed), _members(draw.chosen, draw.control))
-    features_of = from_lake(lake, store.settings, served)
+    replace_audience(work.store, _header(result, sizing, seed), _members(draw.chosen, draw.control))
+    features_of = from_lake(work.lake.snapshot(), served, work.engine)
     write_csv(with_reasons(served, draw.contacted[list(CSV_COLUMNS)], features_of, reasons), out)
     return result
 

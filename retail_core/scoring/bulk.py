@@ -11,11 +11,9 @@ import pyarrow
 
 from retail_core.features.batch.engine import EngineOptions
 from retail_core.features.batch.partitions import write_parquet
+from retail_core.features.reader import LakeReader
 from retail_core.model.served_model import ServedModel
-from retail_core.registry.loading import load_champion
 from retail_core.scoring.scores import answers, eligible_pairs
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
 from retail_core.times import to_utc_ms
 
 SCORES_ARROW = pyarrow.schema(
@@ -45,7 +43,7 @@ class BulkScoreReport:
 
 
 def score_in_bulk(
-    lake: Lake, settings: Settings, *, as_of: datetime, out: str, model: ServedModel | None = None
+    lake: LakeReader, served: ServedModel, engine: EngineOptions, *, as_of: datetime, out: str
 ) -> BulkScoreReport:
     """Score every eligible user at `as_of` (aware) on Spark; nothing is stored in MongoDB.
 
@@ -54,22 +52,19 @@ def score_in_bulk(
 
     Args:
         lake: where the events are.
-        settings: `spark_master`, `memory_limit`.
+        served: the model; `load_champion` gives the one in production.
+        engine: Spark with its master and memory limit.
         as_of: the cut-off.
         out: folder or object-store URL, replaced.
-        model: by default the champion.
 
     Raises:
-        DataError: there is no champion, or nobody is eligible.
+        DataError: nobody is eligible.
         DependencyError: Spark cannot be started.
     """
     started = time.perf_counter()
     instant = to_utc_ms(as_of)
-    served = model or load_champion(settings)
-    engine = EngineOptions("spark", settings.memory_limit, spark_master=settings.spark_master)
-    pinned = lake.snapshot()
-    pairs = eligible_pairs(pinned, served.spec, instant, engine)
+    pairs = eligible_pairs(lake, served.spec, instant, engine)
     use = partial(answers, served)
-    users = write_parquet(pinned, pairs, served.spec.feature_set, engine, use, SCORES_ARROW, out)
+    users = write_parquet(lake, pairs, served.spec.feature_set, engine, use, SCORES_ARROW, out)
     seconds = round(time.perf_counter() - started, 3)
     return BulkScoreReport(users, served.spec.version, instant, seconds, out)

@@ -10,10 +10,9 @@ from pandera.typing.pandas import DataFrame
 
 from retail_core.features.batch.engine import EngineOptions
 from retail_core.features.batch.interpreter import compute
+from retail_core.features.reader import LakeReader
 from retail_core.model.served_model import ServedModel
 from retail_core.schemas import Pairs
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
 
 MOST_EXPLAINED = 1_000
 """Users with reasons in a file where nobody says how many."""
@@ -53,12 +52,11 @@ def with_reasons(
     return scores.assign(**{COLUMN: pd.Series([*found, *rest], index=scores.index, dtype="str")})
 
 
-def from_lake(lake: Lake, settings: Settings, served: ServedModel) -> FeaturesOf:
+def from_lake(lake: LakeReader, served: ServedModel, engine: EngineOptions) -> FeaturesOf:
     """Features computed again for the few that are explained: cheaper than keeping those of all."""
 
     def features_of(rows: pd.DataFrame) -> pd.DataFrame:
         pairs = rows[["user_id", "as_of", "policy"]].sort_values("user_id", ignore_index=True)
-        engine = EngineOptions.from_settings(settings)
-        return compute(lake.snapshot(), DataFrame[Pairs](pairs), served.spec.feature_set, engine=engine)
+        return compute(lake, DataFrame[Pairs](pairs), served.spec.feature_set, engine=engine)
 
     return features_of

@@ -19,17 +19,17 @@ from retail_core.features.batch.engine import DUCKDB, EngineOptions
 from retail_core.features.batch.interpreter import compute
 from retail_core.features.cutoffs.pairs import daily_pairs, first_visit_pairs
 from retail_core.features.cutoffs.sessions import policy_at, who
+from retail_core.features.reader import LakeReader
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.registry.loading import load_champion
 from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
 from retail_core.scoring.mirror import mirror_predictions
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, from_lake, with_reasons
-from retail_core.scoring.shop_context import keep_context
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake, sync
+from retail_core.scoring.shop_context import store_context_of_day
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.predictions import replace_predictions
 from retail_core.times import iso, to_utc_ms
+from retail_core.workspace import Workspace
 
 CHUNK_USERS = 100_000
 """Users whose features are in memory at once: some 100 MB."""
@@ -68,10 +68,8 @@ class ScoreReport:
     contact: int
 
 
-def score(  # noqa: PLR0913 - the call every edge makes
-    store: Store,
-    lake: Lake,
-    settings: Settings,
+def score(
+    work: Workspace,
     *,
     as_of: datetime,
     out: Path | None,
@@ -93,15 +91,14 @@ def score(  # noqa: PLR0913 - the call every edge makes
     if out is not None:
         require_parent_folder(out)
     instant = to_utc_ms(as_of)
-    sync(store)
-    served = model or load_champion(settings)
-    predictions = predict_eligible(lake, settings, served, instant)
+    served, pinned = model or load_champion(work.settings), work.lake.snapshot()
+    predictions = predict_eligible(pinned, served, instant, work.engine)
     if keep:
-        keep_context(store, lake.snapshot(), served.spec.feature_set.question, instant)
-        keep_predictions(store, predictions, instant, served.spec.version)
+        store_context_of_day(work, served.spec.feature_set.question, instant)
+        store_predictions(work.store, predictions, instant, served.spec.version)
     if out is not None:
         scores = predictions[list(CSV_COLUMNS)]
-        write_csv(with_reasons(served, scores, from_lake(lake, settings, served), reasons), out)
+        write_csv(with_reasons(served, scores, from_lake(pinned, served, work.engine), reasons), out)
     return ScoreReport(
         users=len(predictions),
         model_version=served.spec.version,
@@ -118,20 +115,19 @@ def score(  # noqa: PLR0913 - the call every edge makes
 
 
 def predict_eligible(
-    lake: Lake, settings: Settings, served: ServedModel, as_of: datetime
+    lake: LakeReader, served: ServedModel, as_of: datetime, engine: EngineOptions
 ) -> DataFrame[Prediction]:
     """Every eligible user's prediction at `as_of`, in order of rank.
 
     Raises:
         DataError: nobody is eligible.
     """
-    pinned = lake.snapshot()
-    pairs = eligible_pairs(pinned, served.spec, as_of, EngineOptions.from_settings(settings))
-    return ranked([_predict(pinned, settings, served, part) for part in _chunks(pairs)])
+    pairs = eligible_pairs(lake, served.spec, as_of, engine)
+    return ranked([_predict(lake, served, chunk, engine) for chunk in _chunks(pairs)])
 
 
 def eligible_pairs(
-    lake: Lake, spec: ModelSpec, as_of: datetime, engine: EngineOptions = DUCKDB
+    lake: LakeReader, spec: ModelSpec, as_of: datetime, engine: EngineOptions = DUCKDB
 ) -> DataFrame[Pairs]:
     """Whom to score at `as_of` by the model's primary policy, ordered by user_id.
 
@@ -161,8 +157,9 @@ def _chunks(pairs: DataFrame[Pairs]) -> Iterator[DataFrame[Pairs]]:
         yield pairs.iloc[start : start + CHUNK_USERS].reset_index(drop=True)
 
 
-def _predict(lake: Lake, settings: Settings, served: ServedModel, pairs: DataFrame[Pairs]) -> pd.DataFrame:
-    engine = EngineOptions.from_settings(settings)
+def _predict(
+    lake: LakeReader, served: ServedModel, pairs: DataFrame[Pairs], engine: EngineOptions
+) -> pd.DataFrame:
     return answers(served, compute(lake, pairs, served.spec.feature_set, engine=engine))
 
 
@@ -191,7 +188,9 @@ def ranked(parts: list[pd.DataFrame]) -> DataFrame[Prediction]:
     return Prediction.validate(together.assign(rank=np.arange(1, len(together) + 1)))
 
 
-def keep_predictions(store: Store, predictions: DataFrame[Prediction], as_of: datetime, version: str) -> None:
+def store_predictions(
+    store: Store, predictions: DataFrame[Prediction], as_of: datetime, version: str
+) -> None:
     """Store them and mirror them to the lake, in place of those of the same cut-offs and version."""
     for instant, window in predictions.groupby("as_of", sort=True):
         moment = to_utc_ms(cast("pd.Timestamp", instant).to_pydatetime())

@@ -1,64 +1,72 @@
-"""Context features by day, computed where the days before are known and stored for the service to look up."""
+"""Context features of the shop by local day, stored in MongoDB where the service looks them up.
+
+They need the events of all users, which only the lake has; so they are computed where training, scoring and
+ingestion run.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from pymongo import ReplaceOne
 
 from retail_core.features.batch.context import shop_on
-from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.batch.engine import DUCKDB, EngineOptions
 from retail_core.features.question import Question
 from retail_core.features.reader import LakeReader
 from retail_core.features.shop_measures import CONTEXT_DAYS, Shop, Values, context_key, local_day
 from retail_core.store.mongo.connection import Document, Store
-from retail_core.store.mongo.shop import shop_zone
 from retail_core.times import midnights
+from retail_core.workspace import Workspace
 
-if TYPE_CHECKING:
-    from retail_core.store.lake.table import Lake
-
-_ONE, _MILLISECOND = timedelta(days=1), timedelta(milliseconds=1)
+_ONE_DAY, _ONE_MILLISECOND = timedelta(days=1), timedelta(milliseconds=1)
 
 
-def keep_context(
-    store: Store, lake: LakeReader, question: Question, as_of: datetime, *, days: int = 1
+def compute_context(
+    lake: LakeReader, question: Question, as_of: datetime, engine: EngineOptions = DUCKDB, *, days: int = 1
 ) -> Shop:
-    """Compute and store what is known of the shop on the local day of `as_of` (aware) and those before it.
+    """Context features of the local day of `as_of` (aware) and of the `days - 1` days before it.
 
-    Of the `days` in all, those before the first event are left out. A day that was stored before is
-    replaced: late events may have changed it.
+    Earlier days without events before them are left out.
     """
     last = local_day(as_of, question)
-    wanted = [last - n * _ONE for n in range(days)]
-    found = shop_on(lake, question, wanted, EngineOptions.from_settings(store.settings))
-    shop = {day: values for day, values in found.items() if values or day == last}
-    store.context.bulk_write([_replace(day, values, question, as_of) for day, values in shop.items()])
-    return shop
+    computed = shop_on(lake, question, [last - n * _ONE_DAY for n in range(days)], engine)
+    return {day: values for day, values in computed.items() if values or day == last}
 
 
-def store_recent_context(store: Store, lake: Lake, as_of: datetime) -> None:
-    """Store the context of the local day of `as_of` (aware) and the days before it that features can use."""
-    question = Question.from_settings(store.settings, shop_zone(store))
-    keep_context(store, lake.snapshot(), question, as_of, days=CONTEXT_DAYS)
+def store_context(store: Store, context: Shop, question: Question, as_of: datetime) -> None:
+    """Store context features by day, replacing those of the same days: late events may have changed them."""
+    store.context.bulk_write([_replacement(day, values, question, as_of) for day, values in context.items()])
 
 
-def keep_known_context(store: Store, lake: Lake) -> int:
-    """Store the context of the days that the lake now tells of; how many.
+def store_context_of_day(work: Workspace, question: Question, as_of: datetime) -> None:
+    """Compute and store the context features of the local day of `as_of` (aware)."""
+    context = compute_context(work.lake.snapshot(), question, as_of, work.engine)
+    store_context(work.store, context, question, as_of)
 
-    They are the last `CONTEXT_DAYS` up to and including the day after that of the newest event, which begins
-    at the shop's next midnight: who asks then finds what a batch over the same events would compute.
+
+def store_recent_context(work: Workspace, as_of: datetime) -> int:
+    """Compute and store the last `CONTEXT_DAYS` days up to that of `as_of` (aware); returns their number."""
+    question = work.question
+    context = compute_context(work.lake.snapshot(), question, as_of, work.engine, days=CONTEXT_DAYS)
+    store_context(work.store, context, question, as_of)
+    return len(context)
+
+
+def store_known_context(work: Workspace) -> int:
+    """Compute and store the context features of every recent day that the lake covers; returns their number.
+
+    These are the last `CONTEXT_DAYS` days up to the one after the newest event, which begins at the shop's
+    next midnight. A request for that day then gets the same values as a batch over the same events.
     """
-    lake = lake.snapshot()
-    newest = lake.state().newest_event
+    newest = work.lake.state().newest_event
     if newest is None:
         return 0
-    question = Question.from_settings(store.settings, shop_zone(store))
-    midnight = next(midnights(newest + _MILLISECOND, newest + 2 * _ONE, question.timezone))
-    return len(keep_context(store, lake, question, midnight, days=CONTEXT_DAYS))
+    next_midnight = next(midnights(newest + _ONE_MILLISECOND, newest + 2 * _ONE_DAY, work.zone))
+    return store_recent_context(work, next_midnight)
 
 
 def stored_context(store: Store, question: Question, as_of: datetime) -> Values | None:
@@ -67,11 +75,11 @@ def stored_context(store: Store, question: Question, as_of: datetime) -> Values 
     return None if document is None else cast("Mapping[str, float | None]", document["values"])
 
 
-def _replace(day: date, values: Values, question: Question, as_of: datetime) -> ReplaceOne[Document]:
-    plain = {name: _null(value) for name, value in values.items()}
-    document = {"day": day.isoformat(), "as_of": as_of, "values": plain}
+def _replacement(day: date, values: Values, question: Question, as_of: datetime) -> ReplaceOne[Document]:
+    nullable = {name: None if _is_missing(value) else value for name, value in values.items()}
+    document = {"day": day.isoformat(), "as_of": as_of, "values": nullable}
     return ReplaceOne({"_id": context_key(day, question)}, document, upsert=True)
 
 
-def _null(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+def _is_missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)

@@ -21,10 +21,8 @@ from typing import Any
 import pandas as pd
 
 from retail_core.features.cutoffs.pairs import daily_pairs
-from retail_core.features.question import Question
 from retail_core.settings import CONFIG_VARIABLE, Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.store.mongo.shop import shop_zone
 from retail_core.store.mongod.embedded import stop_mongod
 from retail_core.subprocesses import answers, call_json, free_port, start, stop, wait_until
 from retail_core.times import midnights, parse_instant
@@ -203,8 +201,7 @@ def average_precision_of_truth(settings: Settings, truth: Path, period: Mapping[
 
     first, last = (parse_instant(period[end]) for end in ("first_cutoff", "last_cutoff"))
     with open_workspace(settings) as work:
-        question = Question.from_settings(settings, shop_zone(work.store))
-        pairs = daily_pairs(work.lake, question, list(midnights(first, last, question.timezone)))
+        pairs = daily_pairs(work.lake, work.question, list(midnights(first, last, work.zone)))
     known = pd.read_parquet(truth)
     known["as_of"] = pd.to_datetime(known["as_of"], utc=True).astype("datetime64[ms, UTC]")
     rows = pairs.merge(known, on=["user_id", "as_of"], how="inner", validate="one_to_one")

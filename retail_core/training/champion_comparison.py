@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from retail_core.errors import DataError, IntegrityError
-from retail_core.features.batch.engine import EngineOptions
 from retail_core.model.dataset import TrainingData, features
 from retail_core.model.estimator import Matrix
 from retail_core.model.families import Choice
@@ -22,20 +21,20 @@ from retail_core.model.splits import Mask, before
 from retail_core.registry import versions as registry
 from retail_core.registry.loading import load_version
 from retail_core.registry.promotion import Decision
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
 from retail_core.training.gate import Contest
+from retail_core.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
-def arrange(lake: Lake, settings: Settings, data: TrainingData, choice: Choice) -> Contest | Decision | None:
+def arrange(work: Workspace, data: TrainingData, choice: Choice) -> Contest | Decision | None:
     """Score both on test rows; a decision where the two cannot be compared, None without a champion.
 
     Rows at or after the end of the champion's training data are used alone where they have enough
     buyers. The challenger is the same procedure refitted on all rows before the test period: so it is
     as fresh as it would have been served then.
     """
+    settings = work.settings
     version = registry.production_version(settings)
     if version is None:
         return None
@@ -60,7 +59,7 @@ def arrange(lake: Lake, settings: Settings, data: TrainingData, choice: Choice) 
     return Contest(
         users=rows["user_id"],
         labels=rows["label"].to_numpy(bool),
-        champion=_champion_scores(lake, champion, data, rows, matrix, settings),
+        champion=_champion_scores(work, champion, data, rows, matrix),
         challenger=challenger,
         later=later is not None,
         champion_version=version,
@@ -97,19 +96,14 @@ def _later(rows: pd.DataFrame, champion: ServedModel, least_buyers: int) -> Mask
 
 
 def _champion_scores(
-    lake: Lake,
-    champion: ServedModel,
-    data: TrainingData,
-    rows: pd.DataFrame,
-    matrix: Matrix,
-    settings: Settings,
+    work: Workspace, champion: ServedModel, data: TrainingData, rows: pd.DataFrame, matrix: Matrix
 ) -> Floats:
     wanted, have = champion.spec.feature_set, data.feature_set
     policy = champion.policy(data.policies[0])
     if wanted.question == have.question and set(wanted.columns) <= set(have.columns):
         places = [have.columns.index(name) for name in wanted.columns]
         return champion.estimator.raw_score(matrix[:, places], policy)
-    theirs = features(lake, rows, wanted, EngineOptions.from_settings(settings))
+    theirs = features(work.lake, rows, wanted, work.engine)
     return champion.estimator.raw_score(theirs, policy)
 
 

@@ -10,35 +10,33 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.errors import DataError
-from retail_core.features.batch.engine import EngineOptions
 from retail_core.model.dataset import EMBARGO, EVALUATION_ROWS, TrainingData, features
 from retail_core.model.labelled import Labelled, labelled_rows
 from retail_core.model.sampling import Sampling
 from retail_core.model.spec import ModelSpec
 from retail_core.model.splits import PERIODS, Split, before, enough_days, time_blocks, user_share
 from retail_core.schemas import TrainingRows
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
 from retail_core.times import iso, parse_instant
+from retail_core.workspace import Workspace
 
 NEWEST_DAYS = 28
 """How far back the days go: what has changed is to be learnt, not what was."""
 BLOCKS = PERIODS[1:]
 
 
-def later_rows(lake: Lake, settings: Settings, spec: ModelSpec, as_of: datetime) -> TrainingData:
+def later_rows(work: Workspace, spec: ModelSpec, as_of: datetime) -> TrainingData:
     """Labelled rows that the ranker of `spec` cannot know, in three blocks, with their features.
 
     Raises:
         DataError: too few of them bought, or the primary policy lacks buyers in a block.
     """
-    engine, question = EngineOptions.from_settings(settings), spec.feature_set.question
-    labelled = labelled_rows(lake, question, spec.policies, as_of, engine)
+    engine, question = work.engine, spec.feature_set.question
+    labelled = labelled_rows(work.lake, question, spec.policies, as_of, engine)
     since = max(parse_instant(spec.data["as_of"]), labelled.known_until - timedelta(days=NEWEST_DAYS))
     rows: pd.DataFrame = labelled.rows[labelled.rows["as_of"] >= pd.Timestamp(since)].reset_index(drop=True)
     rows = rows[user_share(rows["user_id"], "judged") < EVALUATION_ROWS / max(1, len(rows))]
     rows = rows.reset_index(drop=True)
-    _refuse_too_few(rows, since, settings.min_buyers)
+    _refuse_too_few(rows, since, work.settings.min_buyers)
     rows, kind = _in_blocks(rows, question.horizon)
     known = _judgeable(rows, spec)
     rows = rows[rows["policy"].isin(known)].reset_index(drop=True).assign(judged=True)
@@ -46,7 +44,7 @@ def later_rows(lake: Lake, settings: Settings, spec: ModelSpec, as_of: datetime)
     split = Split(kind, train=np.empty(0, np.intp), **places)
     whole = Sampling(1.0, 1.0)
     kept = Labelled(cast("DataFrame[TrainingRows]", rows), labelled.gaps, labelled.known_until)
-    matrix = features(lake, rows, spec.feature_set, engine)
+    matrix = features(work.lake, rows, spec.feature_set, engine)
     return TrainingData(rows, matrix, spec.feature_set, (), split, whole, whole, kept, question)
 
 

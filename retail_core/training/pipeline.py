@@ -9,9 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from retail_core.errors import InputError
-from retail_core.features.batch.engine import EngineOptions
 from retail_core.features.cutoffs.sessions import default_policies
-from retail_core.features.question import Question
 from retail_core.model import dataset, leakage, procedure
 from retail_core.model.dataset import TrainingData
 from retail_core.model.explanations.contributions import ranked_importance
@@ -23,14 +21,13 @@ from retail_core.model.spec import ModelSpec
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
 from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
-from retail_core.store.mongo.connection import Store
-from retail_core.store.mongo.shop import named_policy, shop_zone
+from retail_core.store.mongo.shop import named_policy
 from retail_core.times import iso, to_utc_ms
 from retail_core.training.champion_comparison import arrange
 from retail_core.training.describe import Outcome, as_spec, caption, describe, flat_params, population, price
 from retail_core.training.gate import gate
 from retail_core.training.report import TrainOptions, TrainReport
+from retail_core.workspace import Workspace
 
 __all__ = ["STAGES", "TrainOptions", "TrainReport", "train"]
 
@@ -40,9 +37,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def train(
-    store: Store,
-    lake: Lake,
-    settings: Settings,
+    work: Workspace,
     *,
     as_of: datetime,
     options: TrainOptions | None = None,
@@ -51,9 +46,7 @@ def train(
     """Search, calibrate, certify, judge, refit, log, register; promote if the gate says so.
 
     Args:
-        store: for the shop's zone and the promotion record.
-        lake: synced; read as it is when training begins.
-        settings: rows, seed, question, where MLflow is.
+        work: its lake is read in its state at the start of the training.
         as_of: aware; only labels known then are used (t + horizon <= as_of), and where the log ends
             earlier only those known at its end.
         options: see `TrainOptions`.
@@ -68,29 +61,28 @@ def train(
     options = options or TrainOptions()
     _refuse_unknown(options)
     advance = progress or (lambda _stage, _done, _total: None)
-    instant, lake = to_utc_ms(as_of), lake.snapshot()
-    promotion.repair(store, settings)
-    engine = EngineOptions.from_settings(settings)
-    policies = options.policies or default_policies(lake, named_policy(store), instant, engine)
+    work, instant, settings = work.pinned(), to_utc_ms(as_of), work.settings
+    promotion.repair(work.store)
+    policies = options.policies or default_policies(work.lake, named_policy(work.store), instant, work.engine)
     options = replace(options, policies=policies)
-    data = _prepare(lake, settings, shop_zone(store), instant, options, advance)
+    data = _prepare(work, instant, options, advance)
     goal = Goal(options.target_recall, options.confidence, settings.seed, options.must_certify)
     procedure.refuse_uncertifiable_goal(data, goal)
     known = data.labelled.known_until
-    guarded = _guard(lake, settings, data, known, options, advance)
+    guarded = _guard(work, data, known, options, advance)
     with registry.training_run(settings, reason=options.reason) as run:
         advance("search", 0, 1)
         found = procedure.run_search(data, settings, options.model)
         advance("search", 1, 1)
         outcome = _judge_and_refit(data, settings, found, goal, advance)
-        spec = as_spec(data, outcome, run, lake.state(instant), known, leaky=bool(options.allow_leak))
+        spec = as_spec(data, outcome, run, work.lake.state(instant), known, leaky=bool(options.allow_leak))
         spec = replace(spec, training=spec.training | {"leakage": guarded.to_dict()})
         advance("register", 0, 1)
         spec = _register(settings, data, outcome, spec)
         advance("register", 1, 1)
-    decision = _gate(lake, settings, data, outcome, spec, advance)
+    decision = _gate(work, data, outcome, spec, advance)
     if decision.promote:
-        promotion.promote_on(store, settings, spec.version, decision)
+        promotion.promote_on(work.store, spec.version, decision)
     return _report(data, outcome, spec, decision)
 
 
@@ -101,39 +93,30 @@ def _refuse_unknown(options: TrainOptions) -> None:
         raise InputError(asked, remedy="use a recall in (0, 1] and a confidence in (0, 1).")
 
 
-def _prepare(
-    lake: Lake,
-    settings: Settings,
-    zone: str,
-    as_of: datetime,
-    options: TrainOptions,
-    advance: Progress,
-) -> TrainingData:
-    question = Question.from_settings(settings, zone)
+def _prepare(work: Workspace, as_of: datetime, options: TrainOptions, advance: Progress) -> TrainingData:
+    question = work.question
     advance("rows", 0, 1)
-    engine = EngineOptions.from_settings(settings)
-    labelled = labelled_rows(lake, question, options.policies, as_of, engine)
+    labelled = labelled_rows(work.lake, question, options.policies, as_of, work.engine)
     advance("rows", 1, 1)
     return dataset.build(
-        lake,
+        work.lake,
         replace(labelled, admitted=options.allow_leak),
         question,
-        settings,
+        work.settings,
         as_of=labelled.known_until,
         advance=lambda done, total: advance("features", done, total),
     )
 
 
 def _guard(
-    lake: Lake,
-    settings: Settings,
+    work: Workspace,
     data: TrainingData,
     as_of: datetime,
     options: TrainOptions,
     advance: Progress,
 ) -> leakage.LeakageReport:
     advance("leakage", 0, 1)
-    evidence = leakage.from_training(lake, data, as_of, settings.seed)
+    evidence = leakage.from_training(work.lake, data, as_of, work.settings.seed)
     guarded = leakage.refuse_leaks(evidence, options.allow_leak)
     advance("leakage", 1, 1)
     return guarded
@@ -188,11 +171,11 @@ def _register(settings: Settings, data: TrainingData, outcome: Outcome, spec: Mo
 
 
 def _gate(
-    lake: Lake, settings: Settings, data: TrainingData, outcome: Outcome, spec: ModelSpec, advance: Progress
+    work: Workspace, data: TrainingData, outcome: Outcome, spec: ModelSpec, advance: Progress
 ) -> promotion.Decision:
     advance("gate", 0, 1)
-    contest = None if spec.leaky else arrange(lake, settings, data, outcome.search.choice)
-    decision = gate(contest, leaky=spec.leaky, seed=settings.seed)
+    contest = None if spec.leaky else arrange(work, data, outcome.search.choice)
+    decision = gate(contest, leaky=spec.leaky, seed=work.settings.seed)
     advance("gate", 1, 1)
     return decision
 

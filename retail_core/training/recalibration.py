@@ -30,11 +30,10 @@ from retail_core.registry import versions as registry
 from retail_core.registry.loading import load_version
 from retail_core.registry.promotion import Decision
 from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
-from retail_core.store.mongo.connection import Store
 from retail_core.times import iso, to_utc_ms
 from retail_core.training.describe import metrics_of, reference, self_test
 from retail_core.training.later_days import BLOCKS, later_rows
+from retail_core.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,7 @@ class Recalibrated:
         return asdict(self) | {"policies": list(self.policies)}
 
 
-def recalibrate(
-    store: Store, lake: Lake, settings: Settings, *, version: str | None, as_of: datetime
-) -> Recalibrated:
+def recalibrate(work: Workspace, *, version: str | None, as_of: datetime) -> Recalibrated:
     """Register `version` (None: the one in production) anew with calibrators fitted as of `as_of` (aware).
 
     It goes into production if the old one is there and loses on the last block: 95 % interval of the paired
@@ -74,10 +71,11 @@ def recalibrate(
         IntegrityError: the version is damaged.
         DependencyError: MLflow or MongoDB is unreachable.
     """
-    promotion.repair(store, settings)
-    lake, champion = lake.snapshot(), registry.production_version(settings)
+    promotion.repair(work.store)
+    work, settings = work.pinned(), work.settings
+    champion = registry.production_version(settings)
     old = load_version(settings, version or champion or _refuse_nothing())
-    data = later_rows(lake, settings, old.spec, to_utc_ms(as_of))
+    data = later_rows(work, old.spec, to_utc_ms(as_of))
     new, points = _fitted(old, data, settings)
     tested = procedure.judge_period(new, data, "test")
     with registry.training_run(settings, reason="recalibration") as run:
@@ -87,7 +85,7 @@ def recalibrate(
         )
     decision = _judge(old, tested[data.policies[0]], champion, settings)
     if decision.promote:
-        promotion.promote_on(store, settings, spec.version, decision)
+        promotion.promote_on(work.store, spec.version, decision)
     return _report(old, spec, decision, data, tested[data.policies[0]], points)
 
 

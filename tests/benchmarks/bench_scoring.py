@@ -16,11 +16,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
+from retail_core.features.batch.engine import EngineOptions
 from retail_core.registry.loading import load_champion
 from retail_core.schemas import EVENT_ARROW
 from retail_core.scoring import scores as scoring
@@ -45,15 +45,7 @@ from range($4) as users(u), range($5) as numbers(n)
 """
 
 
-@dataclass(frozen=True)
-class PinnedDays(DayFiles):
-    """Day files that stay as they are."""
-
-    def snapshot(self) -> PinnedDays:
-        return self
-
-
-def made_lake(folder: Path, users: int, events: int) -> PinnedDays:
+def made_lake(folder: Path, users: int, events: int) -> DayFiles:
     """Parquet by day, sorted by user and time within it, as the lake has it."""
     folder.mkdir()
     with duckdb.connect() as connection:
@@ -67,7 +59,7 @@ def made_lake(folder: Path, users: int, events: int) -> PinnedDays:
             connection.execute(
                 f"copy (select {columns} {rows}) to '{target}' (compression zstd, row_group_size 100000)"
             )
-    return PinnedDays(folder)
+    return DayFiles(folder)
 
 
 @contextmanager
@@ -85,12 +77,12 @@ def measure(folder: Path, users: int, events: int) -> dict[str, float]:
     try:
         settings = registered_shop(folder / "shop", ensure_mongod(mongod), TREES)
         lake = made_lake(folder / "days", users, events)
-        served = load_champion(settings)
+        served, engine = load_champion(settings), EngineOptions.from_settings(settings)
         with open_store(settings) as store:
             with timing(found, "predict"):
-                predictions = scoring.predict_eligible(lake, settings, served, AS_OF)
+                predictions = scoring.predict_eligible(lake, served, AS_OF, engine)
             with timing(found, "store"):
-                scoring.keep_predictions(store, predictions, AS_OF, served.spec.version)
+                scoring.store_predictions(store, predictions, AS_OF, served.spec.version)
             stored = store.predictions.count_documents({})
     finally:
         stop_mongod(mongod)

@@ -20,11 +20,15 @@ from retail_core.features.online.interpreter import OnlineEvent
 from retail_core.features.question import Question
 from retail_core.features.shop_measures import MEASURES, context_key, local_day
 from retail_core.ingest import ingest
-from retail_core.scoring.shop_context import keep_context, keep_known_context, stored_context
-from retail_core.settings import Settings
+from retail_core.scoring.shop_context import (
+    compute_context,
+    store_context,
+    store_known_context,
+    stored_context,
+)
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import Store
+from retail_core.workspace import Workspace
 from tests.feature_logs import DAY, HOUR, micros, write_lake
 
 pytestmark = pytest.mark.integration
@@ -37,13 +41,14 @@ def test_what_is_stored_is_what_was_computed(store: Store, tmp_path: Path) -> No
     now = micros(NOW.isoformat())
     log = [OnlineEvent(f"{i:032x}", f"u{i % 7}", now - i * 5 * HOUR, "purchase") for i in range(300)]
     lake = write_lake(tmp_path, log)
-    kept = keep_context(store, lake, QUESTION, NOW)
+    context = compute_context(lake, QUESTION, NOW)
+    store_context(store, context, QUESTION, NOW)
     day = local_day(NOW, QUESTION)
-    assert kept == shop_on(lake, QUESTION, [day])
-    assert stored_context(store, QUESTION, NOW) == kept[day]
-    assert set(kept[day]) == {name for name, *_ in MEASURES}
+    assert context == shop_on(lake, QUESTION, [day])
+    assert stored_context(store, QUESTION, NOW) == context[day]
+    assert set(context[day]) == {name for name, *_ in MEASURES}
     # Any instant of that local day finds it; no other day, and no other question, does.
-    assert stored_context(store, QUESTION, NOW + timedelta(hours=14)) == kept[day]
+    assert stored_context(store, QUESTION, NOW + timedelta(hours=14)) == context[day]
     assert stored_context(store, QUESTION, NOW + timedelta(hours=15)) is None
     assert stored_context(store, Question(), NOW) is None
 
@@ -51,7 +56,7 @@ def test_what_is_stored_is_what_was_computed(store: Store, tmp_path: Path) -> No
 def test_the_service_reads_what_was_stored(store: Store, tmp_path: Path) -> None:
     now = micros(NOW.isoformat())
     log = [OnlineEvent(f"{i:032x}", f"u{i % 7}", now - i * 5 * HOUR, "purchase") for i in range(300)]
-    keep_context(store, write_lake(tmp_path, log), QUESTION, NOW)
+    store_context(store, compute_context(write_lake(tmp_path, log), QUESTION, NOW), QUESTION, NOW)
     key = context_key(local_day(NOW, QUESTION), QUESTION)
 
     async def ask() -> dict[str, dict[str, float | None]]:
@@ -66,32 +71,30 @@ def test_the_service_reads_what_was_stored(store: Store, tmp_path: Path) -> None
 
 def test_late_events_replace_it_and_nulls_survive(store: Store, tmp_path: Path) -> None:
     now = micros(NOW.isoformat())
-    one = OnlineEvent("1", "u", now - DAY, "view_item")
-    keep_context(store, write_lake(tmp_path, [one]), QUESTION, NOW)
+    view = OnlineEvent("1", "u", now - DAY, "view_item")
+    store_context(store, compute_context(write_lake(tmp_path, [view]), QUESTION, NOW), QUESTION, NOW)
     before = stored_context(store, QUESTION, NOW) or {}
     assert (before["buyers_yesterday"], before["rate_usual"]) == (0, None)
-    keep_context(
-        store, write_lake(tmp_path, [one, one._replace(event_id="2", event_type="purchase")]), QUESTION, NOW
-    )
+    with_late = write_lake(tmp_path, [view, view._replace(event_id="2", event_type="purchase")])
+    store_context(store, compute_context(with_late, QUESTION, NOW), QUESTION, NOW)
     assert (stored_context(store, QUESTION, NOW) or {})["buyers_yesterday"] == 1
     assert store.context.count_documents({}) == 1
 
 
-def test_the_real_lake_gives_the_same_in_batch(store: Store, settings: Settings, tmp_path: Path) -> None:
+def test_the_real_lake_gives_the_same_in_batch(store: Store, tmp_path: Path) -> None:
     """Its folders are named by day, which the engine reads as a column."""
     log = tmp_path / "log.csv"
     simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
     ingest(store, [log], sources.get("canonical"), at=NOW)
-    sync(store)
-    lake, question = Lake(settings.lake_url), Question()
-    kept = keep_context(store, lake.snapshot(), question, NOW)[date(2025, 1, 31)]
-    assert kept["buyers_usual"] is not None
-    names = tuple(f"shop_{name}" for name in kept)
+    lake, question = Workspace.synchronized(store).lake, Question()
+    context = compute_context(lake.snapshot(), question, NOW)[date(2025, 1, 31)]
+    assert context["buyers_usual"] is not None
+    names = tuple(f"shop_{name}" for name in context)
     pairs = daily_pairs(lake, question, [NOW])
     rows = compute(lake, pairs, FeatureSet(question, names))
     assert len(rows) > 1
     assert rows[list(names)].drop_duplicates().to_dict("records") == [
-        {f"shop_{name}": value for name, value in kept.items()}
+        {f"shop_{name}": value for name, value in context.items()}
     ]
 
 
@@ -99,14 +102,13 @@ def test_every_day_that_the_lake_tells_of_is_stored(store: Store, tmp_path: Path
     """Up to the one that begins at the shop's next midnight, from the same events as in batch."""
     log = tmp_path / "log.csv"
     simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
-    assert keep_known_context(store, Lake(store.settings.lake_url)) == 0
+    assert store_known_context(Workspace(store)) == 0
     ingest(store, [log], sources.get("canonical"), at=NOW)
-    sync(store)
-    lake = Lake(store.settings.lake_url)
+    work = Workspace.synchronized(store)
     # The first day has nothing before it; the log ends on the 30th.
-    assert keep_known_context(store, lake) == 20
+    assert store_known_context(work) == 20
     days = [date(2025, 1, 12) + timedelta(days=n) for n in range(20)]
-    computed = shop_on(lake, Question(), days)
+    computed = shop_on(work.lake, Question(), days)
     for day in days:
         at = datetime(day.year, day.month, day.day, 23, tzinfo=UTC)
         expected = {

@@ -30,11 +30,12 @@ from retail_core.scoring.mirror import read_mirror
 from retail_core.scoring.scores import CSV_COLUMNS, ScoreReport, score
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.store.lake.table import Lake, sync
+from retail_core.store.lake.table import sync
 from retail_core.store.mongo.audiences import read_members
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.store.mongo.predictions import read_outcomes, read_predictions, replace_predictions
 from retail_core.training.pipeline import TrainOptions, TrainReport, train
+from retail_core.workspace import Workspace
 
 pytestmark = pytest.mark.integration
 
@@ -46,9 +47,7 @@ DAY = timedelta(days=1)
 
 @dataclass
 class Story:
-    store: Store
-    lake: Lake
-    settings: Settings
+    work: Workspace
     log: pd.DataFrame
     no_champion: str
     checked_without: list[TriggerCheck]
@@ -89,25 +88,24 @@ def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     )
     simulate(SimulationConfig(users=700, days=34, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
     before, after = split(home / "log.csv", TRAINED)
-    lake, source = Lake(settings.lake_url), sources.get("canonical")
+    source = sources.get("canonical")
     with open_store(settings) as store:
         ingest(store, [before], source, at=AT)
-        sync(store)
+        work = Workspace.synchronized(store)
         with pytest.raises(DataError) as refused:
-            score(store, lake, settings, as_of=TRAINED, out=None)
-        without = check(store, lake, settings, as_of=TRAINED, at=AT)
-        first = train(store, lake, settings, as_of=TRAINED, options=TrainOptions(policies=("daily",)))
-        scored = score(store, lake, settings, as_of=TRAINED, out=home / "scores.csv")
-        again = score(store, lake, settings, as_of=TRAINED, out=None)
-        early = mature(store, lake, settings, as_of=TRAINED + DAY)
-        quiet = retrain(store, lake, settings, as_of=TRAINED, check_only=False, at=AT)
+            score(work, as_of=TRAINED, out=None)
+        without = check(work, as_of=TRAINED, at=AT)
+        first = train(work, as_of=TRAINED, options=TrainOptions(policies=("daily",)))
+        scored = score(work, as_of=TRAINED, out=home / "scores.csv")
+        again = score(work, as_of=TRAINED, out=None)
+        early = mature(work, as_of=TRAINED + DAY)
+        quiet = retrain(work, as_of=TRAINED, check_only=False, at=AT)
         ingest(store, [after], source, at=AT)
-        matured = mature(store, lake, settings, as_of=LATER)
-        grown = retrain(store, lake, settings, as_of=LATER, check_only=True, at=AT)
+        sync(store)
+        matured = mature(work, as_of=LATER)
+        grown = retrain(work, as_of=LATER, check_only=True, at=AT)
         yield Story(
-            store=store,
-            lake=lake,
-            settings=settings,
+            work=work,
             log=pd.read_csv(home / "log.csv", dtype={"user_id": str}, parse_dates=["event_time"]),
             no_champion=str(refused.value),
             checked_without=without,
@@ -120,9 +118,9 @@ def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             quiet=quiet,
             grown=grown,
             matured=matured,
-            repeated=mature(store, lake, settings, as_of=LATER),
-            monitored=monitor(store, lake, settings, as_of=LATER, at=AT),
-            retrained=retrain(store, lake, settings, as_of=LATER, check_only=False, at=AT),
+            repeated=mature(work, as_of=LATER),
+            monitored=monitor(work, as_of=LATER, at=AT),
+            retrained=retrain(work, as_of=LATER, check_only=False, at=AT),
         )
         store.client.drop_database(settings.mongodb_database)
 
@@ -136,7 +134,7 @@ def test_without_a_champion_one_is_told_to_train(story: Story) -> None:
 def test_every_eligible_user_is_scored_once_and_ranked(story: Story) -> None:
     times = story.log["event_time"]
     eligible = set(story.log[(times >= TRAINED - 7 * DAY) & (times < TRAINED)]["user_id"])
-    frame = read_predictions(story.store, as_of=TRAINED)
+    frame = read_predictions(story.work.store, as_of=TRAINED)
     assert set(frame["user_id"]) == eligible
     assert story.scored.users == story.again.users == len(frame) == len(eligible)
     assert frame["rank"].tolist() == list(range(1, len(frame) + 1))
@@ -148,7 +146,7 @@ def test_every_eligible_user_is_scored_once_and_ranked(story: Story) -> None:
 
 
 def test_file_and_lake_say_what_the_database_says(story: Story) -> None:
-    frame = read_predictions(story.store, as_of=TRAINED)
+    frame = read_predictions(story.work.store, as_of=TRAINED)
     with story.file.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     assert tuple(rows[0]) == (*CSV_COLUMNS, "reasons")
@@ -156,13 +154,13 @@ def test_file_and_lake_say_what_the_database_says(story: Story) -> None:
     assert CSV_COLUMNS[:5] == ("user_id", "probability", "rank", "will_purchase", "contact")
     assert [row["user_id"] for row in rows] == frame["user_id"].tolist()
     assert [float(row["probability"]) for row in rows] == frame["probability"].tolist()
-    mirrored = read_mirror(story.settings.lake_url, as_of=TRAINED, version=story.scored.model_version)
+    mirrored = read_mirror(story.work.settings.lake_url, as_of=TRAINED, version=story.scored.model_version)
     pd.testing.assert_frame_equal(mirrored[list(frame.columns)], frame)
 
 
 def test_nobody_eligible_is_one_sentence(story: Story) -> None:
     with pytest.raises(DataError, match="Nobody was active"):
-        score(story.store, story.lake, story.settings, as_of=datetime(2030, 1, 1, tzinfo=UTC), out=None)
+        score(story.work, as_of=datetime(2030, 1, 1, tzinfo=UTC), out=None)
 
 
 def test_a_label_that_is_not_known_yet_is_no_label(story: Story) -> None:
@@ -171,7 +169,7 @@ def test_a_label_that_is_not_known_yet_is_no_label(story: Story) -> None:
 
 
 def test_outcomes_are_what_the_log_says(story: Story) -> None:
-    outcomes = read_outcomes(story.store)
+    outcomes = read_outcomes(story.work.store)
     bought = story.log[story.log["event_type"] == "purchase"]
     window = (bought["event_time"] >= TRAINED) & (bought["event_time"] < TRAINED + DAY)
     buyers = set(bought[window]["user_id"])
@@ -189,7 +187,7 @@ def test_maturing_twice_changes_nothing(story: Story) -> None:
     assert story.repeated.new == 0
     assert story.repeated.matured == story.matured.matured
     assert story.repeated.metrics == story.matured.metrics
-    assert story.store.outcomes.count_documents({}) == story.matured.matured
+    assert story.work.store.outcomes.count_documents({}) == story.matured.matured
 
 
 def test_nothing_new_trains_nothing(story: Story) -> None:
@@ -212,14 +210,14 @@ def test_new_events_fire_and_check_only_trains_nothing(story: Story) -> None:
 
 def test_drift_is_measured_for_every_feature_that_tells_users_apart(story: Story) -> None:
     told = story.monitored
-    features = version_spec(story.settings, story.first.version).feature_set
+    features = version_spec(story.work.settings, story.first.version).feature_set
     of_all = {one.name for one in features.plan() if isinstance(one.kind, Clock | Context)}
     assert told.model_version == story.first.version
     assert {one.name for one in told.drift} == {*features.columns, "score"} - of_all
     (checked,) = [one for one in told.triggers if one.name == "drift"]
     assert checked.value == pytest.approx(sum(one.importance for one in told.drift if one.drifted))
     assert 0 < sum(one.importance for one in told.drift) <= 1 + 1e-9
-    assert checked.fired == (checked.value >= story.settings.drift_limit)
+    assert checked.fired == (checked.value >= story.work.settings.drift_limit)
     assert told.live == story.matured.by_day
     assert told.population
 
@@ -233,7 +231,7 @@ def test_retraining_names_its_reason_and_leaves_production_to_the_gate(story: St
 
 
 def test_every_check_is_kept_with_its_evidence(story: Story) -> None:
-    kept = list(story.store.trigger_checks.find().sort("_id", 1))
+    kept = list(story.work.store.trigger_checks.find().sort("_id", 1))
     assert len(kept) == 3 * 5
     assert {one["name"] for one in kept} == {"new_data", "performance", "drift"}
     last = kept[-3]
@@ -263,9 +261,7 @@ def prediction(as_of: datetime, users: list[str]) -> pd.DataFrame:
     )
 
 
-def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(
-    store: Store, settings: Settings, tmp_path: Path
-) -> None:
+def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(store: Store, tmp_path: Path) -> None:
     first = datetime(2025, 3, 1, tzinfo=UTC)
     silent = 5
 
@@ -277,23 +273,25 @@ def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(
 
     days = [day for day in range(10) if day != silent]
     rows = [(f"u{user}", first + day * DAY + 9 * DAY / 24, "view_item") for day in days for user in range(3)]
-    lake, source = Lake(settings.lake_url), sources.get("canonical")
+    source = sources.get("canonical")
     ingest(store, [write("first.csv", rows)], source, at=AT)
     for day in (3, silent, 7):
         as_of = first + day * DAY
         replace_predictions(store, prediction(as_of, ["u0", "u1"]), as_of=as_of, model_version="99")
-    report = mature(store, lake, settings, as_of=first + 9 * DAY)
+    work = Workspace.synchronized(store)
+    report = mature(work, as_of=first + 9 * DAY)
     assert [day["day"] for day in report.by_day] == ["2025-03-04", "2025-03-08"]
     assert report.metrics is not None
     assert (report.metrics["buyers"], report.metrics["auc"]) == (0, None)
     late = ("u1", first + 7 * DAY + DAY / 2, "purchase")
     ingest(store, [write("late.csv", [late])], source, at=AT)
-    after = mature(store, lake, settings, as_of=first + 9 * DAY)
+    sync(store)
+    after = mature(work, as_of=first + 9 * DAY)
     assert (after.matured, after.new) == (4, 0)
     assert read_outcomes(store).query("purchased")["user_id"].tolist() == ["u1"]
     rescored = prediction(first + 3 * DAY, ["u0"])
     replace_predictions(store, rescored, as_of=first + 3 * DAY, model_version="99")
-    assert mature(store, lake, settings, as_of=first + 9 * DAY).matured == 3
+    assert mature(work, as_of=first + 9 * DAY).matured == 3
 
 
 @pytest.mark.parametrize(
@@ -315,11 +313,11 @@ def test_an_audience_has_one_size_that_makes_sense(sizing: dict[str, Any], told:
 
 
 def test_an_audience_by_budget_holds_a_control_group_out(story: Story, tmp_path: Path) -> None:
-    everybody = read_predictions(story.store, as_of=TRAINED)
+    everybody = read_predictions(story.work.store, as_of=TRAINED)
     sizing, out = Sizing(budget=40, control=0.25), tmp_path / "audience.csv"
     found = audience(story, TRAINED, sizing, out)
     assert (found.contacted, found.control, found.eligible) == (30, 10, len(everybody))
-    members = read_members(story.store, found.audience_id)
+    members = read_members(story.work.store, found.audience_id)
     assert {one["rank"] for one in members} == set(range(1, 41))
     contacted = [one["user_id"] for one in members if one["group"] == "contact"]
     assert pd.read_csv(out, dtype={"user_id": str})["user_id"].tolist() == contacted
@@ -333,11 +331,11 @@ def test_an_audience_by_budget_holds_a_control_group_out(story: Story, tmp_path:
     assert found.population == "users with an event in the 7 days before 2025-01-29T00:00:00Z"
     in_all = found.mean_probability * found.eligible
     assert found.expected_recall == pytest.approx(total / in_all)
-    assert found.base_rate == load_champion(story.settings).spec.base_rate
+    assert found.base_rate == load_champion(story.work.settings).spec.base_rate
     assert 0 < found.expected_recall < 1
     again = audience(story, TRAINED, sizing, out)
     assert again == found
-    assert read_members(story.store, found.audience_id) == members, "the same draw, stored once"
+    assert read_members(story.work.store, found.audience_id) == members, "the same draw, stored once"
 
 
 def test_audiences_by_cost_and_without_a_miss(story: Story, tmp_path: Path) -> None:
@@ -345,7 +343,7 @@ def test_audiences_by_cost_and_without_a_miss(story: Story, tmp_path: Path) -> N
     assert dear.threshold > 1 / 8
     assert dear.control == 0
     everybody = audience(story, TRAINED, Sizing(no_miss=True), tmp_path / "all.csv")
-    lowest = load_champion(story.settings).spec.thresholds["daily"]["no-miss"]
+    lowest = load_champion(story.work.settings).spec.thresholds["daily"]["no-miss"]
     assert everybody.threshold >= lowest
     assert everybody.expected_recall > dear.expected_recall
     asked = audience(story, TRAINED, Sizing(recall=1.0), tmp_path / "all.csv")
@@ -357,10 +355,10 @@ def test_audiences_by_cost_and_without_a_miss(story: Story, tmp_path: Path) -> N
 def test_a_recall_that_the_champion_cannot_certify_names_the_nearest(story: Story, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Recall 0\.999 at 95% cannot be certified"):
         audience(story, TRAINED, Sizing(recall=0.999), tmp_path / "recall.csv")
-    buyers = len(load_champion(story.settings).spec.certification["daily"]["held_out"])
+    buyers = len(load_champion(story.work.settings).spec.certification["daily"]["held_out"])
     found = audience(story, TRAINED, Sizing(recall=feasible_target(buyers, 0.95)), tmp_path / "recall.csv")
     assert found.expected_recall > 0.5
 
 
 def audience(story: Story, as_of: datetime, sizing: Sizing, out: Path) -> Audience:
-    return choose_audience(story.store, story.lake, story.settings, as_of=as_of, sizing=sizing, out=out)
+    return choose_audience(story.work, as_of=as_of, sizing=sizing, out=out)

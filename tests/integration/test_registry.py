@@ -29,9 +29,9 @@ from retail_core.registry import versions as registry
 from retail_core.registry.loading import load_champion, load_version
 from retail_core.registry.mlflow_session import open_session
 from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.subprocesses import answers, free_port, start, stop, wait_until
+from retail_core.workspace import Workspace
 
 pytestmark = pytest.mark.integration
 
@@ -121,7 +121,7 @@ def served(settings: Settings) -> Iterator[Settings]:
 def _register_and_load(settings: Settings, versions: multiprocessing.Queue[str]) -> None:
     spec = register(settings)
     with open_store(settings) as store:
-        promotion.promote(store, settings, spec.version, reason="first", at=AT)
+        promotion.promote(store, spec.version, reason="first", at=AT)
     versions.put(spec.version)
     versions.put(load_champion(settings).spec.version)
 
@@ -241,26 +241,24 @@ def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings
         load_champion(settings)
     first, second, leaky = register(settings), register(settings), register(settings, leaky=True)
     assert [spec.version for spec in registry.list_versions(settings)] == ["3", "2", "1"]
-    promotion.promote(store, settings, first.version, reason="first", at=AT)
-    promotion.promote(
-        store, settings, second.version, reason="better", at=AT, evidence={"ap_difference": 0.1}
-    )
+    promotion.promote(store, first.version, reason="first", at=AT)
+    promotion.promote(store, second.version, reason="better", at=AT, evidence={"ap_difference": 0.1})
     assert load_champion(settings).spec.version == "2"
     with pytest.raises(DataError, match="in production already"):
-        promotion.promote(store, settings, second.version, reason="again", at=AT)
+        promotion.promote(store, second.version, reason="again", at=AT)
     with pytest.raises(IntegrityError, match="leaks the answer"):
-        promotion.promote(store, settings, leaky.version, reason="?", at=AT)
+        promotion.promote(store, leaky.version, reason="?", at=AT)
     with pytest.raises(IntegrityError, match="leaks the answer"):
         registry.set_production(settings, leaky.version)
     with pytest.raises(DataError, match="no version 99"):
-        promotion.promote(store, settings, "99", reason="?", at=AT)
+        promotion.promote(store, "99", reason="?", at=AT)
     stale = promotion.Decision(True, "better than 1", {"champion": "1"})
     with pytest.raises(IntegrityError, match="judged against version 1, and version 2 is in production now"):
-        promotion.promote_on(store, settings, first.version, stale)
-    promotion.rollback(store, settings, at=AT)
+        promotion.promote_on(store, first.version, stale)
+    promotion.rollback(store, at=AT)
     assert registry.production_version(settings) == "1"
     with pytest.raises(DataError, match="no earlier version"):
-        promotion.rollback(store, settings, at=AT)
+        promotion.rollback(store, at=AT)
     log = promotion.history(store)
     assert [(entry["_id"], entry["kind"], entry["version"], entry["previous"]) for entry in log] == [
         (1, "promote", "1", None), (2, "promote", "2", "1"), (3, "rollback", "1", "2"),
@@ -280,9 +278,9 @@ def test_the_triggers_of_a_damaged_champion_are_checked_all_the_same(
     store: Store, settings: Settings
 ) -> None:
     champion = register(settings)
-    promotion.promote(store, settings, champion.version, reason="test", at=AT)
+    promotion.promote(store, champion.version, reason="test", at=AT)
     damage(settings, champion.version)
-    checks = {one.name: one for one in check(store, Lake(settings.lake_url), settings, as_of=AT, at=AT)}
+    checks = {one.name: one for one in check(Workspace(store), as_of=AT, at=AT)}
     assert set(checks) == {"new_data", "performance", "drift"}
     assert checks["drift"].value is None
     assert f"version {champion.version} cannot be served" in checks["drift"].evidence
@@ -290,21 +288,21 @@ def test_the_triggers_of_a_damaged_champion_are_checked_all_the_same(
 
 def test_a_damaged_challenger_is_refused_and_the_champion_stays(store: Store, settings: Settings) -> None:
     champion, challenger = register(settings), register(settings)
-    promotion.promote(store, settings, champion.version, reason="test", at=AT)
+    promotion.promote(store, champion.version, reason="test", at=AT)
     damage(settings, challenger.version)
     with pytest.raises(IntegrityError, match=r"cannot be read|away from what it did"):
-        promotion.promote(store, settings, challenger.version, reason="test", at=AT)
+        promotion.promote(store, challenger.version, reason="test", at=AT)
     assert registry.production_version(settings) == champion.version
     assert [entry["version"] for entry in promotion.history(store)] == [champion.version]
 
 
 def test_killed_between_record_and_alias_is_repaired(store: Store, settings: Settings) -> None:
     first, second = register(settings), register(settings)
-    promotion.promote(store, settings, first.version, reason="first", at=AT)
-    promotion.promote(store, settings, second.version, reason="second", at=AT)
+    promotion.promote(store, first.version, reason="first", at=AT)
+    promotion.promote(store, second.version, reason="second", at=AT)
     registry.set_production(settings, first.version)
-    assert promotion.repair(store, settings) == second.version
-    assert promotion.repair(store, settings) is None
+    assert promotion.repair(store) == second.version
+    assert promotion.repair(store) is None
     assert registry.production_version(settings) == second.version
     assert len(promotion.history(store)) == 2
 

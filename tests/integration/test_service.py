@@ -49,6 +49,7 @@ from retail_core.store.lake.table import Lake
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, mongod_status, stop_mongod
 from retail_core.subprocesses import free_port
+from retail_core.workspace import Workspace
 from tests.serving import AS_OF, KEY, Shop, running_service, trained_shop
 
 pytestmark = pytest.mark.integration
@@ -111,7 +112,7 @@ def test_a_day_that_was_never_scored_gets_the_probability_of_the_batch(
 ) -> None:
     day, out = AS_OF - timedelta(days=3), tmp_path / "scores.csv"
     with open_store(shop.settings) as store:
-        score(store, Lake(shop.settings.lake_url), shop.settings, as_of=day, out=out, keep=False)
+        score(Workspace(store), as_of=day, out=out, keep=False)
     expected = pd.read_csv(out, dtype={"user_id": "str"}).head(200)
     got = ask(api, [{"user_id": user, "as_of": day.isoformat()} for user in expected["user_id"]]).json()
     assert [one.get("warnings") for one in got] == [None] * len(got)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from retail_core.features.batch.attributes import infer_attributes
+from retail_core.features.batch.engine import EngineOptions
 from retail_core.features.batch.interpreter import compute
 from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.definitions import Question, default_feature_set
@@ -22,8 +22,6 @@ from retail_core.model.estimator import CalibratedRanker, build_forest
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.scoring.bulk import score_in_bulk
 from retail_core.scoring.scores import answers
-from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
 from tests.feature_logs import MINUTE, FolderLake, write_lake
 
 AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
@@ -79,9 +77,7 @@ def fitted(lake: FolderLake) -> ServedModel:
 def test_scores_on_spark_are_the_local_ones(lake: FolderLake, tmp_path: Path) -> None:
     served = fitted(lake)
     out = tmp_path / "scores.parquet"
-    report = score_in_bulk(
-        cast("Lake", lake), Settings(engine="spark"), as_of=AS_OF, out=str(out), model=served
-    )
+    report = score_in_bulk(lake, served, EngineOptions("spark"), as_of=AS_OF, out=str(out))
     pairs = daily_pairs(lake, Question(), [AS_OF])
     local = answers(served, compute(lake, pairs, served.spec.feature_set))
     written = pd.read_parquet(out).sort_values("user_id", ignore_index=True)

@@ -55,7 +55,7 @@ def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def make_production(settings: Settings, version: str) -> None:
     with open_store(settings) as store:
         moments = store.promotions.count_documents({})
-        promote(store, settings, version, reason="test", at=AS_OF + timedelta(minutes=moments))
+        promote(store, version, reason="test", at=AS_OF + timedelta(minutes=moments))
 
 
 def put_in_production_by_hand(settings: Settings, version: str) -> None:

@@ -28,11 +28,11 @@ from retail_core.registry.loading import load_champion
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.sources import get
-from retail_core.store.lake.table import Lake, sync
-from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongo.connection import open_store
 from retail_core.training.champion_comparison import arrange
 from retail_core.training.gate import Contest, gate
 from retail_core.training.pipeline import STAGES, TrainOptions, TrainReport, train
+from retail_core.workspace import Workspace
 
 pytestmark = pytest.mark.integration
 
@@ -43,9 +43,7 @@ AS_OF = datetime(2025, 2, 1, tzinfo=UTC)
 class Shop:
     """A shop whose first model was trained as of `AS_OF`, though its log goes on for three days."""
 
-    store: Store
-    settings: Settings
-    lake: Lake
+    work: Workspace
     report: TrainReport
     stages: list[str]
 
@@ -63,19 +61,16 @@ def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     simulate(SimulationConfig(users=900, days=34, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
     with open_store(settings) as store:
         ingest(store, [home / "log.csv"], get("canonical"), at=AS_OF)
-        sync(store)
+        work = Workspace.synchronized(store)
         stages: list[str] = []
-        lake = Lake(settings.lake_url)
         options = TrainOptions(policies=("daily", "first-visit"), reason="test")
         report = train(
-            store,
-            lake,
-            settings,
+            work,
             as_of=AS_OF,
             options=options,
             progress=lambda stage, _done, _total: stages.append(stage),
         )
-        yield Shop(store, settings, lake, report, stages)
+        yield Shop(work, report, stages)
         store.client.drop_database(settings.mongodb_database)
 
 
@@ -102,38 +97,38 @@ def test_report_names_what_was_found_for_whom_and_when(shop: Shop) -> None:
 def test_only_labels_known_at_as_of_were_used(shop: Shop) -> None:
     last = datetime.fromisoformat(shop.report.eligible["last_cutoff"])
     assert last == AS_OF - timedelta(days=1)
-    question = Question.from_settings(shop.settings, "UTC")
+    question = Question.from_settings(shop.work.settings, "UTC")
     for policy in ("daily", "first-visit"):
-        rows = labelled_rows(shop.lake, question, (policy,), AS_OF).rows
+        rows = labelled_rows(shop.work.lake, question, (policy,), AS_OF).rows
         assert (rows["as_of"] + question.horizon <= pd.Timestamp(AS_OF)).all()
         assert rows["policy"].eq(policy).all()
 
 
 def events_before(shop: Shop, as_of: datetime) -> int:
-    return shop.store.events.count_documents({"event_time": {"$lt": as_of}})
+    return shop.work.store.events.count_documents({"event_time": {"$lt": as_of}})
 
 
 def test_champion_is_what_was_registered(shop: Shop) -> None:
-    served = load_champion(shop.settings)
+    served = load_champion(shop.work.settings)
     spec = served.spec
     assert (spec.version, spec.run_id) == (shop.report.version, shop.report.run_id)
     assert spec.thresholds["daily"]["contact"] == shop.report.threshold
     lowest = spec.certification["daily"]
     assert spec.thresholds["daily"]["no-miss"] == min(lowest["held_out"] + lowest["cross_fitted"])
     assert spec.thresholds["daily"]["no-miss"] < spec.thresholds["daily"]["contact"]
-    known = shop.lake.state(AS_OF)
-    assert known.rows == events_before(shop, AS_OF) < shop.lake.state().rows
+    known = shop.work.lake.state(AS_OF)
+    assert known.rows == events_before(shop, AS_OF) < shop.work.lake.state().rows
     assert (spec.data["events"], spec.data["data_hash"]) == (known.rows, known.data_hash)
     assert spec.data["last_event"] < spec.data["as_of"] == "2025-02-01T00:00:00Z"
     assert spec.reference["f1"] == shop.report.metrics["f1"]
-    assert registry.champion_spec(shop.settings) == spec
-    assert [spec.version for spec in registry.list_versions(shop.settings)] == [spec.version]
-    (entry,) = promotion.history(shop.store)
+    assert registry.champion_spec(shop.work.settings) == spec
+    assert [spec.version for spec in registry.list_versions(shop.work.settings)] == [spec.version]
+    (entry,) = promotion.history(shop.work.store)
     assert entry["at"] > spec.trained_at, "when it was promoted, not when the training began"
     assert (entry["version"], entry["data_hash"]) == (spec.version, spec.data["data_hash"])
     from mlflow import MlflowClient
 
-    client = MlflowClient(shop.settings.tracking_uri)
+    client = MlflowClient(shop.work.settings.tracking_uri)
     pictures = {one.path for one in client.list_artifacts(spec.run_id, "plots")}
     assert pictures == {
         f"plots/{name}.png"
@@ -145,9 +140,9 @@ def test_champion_is_what_was_registered(shop: Shop) -> None:
 
 
 def test_served_one_by_one_or_together_the_answer_is_the_same(shop: Shop) -> None:
-    served = load_champion(shop.settings)
-    pairs = daily_pairs(shop.lake, served.spec.feature_set.question, [AS_OF])
-    frame = compute(shop.lake, pairs, served.spec.feature_set)
+    served = load_champion(shop.work.settings)
+    pairs = daily_pairs(shop.work.lake, served.spec.feature_set.question, [AS_OF])
+    frame = compute(shop.work.lake, pairs, served.spec.feature_set)
     together = served.predict(frame, "daily")
     alone = pd.concat([served.predict(frame.iloc[[row]], "daily") for row in range(0, len(frame), 25)])
     pd.testing.assert_frame_equal(alone, together.iloc[::25], check_exact=True)
@@ -157,19 +152,19 @@ def test_served_one_by_one_or_together_the_answer_is_the_same(shop: Shop) -> Non
 
 def test_equal_challenger_does_not_replace_the_champion(shop: Shop) -> None:
     options = TrainOptions(policies=("daily", "first-visit"))
-    again = train(shop.store, shop.lake, shop.settings, as_of=AS_OF, options=options)
+    again = train(shop.work, as_of=AS_OF, options=options)
     assert not again.promoted
     assert again.reason.startswith("kept the champion: AP ")
     assert again.gate["evidence"]["rows_later_than_champion"] is False
-    assert registry.production_version(shop.settings) == shop.report.version
+    assert registry.production_version(shop.work.settings) == shop.report.version
 
 
 def test_leaky_challenger_is_refused_whatever_it_scores(shop: Shop) -> None:
     options = TrainOptions(policies=("daily",), allow_leak=("hours_since_event",))
-    report = train(shop.store, shop.lake, shop.settings, as_of=AS_OF, options=options)
+    report = train(shop.work, as_of=AS_OF, options=options)
     assert not report.promoted
     assert "leaks the answer" in report.reason
-    assert registry.version_spec(shop.settings, report.version).leaky
+    assert registry.version_spec(shop.work.settings, report.version).leaky
 
 
 @pytest.mark.parametrize(
@@ -182,14 +177,15 @@ def test_leaky_challenger_is_refused_whatever_it_scores(shop: Shop) -> None:
 def test_too_little_data_is_refused_with_its_numbers(
     shop: Shop, change: dict[str, int], as_of: datetime, told: str
 ) -> None:
+    changed = shop.work.settings.model_copy(update=change)
     with pytest.raises(DataError, match=told):
-        train(shop.store, shop.lake, shop.settings.model_copy(update=change), as_of=as_of)
+        train(Workspace(replace(shop.work.store, settings=changed)), as_of=as_of)
 
 
 def test_a_recall_asked_for_that_cannot_be_certified_is_refused_at_once(shop: Shop) -> None:
     options = TrainOptions(target_recall=0.999, must_certify=True)
     with pytest.raises(DataError, match=r"Recall 0\.999 at 95% cannot be certified: .* buyers") as refused:
-        train(shop.store, shop.lake, shop.settings, as_of=AS_OF, options=options)
+        train(shop.work, as_of=AS_OF, options=options)
     assert "--target-recall 0.9" in str(refused.value.remedy)
 
 
@@ -203,15 +199,15 @@ def test_a_recall_asked_for_that_cannot_be_certified_is_refused_at_once(shop: Sh
 )
 def test_options_that_make_no_sense_are_refused(shop: Shop, options: TrainOptions, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        train(shop.store, shop.lake, shop.settings, as_of=AS_OF, options=options)
+        train(shop.work, as_of=AS_OF, options=options)
 
 
 def test_short_log_no_miss_and_what_the_refit_sees(shop: Shop) -> None:
     """Ten days of log: users are dealt; recall 1.0 is never an error and states what it is worth."""
     as_of = datetime(2025, 1, 12, tzinfo=UTC)
-    question = Question.from_settings(shop.settings, "UTC")
-    labelled = labelled_rows(shop.lake, question, ("daily",), as_of)
-    data = dataset.build(shop.lake, labelled, question, shop.settings, as_of=as_of)
+    question = Question.from_settings(shop.work.settings, "UTC")
+    labelled = labelled_rows(shop.work.lake, question, ("daily",), as_of)
+    data = dataset.build(shop.work.lake, labelled, question, shop.work.settings, as_of=as_of)
     assert data.split.kind == "user-disjoint"
     best = Choice("rf", {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 10})
     model = procedure.evaluation_model(data, best, 1)
@@ -255,16 +251,16 @@ def test_gate_promotes_the_better_and_keeps_against_ties_and_worse() -> None:
 
 
 def test_a_challenger_that_answers_something_else_does_not_take_the_champions_place(shop: Shop) -> None:
-    question = Question.from_settings(shop.settings, "UTC")
-    labelled = labelled_rows(shop.lake, question, ("daily",), datetime(2025, 1, 12, tzinfo=UTC))
-    daily = dataset.build(shop.lake, labelled, question, shop.settings, as_of=labelled.known_until)
+    question = Question.from_settings(shop.work.settings, "UTC")
+    labelled = labelled_rows(shop.work.lake, question, ("daily",), datetime(2025, 1, 12, tzinfo=UTC))
+    daily = dataset.build(shop.work.lake, labelled, question, shop.work.settings, as_of=labelled.known_until)
     choice = Choice("logistic", {"C": 0.1})
     longer = replace(daily, question=replace(question, horizon_hours=48))
     for data, told in [
         (longer, "another question: horizon_hours 48 instead of 24"),
         (daily, "no cut-off policy first-visit"),
     ]:
-        found = gate(arrange(shop.lake, shop.settings, data, choice), leaky=False, seed=1)
+        found = gate(arrange(shop.work, data, choice), leaky=False, seed=1)
         assert not found.promote
         assert found.reason.startswith("kept the champion: it ")
         assert told in found.reason

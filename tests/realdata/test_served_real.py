@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,10 +13,10 @@ from retail_core.ingest import ingest
 from retail_core.registry.loading import load_champion
 from retail_core.scoring.scores import score
 from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import Store
 from retail_core.times import parse_instant
 from retail_core.training.pipeline import TrainOptions, train
+from retail_core.workspace import Workspace
 from tests.serving import running_service
 
 pytestmark = [pytest.mark.realdata, pytest.mark.integration]
@@ -28,12 +29,12 @@ def test_every_user_is_told_what_the_list_says(
     shared_data: Path, settings: Settings, store: Store, tmp_path: Path, family: str
 ) -> None:
     small = settings.model_copy(update={"search_rows": 1_000})
-    instant, lake = parse_instant(AS_OF), Lake(small.lake_url)
+    instant = parse_instant(AS_OF)
     log = shared_data / "taobao" / "UserBehavior_head.csv.gz"
     ingest(store, [log], sources.get("taobao"), at=instant)
-    sync(store)
-    train(store, lake, small, as_of=instant, options=TrainOptions(policies=("daily",), model=family))
-    report = score(store, lake, small, as_of=instant, out=tmp_path / "scores.csv")
+    work = Workspace.synchronized(replace(store, settings=small))
+    train(work, as_of=instant, options=TrainOptions(policies=("daily",), model=family))
+    report = score(work, as_of=instant, out=tmp_path / "scores.csv")
     listed = pd.read_csv(tmp_path / "scores.csv", dtype={"user_id": "str"})
     assert len(listed) == report.users == 815
     assert load_champion(small).spec.training["family"] == family
