@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bentos.environment import MODEL_VARIABLE, variables
 from retail_core.errors import DataError, IntegrityError
-from retail_core.model.served_model import ServedModel, load_path
+from retail_core.model.served_model import ServedModel, load_served_model
 from retail_core.settings import Settings
 from retail_core.subprocesses import call_json
 
@@ -38,7 +38,7 @@ def load(settings: Settings, tag: str | None = None) -> Loaded:
     """
     stored = _find(tag or _default(settings))
     metadata = stored.info.metadata
-    served = load_path(Path(stored.path_of(MODEL_FOLDER)), str(metadata["version"]))
+    served = load_served_model(Path(stored.path_of(MODEL_FOLDER)), str(metadata["version"]))
     trained_on = str(metadata["feature_set_hash"])
     if served.spec.feature_set.hash != trained_on:
         raise IntegrityError(

@@ -27,14 +27,14 @@ def asking(questions: Iterable[Question], answers: Iterable[Answer | Problem]) -
 def add_reasons(model: ServedModel, asked: Sequence[Asked]) -> None:
     """Put reasons into the answers; those beyond what one request may cost get a warning in their place."""
     # The process that starts the others imports this module too, and needs no model.
-    from retail_core.model.explanations.contributions import affordable_rows
-    from retail_core.model.explanations.reasons import reasons
+    from retail_core.model.explanations.contributions import max_explainable_rows
+    from retail_core.model.explanations.reasons import explain_rows
 
     spec = model.spec
-    most = affordable_rows(model.estimator, WORK)
+    most = max_explainable_rows(model.estimator, WORK)
     rows = np.array([row_of(spec, question).values for question, _ in asked[:most]], dtype=np.float64)
     policies = [answer.policy for _, answer in asked[:most]]
-    told = reasons(model.estimator, spec.feature_set, rows, policies)
+    told = explain_rows(model.estimator, spec.feature_set, rows, policies)
     for (_, answer), found in zip(asked, told, strict=False):
         answer.reasons = [Reason(one.text, one.effect, round(one.share, 4)) for one in found]
     for _, answer in asked[most:]:

@@ -20,13 +20,14 @@ from retail_core import sources
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.ingest import ingest
 from retail_core.model.calibration import fit_calibrator
-from retail_core.model.estimator import CalibratedRanker, build_forest, to_matrix
-from retail_core.model.families import Choice
+from retail_core.model.estimator import CalibratedRanker, build_forest
+from retail_core.model.families import RankerConfig
+from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import versions as registry
-from retail_core.registry.loading import load_champion
 from retail_core.registry.promotion import promote
+from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
@@ -152,7 +153,7 @@ def register_variant(settings: Settings, *, factor: float, honest: bool = True) 
 
 
 def _register(settings: Settings, spec: ModelSpec, estimator: CalibratedRanker) -> str:
-    search = SearchResult(Choice("rf", {}), (), "none", "none", 0, 0, 1.0, 0.0)
+    search = SearchResult(RankerConfig("rf", {}), (), "none", "none", 0, 0, 1.0, 0.0)
     with registry.training_run(settings, reason="test") as run:
         candidate = registry.Candidate(replace(spec, run_id=run.run_id), estimator, estimator, {}, search, [])
         return registry.log_and_register(settings, candidate).version

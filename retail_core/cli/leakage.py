@@ -31,8 +31,7 @@ def examine(
     Raises:
         InputError: it is neither, or cannot be read.
     """
-    from retail_core.training.leakage_files import inspect_log
-    from retail_core.training.leakage_tables import inspect_table
+    from retail_core.training.leakage_inspection import inspect_log, inspect_table
 
     source = _source(path, dialect, label)
     report = inspect_table(path, label, settings) if source is None else inspect_log(path, source, settings)
@@ -56,7 +55,7 @@ def examine(
 def _source(path: Path, dialect: tuple[str | None, Path | None], label: str) -> Source | None:
     from retail_core import sources
     from retail_core.sources.presets import fitting
-    from retail_core.training.leakage_tables import columns_of
+    from retail_core.training.leakage_inspection import columns_of
 
     preset, mapping = dialect
     if mapping:

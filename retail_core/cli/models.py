@@ -105,7 +105,7 @@ def score(
     Example: retail score --as-of 2025-02-15T00:00:00Z --out scores.csv
     """
     from retail_core.csv_export import require_parent_folder
-    from retail_core.registry.loading import load_champion
+    from retail_core.registry.versions import load_champion
     from retail_core.scoring.bulk import score_in_bulk
     from retail_core.scoring.scores import score as run
     from retail_core.workspace import open_workspace

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from retail_core.arrays import Float32Array
 from retail_core.errors import InputError
-from retail_core.model.matrix import Matrix
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -71,7 +71,7 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.min_samples_leaf = min_samples_leaf
         self.random_state = random_state
 
-    def fit(self, X: Matrix, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
+    def fit(self, X: Float32Array, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
         """Fit on rows without nulls (`estimator.to_matrix`)."""
         import lightgbm
 
@@ -103,7 +103,7 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError("The boosted trees were not fitted.", remedy="call fit before asking them.")
         return _load(self.text_)
 
-    def predict_proba(self, X: Matrix) -> npt.NDArray[np.float64]:  # noqa: N803
+    def predict_proba(self, X: Float32Array) -> npt.NDArray[np.float64]:  # noqa: N803
         """Shape (rows, 2). A row gives the same bits alone or among many: trees are added in order."""
         bought = np.asarray(self.booster.predict(X, num_threads=1), dtype=np.float64)
         return np.column_stack([1 - bought, bought])

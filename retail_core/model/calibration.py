@@ -13,8 +13,7 @@ import numpy as np
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from retail_core.model.sampling import Floats
-from retail_core.model.splits import Mask
+from retail_core.arrays import BoolArray, FloatArray
 
 ISOTONIC_POSITIVES = 1_000
 _SMALLEST = 1e-6
@@ -26,15 +25,15 @@ class Calibrator:
     """Knots of the map: `scores` and `values`, both logits, both ascending; `method` names the fit."""
 
     method: str
-    scores: Floats
-    values: Floats
+    scores: FloatArray
+    values: FloatArray
 
-    def __call__(self, score: Floats) -> Floats:
+    def __call__(self, score: FloatArray) -> FloatArray:
         """Probabilities for scores in [0, 1]; outside the knots the nearest knot's value holds."""
         return expit(np.interp(logit(score), self.scores, self.values))
 
 
-def fit_calibrator(score: Floats, labels: Mask, weights: Floats | None = None) -> Calibrator:
+def fit_calibrator(score: FloatArray, labels: BoolArray, weights: FloatArray | None = None) -> Calibrator:
     """Isotonic from 1,000 positives, else a sigmoid on the logit.
 
     Args:
@@ -48,18 +47,18 @@ def fit_calibrator(score: Floats, labels: Mask, weights: Floats | None = None) -
     return _sigmoid(score, labels, weights)
 
 
-def logit(probability: Floats) -> Floats:
+def logit(probability: FloatArray) -> FloatArray:
     """Log odds, with probabilities held one millionth away from 0 and 1."""
     held = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
     return np.asarray(np.log(held / (1 - held)), dtype=np.float64)
 
 
-def expit(value: Floats) -> Floats:
+def expit(value: FloatArray) -> FloatArray:
     """The inverse of `logit`."""
     return np.asarray(1 / (1 + np.exp(-value)), dtype=np.float64)
 
 
-def _isotonic(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
+def _isotonic(score: FloatArray, labels: BoolArray, weights: FloatArray) -> Calibrator:
     """Centred isotonic regression: each block of equal value becomes one knot at its mean logit.
 
     Joining the blocks' centres, not their edges, leaves no flat steps, so no ties between users.
@@ -74,15 +73,17 @@ def _isotonic(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
     return Calibrator("isotonic", centre, logit(rate))
 
 
-def _blocks(x: Floats, rate: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+def _blocks(
+    x: FloatArray, rate: FloatArray, weights: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean `x`, mean rate and weight of the blocks of isotonic regression, ascending in both means."""
     fitted = IsotonicRegression().fit(x, rate, sample_weight=weights).predict(x)
     _, block = np.unique(fitted, return_inverse=True)
-    mass: Floats = np.bincount(block, weights).astype(np.float64)
+    mass: FloatArray = np.bincount(block, weights).astype(np.float64)
     return np.bincount(block, weights * x) / mass, np.bincount(block, weights * rate) / mass, mass
 
 
-def _sigmoid(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
+def _sigmoid(score: FloatArray, labels: BoolArray, weights: FloatArray) -> Calibrator:
     """A sigmoid of slope * logit(score) + offset; a slope that would turn the order round is not taken."""
     x = logit(score)
     model = LogisticRegression(C=1e6, max_iter=1000).fit(x[:, None], labels, sample_weight=weights)
@@ -94,7 +95,7 @@ def _sigmoid(score: Floats, labels: Mask, weights: Floats) -> Calibrator:
     return Calibrator("sigmoid", ends, slope * ends + offset)
 
 
-def reliability(probability: Floats, labels: Mask, bins: int = 10) -> list[dict[str, float]]:
+def reliability(probability: FloatArray, labels: BoolArray, bins: int = 10) -> list[dict[str, float]]:
     """Mean probability, share that bought and rows, in bins of equally many rows, lowest first."""
     order = np.argsort(probability, kind="stable")
     return [

@@ -13,27 +13,28 @@ import numpy.typing as npt
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
+from retail_core.arrays import BoolArray, Float32Array, IndexArray
 from retail_core.features.batch.attributes import infer_attributes
 from retail_core.features.batch.engine import EngineOptions
 from retail_core.features.batch.interpreter import compute
 from retail_core.features.definitions import FeatureSet, default_feature_set
 from retail_core.features.question import Question
-from retail_core.model.estimator import Matrix, to_matrix
-from retail_core.model.labelled import Labelled, refuse_too_little
+from retail_core.features.reader import LakeReader
+from retail_core.model.feature_matrix import to_matrix
+from retail_core.model.labelled import LabelledRows, refuse_too_few_buyers
 from retail_core.model.sampling import Sampling, plan_sampling
-from retail_core.model.splits import PERIODS, Indices, Mask, Split, split_rows, user_share
+from retail_core.model.splits import PERIODS, PeriodSplit, split_into_periods, user_hash_fraction
 from retail_core.schemas import POLICIES, Pairs
 from retail_core.settings import Settings
-from retail_core.store.lake.table import Lake
 
 EMBARGO = "embargo"
-EVALUATION_ROWS = 400_000
+MAX_EVALUATION_ROWS = 400_000
 """Rows of the later periods that get features; above it users are sampled by hash, with all their rows."""
 CHUNK_ROWS = 100_000
 
 log = logging.getLogger(__name__)
 
-Advance = Callable[[int, int], None]
+RowProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,16 @@ class TrainingData:
     """
 
     rows: pd.DataFrame
-    matrix: Matrix
+    matrix: Float32Array
     feature_set: FeatureSet
     dropped: tuple[str, ...]
-    split: Split
+    split: PeriodSplit
     fit_sampling: Sampling
     refit_sampling: Sampling
-    labelled: Labelled
+    labelled: LabelledRows
     question: Question
 
-    def take(self, mask: Mask) -> tuple[pd.DataFrame, Matrix]:
+    def take(self, mask: BoolArray) -> tuple[pd.DataFrame, Float32Array]:
         """Rows and features where `mask` holds."""
         return self.rows[mask], self.matrix[mask]
 
@@ -71,7 +72,7 @@ class TrainingData:
         """Cut-off policies that have rows, the primary one first."""
         return policies_of(self.rows)
 
-    def columns_of(self, matrix: Matrix, names: Sequence[str]) -> pd.DataFrame:
+    def columns_of(self, matrix: Float32Array, names: Sequence[str]) -> pd.DataFrame:
         """Features of `matrix` by name; those that were dropped are left out."""
         columns = self.feature_set.columns
         return pd.DataFrame({name: matrix[:, columns.index(name)] for name in names if name in columns})
@@ -83,22 +84,22 @@ def policies_of(rows: pd.DataFrame) -> tuple[str, ...]:
     return tuple(policy for policy in POLICIES if policy in present)
 
 
-def build(
-    lake: Lake,
-    labelled: Labelled,
+def build_training_data(
+    lake: LakeReader,
+    labelled: LabelledRows,
     question: Question,
     settings: Settings,
     *,
     as_of: datetime,
-    advance: Advance | None = None,
+    advance: RowProgress | None = None,
 ) -> TrainingData:
     """Split, sample, and compute features of the rows that are needed.
 
     Raises:
         DataError: too little data, see `refuse_too_little` and `splits.split_rows`.
     """
-    refuse_too_little(labelled.rows, settings.min_buyers)
-    labelled, split = _split(labelled, question)
+    refuse_too_few_buyers(labelled.rows, settings.min_buyers)
+    labelled, split = _split_into_periods(labelled, question)
     every = labelled.rows
     train = np.zeros(len(every), bool)
     train[split.train] = True
@@ -107,16 +108,16 @@ def build(
     refit_sampling = plan_sampling(labels, settings.fit_rows)
     rows = every.assign(
         period=_periods(split, len(every)),
-        fit=train & fit_sampling.keep(every, settings.seed),
-        refit=refit_sampling.keep(every, settings.seed),
+        fit=train & fit_sampling.select(every, settings.seed),
+        refit=refit_sampling.select(every, settings.seed),
     )
-    rows["judged"] = _judged(rows)
+    rows["judged"] = _evaluation_mask(rows)
     rows = rows[rows["fit"] | rows["refit"] | rows["judged"]].reset_index(drop=True)
     undated = set(every["policy"]) == {"first-visit"}
     known = infer_attributes(lake, as_of, include_undated=undated, admit=labelled.admitted)
     wanted = default_feature_set(question, known)
-    matrix = features(lake, rows, wanted, EngineOptions.from_settings(settings), advance)
-    useful = _tells_apart(matrix)
+    matrix = compute_feature_matrix(lake, rows, wanted, EngineOptions.from_settings(settings), advance)
+    useful = _varying_columns(matrix)
     kept = [name for name, use in zip(wanted.columns, useful, strict=True) if use]
     dropped = tuple(name for name, use in zip(wanted.columns, useful, strict=True) if not use)
     chosen = wanted.select(kept)
@@ -125,30 +126,34 @@ def build(
     )
 
 
-def _split(labelled: Labelled, question: Question) -> tuple[Labelled, Split]:
+def _split_into_periods(labelled: LabelledRows, question: Question) -> tuple[LabelledRows, PeriodSplit]:
     """The four periods; a secondary policy without rows in each of them is left out."""
     rows = labelled.rows
-    split = split_rows(rows, question.horizon)
-    thin = {policy for policy in policies_of(rows)[1:] if not _in_all(rows[rows["policy"].eq(policy)], split)}
+    split = split_into_periods(rows, question.horizon)
+    thin = {
+        policy
+        for policy in policies_of(rows)[1:]
+        if not _has_rows_in_every_period(rows[rows["policy"].eq(policy)], split)
+    }
     if not thin:
         return labelled, split
     log.warning("Too few rows for the cut-off policy %s: left out.", ", ".join(sorted(thin)))
     kept = rows[~rows["policy"].isin(thin)].reset_index(drop=True)
-    return replace(labelled, rows=kept), split_rows(kept, question.horizon)
+    return replace(labelled, rows=kept), split_into_periods(kept, question.horizon)
 
 
-def _in_all(rows: pd.DataFrame, split: Split) -> bool:
+def _has_rows_in_every_period(rows: pd.DataFrame, split: PeriodSplit) -> bool:
     """Whether each period holds some of `rows`."""
-    return all(rows.index.isin(part).any() for part in split.parts().values())
+    return all(rows.index.isin(part).any() for part in split.positions_by_period().values())
 
 
-def features(
-    lake: Lake,
+def compute_feature_matrix(
+    lake: LakeReader,
     rows: pd.DataFrame,
     feature_set: FeatureSet,
     engine: EngineOptions,
-    advance: Advance | None = None,
-) -> Matrix:
+    advance: RowProgress | None = None,
+) -> Float32Array:
     """Features of `rows` (`user_id, as_of, policy`) as float32, policy by policy, chunk by chunk in time."""
     columns = list(feature_set.columns)
     matrix = np.empty((len(rows), len(columns)), np.float32)
@@ -163,28 +168,28 @@ def features(
     return matrix
 
 
-def _chunks(policies: npt.NDArray[np.object_]) -> Iterator[Indices]:
+def _chunks(policies: npt.NDArray[np.object_]) -> Iterator[IndexArray]:
     for policy in sorted(set(policies)):
         positions = np.flatnonzero(policies == policy)
         for start in range(0, len(positions), CHUNK_ROWS):
             yield positions[start : start + CHUNK_ROWS]
 
 
-def _periods(split: Split, rows: int) -> list[str]:
+def _periods(split: PeriodSplit, rows: int) -> list[str]:
     period = np.full(rows, EMBARGO, dtype=object)
-    for name, positions in split.parts().items():
+    for name, positions in split.positions_by_period().items():
         period[positions] = name
     return list(period)
 
 
-def _judged(rows: pd.DataFrame) -> Mask:
+def _evaluation_mask(rows: pd.DataFrame) -> BoolArray:
     """Rows of the later periods that are scored: all, or those of a hashed share of the users."""
     later = rows["period"].isin(PERIODS[1:]).to_numpy(bool)
-    share = EVALUATION_ROWS / max(1, int(later.sum()))
+    share = MAX_EVALUATION_ROWS / max(1, int(later.sum()))
     if share >= 1:
         return later
-    return later & (user_share(rows["user_id"], "judged") < share)
+    return later & (user_hash_fraction(rows["user_id"], "judged") < share)
 
 
-def _tells_apart(matrix: Matrix) -> Mask:
+def _varying_columns(matrix: Float32Array) -> BoolArray:
     return np.asarray((matrix != matrix[:1]).any(axis=0), dtype=np.bool_)

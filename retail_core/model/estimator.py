@@ -11,14 +11,13 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.ensemble import RandomForestClassifier
 
+from retail_core.arrays import Float32Array, FloatArray
 from retail_core.errors import InputError
 from retail_core.model.boosting import BoostedTrees
 from retail_core.model.calibration import Calibrator
+from retail_core.model.feature_matrix import Features, to_matrix
 from retail_core.model.linear import LogisticRanker
-from retail_core.model.matrix import MISSING, Features, Matrix, to_matrix
-from retail_core.model.sampling import Floats, correct_prior
-
-__all__ = ["MISSING", "CalibratedRanker", "Features", "Matrix", "Ranker", "build_forest", "to_matrix"]
+from retail_core.model.sampling import correct_prior
 
 _CHUNK = 8_192
 
@@ -90,7 +89,7 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return found
 
-    def raw_score(self, X: Features, policy: str | None = None) -> Floats:  # noqa: N803 - scikit-learn's name
+    def raw_score(self, X: Features, policy: str | None = None) -> FloatArray:  # noqa: N803 - scikit-learn's name
         """Prior-corrected score in [0, 1], not calibrated; scores of two policies do not compare.
 
         Trees and terms are added up in their own order, row by row, so one row gives to the bit what
@@ -114,11 +113,11 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return correct_prior(_score(self.ranker(policy), matrix), self.factor)
 
-    def probability(self, X: Features, policy: str) -> Floats:  # noqa: N803 - scikit-learn's name
+    def probability(self, X: Features, policy: str) -> FloatArray:  # noqa: N803 - scikit-learn's name
         """Calibrated probability of buying within the horizon, for rows of that cut-off policy."""
         return self.calibrate(self.raw_score(X, policy), policy)
 
-    def calibrate(self, raw: Floats, policy: str) -> Floats:
+    def calibrate(self, raw: FloatArray, policy: str) -> FloatArray:
         """Probabilities for raw scores.
 
         Raises:
@@ -132,7 +131,7 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return calibrator(raw)
 
-    def predict_proba(self, X: Features) -> Floats:  # noqa: N803 - scikit-learn's name
+    def predict_proba(self, X: Features) -> FloatArray:  # noqa: N803 - scikit-learn's name
         """Shape (rows, 2): not buying, buying; of the primary policy."""
         bought = self.probability(X, self.primary)
         return np.column_stack([1 - bought, bought])
@@ -141,12 +140,12 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Whether the probability reaches `threshold`."""
         return np.asarray(self.probability(X, self.primary) >= self.threshold, dtype=np.bool_)
 
-    def importances(self) -> Floats:
+    def importances(self) -> FloatArray:
         """By feature, in the primary ranker's own coin (impurity, gain or coefficient); sums to one."""
         return np.asarray(self.ranker().feature_importances_, dtype=np.float64)
 
 
-def _score(ranker: Ranker, matrix: Matrix) -> Floats:
+def _score(ranker: Ranker, matrix: Float32Array) -> FloatArray:
     """Bounded in memory; the same bits for a row whatever it is asked with."""
     chunks = [matrix[start : start + _CHUNK] for start in range(0, len(matrix), _CHUNK)] or [matrix]
     if isinstance(ranker, RandomForestClassifier):
@@ -156,11 +155,11 @@ def _score(ranker: Ranker, matrix: Matrix) -> Floats:
     return np.concatenate([ranker.predict_proba(chunk)[:, 1] for chunk in chunks])
 
 
-def _forest_score(forest: RandomForestClassifier) -> Callable[[Matrix], Floats]:
+def _forest_score(forest: RandomForestClassifier) -> Callable[[Float32Array], FloatArray]:
     trees = [estimator.tree_ for estimator in forest.estimators_]
     column = int(np.flatnonzero(forest.classes_)[0])
 
-    def score(chunk: Matrix) -> Floats:
+    def score(chunk: Float32Array) -> FloatArray:
         total = np.zeros(len(chunk))
         for tree in trees:
             total += tree.predict(chunk)[:, column]

@@ -46,7 +46,7 @@ FAMILIES: Mapping[str, Family] = {
 
 
 @dataclass(frozen=True)
-class Choice:
+class RankerConfig:
     """A family with its parameters: all it takes to fit a ranker."""
 
     family: str
@@ -77,12 +77,12 @@ class Choice:
         """How many fits run side by side: boosted trees keep to one thread, the others take what there is."""
         return fits_at_once(self.family)
 
-    def for_cross_fit(self) -> Choice:
+    def for_cross_fit(self) -> RankerConfig:
         """The same, lighter where lighter serves as well."""
         if self.family != FOREST:
             return self
         trees = min(self.params["n_estimators"], CROSS_FIT_TREES)
-        return Choice(FOREST, {**self.params, "n_estimators": trees})
+        return RankerConfig(FOREST, {**self.params, "n_estimators": trees})
 
 
 def fits_at_once(family: str) -> int:
@@ -90,7 +90,7 @@ def fits_at_once(family: str) -> int:
     return 2 if family == BOOSTED else 1
 
 
-def families(model: str) -> tuple[Family, ...]:
+def select_families(model: str) -> tuple[Family, ...]:
     """The families that `--model` asks for: one by name, or all of them (`auto`).
 
     Raises:

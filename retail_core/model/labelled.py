@@ -18,15 +18,15 @@ from retail_core.features.cutoffs.pairs import CutoffPlan, daily_pairs, first_vi
 from retail_core.features.cutoffs.sessions import IN_SESSION, in_session_pairs
 from retail_core.features.cutoffs.span import log_span
 from retail_core.features.question import Question
+from retail_core.features.reader import LakeReader
 from retail_core.schemas import POLICIES, Pairs, TrainingRows
-from retail_core.store.lake.table import Lake
 from retail_core.times import iso, zone
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledRows:
     """All labelled (user, cut-off) rows: `user_id, as_of, policy, label`.
 
     `gaps` are the days of the log that were gaps; `known_until` is where the log ended for these rows.
@@ -39,13 +39,13 @@ class Labelled:
     admitted: tuple[str, ...] = ()
 
 
-def labelled_rows(
-    lake: Lake,
+def build_labelled_rows(
+    lake: LakeReader,
     question: Question,
     policies: Sequence[str],
     as_of: datetime,
     engine: EngineOptions = DUCKDB,
-) -> Labelled:
+) -> LabelledRows:
     """Every row whose label is known at `as_of`, of all policies, by time.
 
     Known means that the log is: t + horizon <= `features.span.known_until`, which is never later than
@@ -76,11 +76,16 @@ def labelled_rows(
     rows = rows.sort_values(["as_of", "user_id"], ignore_index=True)
     known = span.known_until
     rows["label"] = label(lake, question, rows, known_until=known, engine=engine).to_numpy(bool)
-    return Labelled(cast("DataFrame[TrainingRows]", rows), plan.gaps, known)
+    return LabelledRows(cast("DataFrame[TrainingRows]", rows), plan.gaps, known)
 
 
 def _pairs_of(
-    policy: str, lake: Lake, question: Question, plan: CutoffPlan, before: datetime, engine: EngineOptions
+    policy: str,
+    lake: LakeReader,
+    question: Question,
+    plan: CutoffPlan,
+    before: datetime,
+    engine: EngineOptions,
 ) -> DataFrame[Pairs]:
     if policy == "daily":
         return daily_pairs(lake, question, plan.cutoffs, engine)
@@ -94,7 +99,7 @@ def _pairs_of(
     )
 
 
-def refuse_too_little(rows: pd.DataFrame, min_buyers: int) -> None:
+def refuse_too_few_buyers(rows: pd.DataFrame, min_buyers: int) -> None:
     """Refuse data on which no honest model can be made.
 
     Raises:

@@ -10,9 +10,8 @@ from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin
 from threadpoolctl import threadpool_limits
 
-from retail_core.model.matrix import MISSING, Matrix
-
-Floats = npt.NDArray[np.float64]
+from retail_core.arrays import Float32Array, FloatArray
+from retail_core.model.feature_matrix import MISSING
 
 
 class LogisticRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -32,7 +31,7 @@ class LogisticRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, C: float = 0.05) -> None:  # noqa: N803 - scikit-learn's name
         self.C = C
 
-    def fit(self, X: Matrix, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
+    def fit(self, X: Float32Array, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
         """Fit on rows without nulls (`estimator.to_matrix`)."""
         from sklearn.linear_model import LogisticRegression
 
@@ -56,7 +55,7 @@ class LogisticRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """False (does not buy) and True (buys)."""
         return np.array([False, True])
 
-    def contributions(self, X: Matrix) -> Floats:  # noqa: N803 - scikit-learn's name
+    def contributions(self, X: Float32Array) -> FloatArray:  # noqa: N803 - scikit-learn's name
         """What each feature adds to the log odds of the average row; shape (rows, features).
 
         For a linear model these are its exact Shapley values, features taken as independent
@@ -65,23 +64,23 @@ class LogisticRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         terms = self._terms(X)
         return terms[:, : self.n_features_in_] + terms[:, self.n_features_in_ :]
 
-    def predict_proba(self, X: Matrix) -> Floats:  # noqa: N803 - scikit-learn's name
+    def predict_proba(self, X: Float32Array) -> FloatArray:  # noqa: N803 - scikit-learn's name
         """Shape (rows, 2). Each row is added up by itself: the same bits alone or among many."""
         odds = self.intercept_ + self._terms(X).sum(axis=1)
         bought = expit(odds)
         return np.column_stack([1 - bought, bought])
 
     @property
-    def feature_importances_(self) -> Floats:
+    def feature_importances_(self) -> FloatArray:
         """Share of the coefficients' sizes by feature, columns standardised; sums to one."""
         size = np.abs(self.coef_).reshape(2, -1).sum(axis=0)
         return np.asarray(size / max(float(size.sum()), 1e-12), dtype=np.float64)
 
-    def _terms(self, matrix: Matrix) -> Floats:
+    def _terms(self, matrix: Float32Array) -> FloatArray:
         return np.asarray((_columns(matrix) - self.centre_) / self.scale_ * self.coef_, dtype=np.float64)
 
 
-def _columns(matrix: Matrix) -> Floats:
+def _columns(matrix: Float32Array) -> FloatArray:
     missing = matrix == MISSING
     values = np.where(missing, 0.0, matrix).astype(np.float64)
     return np.hstack([np.sign(values) * np.log1p(np.abs(values)), missing])

@@ -9,15 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from retail_core.model.splits import Mask
-
-Floats = npt.NDArray[np.float64]
+from retail_core.arrays import BoolArray, FloatArray
 
 NEGATIVES_PER_POSITIVE = 5
-SMALLEST_SAMPLE = 20_000
+MIN_SAMPLE_ROWS = 20_000
 """Below this many rows nothing is gained by leaving negatives out."""
 
 
@@ -33,38 +30,38 @@ class Sampling:
         """The k of the prior correction: negative rate over positive rate."""
         return self.negative_rate / self.positive_rate
 
-    def keep(self, rows: pd.DataFrame, seed: int) -> Mask:
+    def select(self, rows: pd.DataFrame, seed: int) -> BoolArray:
         """Which rows (`user_id`, `as_of`, `label`) stay.
 
         Each row draws one number from its own user and cut-off, so that samples of different sizes are
         nested and a row's fate does not depend on the other rows.
         """
-        draw = row_draws(rows, seed)
+        draw = row_hash_fraction(rows, seed)
         rate = np.where(rows["label"].to_numpy(bool), self.positive_rate, self.negative_rate)
         return np.asarray(draw < rate, dtype=np.bool_)
 
-    def weights(self, labels: Mask) -> Floats:
+    def weights(self, labels: BoolArray) -> FloatArray:
         """How many rows of the population each kept row stands for."""
         return np.where(labels, 1 / self.positive_rate, 1 / self.negative_rate)
 
 
-def plan_sampling(labels: Mask, limit: int) -> Sampling:
+def plan_sampling(labels: BoolArray, limit: int) -> Sampling:
     """Rates that keep about `limit` rows: all positives where they fit into half of it, then negatives."""
     positives = int(labels.sum())
     negatives = len(labels) - positives
     kept_positives = min(positives, limit // 2)
-    wanted = max(NEGATIVES_PER_POSITIVE * kept_positives, SMALLEST_SAMPLE - kept_positives)
+    wanted = max(NEGATIVES_PER_POSITIVE * kept_positives, MIN_SAMPLE_ROWS - kept_positives)
     kept_negatives = min(negatives, wanted, limit - kept_positives)
     return Sampling(kept_positives / max(positives, 1) or 1.0, kept_negatives / max(negatives, 1) or 1.0)
 
 
-def correct_prior(score: Floats, factor: float) -> Floats:
+def correct_prior(score: FloatArray, factor: float) -> FloatArray:
     """The probability in the population for a score learnt on a sample; see the module's text."""
     scaled = factor * score
     return scaled / (scaled + 1.0 - score)
 
 
-def row_draws(rows: pd.DataFrame, seed: int) -> Floats:
+def row_hash_fraction(rows: pd.DataFrame, seed: int) -> FloatArray:
     """A number in [0, 1) per (user, cut-off), the same on every machine."""
     key = f"rows{seed}".ljust(16, "0")[:16]
     hashed = pd.util.hash_array(rows["user_id"].to_numpy(object), hash_key=key)

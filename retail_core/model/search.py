@@ -19,21 +19,20 @@ import pandas as pd
 from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
 
-from retail_core.model.estimator import Matrix
-from retail_core.model.evaluation.metrics import WeightedRanking, user_weights
-from retail_core.model.families import FOREST, Choice, Family, fits_at_once, for_search
-from retail_core.model.sampling import Floats
-from retail_core.model.splits import Mask, PeriodFolds
+from retail_core.arrays import BoolArray, Float32Array, FloatArray
+from retail_core.model.evaluation.metrics import WeightedRanking, bootstrap_user_weights
+from retail_core.model.families import FOREST, Family, RankerConfig, fits_at_once, for_search
+from retail_core.model.splits import PeriodFolds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REPLICATES = 100
+BOOTSTRAP_REPLICATES = 100
 """Draws of the users behind every standard error and interval of the search."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One cell of a grid: its parameters and its average precision over the folds."""
 
     params: dict[str, float]
@@ -44,9 +43,9 @@ class Cell:
     family: str = FOREST
 
     @property
-    def choice(self) -> Choice:
+    def config(self) -> RankerConfig:
         """What it would be to fit it."""
-        return Choice(self.family, self.params)
+        return RankerConfig(self.family, self.params)
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ class SearchResult:
     resampled).
     """
 
-    choice: Choice
-    cells: tuple[Cell, ...]
+    config: RankerConfig
+    cells: tuple[GridCell, ...]
     engine: str
     folds: str
     rows: int
@@ -69,14 +68,14 @@ class SearchResult:
     compared: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
-    def best(self) -> dict[str, float]:
+    def best_params(self) -> dict[str, float]:
         """Parameters of the chosen one."""
-        return dict(self.choice.params)
+        return dict(self.config.params)
 
     def to_dict(self) -> dict[str, object]:
         """How it was done, without the cells; plain values."""
         kept = ("engine", "folds", "rows", "positives", "negative_rate", "seconds", "compared")
-        return {"family": self.choice.family} | {name: getattr(self, name) for name in kept}
+        return {"family": self.config.family} | {name: getattr(self, name) for name in kept}
 
 
 @dataclass(frozen=True)
@@ -87,22 +86,22 @@ class SearchRows:
     that the sample kept; recorded, average precision on sampled rows being comparable between cells only.
     """
 
-    matrix: Matrix
+    matrix: Float32Array
     rows: pd.DataFrame
     folds: PeriodFolds
     negative_rate: float = 1.0
-    rule: Floats | None = None
+    rule: FloatArray | None = None
 
 
-def search(data: SearchRows, families: Sequence[Family], *, seed: int) -> SearchResult:
+def search_families(data: SearchRows, families: Sequence[Family], *, seed: int) -> SearchResult:
     """Try every cell of every family and choose: the simplest that is as good as the best."""
     started = time.perf_counter()
-    tried = [_try(data, family, seed) for family in families]
+    tried = [_search_family(data, family, seed) for family in families]
     cells = tuple(cell for found, _, _ in tried for cell in found)
-    drawn = _resampled(data, [scores for _, found, _ in tried for scores in found], seed)
-    chosen = simplest_within_error(cells, drawn)
+    drawn = _resample_users(data, [scores for _, found, _ in tried for scores in found], seed)
+    chosen = simplest_within_standard_error(cells, drawn)
     return SearchResult(
-        choice=cells[chosen].choice,
+        config=cells[chosen].config,
         cells=cells,
         engine=", ".join(dict.fromkeys(engine for _, _, engine in tried)),
         folds=f"{data.folds.get_n_splits()} {data.folds.kind} folds",
@@ -110,11 +109,11 @@ def search(data: SearchRows, families: Sequence[Family], *, seed: int) -> Search
         positives=int(data.rows["label"].sum()),
         negative_rate=data.negative_rate,
         seconds=time.perf_counter() - started,
-        compared=_compared(data, cells, drawn, chosen, seed),
+        compared=_compare_candidates(data, cells, drawn, chosen, seed),
     )
 
 
-def simplest_within_error(cells: Sequence[Cell], drawn: Floats) -> int:
+def simplest_within_standard_error(cells: Sequence[GridCell], drawn: FloatArray) -> int:
     """The place of the smallest cell whose loss against the best is within one standard error.
 
     Args:
@@ -126,38 +125,40 @@ def simplest_within_error(cells: Sequence[Cell], drawn: Floats) -> int:
     best = int(np.argmax(means))
     errors = (drawn[:, [best]] - drawn).std(axis=0)
     close = np.flatnonzero(means[best] - means <= errors)
-    return min(close.tolist(), key=lambda place: (cells[place].choice.size, -means[place]))
+    return min(close.tolist(), key=lambda place: (cells[place].config.size, -means[place]))
 
 
-class _Recorder:
+class _ScoreRecorder:
     """Average precision as scikit-learn scores it, keeping what each fit says of its validation rows."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = tuple(names)
-        self._scores: dict[tuple[object, ...], Floats] = {}
+        self._scores: dict[tuple[object, ...], FloatArray] = {}
 
-    def __call__(self, estimator: Any, matrix: Matrix, labels: Mask) -> float:
+    def __call__(self, estimator: Any, matrix: Float32Array, labels: BoolArray) -> float:
         bought = estimator.predict_proba(matrix)[:, int(np.flatnonzero(estimator.classes_)[0])]
         score = np.asarray(bought, dtype=np.float64)
         self._scores[self._key(estimator.get_params(), matrix)] = score
         return _ap(score, labels)
 
-    def scores(self, params: Mapping[str, float], matrix: Matrix) -> Floats:
+    def scores(self, params: Mapping[str, float], matrix: Float32Array) -> FloatArray:
         """What the cell with `params` said of the rows of `matrix`; fits end in any order."""
         return self._scores[self._key(params, matrix)]
 
-    def _key(self, params: Mapping[str, object], matrix: Matrix) -> tuple[object, ...]:
+    def _key(self, params: Mapping[str, object], matrix: Float32Array) -> tuple[object, ...]:
         return (hash(matrix.tobytes()), *(params[name] for name in self._names))
 
 
-def _ap(score: Floats, labels: Mask) -> float:
+def _ap(score: FloatArray, labels: BoolArray) -> float:
     return WeightedRanking(score, labels).average_precision(np.ones(len(labels), np.int64))
 
 
-def _try(data: SearchRows, family: Family, seed: int) -> tuple[list[Cell], list[list[Floats]], str]:
+def _search_family(
+    data: SearchRows, family: Family, seed: int
+) -> tuple[list[GridCell], list[list[FloatArray]], str]:
     """Cells of one family, their validation scores by fold, and the engine."""
     estimator, engine = for_search(family, seed)
-    recorder = _Recorder(tuple(family.grid))
+    recorder = _ScoreRecorder(tuple(family.grid))
     values = {name: list(choices) for name, choices in family.grid.items()}
     grid = GridSearchCV(estimator, values, scoring=recorder, cv=data.folds, refit=False, error_score="raise")
     with _quiet(), parallel_config(backend="threading", n_jobs=fits_at_once(family.name)):
@@ -168,10 +169,10 @@ def _try(data: SearchRows, family: Family, seed: int) -> tuple[list[Cell], list[
     return cells, scores, engine
 
 
-def _cells(results: dict[str, Any], family: str, folds: int) -> list[Cell]:
+def _cells(results: dict[str, Any], family: str, folds: int) -> list[GridCell]:
     by_fold = np.column_stack([results[f"split{number}_test_score"] for number in range(folds)])
     return [
-        Cell(
+        GridCell(
             params=dict(params),
             mean_ap=float(by_fold[index].mean()),
             std_ap=float(by_fold[index].std()),
@@ -183,7 +184,7 @@ def _cells(results: dict[str, Any], family: str, folds: int) -> list[Cell]:
     ]
 
 
-def _resampled(data: SearchRows, scores: Sequence[Sequence[Floats]], seed: int) -> Floats:
+def _resample_users(data: SearchRows, scores: Sequence[Sequence[FloatArray]], seed: int) -> FloatArray:
     """Mean average precision over the folds for every draw of the users; shape (draws, scores)."""
     labels = data.rows["label"].to_numpy(bool)
     valid = [valid for _, valid in data.folds.split()]
@@ -191,8 +192,10 @@ def _resampled(data: SearchRows, scores: Sequence[Sequence[Floats]], seed: int) 
         [WeightedRanking(score, labels[rows]) for score, rows in zip(one, valid, strict=True)]
         for one in scores
     ]
-    drawn = np.empty((REPLICATES, len(scores)))
-    for number, weights in enumerate(user_weights(data.rows["user_id"], REPLICATES, seed)):
+    drawn = np.empty((BOOTSTRAP_REPLICATES, len(scores)))
+    for number, weights in enumerate(
+        bootstrap_user_weights(data.rows["user_id"], BOOTSTRAP_REPLICATES, seed)
+    ):
         here = [weights[rows] for rows in valid]
         for place, one in enumerate(rankings):
             drawn[number, place] = np.mean(
@@ -201,8 +204,8 @@ def _resampled(data: SearchRows, scores: Sequence[Sequence[Floats]], seed: int) 
     return drawn
 
 
-def _compared(
-    data: SearchRows, cells: Sequence[Cell], drawn: Floats, chosen: int, seed: int
+def _compare_candidates(
+    data: SearchRows, cells: Sequence[GridCell], drawn: FloatArray, chosen: int, seed: int
 ) -> dict[str, dict[str, float]]:
     found = {}
     for family in dict.fromkeys(cell.family for cell in cells):
@@ -213,14 +216,14 @@ def _compared(
         valid = [data.rule[rows] for _, rows in data.folds.split()]
         labels = data.rows["label"].to_numpy(bool)
         parts = [_ap(data.rule[rows], labels[rows]) for _, rows in data.folds.split()]
-        found["open cart"] = (float(np.mean(parts)), _resampled(data, [valid], seed)[:, 0])
+        found["open cart"] = (float(np.mean(parts)), _resample_users(data, [valid], seed)[:, 0])
     return {
-        name: _lead(cells[chosen].mean_ap - ap, drawn[:, chosen] - other) | {"ap": ap}
+        name: _lead_with_interval(cells[chosen].mean_ap - ap, drawn[:, chosen] - other) | {"ap": ap}
         for name, (ap, other) in found.items()
     }
 
 
-def _lead(lead: float, drawn: Floats) -> dict[str, float]:
+def _lead_with_interval(lead: float, drawn: FloatArray) -> dict[str, float]:
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {"lead": lead, "low": float(low), "high": float(high)}
 

@@ -2,7 +2,7 @@
 
 Reading a model needs no MLflow: its folder holds the estimator (`model.skops`, loaded with our own
 list of trusted types, not with the list the folder brings), `extra_files/spec.json` and, where a
-policy's ranker has one, its ONNX form for real time (`realtime`).
+policy's ranker has one, its ONNX form for real time (`onnx_scorers`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from retail_core.arrays import BoolArray, FloatArray
 from retail_core.errors import InputError, IntegrityError
 from retail_core.model.spec import ModelSpec
 
 if TYPE_CHECKING:
     from retail_core.model.estimator import CalibratedRanker
-    from retail_core.model.realtime import Scorer
+    from retail_core.model.onnx_scorers import Scorer
 
-__all__ = ["ModelSpec", "ServedModel", "load_path", "read_spec"]
+__all__ = ["ModelSpec", "ServedModel", "load_served_model", "read_spec"]
 
 EXTRA_FILES = "extra_files"
 MODEL_FILE, SPEC_FILE, REGISTRY_FILE = "model.skops", f"{EXTRA_FILES}/spec.json", "registered_model_meta"
@@ -41,23 +41,20 @@ hold arrays, numbers and (LightGBM) text, and scikit-learn's tree, which is rebu
 
 SELF_TEST_TOLERANCE = 1e-9
 
-FEW_ROWS = 400
+MAX_ONNX_ROWS = 400
 """Up to here ONNX Runtime on one thread is faster than scikit-learn on two."""
 
-_BLOCK = 65_536
+_BLOCK_ROWS = 65_536
 """Rows that become a matrix at once: of 200 features, some 150 MB."""
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
 
-
-class Scored(NamedTuple):
+class Predictions(NamedTuple):
     """What a model says of some rows; arrays of one length."""
 
-    probability: Floats
-    raw_score: Floats
-    will_purchase: Flags
-    contact: Flags
+    probability: FloatArray
+    raw_score: FloatArray
+    will_purchase: BoolArray
+    contact: BoolArray
 
 
 @dataclass
@@ -93,17 +90,19 @@ class ServedModel:
                 f"The features lack the column {missing[0]!r} ({len(missing)} missing in all).",
                 remedy="compute them with the model's own feature set.",
             )
-        parts = (frame.iloc[start : start + _BLOCK] for start in range(0, max(1, len(frame)), _BLOCK))
+        parts = (
+            frame.iloc[start : start + _BLOCK_ROWS] for start in range(0, max(1, len(frame)), _BLOCK_ROWS)
+        )
         blocks = [
             self.predict_rows(part.reindex(columns=columns).to_numpy(np.float64), policy) for part in parts
         ]
         joined = {
             name: np.concatenate(found)
-            for name, found in zip(Scored._fields, zip(*blocks, strict=True), strict=True)
+            for name, found in zip(Predictions._fields, zip(*blocks, strict=True), strict=True)
         }
         return pd.DataFrame(joined, index=frame.index)
 
-    def predict_rows(self, rows: Floats, policy: str) -> Scored:
+    def predict_rows(self, rows: FloatArray, policy: str) -> Predictions:
         """As `predict`, for an array of shape (rows, features) in the order of the feature set's columns.
 
         Raises:
@@ -113,13 +112,15 @@ class ServedModel:
         raw = self._raw_score(rows, known)
         probability = self.estimator.calibrate(raw, known)
         thresholds = self.spec.thresholds[known]
-        return Scored(probability, raw, probability >= thresholds["f1"], probability >= thresholds["contact"])
+        return Predictions(
+            probability, raw, probability >= thresholds["f1"], probability >= thresholds["contact"]
+        )
 
-    def _raw_score(self, rows: Floats, policy: str) -> Floats:
+    def _raw_score(self, rows: FloatArray, policy: str) -> FloatArray:
         scorer = self.scorers.get(policy)
-        if scorer is None or len(rows) > FEW_ROWS or rows.shape[1] != self.estimator.n_features_in_:
+        if scorer is None or len(rows) > MAX_ONNX_ROWS or rows.shape[1] != self.estimator.n_features_in_:
             return self.estimator.raw_score(rows, policy)
-        from retail_core.model.estimator import to_matrix
+        from retail_core.model.feature_matrix import to_matrix
         from retail_core.model.sampling import correct_prior
 
         return correct_prior(scorer(to_matrix(rows)), self.estimator.factor)
@@ -153,7 +154,7 @@ class ServedModel:
             )
 
 
-def load_path(path: Path, version: str | None = None) -> ServedModel:
+def load_served_model(path: Path, version: str | None = None) -> ServedModel:
     """A model from its local MLflow folder, self-tested; `version` where the folder does not say it.
 
     Raises:
@@ -184,9 +185,9 @@ def load_path(path: Path, version: str | None = None) -> ServedModel:
 def _scorers(path: Path) -> dict[str, Scorer]:
     if not any((path / EXTRA_FILES).glob("*.onnx")):
         return {}
-    from retail_core.model import realtime
+    from retail_core.model.onnx_scorers import load_scorers
 
-    return realtime.load_all(path / EXTRA_FILES)
+    return load_scorers(path / EXTRA_FILES)
 
 
 def read_spec(path: Path, version: str | None = None) -> ModelSpec:

@@ -12,24 +12,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retail_core.model.sampling import Floats
-from retail_core.model.splits import Indices
+from retail_core.arrays import FloatArray, IndexArray
 from retail_core.model.thresholds import recall_threshold
 
-MOST_BUYERS = 2_000
+MAX_STORED_BUYERS = 2_000
 """Buyers kept with a model: enough for every certificate, and still a small file."""
 
 
 @dataclass(frozen=True)
-class Buyers:
+class BuyerScores:
     """Buyers on the scale of the served model, one probability a buyer, ascending.
 
     `held_out`: those of the certification rows, as the evaluation model ranked them among all rows there.
     `cross_fitted`: all there are, each ranked among the rows of her time by a model that saw none of them.
     """
 
-    held_out: Floats
-    cross_fitted: Floats
+    held_out: FloatArray
+    cross_fitted: FloatArray
 
     def threshold(self, target: float, confidence: float) -> float:
         """What finds `target` of both; 0 where there is no buyer."""
@@ -41,14 +40,14 @@ class Buyers:
         return {"held_out": self.held_out.tolist(), "cross_fitted": self.cross_fitted.tolist()}
 
     @classmethod
-    def from_dict(cls, content: dict[str, list[float]]) -> Buyers:
+    def from_dict(cls, content: dict[str, list[float]]) -> BuyerScores:
         """Back from `to_dict`; empty where nothing is known."""
         return cls(
             *(np.array(content.get(name, []), dtype=np.float64) for name in ("held_out", "cross_fitted"))
         )
 
 
-def needed_share(score: Floats, weights: Floats | None = None) -> Floats:
+def contact_share_to_reach(score: FloatArray, weights: FloatArray | None = None) -> FloatArray:
     """For each row the share of rows with its score or a higher one, each row counting `weights`."""
     weights = np.ones(len(score)) if weights is None else weights
     order = np.argsort(-score, kind="stable")
@@ -61,16 +60,18 @@ def needed_share(score: Floats, weights: Floats | None = None) -> Floats:
     return needed
 
 
-def needed_within(score: Floats, blocks: Indices, weights: Floats) -> Floats:
+def contact_share_within_blocks(score: FloatArray, blocks: IndexArray, weights: FloatArray) -> FloatArray:
     """`needed_share` within each block: scores of different models are not compared."""
     needed = np.empty(len(score))
     for block in np.unique(blocks):
         inside = blocks == block
-        needed[inside] = needed_share(score[inside], weights[inside])
+        needed[inside] = contact_share_to_reach(score[inside], weights[inside])
     return needed
 
 
-def reached_at(needed: Floats, probability: Floats, weights: Floats) -> Floats:
+def thresholds_at_contact_share(
+    needed: FloatArray, probability: FloatArray, weights: FloatArray
+) -> FloatArray:
     """The highest probabilities at which shares of at least `needed` of the rows are contacted; ascending."""
     order = np.argsort(-probability, kind="stable")
     share = np.cumsum(weights[order]) / weights.sum()

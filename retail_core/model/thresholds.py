@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 
+from retail_core.arrays import BoolArray, FloatArray, IndexArray
 from retail_core.errors import DataError
-from retail_core.model.sampling import Floats
-from retail_core.model.splits import Indices, Mask
 
 DEFAULT_TARGET = 0.95
 
@@ -51,7 +50,7 @@ class RecallThreshold:
     reason: str | None
 
 
-def best_f1_threshold(probability: Floats, labels: Mask) -> float:
+def best_f1_threshold(probability: FloatArray, labels: BoolArray) -> float:
     """The probability p at which "p or more" has the highest F1 on these rows (the largest such p)."""
     order = np.argsort(-probability, kind="stable")
     ranked, found = probability[order], np.cumsum(labels[order])
@@ -61,19 +60,21 @@ def best_f1_threshold(probability: Floats, labels: Mask) -> float:
     return float(ranked[int(np.argmax(f1))])
 
 
-def buyer_scores(users: pd.Series, probability: Floats, labels: Mask, seed: int) -> Floats:
+def sample_buyer_scores(
+    users: pd.Series, probability: FloatArray, labels: BoolArray, seed: int
+) -> FloatArray:
     """The probabilities of one random buying row per buying user: independent draws, one a user."""
-    return np.asarray(probability[one_per_buyer(users, labels, seed)], dtype=np.float64)
+    return np.asarray(probability[sample_row_per_buyer(users, labels, seed)], dtype=np.float64)
 
 
-def one_per_buyer(users: pd.Series, labels: Mask, seed: int) -> Indices:
+def sample_row_per_buyer(users: pd.Series, labels: BoolArray, seed: int) -> IndexArray:
     """Positions of one random buying row per buying user."""
     mixed = np.random.default_rng(seed).permutation(np.flatnonzero(labels))
     first = ~users.iloc[mixed].duplicated().to_numpy()
     return np.asarray(mixed[first], dtype=np.intp)
 
 
-def recall_threshold(scores: Floats, target: float, confidence: float) -> RecallThreshold:
+def recall_threshold(scores: FloatArray, target: float, confidence: float) -> RecallThreshold:
     """The largest threshold certified to find the share `target` of buyers.
 
     Args:
@@ -91,7 +92,7 @@ def recall_threshold(scores: Floats, target: float, confidence: float) -> Recall
         missed += 1
     if missed < 0:
         naive = float(ranked[min(buyers - 1, math.floor(buyers * (1 - target) + 1e-9))])
-        return RecallThreshold(naive, None, _why_not(buyers, target, confidence))
+        return RecallThreshold(naive, None, _no_certificate_reason(buyers, target, confidence))
     return RecallThreshold(float(ranked[missed]), _certificate(ranked, missed, target, confidence), None)
 
 
@@ -104,48 +105,48 @@ def recall_bound(found: int, buyers: int, confidence: float) -> float:
     return float(beta.ppf(1 - confidence, found, buyers - found + 1))
 
 
-def buyers_needed(target: float, confidence: float) -> int:
+def required_buyers(target: float, confidence: float) -> int:
     """The fewest buyers that certify `target` when none is missed: 59 for 0.95 at 95 %."""
     return math.ceil(math.log(1 - confidence) / math.log(target) - 1e-9)
 
 
-def feasible_target(buyers: int, confidence: float) -> float:
+def highest_certifiable_recall(buyers: int, confidence: float) -> float:
     """The highest recall that so many buyers can certify, none of them missed; rounded down to 0.001."""
     return math.floor(1000 * (1 - confidence) ** (1 / buyers) + 1e-6) / 1000 if buyers else 0.0
 
 
-TRAINING = ("--target-recall", "--target-recall 1.0")
+TRAIN_OPTION_NAMES = ("--target-recall", "--target-recall 1.0")
 """How a command asks for a recall, and for everybody who might buy."""
 
 
 def refuse_uncertifiable(
-    buyers: int, target: float, confidence: float, options: tuple[str, str] = TRAINING
+    buyers: int, target: float, confidence: float, options: tuple[str, str] = TRAIN_OPTION_NAMES
 ) -> None:
     """Refuse a target that was asked for and that so many buyers cannot certify; 1.0 is never refused.
 
     Raises:
         DataError: naming the nearest target that can be certified.
     """
-    if target >= 1.0 or buyers >= buyers_needed(target, confidence):
+    if target >= 1.0 or buyers >= required_buyers(target, confidence):
         return
-    nearest = feasible_target(buyers, confidence)
+    nearest = highest_certifiable_recall(buyers, confidence)
     instead = f"ask for {options[0]} {nearest:g} or less, " if nearest > 0 else ""
     raise DataError(
         f"Recall {target:g} at {confidence:.0%} cannot be certified: that needs at least "
-        f"{buyers_needed(target, confidence)} buyers in the certification rows, and there are {buyers}.",
+        f"{required_buyers(target, confidence)} buyers in the certification rows, and there are {buyers}.",
         remedy=f"{instead}ingest a longer log, or use {options[1]} (contact everybody who might buy).",
     )
 
 
-def _certificate(ranked: Floats, missed: int, target: float, confidence: float) -> Certificate:
+def _certificate(ranked: FloatArray, missed: int, target: float, confidence: float) -> Certificate:
     threshold = float(ranked[missed])
     below = int((ranked < threshold).sum())
     bound = recall_bound(len(ranked) - below, len(ranked), confidence)
     return Certificate(target, confidence, bound, threshold, len(ranked), below)
 
 
-def _why_not(buyers: int, target: float, confidence: float) -> str:
+def _no_certificate_reason(buyers: int, target: float, confidence: float) -> str:
     return (
-        f"recall {target:g} at {confidence:.0%} needs at least {buyers_needed(target, confidence)} buyers "
+        f"recall {target:g} at {confidence:.0%} needs at least {required_buyers(target, confidence)} buyers "
         f"in the certification rows; there are {buyers}: certificate left out"
     )

@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
+from retail_core.arrays import Float32Array
 from retail_core.features.batch.engine import EngineOptions
 from retail_core.features.cutoffs.pairs import daily_pairs, first_visit_pairs, labelled_cutoffs
 from retail_core.features.definitions import expand
 from retail_core.features.kinds import Clock, Context
 from retail_core.features.reader import LakeReader
-from retail_core.model.dataset import features
+from retail_core.model.dataset import compute_feature_matrix
 from retail_core.model.explanations.contributions import ranked_importance
-from retail_core.model.matrix import MISSING, Matrix
+from retail_core.model.feature_matrix import MISSING
 from retail_core.model.served_model import ServedModel
-from retail_core.model.splits import user_share
+from retail_core.model.splits import user_hash_fraction
 from retail_core.monitoring.drift import SCORE, Shift, shifts
 from retail_core.schemas import Pairs
 from retail_core.times import last_midnight, midnights, parse_instant, zone
@@ -68,7 +69,7 @@ def measure_drift(lake: LakeReader, served: ServedModel, as_of: datetime, engine
         told = f"{len(reference)} windows of at least {MIN_ROWS} rows to compare with, {smallest} rows now"
         return Drift([], "", told)
     parts = [*reference, *recent]
-    matrix = features(lake, pd.concat(parts, ignore_index=True), spec.feature_set, engine)
+    matrix = compute_feature_matrix(lake, pd.concat(parts, ignore_index=True), spec.feature_set, engine)
     ends = np.cumsum([len(part) for part in parts])[:-1]
     found = _shifts(served, np.split(matrix, ends), len(reference))
     told = (
@@ -106,11 +107,11 @@ def _pairs(
     else:
         pairs = daily_pairs(lake, question, window, engine)
     if len(pairs) > MAX_ROWS:
-        pairs = pairs[user_share(pairs["user_id"], "drift") < MAX_ROWS / len(pairs)]
+        pairs = pairs[user_hash_fraction(pairs["user_id"], "drift") < MAX_ROWS / len(pairs)]
     return pairs.assign(policy=spec.primary).reset_index(drop=True)
 
 
-def _shifts(served: ServedModel, windows: Sequence[Matrix], reference: int) -> list[Shift]:
+def _shifts(served: ServedModel, windows: Sequence[Float32Array], reference: int) -> list[Shift]:
     """Shifts of the features that tell users apart, and of the score, the most striking first."""
     columns = served.spec.feature_set.columns
     pooled = np.concatenate(windows[:reference])

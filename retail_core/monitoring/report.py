@@ -10,7 +10,7 @@ from retail_core.monitoring.drift import Shift
 from retail_core.monitoring.outcomes import mature
 from retail_core.monitoring.population import measure_drift
 from retail_core.monitoring.triggers import TriggerCheck, check
-from retail_core.registry.loading import load_champion
+from retail_core.registry.versions import load_champion
 from retail_core.workspace import Workspace
 
 OK = "ok"

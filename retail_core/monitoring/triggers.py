@@ -13,8 +13,7 @@ from retail_core.monitoring.drift import SCORE, drifted_share
 from retail_core.monitoring.live_metrics import Confusion, reweighted_f1
 from retail_core.monitoring.outcomes import Questions, known_outcomes
 from retail_core.monitoring.population import Drift, measure_drift
-from retail_core.registry.loading import load_version
-from retail_core.registry.versions import champion_spec
+from retail_core.registry.versions import champion_spec, load_version
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store
 from retail_core.times import parse_instant, to_utc_ms

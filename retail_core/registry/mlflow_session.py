@@ -35,7 +35,7 @@ _REMEDY = "start it with `retail up`, or correct or unset MLFLOW_TRACKING_URI."
 
 
 @dataclass(frozen=True)
-class Session:
+class MlflowSession:
     """An open connection, the experiment in use, and the few calls the registry makes."""
 
     client: MlflowClient
@@ -151,7 +151,7 @@ class Session:
 
 
 @contextmanager
-def open_session(settings: Settings) -> Iterator[Session]:
+def open_session(settings: Settings) -> Iterator[MlflowSession]:
     """Connect; the experiment is made where there is none.
 
     MLflow prints to stdout and keeps the tracking URI per process: both are put in order here. With
@@ -163,13 +163,13 @@ def open_session(settings: Settings) -> Iterator[Session]:
     """
     uri = settings.tracking_uri
     _probe(uri)
-    with _one_at_a_time(settings), _quiet(), _our_errors(uri):
+    with _exclusive_access(settings), _quiet(), _translate_errors(uri):
         import mlflow
 
         mlflow.set_tracking_uri(uri)
         try:
             client = mlflow.MlflowClient(uri, uri)
-            yield Session(client, _experiment(client, settings), settings.model_name)
+            yield MlflowSession(client, _experiment(client, settings), settings.model_name)
         finally:
             # MLflow exports the URI as MLFLOW_TRACKING_URI, which settings read later would obey.
             if settings.mlflow_tracking_uri is None:
@@ -213,7 +213,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _one_at_a_time(settings: Settings) -> Iterator[None]:
+def _exclusive_access(settings: Settings) -> Iterator[None]:
     if settings.mlflow_tracking_uri is not None:
         yield
         return
@@ -233,7 +233,7 @@ def _probe(uri: str) -> None:
 
 
 @contextmanager
-def _our_errors(uri: str) -> Iterator[None]:
+def _translate_errors(uri: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
 
     try:

@@ -11,7 +11,7 @@ from typing import Any
 from retail_core.model.spec import ModelSpec
 from retail_core.times import iso
 
-FIGURES = {
+METRIC_TITLES = {
     "ap": "average precision",
     "auc": "area under the ROC curve",
     "f1": "F1 of `will_purchase`",
@@ -31,7 +31,7 @@ FIGURES = {
     "slope": "calibration slope",
 }
 
-LIMITS = (
+LIMITATIONS = (
     "It ranks users who were active in the eligibility window; it says nothing of others.",
     "A probability holds for shops and seasons like those it was trained on; promotions and holidays it "
     "has not seen shift it until it is recalibrated or trained again.",
@@ -50,7 +50,7 @@ def model_card(spec: ModelSpec) -> str:
             *(line for policy in spec.policies for line in _policy(spec, policy)),
             "## Limits",
             "",
-            *(f"- {limit}" for limit in LIMITS),
+            *(f"- {limit}" for limit in LIMITATIONS),
             "",
         ]
     )
@@ -108,7 +108,7 @@ def _policy(spec: ModelSpec, policy: str) -> Iterable[str]:
         ("figure", "value", "95 % over users"),
         [
             (title, _number(metrics[name]), _interval(intervals.get(name)))
-            for name, title in FIGURES.items()
+            for name, title in METRIC_TITLES.items()
             if metrics.get(name) is not None
         ],
     )

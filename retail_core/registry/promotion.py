@@ -17,7 +17,7 @@ from pymongo.errors import DuplicateKeyError
 from retail_core.errors import DataError, IntegrityError
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import versions as registry
-from retail_core.registry.loading import load_version
+from retail_core.registry.versions import load_version
 from retail_core.store.mongo.connection import Store
 from retail_core.times import to_utc_ms
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Decision:
+class PromotionDecision:
     """Whether to promote, why, and on what evidence."""
 
     promote: bool
@@ -33,7 +33,7 @@ class Decision:
     evidence: dict[str, Any]
 
 
-def promote_on(store: Store, version: str, decision: Decision) -> dict[str, Any]:
+def promote_on(store: Store, version: str, decision: PromotionDecision) -> dict[str, Any]:
     """Promote as the gate decided, unless production has moved since it looked. Returns the entry.
 
     It is dated by MongoDB's clock: when it happened, not when the training began.
@@ -77,7 +77,7 @@ def promote(
     previous = registry.production_version(store.settings)
     if previous == version:
         raise DataError(f"Version {version} is in production already.", remedy="promote another version.")
-    move = _Move("promote", spec, previous, reason, at, evidence or {})
+    move = _PromotionEntry("promote", spec, previous, reason, at, evidence or {})
     return _record(store, move)
 
 
@@ -88,13 +88,13 @@ def rollback(store: Store, *, at: datetime) -> dict[str, Any]:
         DataError: there is no version before it.
     """
     repair(store)
-    stack = _stack(store)
+    stack = _production_history(store)
     if len(stack) < 2:
         raise DataError(
             "There is no earlier version to go back to.", remedy="promote one with `retail models promote`."
         )
     spec = registry.version_spec(store.settings, stack[-2])
-    move = _Move("rollback", spec, stack[-1], f"rollback of version {stack[-1]}", at, {})
+    move = _PromotionEntry("rollback", spec, stack[-1], f"rollback of version {stack[-1]}", at, {})
     return _record(store, move)
 
 
@@ -120,7 +120,7 @@ def history(store: Store) -> list[dict[str, Any]]:
     return list(store.promotions.find(sort=[("_id", 1)]))
 
 
-def _stack(store: Store) -> list[str]:
+def _production_history(store: Store) -> list[str]:
     """Versions in production one after the other, rollbacks taken back; the last one is in production."""
     stack: list[str] = []
     for entry in history(store):
@@ -134,7 +134,7 @@ def _stack(store: Store) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Move:
+class _PromotionEntry:
     kind: str
     spec: ModelSpec
     previous: str | None
@@ -143,7 +143,7 @@ class _Move:
     evidence: dict[str, Any]
 
 
-def _record(store: Store, move: _Move) -> dict[str, Any]:
+def _record(store: Store, move: _PromotionEntry) -> dict[str, Any]:
     """Write the entry, then move the alias; `_id` counts up, so two writers cannot both be next."""
     newest = store.promotions.find_one(sort=[("_id", -1)])
     entry = {

@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retail_core.errors import DataError, IntegrityError
-from retail_core.model.served_model import MODEL_FILE, SPEC_FILE, TRUSTED_TYPES, read_spec
+from retail_core.model.served_model import (
+    MODEL_FILE,
+    SPEC_FILE,
+    TRUSTED_TYPES,
+    ServedModel,
+    load_served_model,
+    read_spec,
+)
 from retail_core.model.spec import ModelSpec
-from retail_core.registry.mlflow_session import Session, open_session
+from retail_core.registry.mlflow_session import MlflowSession, open_session
 from retail_core.registry.model_card import model_card
 from retail_core.settings import Settings
 
@@ -53,7 +60,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A run that has begun; `started_ms` is its start by MLflow's clock, milliseconds since 1970 UTC."""
 
     run_id: str
@@ -61,7 +68,7 @@ class Run:
 
 
 @contextmanager
-def training_run(settings: Settings, *, reason: str) -> Iterator[Run]:
+def training_run(settings: Settings, *, reason: str) -> Iterator[TrainingRun]:
     """Begin a run; it ends as FINISHED, or as FAILED where the block raises.
 
     Raises:
@@ -71,7 +78,7 @@ def training_run(settings: Settings, *, reason: str) -> Iterator[Run]:
         run = session.client.create_run(session.experiment_id, tags={"reason": reason})
     ended = "FAILED"
     try:
-        yield Run(run.info.run_id, run.info.start_time)
+        yield TrainingRun(run.info.run_id, run.info.start_time)
         ended = "FINISHED"
     finally:
         with open_session(settings) as session:
@@ -172,7 +179,32 @@ def download(settings: Settings, version: str) -> Path:
         return session.local(f"models:/{settings.model_name}/{version}")
 
 
-def _existing(session: Session, settings: Settings, version: str) -> ModelVersion:
+def load_champion(settings: Settings) -> ServedModel:
+    """The model in production.
+
+    Raises:
+        DataError: there is none.
+        DependencyError: MLflow is unreachable.
+        IntegrityError: it cannot be served by this release.
+    """
+    version = production_version(settings)
+    if version is None:
+        raise DataError("There is no model in production.", remedy="run `retail train` first.")
+    return load_version(settings, version)
+
+
+def load_version(settings: Settings, version: str) -> ServedModel:
+    """A registered version.
+
+    Raises:
+        DataError: there is no such version.
+        DependencyError: MLflow is unreachable.
+        IntegrityError: it cannot be served by this release.
+    """
+    return load_served_model(download(settings, version), version)
+
+
+def _existing(session: MlflowSession, settings: Settings, version: str) -> ModelVersion:
     found = session.find(lambda client: client.get_model_version(settings.model_name, version))
     if found is None:
         raise DataError(
@@ -182,22 +214,22 @@ def _existing(session: Session, settings: Settings, version: str) -> ModelVersio
     return found
 
 
-def _log_run(session: Session, candidate: Candidate) -> None:
+def _log_run(session: MlflowSession, candidate: Candidate) -> None:
     spec = candidate.spec
     session.log(spec.run_id, params=candidate.params, metrics=spec.flat_metrics(), tags=spec.tags())
 
 
-def _log_cells(session: Session, run_id: str, search: SearchResult) -> None:
+def _log_cells(session: MlflowSession, run_id: str, search: SearchResult) -> None:
     """One nested run a cell: MLflow can then plot any metric against any parameter."""
     for cell in search.cells:
         name = ", ".join([cell.family, *(f"{key} {value}" for key, value in cell.params.items())])
         scores = {"mean_ap": cell.mean_ap, "std_ap": cell.std_ap, "fit_seconds": cell.fit_seconds}
         folds = {f"fold_{number}_ap": score for number, score in enumerate(cell.fold_ap, 1)}
-        chosen = {"chosen": str(cell.choice == search.choice).lower(), "family": cell.family}
+        chosen = {"chosen": str(cell.config == search.config).lower(), "family": cell.family}
         session.log_child(run_id, name, params=cell.params, metrics=scores | folds, tags=chosen)
 
 
-def _log_files(session: Session, candidate: Candidate, folder: Path) -> None:
+def _log_files(session: MlflowSession, candidate: Candidate, folder: Path) -> None:
     import skops.io
 
     run_id = candidate.spec.run_id
@@ -216,10 +248,10 @@ def _log_files(session: Session, candidate: Candidate, folder: Path) -> None:
         session.client.log_artifact(run_id, str(evaluation), "evaluation_model")
 
 
-def _log_model(session: Session, candidate: Candidate, folder: Path) -> str:
+def _log_model(session: MlflowSession, candidate: Candidate, folder: Path) -> str:
     import pandas as pd
 
-    from retail_core.model.realtime import export
+    from retail_core.model.onnx_scorers import export_scorers
 
     spec = candidate.spec
     stored = folder / Path(SPEC_FILE).name
@@ -229,7 +261,7 @@ def _log_model(session: Session, candidate: Candidate, folder: Path) -> str:
         candidate.served,
         run_id=spec.run_id,
         example=example.head(3),
-        extra_files=[stored, *export(candidate.served, folder)],
+        extra_files=[stored, *export_scorers(candidate.served, folder)],
         trusted_types=TRUSTED_TYPES,
         requirements=REQUIREMENTS,
     )

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
+from retail_core.arrays import BoolArray
 from retail_core.csv_export import require_parent_folder, write_csv
 from retail_core.errors import DataError
 from retail_core.features.cutoffs.sessions import who
-from retail_core.model.sampling import row_draws
+from retail_core.model.sampling import row_hash_fraction
 from retail_core.model.served_model import ModelSpec, ServedModel
-from retail_core.model.splits import Mask
-from retail_core.registry.loading import load_champion
+from retail_core.registry.versions import load_champion
 from retail_core.schemas import Prediction
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, from_lake, with_reasons
 from retail_core.scoring.scores import predict_eligible
@@ -94,7 +94,7 @@ class Draw:
     """Users of an audience, by rank, and which of them are held out as the control group."""
 
     chosen: pd.DataFrame
-    control: Mask
+    control: BoolArray
     figures: Figures
 
     @property
@@ -204,9 +204,9 @@ def refuse_erased(store: Store, users: Sequence[str]) -> None:
         )
 
 
-def held_out(chosen: pd.DataFrame, share: float, seed: int) -> Mask:
+def held_out(chosen: pd.DataFrame, share: float, seed: int) -> BoolArray:
     """Which of `chosen` (`user_id`, `as_of`) are the control group: a random share, rounded."""
-    draws = row_draws(chosen, seed + 1)
+    draws = row_hash_fraction(chosen, seed + 1)
     held = np.zeros(len(chosen), bool)
     held[np.argsort(draws, kind="stable")[: round(share * len(chosen))]] = True
     return held
@@ -224,7 +224,7 @@ def _header(result: Audience, sizing: Sizing, seed: int) -> Document:
     return {"_id": result.audience_id, **kept, "sizing": asdict(sizing), "seed": seed}
 
 
-def _members(chosen: pd.DataFrame, control: Mask) -> Iterator[Document]:
+def _members(chosen: pd.DataFrame, control: BoolArray) -> Iterator[Document]:
     columns = (chosen["user_id"], chosen["probability"], chosen["rank"], control)
     for user, probability, rank, held in zip(*(list(one) for one in columns), strict=True):
         group = "control" if held else "contact"

@@ -37,17 +37,17 @@ def with_reasons(
         features_of: gives the rows that were scored; asked once, for the users explained.
         most: users to explain; fewer where the model is dear to explain.
     """
-    from retail_core.model.explanations.contributions import affordable_rows
-    from retail_core.model.explanations.reasons import as_text, reasons
+    from retail_core.model.explanations.contributions import max_explainable_rows
+    from retail_core.model.explanations.reasons import explain_rows, format_reasons
 
-    top = scores.head(min(most, affordable_rows(served.estimator, WORK)))
+    top = scores.head(min(most, max_explainable_rows(served.estimator, WORK)))
     found: list[str] = []
     if len(top):
         feature_set = served.spec.feature_set
         rows = features_of(top).set_index("user_id").loc[top["user_id"], list(feature_set.columns)]
         policies = [served.policy(policy) for policy in top["policy"]]
-        told = reasons(served.estimator, feature_set, rows.to_numpy(np.float64), policies)
-        found = [as_text(one) for one in told]
+        told = explain_rows(served.estimator, feature_set, rows.to_numpy(np.float64), policies)
+        found = [format_reasons(one) for one in told]
     rest = [""] * (len(scores) - len(found))
     return scores.assign(**{COLUMN: pd.Series([*found, *rest], index=scores.index, dtype="str")})
 

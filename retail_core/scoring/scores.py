@@ -21,7 +21,7 @@ from retail_core.features.cutoffs.pairs import daily_pairs, first_visit_pairs
 from retail_core.features.cutoffs.sessions import policy_at, who
 from retail_core.features.reader import LakeReader
 from retail_core.model.served_model import ModelSpec, ServedModel
-from retail_core.registry.loading import load_champion
+from retail_core.registry.versions import load_champion
 from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
 from retail_core.scoring.mirror import mirror_predictions
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, from_lake, with_reasons

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from pandera.typing.pandas import DataFrame
 
+from retail_core.arrays import BoolArray, FloatArray
 from retail_core.errors import InputError
-from retail_core.model.sampling import Floats
 from retail_core.model.served_model import ModelSpec
-from retail_core.model.splits import Mask
-from retail_core.model.threshold_transfer import Buyers
+from retail_core.model.threshold_transfer import BuyerScores
 from retail_core.model.thresholds import refuse_uncertifiable
 from retail_core.schemas import Prediction
 
@@ -70,7 +69,7 @@ class Sizing:
         return "budget" if self.budget is not None else "recall" if self.recall is not None else "cost"
 
 
-def chosen_by(sizing: Sizing, everybody: DataFrame[Prediction], spec: ModelSpec) -> Mask:
+def chosen_by(sizing: Sizing, everybody: DataFrame[Prediction], spec: ModelSpec) -> BoolArray:
     """Which of all eligible users the size takes in, control group included.
 
     Raises:
@@ -95,12 +94,12 @@ def certified_thresholds(spec: ModelSpec, recall: float) -> dict[str, float]:
         DataError: it cannot be certified for the primary policy; names the nearest that can.
     """
     confidence = float(spec.training.get("goal", {}).get("confidence", 0.95))
-    buyers = {policy: Buyers.from_dict(spec.certification.get(policy, {})) for policy in spec.policies}
+    buyers = {policy: BuyerScores.from_dict(spec.certification.get(policy, {})) for policy in spec.policies}
     refuse_uncertifiable(len(buyers[spec.primary].held_out), recall, confidence, ("--recall", "--no-miss"))
     return {policy: one.threshold(recall, confidence) for policy, one in buyers.items()}
 
 
-def expected(probability: Floats) -> tuple[float, float, float]:
+def expected(probability: FloatArray) -> tuple[float, float, float]:
     """Expected number of buyers, and a 95 % interval of the number that buys."""
     mean = float(probability.sum())
     half = _SURE * math.sqrt(float((probability * (1 - probability)).sum()))

@@ -13,9 +13,9 @@ from retail_core.features.cutoffs.sessions import default_policies
 from retail_core.model import dataset, leakage, procedure
 from retail_core.model.dataset import TrainingData
 from retail_core.model.explanations.contributions import ranked_importance
-from retail_core.model.families import families
-from retail_core.model.labelled import labelled_rows
-from retail_core.model.procedure import Goal
+from retail_core.model.families import select_families
+from retail_core.model.labelled import build_labelled_rows
+from retail_core.model.procedure import RecallGoal
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import promotion
@@ -23,10 +23,17 @@ from retail_core.registry import versions as registry
 from retail_core.settings import Settings
 from retail_core.store.mongo.shop import named_policy
 from retail_core.times import iso, to_utc_ms
-from retail_core.training.champion_comparison import arrange
-from retail_core.training.describe import Outcome, as_spec, caption, describe, flat_params, population, price
-from retail_core.training.gate import gate
-from retail_core.training.report import TrainOptions, TrainReport
+from retail_core.training.champion_comparison import compare_with_champion, decide_promotion
+from retail_core.training.options import TrainOptions, TrainReport
+from retail_core.training.results import (
+    TrainingResult,
+    add_test_metrics,
+    build_spec,
+    caption,
+    contact_cost_sentence,
+    flat_params,
+    population,
+)
 from retail_core.workspace import Workspace
 
 __all__ = ["STAGES", "TrainOptions", "TrainReport", "train"]
@@ -66,7 +73,7 @@ def train(
     policies = options.policies or default_policies(work.lake, named_policy(work.store), instant, work.engine)
     options = replace(options, policies=policies)
     data = _prepare(work, instant, options, advance)
-    goal = Goal(options.target_recall, options.confidence, settings.seed, options.must_certify)
+    goal = RecallGoal(options.target_recall, options.confidence, settings.seed, options.must_certify)
     procedure.refuse_uncertifiable_goal(data, goal)
     known = data.labelled.known_until
     guarded = _guard(work, data, known, options, advance)
@@ -75,7 +82,7 @@ def train(
         found = procedure.run_search(data, settings, options.model)
         advance("search", 1, 1)
         outcome = _judge_and_refit(data, settings, found, goal, advance)
-        spec = as_spec(data, outcome, run, work.lake.state(instant), known, leaky=bool(options.allow_leak))
+        spec = build_spec(data, outcome, run, work.lake.state(instant), known, leaky=bool(options.allow_leak))
         spec = replace(spec, training=spec.training | {"leakage": guarded.to_dict()})
         advance("register", 0, 1)
         spec = _register(settings, data, outcome, spec)
@@ -87,7 +94,7 @@ def train(
 
 
 def _refuse_unknown(options: TrainOptions) -> None:
-    families(options.model)
+    select_families(options.model)
     asked = f"A recall of {options.target_recall:g} at {options.confidence:g} cannot be asked for."
     if not 0 < options.target_recall <= 1 or not 0 < options.confidence < 1:
         raise InputError(asked, remedy="use a recall in (0, 1] and a confidence in (0, 1).")
@@ -96,9 +103,9 @@ def _refuse_unknown(options: TrainOptions) -> None:
 def _prepare(work: Workspace, as_of: datetime, options: TrainOptions, advance: Progress) -> TrainingData:
     question = work.question
     advance("rows", 0, 1)
-    labelled = labelled_rows(work.lake, question, options.policies, as_of, work.engine)
+    labelled = build_labelled_rows(work.lake, question, options.policies, as_of, work.engine)
     advance("rows", 1, 1)
-    return dataset.build(
+    return dataset.build_training_data(
         work.lake,
         replace(labelled, admitted=options.allow_leak),
         question,
@@ -116,36 +123,38 @@ def _guard(
     advance: Progress,
 ) -> leakage.LeakageReport:
     advance("leakage", 0, 1)
-    evidence = leakage.from_training(work.lake, data, as_of, work.settings.seed)
+    evidence = leakage.guard_data_from_training(work.lake, data, as_of, work.settings.seed)
     guarded = leakage.refuse_leaks(evidence, options.allow_leak)
     advance("leakage", 1, 1)
     return guarded
 
 
 def _judge_and_refit(
-    data: TrainingData, settings: Settings, found: SearchResult, goal: Goal, advance: Progress
-) -> Outcome:
+    data: TrainingData, settings: Settings, found: SearchResult, goal: RecallGoal, advance: Progress
+) -> TrainingResult:
     advance("evaluate", 0, 1)
-    model = procedure.evaluation_model(data, found.choice, settings.seed)
-    judged = {name: procedure.judge_period(model, data, name) for name in ("calibrate", "certify", "test")}
+    model = procedure.fit_evaluation_model(data, found.config, settings.seed)
+    judged = {name: procedure.score_period(model, data, name) for name in ("calibrate", "certify", "test")}
     points = {
-        policy: procedure.choose_points(judged["calibrate"][policy], judged["certify"][policy], goal)
+        policy: procedure.choose_operating_points(
+            judged["calibrate"][policy], judged["certify"][policy], goal
+        )
         for policy in judged["test"]
     }
     model.set_params(threshold=points[model.primary].f1)
     advance("evaluate", 1, 1)
     advance("refit", 0, 1)
-    served = procedure.served_model(data, found.choice, points, goal)
+    served = procedure.refit_for_serving(data, found.config, points, goal)
     advance("refit", 1, 1)
-    outcome = Outcome(found, model, served, judged["test"], points, goal)
-    return describe(data, outcome, settings.seed)
+    outcome = TrainingResult(found, model, served, judged["test"], points, goal)
+    return add_test_metrics(data, outcome, settings.seed)
 
 
-def _register(settings: Settings, data: TrainingData, outcome: Outcome, spec: ModelSpec) -> ModelSpec:
+def _register(settings: Settings, data: TrainingData, outcome: TrainingResult, spec: ModelSpec) -> ModelSpec:
     from retail_core.model.evaluation.plots import draw_all
 
     primary = spec.primary
-    rows, tested = procedure.period(data, "test")
+    rows, tested = procedure.period_rows(data, "test")
     tested = tested[rows["policy"].eq(primary).to_numpy(bool)]
     ranked = ranked_importance(outcome.served.model, data.feature_set.columns, tested)
     with tempfile.TemporaryDirectory() as folder:
@@ -171,17 +180,17 @@ def _register(settings: Settings, data: TrainingData, outcome: Outcome, spec: Mo
 
 
 def _gate(
-    work: Workspace, data: TrainingData, outcome: Outcome, spec: ModelSpec, advance: Progress
-) -> promotion.Decision:
+    work: Workspace, data: TrainingData, outcome: TrainingResult, spec: ModelSpec, advance: Progress
+) -> promotion.PromotionDecision:
     advance("gate", 0, 1)
-    contest = None if spec.leaky else arrange(work, data, outcome.search.choice)
-    decision = gate(contest, leaky=spec.leaky, seed=work.settings.seed)
+    contest = None if spec.leaky else compare_with_champion(work, data, outcome.search.config)
+    decision = decide_promotion(contest, leaky=spec.leaky, seed=work.settings.seed)
     advance("gate", 1, 1)
     return decision
 
 
 def _report(
-    data: TrainingData, outcome: Outcome, spec: ModelSpec, decision: promotion.Decision
+    data: TrainingData, outcome: TrainingResult, spec: ModelSpec, decision: promotion.PromotionDecision
 ) -> TrainReport:
     primary = spec.primary
     return TrainReport(
@@ -198,11 +207,11 @@ def _report(
         threshold=spec.thresholds[primary]["contact"],
         certificate=spec.certificate,
         certificate_reason=spec.reasons[primary],
-        price=price(spec.metrics[primary], spec.certificate),
+        price=contact_cost_sentence(spec.metrics[primary], spec.certificate),
         split=data.split.kind,
         periods=spec.training["periods"],
-        family=outcome.search.choice.family,
-        best_params=outcome.search.best,
+        family=outcome.search.config.family,
+        best_params=outcome.search.best_params,
         search=outcome.search.to_dict(),
         leakage=spec.training["leakage"],
         eligible=population(data),

@@ -18,15 +18,14 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from retail_core.arrays import BoolArray, Float32Array
 from retail_core.model.families import FAMILIES, FOREST, for_search
-from retail_core.model.matrix import Matrix
-from retail_core.model.splits import Mask
 
 SEED = 7
 GRID = {"n_estimators": [50, 100, 150], "max_depth": [8, 12], "min_samples_leaf": [10]}
 
 
-def rows(count: int, features: int) -> tuple[Matrix, Mask]:
+def rows(count: int, features: int) -> tuple[Float32Array, BoolArray]:
     """Skewed features of which a quarter bear on the answer; about one row in six buys."""
     rng = np.random.default_rng(SEED)
     matrix = rng.gamma(1.0, 2.0, (count, features)).astype(np.float32)
@@ -36,7 +35,7 @@ def rows(count: int, features: int) -> tuple[Matrix, Mask]:
     return matrix, rng.random(count) < 1 / (1 + np.exp(-odds))
 
 
-def searched(forest: Any, matrix: Matrix, labels: Mask) -> tuple[float, np.ndarray]:
+def searched(forest: Any, matrix: Float32Array, labels: BoolArray) -> tuple[float, np.ndarray]:
     """Seconds, and the mean average precision of each cell."""
     folds = StratifiedKFold(4, shuffle=True, random_state=SEED)
     grid = GridSearchCV(forest, GRID, scoring="average_precision", cv=folds, refit=False)

@@ -26,9 +26,9 @@ from retail_core.features.batch.engine import EngineOptions
 from retail_core.features.cutoffs.sessions import IN_SESSION
 from retail_core.features.question import Question
 from retail_core.model import dataset
-from retail_core.model.families import Choice
-from retail_core.model.fitting import fit_ranker, recipe_of
-from retail_core.model.labelled import labelled_rows
+from retail_core.model.families import RankerConfig
+from retail_core.model.fitting import fit_ranker, make_fit_plan
+from retail_core.model.labelled import build_labelled_rows
 from retail_core.settings import Settings
 from retail_core.store.lake.table import Lake
 from tests.benchmarks.simulated_lake import START, simulated_days
@@ -39,9 +39,9 @@ SHOPS = {
     "20,000 users, 45 days": (20_000, 45),
 }
 CELLS = (
-    Choice("logistic", {"C": 0.01}),
-    Choice("lightgbm", {"n_estimators": 100, "max_depth": 3, "min_samples_leaf": 80}),
-    Choice("rf", {"n_estimators": 100, "max_depth": 14, "min_samples_leaf": 20}),
+    RankerConfig("logistic", {"C": 0.01}),
+    RankerConfig("lightgbm", {"n_estimators": 100, "max_depth": 3, "min_samples_leaf": 80}),
+    RankerConfig("rf", {"n_estimators": 100, "max_depth": 14, "min_samples_leaf": 20}),
 )
 POLICIES = ("daily", IN_SESSION)
 QUESTION, SETTINGS = Question(timezone="UTC"), Settings()
@@ -52,18 +52,21 @@ def one_shop(folder: Path, users: int, days: int, seed: int) -> dict[str, list[f
     lake = cast("Lake", simulated_days(folder, users, days + 2, seed)[0])
     as_of = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=days)
     engine = EngineOptions.from_settings(SETTINGS)
-    known = labelled_rows(lake, QUESTION, POLICIES, as_of, engine)
-    data = dataset.build(lake, known, QUESTION, SETTINGS, as_of=as_of)
-    later = labelled_rows(lake, QUESTION, POLICIES, as_of + timedelta(days=2), engine).rows
+    known = build_labelled_rows(lake, QUESTION, POLICIES, as_of, engine)
+    data = dataset.build_training_data(lake, known, QUESTION, SETTINGS, as_of=as_of)
+    later = build_labelled_rows(lake, QUESTION, POLICIES, as_of + timedelta(days=2), engine).rows
     day = later["as_of"].between(
         pd.Timestamp(as_of), pd.Timestamp(as_of + timedelta(days=1)), inclusive="left"
     )
     later = later[day].reset_index(drop=True)
-    asked, labels = dataset.features(lake, later, data.feature_set, engine), later["label"].to_numpy(bool)
+    asked, labels = (
+        dataset.compute_feature_matrix(lake, later, data.feature_set, engine),
+        later["label"].to_numpy(bool),
+    )
     rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
     found = {}
     for choice in CELLS:
-        recipe = recipe_of(data, choice, 1)
+        recipe = make_fit_plan(data, choice, 1)
         apart = fit_ranker(rows, matrix, data.refit_sampling, recipe)
         every = fit_ranker(rows, matrix, data.refit_sampling, replace(recipe, own=frozenset()))
         for policy in POLICIES:

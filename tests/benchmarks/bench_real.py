@@ -26,17 +26,17 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from retail_core.arrays import BoolArray, FloatArray
 from retail_core.features.batch.engine import EngineOptions
 from retail_core.features.cutoffs.labels import label
 from retail_core.features.cutoffs.pairs import daily_pairs, labelled_cutoffs
 from retail_core.features.question import Question
 from retail_core.model import dataset, procedure
-from retail_core.model.dataset import Labelled, TrainingData
-from retail_core.model.evaluation.metrics import ap_difference, user_weights
-from retail_core.model.families import AUTO, families
-from retail_core.model.fitting import fit_ranker, recipe_of
-from retail_core.model.sampling import Floats
-from retail_core.model.splits import Mask
+from retail_core.model.dataset import TrainingData
+from retail_core.model.evaluation.metrics import ap_difference, bootstrap_user_weights
+from retail_core.model.families import AUTO, select_families
+from retail_core.model.fitting import fit_ranker, make_fit_plan
+from retail_core.model.labelled import LabelledRows
 from retail_core.schemas import TrainingRows
 from retail_core.settings import Settings
 from retail_core.store.lake.table import Lake
@@ -55,7 +55,7 @@ def rows_at(lake: DayFiles, question: Question, cutoffs: Sequence[datetime]) -> 
     return pairs.assign(label=label(lake, question, pairs).to_numpy(bool))
 
 
-def with_purchase(lake: DayFiles, rows: pd.DataFrame, days: int) -> Mask:
+def with_purchase(lake: DayFiles, rows: pd.DataFrame, days: int) -> BoolArray:
     """Which rows' users bought in the days before."""
     events = pd.concat(
         pd.read_parquet(path, columns=["user_id", "event_time", "event_type"]) for path in lake.files()
@@ -75,16 +75,16 @@ def with_purchase(lake: DayFiles, rows: pd.DataFrame, days: int) -> Mask:
 
 def fit_at(
     lake: DayFiles, question: Question, as_of: datetime, rows: pd.DataFrame
-) -> tuple[TrainingData, procedure.Served, Any]:
+) -> tuple[TrainingData, procedure.RefittedModel, Any]:
     """The project's procedure on labelled rows."""
-    labelled = Labelled(cast("DataFrame[TrainingRows]", rows), (), as_of)
-    data = dataset.build(cast("Lake", lake), labelled, question, SETTINGS, as_of=as_of)
+    labelled = LabelledRows(cast("DataFrame[TrainingRows]", rows), (), as_of)
+    data = dataset.build_training_data(cast("Lake", lake), labelled, question, SETTINGS, as_of=as_of)
     found = procedure.run_search(data, SETTINGS, AUTO)
-    goal = procedure.Goal(0.95, 0.95, SETTINGS.seed)
-    model = procedure.evaluation_model(data, found.choice, SETTINGS.seed)
-    judged = {name: procedure.judge_period(model, data, name)["daily"] for name in ("calibrate", "certify")}
-    points = procedure.choose_points(judged["calibrate"], judged["certify"], goal)
-    return data, procedure.served_model(data, found.choice, {"daily": points}, goal), found
+    goal = procedure.RecallGoal(0.95, 0.95, SETTINGS.seed)
+    model = procedure.fit_evaluation_model(data, found.choice, SETTINGS.seed)
+    judged = {name: procedure.score_period(model, data, name)["daily"] for name in ("calibrate", "certify")}
+    points = procedure.choose_operating_points(judged["calibrate"], judged["certify"], goal)
+    return data, procedure.refit_for_serving(data, found.choice, {"daily": points}, goal), found
 
 
 def online_retail(folder: Path) -> dict[str, Any]:
@@ -97,15 +97,15 @@ def online_retail(folder: Path) -> dict[str, Any]:
     train = train[with_purchase(lake, train, 90)].reset_index(drop=True)
     test = test[with_purchase(lake, test, 90)].reset_index(drop=True)
     data, served, found = fit_at(lake, question, november, train)
-    matrix = dataset.features(cast("Lake", lake), test, data.feature_set, ENGINE)
+    matrix = dataset.compute_feature_matrix(cast("Lake", lake), test, data.feature_set, ENGINE)
     scores = {
         found.choice.family: (served.model.raw_score(matrix), served.model.probability(matrix, "daily"))
     }
-    others = [one.name for one in families(AUTO) if one.name != found.choice.family]
+    others = [one.name for one in select_families(AUTO) if one.name != found.choice.family]
     for name in others:
         best = max((cell for cell in found.cells if cell.family == name), key=lambda cell: cell.mean_ap)
         rows, refit = data.take(data.rows["refit"].to_numpy(bool))
-        ranker = fit_ranker(rows, refit, data.refit_sampling, recipe_of(data, best.choice, SETTINGS.seed))
+        ranker = fit_ranker(rows, refit, data.refit_sampling, make_fit_plan(data, best.choice, SETTINGS.seed))
         scores[name] = (ranker.raw_score(matrix), ranker.raw_score(matrix))
     column = dict(zip(data.feature_set.columns, matrix.T.astype(np.float64), strict=True))
     rate = train.groupby(train["as_of"].dt.day_of_week)["label"].mean()
@@ -113,7 +113,7 @@ def online_retail(folder: Path) -> dict[str, Any]:
     orders = next(column[name] for name in sorted(column) if name.startswith("orders_") and "300" in name)
     rules = {"orders x weekday": orders * weekday}
     return figures(test, scores, rules) | {
-        "chosen": found.choice.family, "params": found.best, "compared": found.compared,
+        "chosen": found.choice.family, "params": found.best_params, "compared": found.compared,
         "train_rows": len(train), "first_cutoff": str(train["as_of"].min()),
         "features": len(data.feature_set.columns),
     }  # fmt: skip
@@ -131,7 +131,7 @@ def taobao(folder: Path) -> dict[str, Any]:
             plan = labelled_cutoffs(lake, question, as_of)
             data, served, found = fit_at(lake, question, as_of, rows_at(lake, question, plan.cutoffs))
             test = rows_at(lake, question, [as_of])
-            matrix = dataset.features(cast("Lake", lake), test, data.feature_set, ENGINE)
+            matrix = dataset.compute_feature_matrix(cast("Lake", lake), test, data.feature_set, ENGINE)
             tests.append(test)
             raw.append(served.model.raw_score(matrix))
             probability.append(served.model.probability(matrix, "daily"))
@@ -144,7 +144,7 @@ def taobao(folder: Path) -> dict[str, Any]:
 
 
 def figures(
-    rows: pd.DataFrame, scores: dict[str, tuple[Floats, Floats]], rules: dict[str, Floats]
+    rows: pd.DataFrame, scores: dict[str, tuple[FloatArray, FloatArray]], rules: dict[str, FloatArray]
 ) -> dict[str, Any]:
     """AUC, AP, AUC within a day, lift at 10 %, Brier; the first model's lead over every other score."""
     labels, users = rows["label"].to_numpy(bool), rows["user_id"]
@@ -160,14 +160,14 @@ def figures(
     raw = scores[best][0]
     drawn = [
         (roc_auc_score(labels, raw, sample_weight=w), average_precision_score(labels, raw, sample_weight=w))
-        for w in user_weights(users, 100, 7)
+        for w in bootstrap_user_weights(users, 100, 7)
     ]
     for name, values in zip(("auc", "ap"), np.array(drawn).T, strict=True):
         result[f"{name} interval"] = [round(float(one), 4) for one in np.quantile(values, [0.025, 0.975])]
     return result
 
 
-def one_score(rows: pd.DataFrame, labels: Mask, score: Floats) -> dict[str, float]:
+def one_score(rows: pd.DataFrame, labels: BoolArray, score: FloatArray) -> dict[str, float]:
     """Figures of one ranking."""
     days = rows["as_of"].to_numpy()
     within = [

@@ -22,23 +22,24 @@ from pathlib import Path
 import numpy as np
 from pandera.typing.pandas import DataFrame
 
+from retail_core.arrays import Float32Array
 from retail_core.features.batch.interpreter import compute
 from retail_core.features.cutoffs.labels import label
 from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.definitions import FeatureSet, Question, default_feature_set
-from retail_core.model.estimator import CalibratedRanker, to_matrix
-from retail_core.model.explanations.contributions import affordable_rows, contributions
-from retail_core.model.explanations.reasons import reasons
-from retail_core.model.families import Choice
-from retail_core.model.matrix import Matrix
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.explanations.contributions import max_explainable_rows, shapley_values
+from retail_core.model.explanations.reasons import explain_rows
+from retail_core.model.families import RankerConfig
+from retail_core.model.feature_matrix import to_matrix
 from retail_core.schemas import Pairs
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, WORK
 from tests.benchmarks.simulated_lake import START, simulated_days
 
 DAYS, AGAIN = 45, 20
 LARGEST = {
-    "lightgbm": Choice("lightgbm", {"n_estimators": 300, "max_depth": 5, "min_samples_leaf": 20}),
-    "rf": Choice("rf", {"n_estimators": 200, "max_depth": 14, "min_samples_leaf": 5}),
+    "lightgbm": RankerConfig("lightgbm", {"n_estimators": 300, "max_depth": 5, "min_samples_leaf": 20}),
+    "rf": RankerConfig("rf", {"n_estimators": 200, "max_depth": 14, "min_samples_leaf": 5}),
 }
 
 
@@ -49,26 +50,30 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def measure(model: CalibratedRanker, features: FeatureSet, matrix: Matrix, again: float) -> dict[str, object]:
+def measure(
+    model: CalibratedRanker, features: FeatureSet, matrix: Float32Array, again: float
+) -> dict[str, object]:
     """Of one model; `again` is what the features of the explained cost."""
-    explained = min(MOST_EXPLAINED, affordable_rows(model, WORK), len(matrix))
+    explained = min(MOST_EXPLAINED, max_explainable_rows(model, WORK), len(matrix))
     top = matrix[np.argsort(-model.raw_score(matrix), kind="stable")[:explained]]
-    reasons(model, features, top[:1])
-    single = [seconds(lambda row=row: reasons(model, features, top[row : row + 1])) for row in range(AGAIN)]
+    explain_rows(model, features, top[:1])
+    single = [
+        seconds(lambda row=row: explain_rows(model, features, top[row : row + 1])) for row in range(AGAIN)
+    ]
     return {
         "score_seconds": round(seconds(lambda: model.raw_score(matrix)), 2),
         "explained": explained,
-        "reasons_seconds": round(again + seconds(lambda: reasons(model, features, top)), 2),
+        "reasons_seconds": round(again + seconds(lambda: explain_rows(model, features, top)), 2),
         "one_user_ms": round(statistics.median(single) * 1000, 1),
         "furthest_from_sum": furthest(model, top[:AGAIN]),
     }
 
 
-def furthest(model: CalibratedRanker, rows: Matrix) -> float:
+def furthest(model: CalibratedRanker, rows: Float32Array) -> float:
     """How far values and average together are from the raw score, at most."""
     booster = getattr(model.ranker(), "booster", None)
     raw = booster.predict(rows, raw_score=True) if booster else model.raw_score(rows)
-    return float(np.ptp(raw - contributions(model, rows).sum(axis=1)))
+    return float(np.ptp(raw - shapley_values(model, rows).sum(axis=1)))
 
 
 def run(folder: Path, users: int) -> dict[str, object]:

@@ -29,7 +29,7 @@ import pandas as pd
 from bentos.batch import score_file
 from bentos.batch_files import read_upload
 from retail_core.registry import versions as registry
-from retail_core.registry.loading import load_version
+from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod

@@ -22,24 +22,24 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from retail_core.model.estimator import CalibratedRanker, to_matrix
-from retail_core.model.families import Choice, families
-from retail_core.model.matrix import Matrix
-from retail_core.model.sampling import Floats
-from retail_core.model.search import SearchRows, search
-from retail_core.model.splits import Mask, PeriodFolds
+from retail_core.arrays import BoolArray, Float32Array, FloatArray
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.families import RankerConfig, select_families
+from retail_core.model.feature_matrix import to_matrix
+from retail_core.model.search import SearchRows, search_families
+from retail_core.model.splits import PeriodFolds
 from retail_core.model.thresholds import recall_threshold
 from tests.benchmarks.source_lake import SHARED_DATA
 
 CELLS = (
-    Choice("lightgbm", {"n_estimators": 100, "max_depth": 5, "min_samples_leaf": 80}),
-    Choice("rf", {"n_estimators": 200, "max_depth": 14, "min_samples_leaf": 5}),
-    Choice("logistic", {"C": 0.1}),
+    RankerConfig("lightgbm", {"n_estimators": 100, "max_depth": 5, "min_samples_leaf": 80}),
+    RankerConfig("rf", {"n_estimators": 200, "max_depth": 14, "min_samples_leaf": 5}),
+    RankerConfig("logistic", {"C": 0.1}),
 )
 TARGET, CONFIDENCE = 0.90, 0.95
 
 
-def sessions(without: tuple[str, ...] = ()) -> tuple[Matrix, Mask]:
+def sessions(without: tuple[str, ...] = ()) -> tuple[Float32Array, BoolArray]:
     """All sessions; texts as one column a value."""
     frame = pd.read_csv(SHARED_DATA / "online_shoppers" / "online_shoppers_intention.csv")
     labels = frame.pop("Revenue").astype(str).str.upper().eq("TRUE").to_numpy(bool)
@@ -50,7 +50,7 @@ def sessions(without: tuple[str, ...] = ()) -> tuple[Matrix, Mask]:
     return to_matrix(dummies.to_numpy(np.float64)), labels
 
 
-def out_of_fold(choice: Choice | None, matrix: Matrix, labels: Mask) -> Floats:
+def out_of_fold(choice: RankerConfig | None, matrix: Float32Array, labels: BoolArray) -> FloatArray:
     """Scores of each session by a model that did not see it; None for the cell found without it."""
     scores = np.zeros(len(labels))
     for train, test in StratifiedKFold(10, shuffle=True, random_state=7).split(matrix, labels):
@@ -59,16 +59,16 @@ def out_of_fold(choice: Choice | None, matrix: Matrix, labels: Mask) -> Floats:
     return scores
 
 
-def searched(matrix: Matrix, labels: Mask) -> Choice:
+def searched(matrix: Float32Array, labels: BoolArray) -> RankerConfig:
     """The cell of LightGBM that the product's search takes; sessions have no date and are dealt by hash."""
     day = pd.Timestamp("2025-01-01", tz="UTC")
     users = [f"session {number}" for number in range(len(labels))]
     rows = pd.DataFrame({"user_id": users, "as_of": day, "label": labels})
     folds = PeriodFolds(rows, timedelta(hours=24))
-    return search(SearchRows(matrix, rows, folds), families("lightgbm"), seed=7).choice
+    return search_families(SearchRows(matrix, rows, folds), select_families("lightgbm"), seed=7).choice
 
 
-def figures(scores: Floats, labels: Mask, seed: int = 7) -> dict[str, Any]:
+def figures(scores: FloatArray, labels: BoolArray, seed: int = 7) -> dict[str, Any]:
     """AUC and AP with 95 % intervals, sessions resampled."""
     rng = np.random.default_rng(seed)
     drawn = []
@@ -85,7 +85,7 @@ def figures(scores: Floats, labels: Mask, seed: int = 7) -> dict[str, Any]:
     }
 
 
-def resplits(scores: Floats, labels: Mask, splits: int) -> dict[str, float]:
+def resplits(scores: FloatArray, labels: BoolArray, splits: int) -> dict[str, float]:
     """How often the threshold of a quarter of the buyers, drawn anew, misses the target in all."""
     rng = np.random.default_rng(7)
     buyers = scores[labels]

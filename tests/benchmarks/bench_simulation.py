@@ -29,16 +29,16 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
+from retail_core.arrays import FloatArray
 from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.cutoffs.sessions import IN_SESSION
 from retail_core.features.question import Question
 from retail_core.model import dataset, procedure
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import CalibratedRanker
-from retail_core.model.evaluation.metrics import Judged, judge
-from retail_core.model.labelled import labelled_rows
-from retail_core.model.procedure import Goal
-from retail_core.model.sampling import Floats
+from retail_core.model.evaluation.metrics import ScoredRows, evaluate
+from retail_core.model.labelled import build_labelled_rows
+from retail_core.model.procedure import RecallGoal
 from retail_core.model.thresholds import recall_threshold
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
@@ -50,7 +50,7 @@ DAYS, FUTURE = 45, 5
 TARGET, CONFIDENCE, FUTURES = 0.95, 0.95, 100
 POLICIES = ("daily", IN_SESSION)
 SETTINGS = Settings()
-GOAL = Goal(TARGET, CONFIDENCE, SETTINGS.seed)
+GOAL = RecallGoal(TARGET, CONFIDENCE, SETTINGS.seed)
 AS_OF = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=DAYS)
 QUESTION = Question(timezone="UTC")
 
@@ -62,10 +62,10 @@ def with_truth(rows: pd.DataFrame, truth: Path) -> pd.DataFrame:
     return rows.merge(known, on=["user_id", "as_of"], how="left", validate="one_to_one")
 
 
-def promises(rows: pd.DataFrame, raw: Floats, probability: Floats) -> dict[str, float]:
+def promises(rows: pd.DataFrame, raw: FloatArray, probability: FloatArray) -> dict[str, float]:
     """Figures of one policy's rows (`user_id, label`)."""
     labels = rows["label"].to_numpy(bool)
-    found = judge(Judged(rows["user_id"], labels, raw, probability), 0.5)
+    found = evaluate(ScoredRows(rows["user_id"], labels, raw, probability), 0.5)
     told = {name: round(float(found[name] or 0), 4) for name in ("ap", "ece", "slope", "base_rate")}
     return told | {"mean": round(float(probability.mean()), 4), "n": len(labels), "buyers": int(labels.sum())}
 
@@ -74,13 +74,13 @@ def on_future(lake: DayFiles, data: TrainingData, model: CalibratedRanker, truth
     """The served model on the days after `AS_OF`, by policy."""
     end = AS_OF + timedelta(days=FUTURE)
     found: dict[str, Any] = {}
-    sessions = labelled_rows(cast("Lake", lake), QUESTION, (IN_SESSION,), end).rows
+    sessions = build_labelled_rows(cast("Lake", lake), QUESTION, (IN_SESSION,), end).rows
     pairs = daily_pairs(lake, QUESTION, list(midnights(AS_OF, end - timedelta(days=1), "UTC")))
     daily = with_truth(pairs.assign(policy="daily"), truth)
     daily["label"] = daily["purchased"].astype(bool)
     for policy, rows in (("daily", daily), (IN_SESSION, sessions[sessions["as_of"] >= pd.Timestamp(AS_OF)])):
         whole = rows.reset_index(drop=True)
-        matrix = dataset.features(
+        matrix = dataset.compute_feature_matrix(
             cast("Lake", lake), whole, data.feature_set, dataset.EngineOptions.from_settings(SETTINGS)
         )
         raw = model.raw_score(matrix, policy)
@@ -123,18 +123,20 @@ def one_shop(folder: Path, seed: int, users: int, model: str) -> dict[str, Any]:
     simulate(config, folder / "again.csv", truth)
     (folder / "again.csv").unlink()
     lake, events = simulated_days(folder / "days", users, DAYS + FUTURE, seed)
-    labelled = labelled_rows(cast("Lake", lake), QUESTION, POLICIES, AS_OF)
-    data = dataset.build(cast("Lake", lake), labelled, QUESTION, SETTINGS, as_of=AS_OF)
+    labelled = build_labelled_rows(cast("Lake", lake), QUESTION, POLICIES, AS_OF)
+    data = dataset.build_training_data(cast("Lake", lake), labelled, QUESTION, SETTINGS, as_of=AS_OF)
     found = procedure.run_search(data, SETTINGS, model)
-    evaluated = procedure.evaluation_model(data, found.choice, SETTINGS.seed)
+    evaluated = procedure.fit_evaluation_model(data, found.choice, SETTINGS.seed)
     judged = {
-        name: procedure.judge_period(evaluated, data, name) for name in ("calibrate", "certify", "test")
+        name: procedure.score_period(evaluated, data, name) for name in ("calibrate", "certify", "test")
     }
     points = {
-        policy: procedure.choose_points(judged["calibrate"][policy], judged["certify"][policy], GOAL)
+        policy: procedure.choose_operating_points(
+            judged["calibrate"][policy], judged["certify"][policy], GOAL
+        )
         for policy in data.policies
     }
-    served = procedure.served_model(data, found.choice, points, GOAL).model
+    served = procedure.refit_for_serving(data, found.choice, points, GOAL).model
     tested = {
         policy: promises(pd.DataFrame({"user_id": one.users, "label": one.labels}), one.raw, one.probability)
         for policy, one in judged["test"].items()

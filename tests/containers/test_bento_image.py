@@ -18,7 +18,7 @@ import pytest
 
 from bentos.batch import score_file
 from bentos.batch_files import read_upload
-from retail_core.registry.loading import load_champion
+from retail_core.registry.versions import load_champion
 from retail_core.subprocesses import free_port
 from tests.containers.engine import BASE, BUILD_BASE, ROOT, Podman
 from tests.serving import AS_OF, KEY, Shop, environment

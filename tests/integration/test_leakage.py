@@ -20,16 +20,16 @@ from pymongo import MongoClient
 from retail_core import sources
 from retail_core.features.definitions import default_feature_set
 from retail_core.features.question import Question
-from retail_core.model.leakage import Evidence, inspect
-from retail_core.model.leakage.evidence import draw
-from retail_core.model.leakage.removal import changed_by_removal, cut_lake
+from retail_core.model.leakage import GuardData, inspect_leakage
+from retail_core.model.leakage.future_removal import check_future_removal, truncate_lake
+from retail_core.model.leakage.guard_data import draw_sample
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.sources.read import read_events
 from retail_core.store.lake.scratch import scratch_lake
 from retail_core.store.lake.table import Lake
 from retail_core.times import last_midnight
-from retail_core.training.leakage_files import gather
+from retail_core.training.leakage_inspection import build_guard_data
 
 pytestmark = pytest.mark.integration
 
@@ -152,7 +152,7 @@ def test_doctor_judges_a_table_and_says_what_it_needs(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def gathered(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, Evidence]:
+def gathered(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, GuardData]:
     """Evidence of two policies on the honest log."""
     lake = scratch_lake(read_events(log, sources.get("canonical")), tmp_path_factory.mktemp("scratch"))
     newest = lake.state().last_event
@@ -160,34 +160,34 @@ def gathered(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake,
     settings = Settings(home=log.parent)
     as_of = last_midnight(newest, "Europe/Berlin")
     question = Question.from_settings(settings, "Europe/Berlin")
-    return lake, gather(lake, question, ("daily", "first-visit"), as_of, settings)
+    return lake, build_guard_data(lake, question, ("daily", "first-visit"), as_of, settings)
 
 
 @pytest.mark.parametrize("policy", ["daily", "first-visit"])
 def test_removal_of_later_events_is_seen_where_a_column_knows_them(
-    gathered: tuple[Lake, Evidence], policy: str
+    gathered: tuple[Lake, GuardData], policy: str
 ) -> None:
     _, evidence = gathered
-    sample = draw(evidence, policy)
-    assert not list(changed_by_removal(evidence, sample))
+    sample = draw_sample(evidence, policy)
+    assert not list(check_future_removal(evidence, sample))
     place = evidence.feature_set.columns.index("event_count_7d")
     sample.matrix[:, place] += np.arange(len(sample.rows)) % 2
-    (found,) = changed_by_removal(evidence, sample)
+    (found,) = check_future_removal(evidence, sample)
     assert (found.column, found.verdict) == ("event_count_7d", "refuse")
     assert 0 < found.evidence["changed"] <= found.evidence["n"]
 
 
-def test_cut_lake_ends_at_the_cut_off(gathered: tuple[Lake, Evidence], tmp_path: Path) -> None:
+def test_cut_lake_ends_at_the_cut_off(gathered: tuple[Lake, GuardData], tmp_path: Path) -> None:
     lake, evidence = gathered
     rows = evidence.rows[evidence.rows["policy"].eq("daily")]
     whole = pd.concat([pd.read_parquet(file) for file in lake.files()])
     instant = rows["as_of"].iloc[len(rows) // 2]
-    together = cut_lake(lake, rows[rows["as_of"].eq(instant)], tmp_path)
+    together = truncate_lake(lake, rows[rows["as_of"].eq(instant)], tmp_path)
     kept = pd.concat([pd.read_parquet(file) for file in together.files()])
     assert set(kept["event_id"]) == set(whole["event_id"][whole["event_time"] < instant])
     assert len(kept) == kept["event_id"].nunique()
     own = rows.sample(frac=1, random_state=1).drop_duplicates("user_id").head(50)
-    alone = pd.read_parquet(cut_lake(lake, own, tmp_path).files()[0])
+    alone = pd.read_parquet(truncate_lake(lake, own, tmp_path).files()[0])
     limit = alone["user_id"].map(own.set_index("user_id")["as_of"])
     assert (alone["event_time"] < limit).all()
     assert len(alone) == (whole["event_time"] < whole["user_id"].map(own.set_index("user_id")["as_of"])).sum()
@@ -203,9 +203,11 @@ def test_other_simulated_logs_raise_no_alarm(seed: int, tmp_path: Path) -> None:
     assert newest is not None
     settings = Settings(home=tmp_path)
     question = Question.from_settings(settings, "UTC")
-    evidence = gather(lake, question, ("daily", "first-visit"), last_midnight(newest, "UTC"), settings)
+    evidence = build_guard_data(
+        lake, question, ("daily", "first-visit"), last_midnight(newest, "UTC"), settings
+    )
     assert evidence.feature_set == default_feature_set(question)
-    report = inspect(evidence)
+    report = inspect_leakage(evidence)
     assert (report.verdict, report.findings) == ("clean", ())
 
 

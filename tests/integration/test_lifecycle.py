@@ -17,13 +17,12 @@ from retail_core import sources
 from retail_core.errors import DataError, InputError
 from retail_core.features.kinds import Clock, Context
 from retail_core.ingest import ingest
-from retail_core.model.thresholds import feasible_target
+from retail_core.model.thresholds import highest_certifiable_recall
 from retail_core.monitoring.outcomes import OutcomeReport, mature
 from retail_core.monitoring.report import MonitorReport, monitor
 from retail_core.monitoring.retraining import RetrainReport, retrain
 from retail_core.monitoring.triggers import TriggerCheck, check
-from retail_core.registry.loading import load_champion
-from retail_core.registry.versions import version_spec
+from retail_core.registry.versions import load_champion, version_spec
 from retail_core.schemas import TIME_DTYPE, Prediction
 from retail_core.scoring.audience import Audience, Sizing, choose_audience
 from retail_core.scoring.mirror import read_mirror
@@ -356,7 +355,9 @@ def test_a_recall_that_the_champion_cannot_certify_names_the_nearest(story: Stor
     with pytest.raises(DataError, match=r"Recall 0\.999 at 95% cannot be certified"):
         audience(story, TRAINED, Sizing(recall=0.999), tmp_path / "recall.csv")
     buyers = len(load_champion(story.work.settings).spec.certification["daily"]["held_out"])
-    found = audience(story, TRAINED, Sizing(recall=feasible_target(buyers, 0.95)), tmp_path / "recall.csv")
+    found = audience(
+        story, TRAINED, Sizing(recall=highest_certifiable_recall(buyers, 0.95)), tmp_path / "recall.csv"
+    )
     assert found.expected_recall > 0.5
 
 

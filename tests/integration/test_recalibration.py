@@ -21,15 +21,15 @@ from retail_core.model.calibration import Calibrator
 from retail_core.model.served_model import ServedModel
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
-from retail_core.registry.loading import load_version
+from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.sources import get
 from retail_core.store.mongo.connection import open_store
-from retail_core.training.describe import self_test
-from retail_core.training.later_days import BLOCKS, later_rows
 from retail_core.training.pipeline import TrainOptions, train
-from retail_core.training.recalibration import Recalibrated, recalibrate
+from retail_core.training.recalibration import RecalibrationReport, recalibrate
+from retail_core.training.recalibration_rows import RECALIBRATION_PERIODS, build_recalibration_data
+from retail_core.training.results import build_self_test
 from retail_core.workspace import Workspace
 
 pytestmark = pytest.mark.integration
@@ -45,7 +45,7 @@ class Shop:
     settings: Settings
     honest: str
     bold: str
-    report: Recalibrated
+    report: RecalibrationReport
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,13 @@ def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def register_bold(work: Workspace, model: ServedModel) -> str:
-    data = later_rows(work, model.spec, NOW)
+    data = build_recalibration_data(work, model.spec, NOW)
     known = (model.estimator.calibrators or {})["daily"]
     model.estimator.set_params(calibrators={"daily": Calibrator("bold", known.scores, known.values + 1.0)})
     with registry.training_run(work.settings, reason="test") as run:
-        spec = replace(model.spec, version="", run_id=run.run_id, self_test=self_test(data, model.estimator))
+        spec = replace(
+            model.spec, version="", run_id=run.run_id, self_test=build_self_test(data, model.estimator)
+        )
         return registry.log_and_register(
             work.settings, registry.Candidate(spec, model.estimator, None, {}, None, [])
         ).version
@@ -106,9 +108,9 @@ def test_the_ranker_and_what_it_knows_stay_and_the_version_says_where_it_comes_f
 
 def test_nothing_the_ranker_has_seen_is_used_and_the_blocks_are_apart(shop: Shop) -> None:
     spec = registry.version_spec(shop.settings, shop.honest)
-    rows = later_rows(shop.work, spec, NOW).rows
+    rows = build_recalibration_data(shop.work, spec, NOW).rows
     assert rows["as_of"].min() >= TRAINED
-    blocks = [rows["as_of"][rows["period"].eq(name)] for name in BLOCKS]
+    blocks = [rows["as_of"][rows["period"].eq(name)] for name in RECALIBRATION_PERIODS]
     assert all((later.min() - earlier.max()).days >= 2 for earlier, later in pairwise(blocks))
 
 

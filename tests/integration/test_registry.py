@@ -19,15 +19,16 @@ import pytest
 from retail_core.errors import DataError, DependencyError, InputError, IntegrityError
 from retail_core.features.definitions import FeatureSet, Question, default_feature_set
 from retail_core.model.calibration import fit_calibrator
-from retail_core.model.estimator import CalibratedRanker, build_forest, to_matrix
-from retail_core.model.search import Cell, SearchResult
-from retail_core.model.served_model import MODEL_FILE, SPEC_FILE, load_path
+from retail_core.model.estimator import CalibratedRanker, build_forest
+from retail_core.model.feature_matrix import to_matrix
+from retail_core.model.search import GridCell, SearchResult
+from retail_core.model.served_model import MODEL_FILE, SPEC_FILE, load_served_model
 from retail_core.model.spec import ModelSpec
 from retail_core.monitoring.triggers import check
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
-from retail_core.registry.loading import load_champion, load_version
 from retail_core.registry.mlflow_session import open_session
+from retail_core.registry.versions import load_champion, load_version
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.subprocesses import answers, free_port, start, stop, wait_until
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.integration
 
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 CELLS = tuple(
-    Cell({"n_estimators": trees, "max_depth": depth}, 0.3, 0.01, (0.29, 0.31), 0.1)
+    GridCell({"n_estimators": trees, "max_depth": depth}, 0.3, 0.01, (0.29, 0.31), 0.1)
     for trees in (10, 20)
     for depth in (3, 4)
 )
@@ -71,7 +72,9 @@ def make_model(seed: int = 0) -> CalibratedRanker:
     return model
 
 
-def make_candidate(settings: Settings, run: registry.Run, *, leaky: bool = False) -> registry.Candidate:
+def make_candidate(
+    settings: Settings, run: registry.TrainingRun, *, leaky: bool = False
+) -> registry.Candidate:
     model = make_model()
     rows = [[1.0, None, 5.0, 2.0], [0.0, 30.5, 0.0, 6.0]]
     frame = pd.DataFrame(rows, columns=list(FEATURES.columns), dtype="float64")
@@ -93,7 +96,7 @@ def make_candidate(settings: Settings, run: registry.Run, *, leaky: bool = False
     )
     picture = settings.home_dir / "picture.png"
     picture.write_bytes(b"png")
-    found = SearchResult(CELLS[0].choice, CELLS, "scikit-learn", "2 time folds", 10, 5, 0.5, 0.1)
+    found = SearchResult(CELLS[0].config, CELLS, "scikit-learn", "2 time folds", 10, 5, 0.5, 0.1)
     return registry.Candidate(spec, model, model, {"max_depth": 3}, found, [picture])
 
 
@@ -180,7 +183,7 @@ def test_a_copied_folder_is_enough_to_serve(settings: Settings, tmp_path: Path) 
     uri = f"models:/{settings.model_name}/{spec.version}"
     with open_session(settings):
         download_artifacts(uri, dst_path=str(tmp_path / "copy"))
-    served = load_path(tmp_path / "copy")
+    served = load_served_model(tmp_path / "copy")
     assert served.spec == spec == load_version(settings, spec.version).spec
     frame = pd.DataFrame([[9.0, 1.0, 5.0, 2.0, 0.0]], columns=[*FEATURES.columns, "more"])
     answer = served.predict(frame, "in-session").iloc[0]
@@ -208,7 +211,7 @@ def test_a_model_that_does_not_hold_is_refused(
     content = json.loads((copy / SPEC_FILE).read_text())
     (copy / SPEC_FILE).write_text(json.dumps(content | change))
     with pytest.raises(IntegrityError, match=told):
-        load_path(copy)
+        load_served_model(copy)
 
 
 def test_a_model_of_an_earlier_release_is_refused_in_words(settings: Settings, tmp_path: Path) -> None:
@@ -221,7 +224,7 @@ def test_a_model_of_an_earlier_release_is_refused_in_words(settings: Settings, t
     earlier.ranker = vars(earlier).pop("rankers")["daily"]
     skops.io.dump(earlier, copy / MODEL_FILE)
     with pytest.raises(IntegrityError, match="earlier release"):
-        load_path(copy)
+        load_served_model(copy)
 
 
 def test_foreign_types_and_foreign_folders_are_refused(settings: Settings, tmp_path: Path) -> None:
@@ -231,9 +234,9 @@ def test_foreign_types_and_foreign_folders_are_refused(settings: Settings, tmp_p
     copy = shutil.copytree(registry.download(settings, spec.version), tmp_path / "copy")
     skops.io.dump({"harmless": Path("/")}, copy / "model.skops")
     with pytest.raises(IntegrityError, match="cannot be read"):
-        load_path(copy)
+        load_served_model(copy)
     with pytest.raises(InputError, match="holds no model"):
-        load_path(tmp_path)
+        load_served_model(tmp_path)
 
 
 def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings) -> None:
@@ -252,7 +255,7 @@ def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings
         registry.set_production(settings, leaky.version)
     with pytest.raises(DataError, match="no version 99"):
         promotion.promote(store, "99", reason="?", at=AT)
-    stale = promotion.Decision(True, "better than 1", {"champion": "1"})
+    stale = promotion.PromotionDecision(True, "better than 1", {"champion": "1"})
     with pytest.raises(IntegrityError, match="judged against version 1, and version 2 is in production now"):
         promotion.promote_on(store, first.version, stale)
     promotion.rollback(store, at=AT)

@@ -42,7 +42,7 @@ from retail_core.client import Client, Prediction, PredictRequest, RejectedReque
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.features.batch.export import export_features
 from retail_core.privacy import erasure
-from retail_core.registry.loading import load_champion
+from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
 from retail_core.settings import Settings
 from retail_core.store.lake.table import Lake

@@ -19,18 +19,17 @@ from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.features.question import Question
 from retail_core.ingest import ingest
 from retail_core.model import dataset, procedure
-from retail_core.model.evaluation.metrics import Judged, WeightedRanking, judge
-from retail_core.model.families import FAMILIES, Choice
-from retail_core.model.labelled import labelled_rows
+from retail_core.model.evaluation.metrics import ScoredRows, WeightedRanking, evaluate
+from retail_core.model.families import FAMILIES, RankerConfig
+from retail_core.model.labelled import build_labelled_rows
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
-from retail_core.registry.loading import load_champion
+from retail_core.registry.versions import load_champion
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.sources import get
 from retail_core.store.mongo.connection import open_store
-from retail_core.training.champion_comparison import arrange
-from retail_core.training.gate import Contest, gate
+from retail_core.training.champion_comparison import PairedScores, compare_with_champion, decide_promotion
 from retail_core.training.pipeline import STAGES, TrainOptions, TrainReport, train
 from retail_core.workspace import Workspace
 
@@ -99,7 +98,7 @@ def test_only_labels_known_at_as_of_were_used(shop: Shop) -> None:
     assert last == AS_OF - timedelta(days=1)
     question = Question.from_settings(shop.work.settings, "UTC")
     for policy in ("daily", "first-visit"):
-        rows = labelled_rows(shop.work.lake, question, (policy,), AS_OF).rows
+        rows = build_labelled_rows(shop.work.lake, question, (policy,), AS_OF).rows
         assert (rows["as_of"] + question.horizon <= pd.Timestamp(AS_OF)).all()
         assert rows["policy"].eq(policy).all()
 
@@ -206,20 +205,20 @@ def test_short_log_no_miss_and_what_the_refit_sees(shop: Shop) -> None:
     """Ten days of log: users are dealt; recall 1.0 is never an error and states what it is worth."""
     as_of = datetime(2025, 1, 12, tzinfo=UTC)
     question = Question.from_settings(shop.work.settings, "UTC")
-    labelled = labelled_rows(shop.work.lake, question, ("daily",), as_of)
-    data = dataset.build(shop.work.lake, labelled, question, shop.work.settings, as_of=as_of)
+    labelled = build_labelled_rows(shop.work.lake, question, ("daily",), as_of)
+    data = dataset.build_training_data(shop.work.lake, labelled, question, shop.work.settings, as_of=as_of)
     assert data.split.kind == "user-disjoint"
-    best = Choice("rf", {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 10})
-    model = procedure.evaluation_model(data, best, 1)
-    goal = procedure.Goal(1.0, 0.95, 1)
+    best = RankerConfig("rf", {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 10})
+    model = procedure.fit_evaluation_model(data, best, 1)
+    goal = procedure.RecallGoal(1.0, 0.95, 1)
     calibrate, certify = (
-        procedure.judge_period(model, data, name)["daily"] for name in ("calibrate", "certify")
+        procedure.score_period(model, data, name)["daily"] for name in ("calibrate", "certify")
     )
-    points = procedure.choose_points(calibrate, certify, goal)
+    points = procedure.choose_operating_points(calibrate, certify, goal)
     assert points.in_use.threshold == certify.probability[certify.labels].min() or points.in_use.certificate
     assert points.in_use.certificate is not None
     assert points.in_use.certificate.lower_bound < 1
-    served = procedure.served_model(data, best, {"daily": points}, goal)
+    served = procedure.refit_for_serving(data, best, {"daily": points}, goal)
     everybody = served.model.probability(data.matrix, "daily")
     contacted = everybody[data.rows["refit"]] >= served.thresholds["daily"]["contact"]
     assert contacted.mean() >= np.mean(certify.probability >= points.in_use.threshold) - 0.001
@@ -228,39 +227,43 @@ def test_short_log_no_miss_and_what_the_refit_sees(shop: Shop) -> None:
     assert mean == pytest.approx(data.labelled.rows["label"].mean(), rel=0.25)
 
 
-def contest(seed: int, challenger_noise: float, champion_noise: float) -> Contest:
+def contest(seed: int, challenger_noise: float, champion_noise: float) -> PairedScores:
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=4_000)
     labels = rng.random(4_000) < 1 / (1 + np.exp(3 - 1.5 * truth))
     users = pd.Series([f"u{number % 800}" for number in range(4_000)])
     scores = [truth + noise * rng.normal(size=4_000) for noise in (champion_noise, challenger_noise)]
-    return Contest(users, labels, scores[0], scores[1], later=True, champion_version="1")
+    return PairedScores(users, labels, scores[0], scores[1], later=True, champion_version="1")
 
 
 def test_gate_promotes_the_better_and_keeps_against_ties_and_worse() -> None:
-    assert gate(contest(1, 0.1, 1.5), leaky=False, seed=1).promote
-    assert not gate(contest(1, 1.5, 0.1), leaky=False, seed=1).promote
-    assert not gate(contest(1, 0.1, 1.5), leaky=True, seed=1).promote
+    assert decide_promotion(contest(1, 0.1, 1.5), leaky=False, seed=1).promote
+    assert not decide_promotion(contest(1, 1.5, 0.1), leaky=False, seed=1).promote
+    assert not decide_promotion(contest(1, 0.1, 1.5), leaky=True, seed=1).promote
     equal = contest(2, 0.5, 0.5)
-    same = Contest(
+    same = PairedScores(
         equal.users, equal.labels, equal.champion, equal.champion, later=True, champion_version="1"
     )
-    assert gate(same, leaky=False, seed=1).evidence["ap_difference"] == 0
-    assert not gate(same, leaky=False, seed=1).promote
-    assert not any(gate(contest(seed, 0.5, 0.5), leaky=False, seed=1).promote for seed in range(3, 9))
+    assert decide_promotion(same, leaky=False, seed=1).evidence["ap_difference"] == 0
+    assert not decide_promotion(same, leaky=False, seed=1).promote
+    assert not any(
+        decide_promotion(contest(seed, 0.5, 0.5), leaky=False, seed=1).promote for seed in range(3, 9)
+    )
 
 
 def test_a_challenger_that_answers_something_else_does_not_take_the_champions_place(shop: Shop) -> None:
     question = Question.from_settings(shop.work.settings, "UTC")
-    labelled = labelled_rows(shop.work.lake, question, ("daily",), datetime(2025, 1, 12, tzinfo=UTC))
-    daily = dataset.build(shop.work.lake, labelled, question, shop.work.settings, as_of=labelled.known_until)
-    choice = Choice("logistic", {"C": 0.1})
+    labelled = build_labelled_rows(shop.work.lake, question, ("daily",), datetime(2025, 1, 12, tzinfo=UTC))
+    daily = dataset.build_training_data(
+        shop.work.lake, labelled, question, shop.work.settings, as_of=labelled.known_until
+    )
+    choice = RankerConfig("logistic", {"C": 0.1})
     longer = replace(daily, question=replace(question, horizon_hours=48))
     for data, told in [
         (longer, "another question: horizon_hours 48 instead of 24"),
         (daily, "no cut-off policy first-visit"),
     ]:
-        found = gate(arrange(shop.work, data, choice), leaky=False, seed=1)
+        found = decide_promotion(compare_with_champion(shop.work, data, choice), leaky=False, seed=1)
         assert not found.promote
         assert found.reason.startswith("kept the champion: it ")
         assert told in found.reason
@@ -268,13 +271,13 @@ def test_a_challenger_that_answers_something_else_does_not_take_the_champions_pl
 
 
 def test_metrics_by_hand() -> None:
-    rows = Judged(
+    rows = ScoredRows(
         pd.Series(list("aabbcc")),
         np.array([True, False, True, False, False, False]),
         np.array([0.9, 0.8, 0.7, 0.2, 0.2, 0.1]),
         np.array([0.8, 0.6, 0.4, 0.1, 0.1, 0.1]),
     )
-    metrics = judge(rows, 0.5)
+    metrics = evaluate(rows, 0.5)
     assert (metrics["recall"], metrics["precision"], metrics["f1"]) == (0.5, 0.5, 0.5)
     assert metrics["ap"] == pytest.approx((1 + 2 / 3) / 2)
     assert metrics["auc"] == pytest.approx(7 / 8)

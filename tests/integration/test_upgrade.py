@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from retail_core.cli.app import app
 from retail_core.model.boosting import BoostedTrees
 from retail_core.model.linear import LogisticRanker
-from retail_core.registry.loading import load_version
+from retail_core.registry.versions import load_version
 from retail_core.settings import load_settings
 from tests.fixtures.make_home_0_1_0 import ERASED, HOME, READS, SETTINGS
 

@@ -21,13 +21,13 @@ from retail_core import sources
 from retail_core.features.cutoffs.labels import label
 from retail_core.features.cutoffs.pairs import FIRST_VISIT_DELAY, first_visit_pairs
 from retail_core.features.question import Question
-from retail_core.model.leakage import inspect
+from retail_core.model.leakage import inspect_leakage
 from retail_core.schemas import Pairs
 from retail_core.settings import Settings
 from retail_core.sources.read import read_events
 from retail_core.store.lake.scratch import scratch_lake
 from retail_core.times import parse_instant
-from retail_core.training.leakage_files import gather, inspect_log
+from retail_core.training.leakage_inspection import build_guard_data, inspect_log
 
 pytestmark = pytest.mark.realdata
 
@@ -44,7 +44,7 @@ def test_real_logs_raise_no_alarm(shared_data: Path, tmp_path: Path, folder: str
     lake = scratch_lake((chunk for file in files for chunk in read_events(file, source)), tmp_path)
     question = Question.from_settings(settings, source.timezone)
     instant: datetime = parse_instant(as_of, source.timezone)
-    report = inspect(gather(lake, question, ("daily",), instant, settings))
+    report = inspect_leakage(build_guard_data(lake, question, ("daily",), instant, settings))
     assert (report.verdict, report.findings) == ("clean", ())
 
 

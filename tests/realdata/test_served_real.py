@@ -10,7 +10,7 @@ import pytest
 
 from retail_core import sources
 from retail_core.ingest import ingest
-from retail_core.registry.loading import load_champion
+from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store

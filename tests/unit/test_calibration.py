@@ -15,7 +15,7 @@ from retail_core.model.calibration import (
     logit,
     reliability,
 )
-from retail_core.model.evaluation.metrics import Judged, judge
+from retail_core.model.evaluation.metrics import ScoredRows, evaluate
 from retail_core.model.sampling import Sampling, correct_prior, plan_sampling
 
 
@@ -51,19 +51,19 @@ def test_samples_are_nested_and_a_row_stands_for_its_rate() -> None:
             "label": np.arange(70_000) % 50 == 0,
         }
     )
-    small, large = Sampling(1.0, 0.1).keep(rows, 7), Sampling(1.0, 0.3).keep(rows, 7)
+    small, large = Sampling(1.0, 0.1).select(rows, 7), Sampling(1.0, 0.3).select(rows, 7)
     assert not (small & ~large).any()
     assert small[rows["label"]].all()
     kept = small & ~rows["label"].to_numpy(bool)
     assert kept.sum() == pytest.approx(0.1 * (~rows["label"]).sum(), rel=0.05)
     assert Sampling(1.0, 0.1).weights(np.array([True, False])).tolist() == [1.0, 10.0]
     shuffled = rows.sample(frac=1, random_state=1)
-    assert np.array_equal(Sampling(1.0, 0.1).keep(shuffled, 7), small[shuffled.index])
+    assert np.array_equal(Sampling(1.0, 0.1).select(shuffled, 7), small[shuffled.index])
 
 
 def calibration_error(probability: np.ndarray, labels: np.ndarray) -> float:
     users = pd.Series(np.arange(len(labels)).astype(str))
-    return float(judge(Judged(users, labels, probability, probability), 0.5)["ece"] or 0.0)
+    return float(evaluate(ScoredRows(users, labels, probability, probability), 0.5)["ece"] or 0.0)
 
 
 def crooked(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +135,9 @@ def test_one_lucky_buyer_at_the_bottom_does_not_lift_everybody() -> None:
     calibrated = fit_calibrator(score, labels)(score)
     assert calibrated.mean() == pytest.approx(labels.mean(), rel=0.01)
     assert (
-        judge(Judged(pd.Series(np.arange(len(score)).astype(str)), labels, score, calibrated), 0.5)["ece"]
+        evaluate(ScoredRows(pd.Series(np.arange(len(score)).astype(str)), labels, score, calibrated), 0.5)[
+            "ece"
+        ]
         < 0.005
     )
 

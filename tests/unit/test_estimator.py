@@ -13,7 +13,8 @@ from sklearn.base import clone
 
 from retail_core.errors import InputError
 from retail_core.model.calibration import fit_calibrator
-from retail_core.model.estimator import MISSING, CalibratedRanker, build_forest, to_matrix
+from retail_core.model.estimator import CalibratedRanker, build_forest
+from retail_core.model.feature_matrix import MISSING, to_matrix
 from retail_core.model.served_model import TRUSTED_TYPES
 
 Data = tuple[NDArray[np.float64], NDArray[np.bool_]]

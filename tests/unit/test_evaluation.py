@@ -14,19 +14,18 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.model.calibration import logit
-from retail_core.model.evaluation.figures import Figures
-from retail_core.model.evaluation.metrics import Judged, intervals, judge
-from retail_core.model.evaluation.segments import beside_rules, by_day, by_segment
-from retail_core.model.matrix import MISSING
+from retail_core.model.evaluation.metrics import ScoredRows, WeightedMetrics, evaluate, metric_intervals
+from retail_core.model.evaluation.segments import compare_with_rules, metrics_by_day, metrics_by_segment
+from retail_core.model.feature_matrix import MISSING
 from retail_core.model.spec import ModelSpec
-from retail_core.registry.model_card import FIGURES, model_card
+from retail_core.registry.model_card import METRIC_TITLES, model_card
 
 
-def rows_of(size: int, seed: int, per_user: int = 4) -> Judged:
+def rows_of(size: int, seed: int, per_user: int = 4) -> ScoredRows:
     rng = np.random.default_rng(seed)
     promised = rng.beta(1.0, 15.0, size)
     users = pd.Series([f"u{one}" for one in np.arange(size) // per_user])
-    return Judged(users, rng.random(size) < promised, promised, promised)
+    return ScoredRows(users, rng.random(size) < promised, promised, promised)
 
 
 @settings(max_examples=40, deadline=None)
@@ -37,7 +36,7 @@ def test_figures_are_scikit_learns_under_any_weights(data: st.DataObject) -> Non
     weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)))
     labels = np.arange(size) % 2 == 0
     weights[:2] = 1
-    found = Figures(Judged(pd.Series(["u"] * size), labels, score, score), 0.5)(weights)
+    found = WeightedMetrics(ScoredRows(pd.Series(["u"] * size), labels, score, score), 0.5)(weights)
     assert found["ap"] == pytest.approx(average_precision_score(labels, score, sample_weight=weights))
     assert found["auc"] == pytest.approx(roc_auc_score(labels, score, sample_weight=weights))
     assert found["brier"] == pytest.approx(np.average((score - labels) ** 2, weights=weights))
@@ -48,41 +47,41 @@ def test_figures_are_scikit_learns_under_any_weights(data: st.DataObject) -> Non
 
 def test_lift_recall_and_slope() -> None:
     rows = rows_of(40_000, 1)
-    found = judge(rows, 0.2)
+    found = evaluate(rows, 0.2)
     best = np.argsort(-rows.raw)[:4_000]
     assert found["lift_at_10"] == pytest.approx(rows.labels[best].mean() / rows.labels.mean())
     assert found["recall_at_10"] == pytest.approx(rows.labels[best].sum() / rows.labels.sum())
     assert found["slope"] == pytest.approx(1, abs=0.06)
     assert found["ece"] < 0.006
-    spread = Judged(rows.users, rows.labels, rows.raw, 1 / (1 + np.exp(-2 * logit(rows.probability))))
+    spread = ScoredRows(rows.users, rows.labels, rows.raw, 1 / (1 + np.exp(-2 * logit(rows.probability))))
     exact = LogisticRegression(C=1e6).fit(logit(spread.probability)[:, None], rows.labels).coef_[0, 0]
-    assert judge(spread, 0.2)["slope"] == pytest.approx(exact, rel=0.05)
+    assert evaluate(spread, 0.2)["slope"] == pytest.approx(exact, rel=0.05)
     assert exact == pytest.approx(0.5, abs=0.05)
 
 
 def test_without_both_answers_nothing_is_made_up() -> None:
     rows = rows_of(50, 2)
-    nobody = Judged(rows.users, np.zeros(50, bool), rows.raw, rows.probability)
-    found = judge(nobody, 0.5)
+    nobody = ScoredRows(rows.users, np.zeros(50, bool), rows.raw, rows.probability)
+    found = evaluate(nobody, 0.5)
     assert (found["ap"], found["auc"], found["lift_at_1"], found["slope"]) == (None,) * 4
     assert found["recall"] == 0
-    assert "ap" not in intervals(nobody, 0.5, 1)
+    assert "ap" not in metric_intervals(nobody, 0.5, 1)
 
 
 def test_intervals_hold_the_value_and_widen_where_rows_repeat_users() -> None:
     alone, crowded = rows_of(4_000, 3, per_user=1), rows_of(4_000, 3, per_user=200)
-    values = judge(alone, 0.2)
-    narrow, wide = intervals(alone, 0.2, 5), intervals(crowded, 0.2, 5)
+    values = evaluate(alone, 0.2)
+    narrow, wide = metric_intervals(alone, 0.2, 5), metric_intervals(crowded, 0.2, 5)
     for name in ("ap", "auc", "brier", "slope", "lift_at_10"):
         assert narrow[name][0] <= values[name] <= narrow[name][1]
-    assert intervals(alone, 0.2, 5) == narrow
-    copied = Judged(
+    assert metric_intervals(alone, 0.2, 5) == narrow
+    copied = ScoredRows(
         crowded.users, *(np.repeat(one[:400], 10) for one in (crowded.labels, *[crowded.raw] * 2))
     )
-    assert np.ptp(intervals(copied, 0.2, 5)["ap"]) > 1.5 * np.ptp(wide["ap"])
+    assert np.ptp(metric_intervals(copied, 0.2, 5)["ap"]) > 1.5 * np.ptp(wide["ap"])
 
 
-def looked_at(rows: Judged) -> dict[str, object]:
+def looked_at(rows: ScoredRows) -> dict[str, object]:
     size = len(rows.labels)
     features = pd.DataFrame(
         {
@@ -93,10 +92,10 @@ def looked_at(rows: Judged) -> dict[str, object]:
     )
     days = pd.Series(np.where(np.arange(size) < size // 2, "2025-01-02", "2025-01-01"))
     return {
-        "intervals": {name: list(one) for name, one in intervals(rows, 0.2, 1).items()},
-        "segments": by_segment(rows, features, 0.1),
-        "days": by_day(rows, days, 0.1),
-        "rules": beside_rules(rows, features, 1),
+        "intervals": {name: list(one) for name, one in metric_intervals(rows, 0.2, 1).items()},
+        "segments": metrics_by_segment(rows, features, 0.1),
+        "days": metrics_by_day(rows, days, 0.1),
+        "rules": compare_with_rules(rows, features, 1),
     }
 
 
@@ -123,7 +122,7 @@ def test_segments_days_and_rules() -> None:
 
 def test_the_card_names_population_period_figures_and_limits() -> None:
     rows = rows_of(2_000, 4)
-    metrics = judge(rows, 0.2) | {
+    metrics = evaluate(rows, 0.2) | {
         "population": "users with an event in the 7 days before the cut-off",
         "first_cutoff": "2025-02-01T00:00:00Z",
         "last_cutoff": "2025-02-05T00:00:00Z",
@@ -145,7 +144,15 @@ def test_the_card_names_population_period_figures_and_limits() -> None:
         evaluation={"daily": looked_at(rows)},
     )
     card = model_card(spec)
-    for told in (*FIGURES.values(), "version 3", "base rate", "too few buyers", "sex: f", "2025-01-01", "d1"):
+    for told in (
+        *METRIC_TITLES.values(),
+        "version 3",
+        "base rate",
+        "too few buyers",
+        "sex: f",
+        "2025-01-01",
+        "d1",
+    ):
         assert told in card
     assert "+0.0100 (-0.0100 to +0.0300)" in card
     assert "None" not in card

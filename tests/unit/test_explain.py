@@ -10,15 +10,20 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
+from retail_core.arrays import Float32Array
 from retail_core.features.definitions import Question, default_feature_set
 from retail_core.model.boosting import BoostedTrees
 from retail_core.model.calibration import logit
 from retail_core.model.estimator import CalibratedRanker, build_forest
-from retail_core.model.explanations.contributions import affordable_rows, contributions, global_importance
+from retail_core.model.explanations.contributions import (
+    global_importance,
+    max_explainable_rows,
+    shapley_values,
+)
 from retail_core.model.explanations.forest_text import as_booster
-from retail_core.model.families import FAMILIES, Choice
-from retail_core.model.matrix import MISSING, Matrix
-from retail_core.model.realtime import split_rows
+from retail_core.model.families import FAMILIES, RankerConfig
+from retail_core.model.feature_matrix import MISSING
+from retail_core.model.onnx_scorers import rows_at_thresholds
 
 FEATURES = default_feature_set(Question()).select(
     ["cart_count", "cart_oldest_hours", "hours_since_view_item", "spend_7d", "weekend"]
@@ -36,7 +41,7 @@ CART, OLDEST, VIEWED, SPEND, WEEKEND = (
 )
 
 
-def rows_of(size: int, seed: int) -> tuple[Matrix, np.ndarray]:
+def rows_of(size: int, seed: int) -> tuple[Float32Array, np.ndarray]:
     rng = np.random.default_rng(seed)
     matrix = rng.gamma(1.0, 2.0, (size, 5)).astype(np.float32)
     matrix[:, CART] = rng.integers(0, 4, size)
@@ -50,11 +55,11 @@ def rows_of(size: int, seed: int) -> tuple[Matrix, np.ndarray]:
 def model(request: pytest.FixtureRequest) -> CalibratedRanker:
     matrix, labels = rows_of(4_000, 1)
     return CalibratedRanker(
-        {"daily": Choice(request.param, SMALL[request.param]).build(1).fit(matrix, labels)}
+        {"daily": RankerConfig(request.param, SMALL[request.param]).build(1).fit(matrix, labels)}
     )
 
 
-def raw_scores(model: CalibratedRanker, matrix: Matrix) -> np.ndarray:
+def raw_scores(model: CalibratedRanker, matrix: Float32Array) -> np.ndarray:
     """In the ranker's own coin: log odds, for a forest the probability."""
     if isinstance(model.ranker(), BoostedTrees):
         return np.asarray(model.ranker().booster.predict(matrix, raw_score=True))
@@ -64,7 +69,7 @@ def raw_scores(model: CalibratedRanker, matrix: Matrix) -> np.ndarray:
 
 def test_contributions_add_up_to_the_answer(model: CalibratedRanker) -> None:
     matrix = rows_of(50, 2)[0]
-    values = contributions(model, matrix)
+    values = shapley_values(model, matrix)
     assert values.shape == (50, 5)
     distance = raw_scores(model, matrix) - values.sum(axis=1)
     assert np.ptp(distance) < 1e-9, "one constant, the average, is left"
@@ -102,7 +107,7 @@ def test_a_forest_is_explained_by_shapleys_own_definition() -> None:
     rows = rows_of(4, 5)[0]
     trees = [one.tree_ for one in forest.estimators_]
     truth = [[brute_force(trees, row, feature) for feature in range(5)] for row in rows]
-    assert contributions(CalibratedRanker({"daily": forest}), rows) == pytest.approx(
+    assert shapley_values(CalibratedRanker({"daily": forest}), rows) == pytest.approx(
         np.array(truth), abs=1e-12
     )
 
@@ -111,7 +116,7 @@ def test_a_forest_is_explained_by_shapleys_own_definition() -> None:
 def test_a_forest_says_the_same_in_lightgbms_text_on_and_beside_its_splits(depth: int) -> None:
     matrix, labels = rows_of(3_000, 6)
     forest = build_forest(trees=20, depth=depth, leaf=1, seed=3).fit(matrix, labels)
-    rows = np.vstack([matrix, split_rows(forest, np.random.default_rng(0))])
+    rows = np.vstack([matrix, rows_at_thresholds(forest, np.random.default_rng(0))])
     answers = as_booster(forest).predict(rows, raw_score=True)
     assert CalibratedRanker({"daily": forest}).raw_score(rows) == pytest.approx(answers, abs=1e-12)
 
@@ -121,12 +126,12 @@ def test_trees_without_a_split_say_the_average() -> None:
     forest = build_forest(trees=3, depth=2, leaf=50, seed=3).fit(matrix, labels)
     model = CalibratedRanker({"daily": forest})
     assert as_booster(forest).predict(matrix) == pytest.approx(model.raw_score(matrix), abs=1e-12)
-    assert not contributions(model, matrix).any()
+    assert not shapley_values(model, matrix).any()
 
 
 def test_the_work_of_explaining_is_bounded(model: CalibratedRanker) -> None:
-    assert affordable_rows(model, 0) == 1
-    assert affordable_rows(model, 2e9) >= 2 * affordable_rows(model, 1e9) > 2_000
+    assert max_explainable_rows(model, 0) == 1
+    assert max_explainable_rows(model, 2e9) >= 2 * max_explainable_rows(model, 1e9) > 2_000
 
 
 def test_what_decides_is_what_matters(model: CalibratedRanker) -> None:

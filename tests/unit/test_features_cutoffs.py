@@ -16,7 +16,7 @@ from retail_core.features.cutoffs.pairs import daily_pairs, first_visit_pairs, l
 from retail_core.features.definitions import Question
 from retail_core.features.online.interpreter import OnlineEvent
 from retail_core.features.reader import from_micros, to_micros
-from retail_core.model.labelled import labelled_rows
+from retail_core.model.labelled import build_labelled_rows
 from retail_core.store.lake.table import Lake
 from tests.feature_logs import DAY, HOUR, FolderLake, micros, pairs_of, write_lake
 
@@ -131,11 +131,11 @@ def test_no_policy_labels_what_the_log_does_not_reach(tmp_path: Path, policy: st
     ]
     lake = cast("Lake", write_lake(tmp_path, [*visits, *orders]))
     question = Question(timezone="Europe/Berlin", eligible_days=1)
-    found = labelled_rows(lake, question, (policy,), end + timedelta(days=30))
+    found = build_labelled_rows(lake, question, (policy,), end + timedelta(days=30))
     newest = to_micros(end - timedelta(hours=1))
     assert to_micros(found.known_until) == newest
     assert (found.rows["as_of"] + question.horizon <= pd.Timestamp(found.known_until)).all()
-    early = labelled_rows(lake, question, (policy,), end - timedelta(hours=1))
+    early = build_labelled_rows(lake, question, (policy,), end - timedelta(hours=1))
     pd.testing.assert_frame_equal(found.rows, early.rows)
     if policy == "first-visit":
         assert found.rows["label"].all()

@@ -10,21 +10,28 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from retail_core.arrays import Float32Array
 from retail_core.errors import DataError
 from retail_core.features.definitions import default_feature_set
 from retail_core.features.question import Question
 from retail_core.model.calibration import fit_calibrator
-from retail_core.model.estimator import CalibratedRanker, Matrix
-from retail_core.model.explanations.reasons import reasons
-from retail_core.model.families import Choice
-from retail_core.model.fitting import OWN_BUYERS, Recipe, fit_ranker, own_policies, raw_scores
-from retail_core.model.realtime import export, load_all
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.explanations.reasons import explain_rows
+from retail_core.model.families import RankerConfig
+from retail_core.model.fitting import (
+    MIN_OWN_BUYERS,
+    FitPlan,
+    fit_ranker,
+    policies_with_own_ranker,
+    raw_scores,
+)
+from retail_core.model.onnx_scorers import export_scorers, load_scorers
 from retail_core.model.sampling import Sampling
 from retail_core.model.served_model import ServedModel
 
 LINE, FOREST = (
-    Choice("logistic", {"C": 1.0}),
-    Choice("rf", {"n_estimators": 5, "max_depth": 3, "min_samples_leaf": 5}),
+    RankerConfig("logistic", {"C": 1.0}),
+    RankerConfig("rf", {"n_estimators": 5, "max_depth": 3, "min_samples_leaf": 5}),
 )
 WHOLE = Sampling(1.0, 1.0)
 POLICIES = ("daily", "in-session")
@@ -32,7 +39,7 @@ FEATURES = default_feature_set(Question()).select(["cart_count"])
 LARGE = np.array([[3.0]], np.float32)
 
 
-def rows_of(buyers: dict[str, int]) -> tuple[pd.DataFrame, Matrix]:
+def rows_of(buyers: dict[str, int]) -> tuple[pd.DataFrame, Float32Array]:
     """300 rows a policy, so many of them buyers; on `daily` large values buy, elsewhere small ones."""
     frames, parts = [], []
     for number, (policy, count) in enumerate(buyers.items()):
@@ -45,9 +52,9 @@ def rows_of(buyers: dict[str, int]) -> tuple[pd.DataFrame, Matrix]:
     return pd.concat(frames, ignore_index=True), np.concatenate(parts)
 
 
-def fitted(buyers: dict[str, int], choice: Choice = LINE) -> CalibratedRanker:
+def fitted(buyers: dict[str, int], choice: RankerConfig = LINE) -> CalibratedRanker:
     rows, matrix = rows_of(buyers)
-    return fit_ranker(rows, matrix, WHOLE, Recipe(choice, 1, tuple(buyers), own_policies(rows)))
+    return fit_ranker(rows, matrix, WHOLE, FitPlan(choice, 1, tuple(buyers), policies_with_own_ranker(rows)))
 
 
 def test_policies_that_contradict_each_other_do_not_spoil_each_other() -> None:
@@ -69,10 +76,10 @@ def test_each_row_is_scored_by_the_ranker_of_its_policy() -> None:
 
 
 def test_a_policy_with_too_few_buyers_learns_from_all_rows() -> None:
-    buyers = {"daily": 60, "in-session": OWN_BUYERS - 1}
+    buyers = {"daily": 60, "in-session": MIN_OWN_BUYERS - 1}
     model, (rows, matrix) = fitted(buyers), rows_of(buyers)
-    every = fit_ranker(rows, matrix, WHOLE, Recipe(LINE, 1, POLICIES, frozenset()))
-    assert own_policies(rows) == {"daily"}
+    every = fit_ranker(rows, matrix, WHOLE, FitPlan(LINE, 1, POLICIES, frozenset()))
+    assert policies_with_own_ranker(rows) == {"daily"}
     assert np.array_equal(model.raw_score(matrix, "in-session"), every.raw_score(matrix))
     assert not np.array_equal(model.raw_score(matrix), every.raw_score(matrix))
 
@@ -80,11 +87,11 @@ def test_a_policy_with_too_few_buyers_learns_from_all_rows() -> None:
 @pytest.mark.parametrize("kept", ["no row", "no buyer"])
 def test_a_policy_that_a_fit_sees_nothing_of_gets_a_ranker_all_the_same(kept: str) -> None:
     rows, matrix = rows_of({"daily": 60, "in-session": 60})
-    recipe = Recipe(LINE, 1, POLICIES, frozenset(POLICIES))
+    recipe = FitPlan(LINE, 1, POLICIES, frozenset(POLICIES))
     away = rows["policy"].eq("in-session") & (rows["label"] | (kept == "no row"))
     here = ~away.to_numpy(bool)
     model = fit_ranker(rows[here], matrix[here], WHOLE, recipe)
-    every = fit_ranker(rows[here], matrix[here], WHOLE, replace(recipe, own=frozenset()))
+    every = fit_ranker(rows[here], matrix[here], WHOLE, replace(recipe, own_rankers=frozenset()))
     assert np.array_equal(model.raw_score(matrix, "in-session"), every.raw_score(matrix))
 
 
@@ -92,25 +99,25 @@ def test_a_policy_that_a_fit_sees_nothing_of_gets_a_ranker_all_the_same(kept: st
 def test_rows_of_one_answer_teach_nothing_and_that_is_said(rows: int) -> None:
     frame = pd.DataFrame({"policy": ["daily"] * rows, "label": np.zeros(rows, bool)})
     with pytest.raises(DataError, match="the same answer"):
-        fit_ranker(frame, np.zeros((rows, 1), np.float32), WHOLE, Recipe(LINE, 1, ("daily",), frozenset()))
+        fit_ranker(frame, np.zeros((rows, 1), np.float32), WHOLE, FitPlan(LINE, 1, ("daily",), frozenset()))
 
 
 @pytest.mark.parametrize("choice", [LINE, FOREST])
-def test_what_is_served_answers_and_explains_by_policy(choice: Choice, tmp_path: Path) -> None:
+def test_what_is_served_answers_and_explains_by_policy(choice: RankerConfig, tmp_path: Path) -> None:
     model = fitted({"daily": 60, "in-session": 60}, choice)
     rows, matrix = rows_of({"daily": 60, "in-session": 60})
     labels, raw = rows["label"].to_numpy(bool), raw_scores(model, rows, matrix)
     model.calibrators = {
         one: fit_calibrator(raw[rows["policy"] == one], labels[rows["policy"] == one]) for one in POLICIES
     }
-    export(model, tmp_path)
+    export_scorers(model, tmp_path)
     spec = cast("Any", type("Spec", (), {"policies": POLICIES, "primary": "daily"}))
     spec.thresholds = {one: {"f1": 0.5, "contact": 0.5} for one in POLICIES}
-    for scorers in ({}, load_all(tmp_path)):
+    for scorers in ({}, load_scorers(tmp_path)):
         served = ServedModel(spec, model, scorers)
         answers = {one: served.predict_rows(LARGE.astype(np.float64), one) for one in POLICIES}
         assert answers["daily"].contact[0]
         assert not answers["in-session"].contact[0]
         assert answers["in-session"].raw_score[0] == model.raw_score(LARGE, "in-session")[0]
-    told = reasons(model, FEATURES, np.repeat(LARGE, 2, axis=0), POLICIES)
+    told = explain_rows(model, FEATURES, np.repeat(LARGE, 2, axis=0), POLICIES)
     assert [found[0].effect for found in told] == ["raises", "lowers"]

@@ -19,7 +19,7 @@ from retail_core.features.definitions import FeatureSet, Question
 from retail_core.features.online.interpreter import OnlineEvent, compute_one
 from retail_core.features.reader import from_micros
 from retail_core.log_coverage import last_covered_day
-from retail_core.model.estimator import to_matrix
+from retail_core.model.feature_matrix import to_matrix
 from retail_core.schemas import EVENT_ARROW
 from retail_core.store.lake.manifest import LakeFile, Manifest
 from tests.feature_logs import DAY, HOUR, MINUTE, FolderLake, micros, pairs_of, write_lake

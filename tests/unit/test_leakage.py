@@ -13,17 +13,17 @@ from sklearn.metrics import roc_auc_score
 from retail_core.errors import InputError, LeakageError
 from retail_core.features.definitions import FeatureSet
 from retail_core.features.question import Attribute, Question
-from retail_core.model.estimator import MISSING, to_matrix
-from retail_core.model.leakage import Evidence, inspect, refuse_leaks
-from retail_core.model.leakage.cells import Answers, category_cells, number_cells, pure_cells
-from retail_core.model.leakage.evidence import draw
+from retail_core.model.feature_matrix import MISSING, to_matrix
+from retail_core.model.leakage import GuardData, inspect_leakage, refuse_leaks
+from retail_core.model.leakage.guard_data import draw_sample
 from retail_core.model.leakage.intervals import auc, auc_interval, share_interval
+from retail_core.model.leakage.value_cells import RowLabels, category_cells, find_pure_cells, number_cells
 from retail_core.model.sampling import Sampling, plan_sampling
 
 SEEDS = range(2)
 
 
-def table(columns: dict[str, np.ndarray], labels: np.ndarray, users: np.ndarray | None = None) -> Evidence:
+def table(columns: dict[str, np.ndarray], labels: np.ndarray, users: np.ndarray | None = None) -> GuardData:
     """Evidence without events; text columns are attributes, others are too unless they name a feature."""
     attributes, encoded = [], []
     for name, values in columns.items():
@@ -45,7 +45,7 @@ def table(columns: dict[str, np.ndarray], labels: np.ndarray, users: np.ndarray 
     )
     matrix = to_matrix(np.column_stack(encoded).astype(np.float64))
     feature_set = FeatureSet(Question(), (), tuple(attributes))
-    return Evidence(rows, matrix, feature_set, Sampling(1.0, 1.0), rows, None, None, 7)
+    return GuardData(rows, matrix, feature_set, Sampling(1.0, 1.0), rows, None, None, 7)
 
 
 def people(seed: int, n: int = 4_000, base: float = 0.3) -> tuple[np.random.Generator, np.ndarray]:
@@ -133,13 +133,13 @@ def test_every_value_has_a_cell_and_only_nulls_are_unknown(values: np.ndarray) -
 def test_user_counts_once_in_a_cell() -> None:
     labels = np.ones(300, bool)
     cells = category_cells(np.ones((300, 1)), ["x"])
-    many = Answers(
+    many = RowLabels(
         np.append(labels, np.zeros(700, bool)), np.arange(1_000), 1.0, np.random.default_rng(1).random(1_000)
     )
-    one = Answers(many.labels, np.append(np.zeros(300, int), np.arange(1, 701)), 1.0, many.draws)
+    one = RowLabels(many.labels, np.append(np.zeros(300, int), np.arange(1, 701)), 1.0, many.draws)
     both = category_cells((np.arange(1_000) < 300)[:, None].astype(float), ["x"])
-    assert [pure.users for pure in pure_cells(both, many, 0.001, both_ways=False)] == [300]
-    assert not list(pure_cells(both, one, 0.001, both_ways=False)), "300 rows of one user prove nothing"
+    assert [pure.users for pure in find_pure_cells(both, many, 0.001, both_ways=False)] == [300]
+    assert not list(find_pure_cells(both, one, 0.001, both_ways=False)), "300 rows of one user prove nothing"
     assert cells.names == ("any other value", "x")
 
 
@@ -174,7 +174,7 @@ def test_leaks_are_refused_by_name_with_evidence(seed: int, name: str) -> None:
     rng, labels = people(seed)
     check, values = leaks(rng, labels)[name]
     evidence = table({**honest(rng, labels), name: values}, labels)
-    report = inspect(evidence)
+    report = inspect_leakage(evidence)
     assert report.refused == (name,)
     assert check in {one.check for one in report.findings}
     error = report.error()
@@ -212,11 +212,11 @@ def test_a_whole_model_that_is_too_good_names_what_it_leans_on() -> None:
         "other_half": (half ^ labels) + 0.3 * rng.random(len(labels)),
     }
     evidence = table(columns, labels)
-    report = inspect(evidence)
+    report = inspect_leakage(evidence)
     assert [one.check for one in report.findings] == ["f"]
     assert report.refused[0] in {"half", "other_half"}
     assert report.findings[0].evidence["auc_without_column"] < 0.9
-    allowed = inspect(evidence, report.refused)
+    allowed = inspect_leakage(evidence, report.refused)
     assert (allowed.verdict, allowed.findings) == ("leaky", ())
     assert allowed.model["table"]["without"]["auc"] < 0.9
 
@@ -225,12 +225,12 @@ def test_sample_keeps_the_shares_of_the_population() -> None:
     rng, labels = people(3, n=60_000, base=0.05)
     evidence = table({"plan": np.where(labels, "a", np.where(rng.random(60_000) < 0.5, "a", "b"))}, labels)
     sampling = plan_sampling(labels, 20_000)
-    kept = sampling.keep(evidence.rows, 7)
-    sampled = Evidence(
+    kept = sampling.select(evidence.rows, 7)
+    sampled = GuardData(
         evidence.rows[kept].reset_index(drop=True), evidence.matrix[kept], evidence.feature_set, sampling,
         evidence.labelled, None, None, 7,
     )  # fmt: skip
-    sample = draw(sampled, "table", 8_000)
+    sample = draw_sample(sampled, "table", 8_000)
     assert 7_500 < len(sample.rows) < 8_500
     assert sample.answers.base == pytest.approx(labels.mean(), rel=0.03)
     assert np.average(sample.answers.labels, weights=sample.weights) == pytest.approx(labels.mean(), rel=0.03)

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 
 from retail_core.errors import IntegrityError
-from retail_core.model.estimator import CalibratedRanker, build_forest, to_matrix
+from retail_core.model.estimator import CalibratedRanker, build_forest
+from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.linear import LogisticRanker
-from retail_core.model.realtime import export, load, load_all, split_rows
+from retail_core.model.onnx_scorers import export_scorers, load_scorer, load_scorers, rows_at_thresholds
 from retail_core.model.sampling import correct_prior
 
 
@@ -33,9 +34,11 @@ def test_every_row_on_and_beside_a_split_scores_as_in_the_forest(
     tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int
 ) -> None:
     model = fitted(seed)
-    (path,) = export(model, tmp_path_factory.mktemp("onnx"))
-    probes = split_rows(cast("RandomForestClassifier", model.ranker()), np.random.default_rng(seed + 1))
-    score = load(path)
+    (path,) = export_scorers(model, tmp_path_factory.mktemp("onnx"))
+    probes = rows_at_thresholds(
+        cast("RandomForestClassifier", model.ranker()), np.random.default_rng(seed + 1)
+    )
+    score = load_scorer(path)
     together = correct_prior(score(probes), model.factor)
     assert np.array_equal(together, model.raw_score(probes))
     assert np.array_equal(correct_prior(score(probes[:rows]), model.factor), together[:rows])
@@ -45,20 +48,20 @@ def test_a_forest_of_lone_leaves_has_one_score(tmp_path: Path) -> None:
     features = np.ones((40, 3), dtype=np.float32)
     forest = build_forest(trees=3, depth=2, leaf=5, seed=1).fit(features, np.arange(40) % 4 == 0)
     model = CalibratedRanker({"daily": forest})
-    export(model, tmp_path)
-    assert np.array_equal(load_all(tmp_path)["daily"](features), model.raw_score(features))
+    export_scorers(model, tmp_path)
+    assert np.array_equal(load_scorers(tmp_path)["daily"](features), model.raw_score(features))
 
 
 def test_another_family_has_no_such_form(tmp_path: Path) -> None:
-    assert export(CalibratedRanker({"daily": LogisticRanker()}), tmp_path) == []
-    assert load_all(tmp_path) == {}
+    assert export_scorers(CalibratedRanker({"daily": LogisticRanker()}), tmp_path) == []
+    assert load_scorers(tmp_path) == {}
 
 
 def test_every_policy_is_scored_by_its_own_forest(tmp_path: Path) -> None:
     rankers = {policy: fitted(seed).ranker() for seed, policy in enumerate(("daily", "in-session"))}
     model, rows = CalibratedRanker(rankers), np.random.default_rng(9).exponential(10, (50, 5))
-    export(model, tmp_path)
-    scores = {policy: score(to_matrix(rows)) for policy, score in load_all(tmp_path).items()}
+    export_scorers(model, tmp_path)
+    scores = {policy: score(to_matrix(rows)) for policy, score in load_scorers(tmp_path).items()}
     for policy in rankers:
         assert np.array_equal(correct_prior(scores[policy], 1.0), model.raw_score(rows, policy))
     assert not np.array_equal(scores["daily"], scores["in-session"])
@@ -68,4 +71,4 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ranker.onnx"
     path.write_bytes(b"no graph")
     with pytest.raises(IntegrityError, match="cannot be read"):
-        load(path)
+        load_scorer(path)

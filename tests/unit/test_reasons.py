@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from retail_core.arrays import Float32Array
 from retail_core.features.definitions import Attribute, FeatureSet, Question, default_feature_set, expand
 from retail_core.features.kinds import Count, Entry, Feature, Window
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.explanations import reasons as subject
 from retail_core.model.explanations import wording
-from retail_core.model.explanations.reasons import as_text, reasons
-from retail_core.model.explanations.wording import Row
-from retail_core.model.families import FAMILIES, Choice
-from retail_core.model.matrix import MISSING, Matrix
+from retail_core.model.explanations.reasons import explain_rows, format_reasons
+from retail_core.model.explanations.wording import FeatureValues
+from retail_core.model.families import FAMILIES, RankerConfig
+from retail_core.model.feature_matrix import MISSING
 
 FEATURES = default_feature_set(Question()).select(
     [
@@ -38,7 +39,7 @@ WHOLE = default_feature_set(
 )
 
 
-def rows_of(size: int, seed: int) -> tuple[Matrix, np.ndarray]:
+def rows_of(size: int, seed: int) -> tuple[Float32Array, np.ndarray]:
     """Carts raise the odds, a long time since the last view lowers them; the rest is noise."""
     rng = np.random.default_rng(seed)
     columns = dict.fromkeys(FEATURES.columns, np.zeros(size))
@@ -76,12 +77,12 @@ IDLE = row(cart_oldest_hours=np.nan, hours_since_view_item=300, hours_since_purc
 def model(request: pytest.FixtureRequest) -> CalibratedRanker:
     matrix, labels = rows_of(4_000, 1)
     return CalibratedRanker(
-        {"daily": Choice(request.param, SMALL[request.param]).build(1).fit(matrix, labels)}
+        {"daily": RankerConfig(request.param, SMALL[request.param]).build(1).fit(matrix, labels)}
     )
 
 
 def test_a_full_cart_raises_and_a_long_silence_lowers(model: CalibratedRanker) -> None:
-    full, idle = reasons(model, FEATURES, np.array([FULL, IDLE]))
+    full, idle = explain_rows(model, FEATURES, np.array([FULL, IDLE]))
     assert (full[0].text, full[0].effect) == ("3 items in the cart for 5 h", "raises")
     assert {"nothing in the cart", "no item view in the last day, the last 12 days ago"} <= {
         one.text for one in idle if one.effect == "lowers"
@@ -89,21 +90,23 @@ def test_a_full_cart_raises_and_a_long_silence_lowers(model: CalibratedRanker) -
     for told in (full, idle):
         assert [one.share for one in told] == sorted((one.share for one in told), reverse=True)
         assert 0 < sum(one.share for one in told) <= 1 + 1e-12
-    assert reasons(model, FEATURES, np.array([FULL]), most=1) == [full[:1]]
+    assert explain_rows(model, FEATURES, np.array([FULL]), most=1) == [full[:1]]
 
 
 def test_nulls_say_the_same_as_nan_or_as_the_models_number(model: CalibratedRanker) -> None:
     given = np.array([FULL, IDLE])
     as_numbers = np.where(np.isnan(given), MISSING, given).astype(np.float32)
-    assert [as_text(one) for one in reasons(model, FEATURES, given)] == [
-        as_text(one) for one in reasons(model, FEATURES, as_numbers)
+    assert [format_reasons(one) for one in explain_rows(model, FEATURES, given)] == [
+        format_reasons(one) for one in explain_rows(model, FEATURES, as_numbers)
     ]
 
 
 def test_what_is_told_once_is_added_up_once() -> None:
     matrix, labels = rows_of(2_000, 2)
-    model = CalibratedRanker({"daily": Choice("lightgbm", SMALL["lightgbm"]).build(1).fit(matrix, labels)})
-    told = reasons(model, FEATURES, matrix[:40], most=99)
+    model = CalibratedRanker(
+        {"daily": RankerConfig("lightgbm", SMALL["lightgbm"]).build(1).fit(matrix, labels)}
+    )
+    told = explain_rows(model, FEATURES, matrix[:40], most=99)
     for found in told:
         assert len({one.text for one in found}) == len(found)
         assert sum("cart" in one.text for one in found) <= 1
@@ -113,7 +116,7 @@ def test_what_is_told_once_is_added_up_once() -> None:
 
 def said(feature_set: FeatureSet, fill: float | None) -> dict[tuple[str, str], str]:
     """Every topic's sentence where all features have this value."""
-    values = Row(feature_set.question, dict.fromkeys(feature_set.columns, fill))
+    values = FeatureValues(feature_set.question, dict.fromkeys(feature_set.columns, fill))
     return {
         topic: subject._text(topic, values, [feature_set.columns[place] for place in places])
         for topic, places in subject._topics(feature_set).items()
@@ -144,18 +147,18 @@ def test_every_feature_has_a_sentence(fill: float | None) -> None:
 )
 def test_purchases_and_when_the_last_was(given: dict[str, float | None], told: str) -> None:
     question = Question()
-    assert wording.events(Row(question, given), "purchase", question.windows[-1]) == told
+    assert wording.events(FeatureValues(question, given), "purchase", question.windows[-1]) == told
 
 
 def test_a_day_is_set_against_the_users_own_rate() -> None:
     question = Question()
     day = next(window for window in question.windows if window.label == "1d")
     values: dict[str, float | None] = {"view_item_count_1d": 14.0, "view_item_count_28d": 14.0 + 27 * 6.5}
-    assert wording.events(Row(question, values), "view_item", day) == (
+    assert wording.events(FeatureValues(question, values), "view_item", day) == (
         "14 item views in the last day, 2.2 times the usual"
     )
     usual: dict[str, float | None] = {"view_item_count_1d": 6.0, "view_item_count_28d": 168.0}
-    assert wording.events(Row(question, usual), "view_item", day) == "6 item views in the last day"
+    assert wording.events(FeatureValues(question, usual), "view_item", day) == "6 item views in the last day"
 
 
 def test_a_new_entry_of_the_list_needs_no_wording_of_its_own() -> None:
@@ -169,13 +172,15 @@ def test_a_new_entry_of_the_list_needs_no_wording_of_its_own() -> None:
     assert wording.generic(Feature("pace", pace.kind, None, pace), 1.25) == "events per hour: 1.25"
     question = Question()
     opened: dict[str, float | None] = {"mail_opened_count_28d": 2.0}
-    assert wording.events(Row(question, opened), "mail_opened", question.windows[-1]) == (
+    assert wording.events(FeatureValues(question, opened), "mail_opened", question.windows[-1]) == (
         "2 mail opened events in the last 28 days"
     )
 
 
 def test_an_attribute_is_told_by_its_value() -> None:
-    found = Row(WHOLE.question, {"attr_platform=ios": 0.0, "attr_platform=web": 1.0, "attr_age": 31.0})
+    found = FeatureValues(
+        WHOLE.question, {"attr_platform=ios": 0.0, "attr_platform=web": 1.0, "attr_age": 31.0}
+    )
     assert wording.attribute("platform", found) == "platform is web"
     assert wording.attribute("age", found) == "age: 31"
 
@@ -193,23 +198,23 @@ def test_a_cart_tells_its_newest_and_its_oldest_item(
     newest: float | None, oldest: float | None, told: str
 ) -> None:
     values = {"cart_count": 2.0, "cart_newest_hours": newest, "cart_oldest_hours": oldest}
-    assert wording.cart(Row(WHOLE.question, values)) == told
+    assert wording.cart(FeatureValues(WHOLE.question, values)) == told
 
 
 def test_additions_and_the_cart_are_one_matter() -> None:
     columns = ["add_to_cart_count_1d", "cart_count"]
     full: dict[str, float | None] = {"add_to_cart_count_1d": 2.0, "cart_count": 2.0}
-    assert subject._text(("cart", ""), Row(WHOLE.question, full), columns) == "2 items in the cart"
+    assert subject._text(("cart", ""), FeatureValues(WHOLE.question, full), columns) == "2 items in the cart"
     bought: dict[str, float | None] = {"add_to_cart_count_1d": 2.0, "cart_count": 0.0}
-    row = Row(WHOLE.question, bought)
+    row = FeatureValues(WHOLE.question, bought)
     assert subject._text(("cart", ""), row, columns) == "2 additions to the cart in the last day"
     assert subject._text(("cart", ""), row, columns[::-1]) == "nothing in the cart"
 
 
 def test_sentences_without_their_features_fall_back_on_the_list() -> None:
-    alone = Row(WHOLE.question, {"carted_not_bought": 1.0})
+    alone = FeatureValues(WHOLE.question, {"carted_not_bought": 1.0})
     assert subject._text(("cart", ""), alone, ["carted_not_bought"]) == "carted and not bought since"
-    recent = Row(WHOLE.question, {"hours_since_purchase": 30.0})
+    recent = FeatureValues(WHOLE.question, {"hours_since_purchase": 30.0})
     assert subject._text(("events", "purchase"), recent, ["hours_since_purchase"]) == (
         "since the last purchase: 30 h"
     )
@@ -217,4 +222,4 @@ def test_sentences_without_their_features_fall_back_on_the_list() -> None:
 
 def test_wordings_of_our_own_are_of_entries_there_are() -> None:
     entries = {feature.entry.name for feature in expand(Question()).values()}
-    assert entries >= {*wording.SUBJECTS, *wording.FLAGS, *subject._ALSO}
+    assert entries >= {*wording.FEATURE_SUBJECTS, *wording.FLAG_TEXTS, *subject._TOPIC_BY_FORMULA}

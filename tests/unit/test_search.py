@@ -10,11 +10,13 @@ import pytest
 import skops.io
 from sklearn.base import clone
 
+from retail_core.arrays import Float32Array
 from retail_core.errors import InputError
 from retail_core.model.calibration import fit_calibrator
-from retail_core.model.estimator import MISSING, CalibratedRanker, Matrix
-from retail_core.model.families import FAMILIES, Choice, Family, families
-from retail_core.model.search import Cell, SearchRows, search, simplest_within_error
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.families import FAMILIES, Family, RankerConfig, select_families
+from retail_core.model.feature_matrix import MISSING
+from retail_core.model.search import GridCell, SearchRows, search_families, simplest_within_standard_error
 from retail_core.model.served_model import TRUSTED_TYPES
 from retail_core.model.splits import PeriodFolds
 
@@ -25,7 +27,7 @@ SMALL = {
 }
 
 
-def shop_rows(rows: int, seed: int) -> tuple[Matrix, pd.DataFrame]:
+def shop_rows(rows: int, seed: int) -> tuple[Float32Array, pd.DataFrame]:
     """Rows of a season whose second feature decides in steps, whose third is often missing."""
     rng = np.random.default_rng(seed)
     matrix = rng.gamma(1.0, 2.0, (rows, 5)).astype(np.float32)
@@ -43,22 +45,22 @@ def shop_rows(rows: int, seed: int) -> tuple[Matrix, pd.DataFrame]:
 
 
 @pytest.fixture(scope="module")
-def rows() -> tuple[Matrix, pd.DataFrame]:
+def rows() -> tuple[Float32Array, pd.DataFrame]:
     return shop_rows(6_000, 3)
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
-def model(request: pytest.FixtureRequest, rows: tuple[Matrix, pd.DataFrame]) -> CalibratedRanker:
+def model(request: pytest.FixtureRequest, rows: tuple[Float32Array, pd.DataFrame]) -> CalibratedRanker:
     matrix, frame = rows
     labels = frame["label"].to_numpy(bool)
-    ranker = Choice(request.param, SMALL[request.param]).build(1).fit(matrix[:3_000], labels[:3_000])
+    ranker = RankerConfig(request.param, SMALL[request.param]).build(1).fit(matrix[:3_000], labels[:3_000])
     fitted = CalibratedRanker({"daily": ranker}, factor=0.5)
     raw = fitted.raw_score(matrix[3_000:])
     return fitted.set_params(calibrators={"daily": fit_calibrator(raw, labels[3_000:])})
 
 
 def test_one_row_or_many_give_the_same_bits(
-    model: CalibratedRanker, rows: tuple[Matrix, pd.DataFrame]
+    model: CalibratedRanker, rows: tuple[Float32Array, pd.DataFrame]
 ) -> None:
     many = shop_rows(20_000, 5)[0]
     together = model.raw_score(many)
@@ -69,7 +71,7 @@ def test_one_row_or_many_give_the_same_bits(
 
 
 def test_stored_and_loaded_it_answers_the_same(
-    model: CalibratedRanker, rows: tuple[Matrix, pd.DataFrame], tmp_path: Path
+    model: CalibratedRanker, rows: tuple[Float32Array, pd.DataFrame], tmp_path: Path
 ) -> None:
     skops.io.dump(model, tmp_path / "model.skops")
     assert set(skops.io.get_untrusted_types(file=tmp_path / "model.skops")) <= set(TRUSTED_TYPES)
@@ -85,9 +87,9 @@ def test_what_it_looks_at_is_what_decides(model: CalibratedRanker) -> None:
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_the_same_seed_grows_the_same_model(family: str, rows: tuple[Matrix, pd.DataFrame]) -> None:
+def test_the_same_seed_grows_the_same_model(family: str, rows: tuple[Float32Array, pd.DataFrame]) -> None:
     matrix, frame = rows[0][:2_000], rows[1]["label"].to_numpy(bool)[:2_000]
-    ranker = Choice(family, SMALL[family]).build(4)
+    ranker = RankerConfig(family, SMALL[family]).build(4)
     first, second = (
         CalibratedRanker({"daily": clone(ranker).fit(matrix, frame)}).raw_score(matrix) for _ in range(2)
     )
@@ -96,7 +98,7 @@ def test_the_same_seed_grows_the_same_model(family: str, rows: tuple[Matrix, pd.
         clone(ranker).predict_proba(matrix)
 
 
-def test_the_search_tries_every_cell_and_finds_the_step(rows: tuple[Matrix, pd.DataFrame]) -> None:
+def test_the_search_tries_every_cell_and_finds_the_step(rows: tuple[Float32Array, pd.DataFrame]) -> None:
     matrix, frame = rows
     grids = [
         Family(name, name, {key: (value,) for key, value in SMALL[name].items()} | more)
@@ -104,21 +106,21 @@ def test_the_search_tries_every_cell_and_finds_the_step(rows: tuple[Matrix, pd.D
     ]
     folds = PeriodFolds(frame, pd.Timedelta(hours=24))
     rule = matrix[:, 4].astype(np.float64)
-    found = search(SearchRows(matrix, frame, folds, 0.5, rule), grids, seed=1)
+    found = search_families(SearchRows(matrix, frame, folds, 0.5, rule), grids, seed=1)
     assert [(cell.family, cell.params.get("max_depth")) for cell in found.cells] == [
         ("logistic", None), ("lightgbm", 2), ("lightgbm", 3),
     ]  # fmt: skip
-    assert found.choice.family == "lightgbm", "a line cannot see the step"
+    assert found.config.family == "lightgbm", "a line cannot see the step"
     lead = found.compared["logistic"]
     assert 0 < lead["low"] < lead["lead"] < lead["high"]
     assert found.compared["open cart"]["low"] > 0.05, "the rule looks at noise"
     assert found.folds == "3 time folds"
-    again = search(SearchRows(matrix, frame, folds, 0.5, rule), grids, seed=1)
-    assert (again.choice, again.compared) == (found.choice, found.compared)
+    again = search_families(SearchRows(matrix, frame, folds, 0.5, rule), grids, seed=1)
+    assert (again.config, again.compared) == (found.config, found.compared)
 
 
-def cell(family: str, params: dict[str, float], mean: float) -> Cell:
-    return Cell(params, mean, 0.0, (mean, mean), 0.1, family)
+def cell(family: str, params: dict[str, float], mean: float) -> GridCell:
+    return GridCell(params, mean, 0.0, (mean, mean), 0.1, family)
 
 
 def test_the_simplest_within_one_standard_error_wins() -> None:
@@ -129,15 +131,17 @@ def test_the_simplest_within_one_standard_error_wins() -> None:
     )
     noise = np.random.default_rng(1).normal(0, 1, (400, 3))
     means = np.array([one.mean_ap for one in cells])
-    assert simplest_within_error(cells, means + 0.05 * noise) == 2, "nothing can be told apart"
-    assert simplest_within_error(cells, means + 0.005 * noise) == 1
-    assert simplest_within_error(cells, means + 0.0005 * noise) == 0
+    assert simplest_within_standard_error(cells, means + 0.05 * noise) == 2, "nothing can be told apart"
+    assert simplest_within_standard_error(cells, means + 0.005 * noise) == 1
+    assert simplest_within_standard_error(cells, means + 0.0005 * noise) == 0
     shared = means + 0.05 * noise[:, :1] + 0.0005 * noise
-    assert simplest_within_error(cells, shared) == 0, "what all cells share is no error of their difference"
+    assert simplest_within_standard_error(cells, shared) == 0, (
+        "what all cells share is no error of their difference"
+    )
 
 
 def test_model_names() -> None:
-    assert {one.name for one in families("auto")} == {"logistic", "lightgbm", "rf"}
-    assert [one.name for one in families("rf")] == ["rf"]
+    assert {one.name for one in select_families("auto")} == {"logistic", "lightgbm", "rf"}
+    assert [one.name for one in select_families("rf")] == ["rf"]
     with pytest.raises(InputError, match="no model family 'xgboost'"):
-        families("xgboost")
+        select_families("xgboost")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retail_core.errors import DataError
-from retail_core.model.splits import PERIODS, PeriodFolds, split_rows, time_blocks, user_share
+from retail_core.model.splits import PERIODS, PeriodFolds, split_into_periods, time_blocks, user_hash_fraction
 
 DAY = timedelta(hours=24)
 
@@ -34,9 +34,9 @@ def make_rows(days: int, users: int = 60, *, rate: float = 0.2, zone: str = "UTC
 @given(days=st.integers(14, 80), zone=st.sampled_from(["UTC", "Europe/London", "America/New_York"]))
 def test_periods_follow_each_other_with_a_whole_cutoff_between(days: int, zone: str) -> None:
     rows = make_rows(days, users=20, zone=zone)
-    split = split_rows(rows, DAY)
+    split = split_into_periods(rows, DAY)
     assert split.kind == "successive"
-    parts = [rows.iloc[positions] for positions in split.parts().values()]
+    parts = [rows.iloc[positions] for positions in split.positions_by_period().values()]
     for earlier, later in pairwise(parts):
         between = rows["as_of"].between(earlier["as_of"].max(), later["as_of"].min(), inclusive="neither")
         assert rows["as_of"][between].nunique() == 1
@@ -47,20 +47,22 @@ def test_periods_follow_each_other_with_a_whole_cutoff_between(days: int, zone: 
 
 def test_periods_grow_where_buyers_are_few() -> None:
     many, few = make_rows(60, users=200, rate=0.3), make_rows(60, users=200, rate=0.005)
-    lengths = [rows.iloc[split_rows(rows, DAY).test]["as_of"].nunique() for rows in (many, few)]
+    lengths = [rows.iloc[split_into_periods(rows, DAY).test]["as_of"].nunique() for rows in (many, few)]
     assert lengths == [9, 11]
 
 
 @pytest.mark.parametrize("days", [1, 2, 3, 7, 13])
 def test_short_log_deals_users_so_that_no_user_day_is_in_two_periods(days: int) -> None:
     rows = make_rows(days, users=400)
-    split = split_rows(rows, DAY)
+    split = split_into_periods(rows, DAY)
     assert split.kind == "user-disjoint"
-    users = {name: set(rows.iloc[positions]["user_id"]) for name, positions in split.parts().items()}
+    users = {
+        name: set(rows.iloc[positions]["user_id"]) for name, positions in split.positions_by_period().items()
+    }
     later = PERIODS if days < 3 else PERIODS[1:]
     assert all(not users[one] & users[other] for one, other in combinations(later, 2))
-    assert len(np.unique(np.concatenate(list(split.parts().values())))) == sum(
-        map(len, split.parts().values())
+    assert len(np.unique(np.concatenate(list(split.positions_by_period().values())))) == sum(
+        map(len, split.positions_by_period().values())
     )
     if days >= 3:
         assert rows.iloc[split.train]["as_of"].max() + 2 * DAY <= rows.iloc[split.test]["as_of"].min()
@@ -78,7 +80,10 @@ def test_first_visit_cutoffs_are_split_by_time() -> None:
             "label": rng.random(5_000) < 0.4,
         }
     )
-    parts = [rows.iloc[positions]["as_of"] for positions in split_rows(rows, DAY).parts().values()]
+    parts = [
+        rows.iloc[positions]["as_of"]
+        for positions in split_into_periods(rows, DAY).positions_by_period().values()
+    ]
     for earlier, later in pairwise(parts):
         assert later.min() - earlier.max() >= 2 * DAY - timedelta(hours=2)
 
@@ -87,7 +92,7 @@ def test_one_class_in_train_is_refused_with_its_numbers() -> None:
     rows = make_rows(30)
     rows["label"] = rows["as_of"] > rows["as_of"].quantile(0.9)
     with pytest.raises(DataError, match=r"All \d+ rows of the train period .* \(0 purchases\)"):
-        split_rows(rows, DAY)
+        split_into_periods(rows, DAY)
 
 
 def test_folds_train_on_the_past_only_and_keep_days_whole() -> None:
@@ -118,11 +123,11 @@ def test_blocks_are_successive_and_about_equal() -> None:
 
 def test_user_share_depends_on_user_and_salt_only() -> None:
     users = pd.Series(["a", "b", "ä€", "a"], dtype="str")
-    share = user_share(users, "split")
+    share = user_hash_fraction(users, "split")
     assert share[0] == share[3]
-    assert np.array_equal(user_share(users[::-1], "split"), share[::-1])
-    assert not np.array_equal(user_share(users, "blocks"), share)
-    many = user_share(pd.Series([f"user-{number}" for number in range(20_000)], dtype="str"), "split")
+    assert np.array_equal(user_hash_fraction(users[::-1], "split"), share[::-1])
+    assert not np.array_equal(user_hash_fraction(users, "blocks"), share)
+    many = user_hash_fraction(pd.Series([f"user-{number}" for number in range(20_000)], dtype="str"), "split")
     assert abs(many.mean() - 0.5) < 0.01
 
 
@@ -132,7 +137,7 @@ def test_a_thin_tail_does_not_become_the_test_period() -> None:
     tail = make_rows(180, users=2, rate=0.0)
     tail["as_of"] += pd.Timedelta(days=61)
     together = pd.concat([rows, tail], ignore_index=True)
-    split = split_rows(together, DAY)
-    share = {name: len(positions) / len(together) for name, positions in split.parts().items()}
+    split = split_into_periods(together, DAY)
+    share = {name: len(positions) / len(together) for name, positions in split.positions_by_period().items()}
     assert all(0.1 < share[name] < 0.25 for name in PERIODS[1:])
     assert together["label"].iloc[split.test].sum() > 50

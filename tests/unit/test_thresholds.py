@@ -12,12 +12,12 @@ from sklearn.metrics import f1_score
 from retail_core.errors import DataError
 from retail_core.model.thresholds import (
     best_f1_threshold,
-    buyer_scores,
-    buyers_needed,
-    feasible_target,
+    highest_certifiable_recall,
     recall_bound,
     recall_threshold,
     refuse_uncertifiable,
+    required_buyers,
+    sample_buyer_scores,
 )
 
 
@@ -40,7 +40,7 @@ def test_no_threshold_has_a_higher_f1(data: st.DataObject) -> None:
     ("target", "confidence", "needed"), [(0.95, 0.95, 59), (0.99, 0.95, 299), (0.9, 0.95, 29)]
 )
 def test_buyers_needed_without_a_miss(target: float, confidence: float, needed: int) -> None:
-    assert buyers_needed(target, confidence) == needed
+    assert required_buyers(target, confidence) == needed
     assert (
         recall_bound(needed, needed, confidence) >= target > recall_bound(needed - 1, needed - 1, confidence)
     )
@@ -92,16 +92,16 @@ def test_one_row_per_buying_user() -> None:
     users = pd.Series(["a", "b", "a", "c", "a", "b"])
     labels = np.array([True, False, True, True, True, True])
     probability = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    drawn = {tuple(sorted(buyer_scores(users, probability, labels, seed))) for seed in range(40)}
+    drawn = {tuple(sorted(sample_buyer_scores(users, probability, labels, seed))) for seed in range(40)}
     assert drawn == {(first, 0.4, 0.6) if first < 0.4 else (0.4, first, 0.6) for first in (0.1, 0.3, 0.5)}
     assert np.array_equal(
-        buyer_scores(users, probability, labels, 5), buyer_scores(users, probability, labels, 5)
+        sample_buyer_scores(users, probability, labels, 5), sample_buyer_scores(users, probability, labels, 5)
     )
 
 
 @given(buyers=st.integers(1, 2_000), confidence=st.sampled_from([0.8, 0.9, 0.95, 0.99]))
 def test_the_target_named_instead_can_be_certified_and_little_more(buyers: int, confidence: float) -> None:
-    nearest = feasible_target(buyers, confidence)
+    nearest = highest_certifiable_recall(buyers, confidence)
     if nearest > 0:
         refuse_uncertifiable(buyers, nearest, confidence)
     with pytest.raises(DataError, match=f"there are {buyers}"):

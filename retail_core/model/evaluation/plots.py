@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retail_core.arrays import BoolArray, FloatArray
 from retail_core.model.calibration import reliability
-from retail_core.model.evaluation.metrics import Judged
-from retail_core.model.sampling import Floats
-from retail_core.model.splits import Mask
+from retail_core.model.evaluation.metrics import ScoredRows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +21,7 @@ _INCHES, _DPI = (7.2, 5.0), 110
 
 
 def draw_all(
-    rows: Judged,
+    rows: ScoredRows,
     *,
     caption: str,
     thresholds: dict[str, float],
@@ -53,7 +52,7 @@ def draw_all(
     return paths
 
 
-def precision_recall(rows: Judged, thresholds: dict[str, float], caption: str) -> Figure:
+def precision_recall(rows: ScoredRows, thresholds: dict[str, float], caption: str) -> Figure:
     """Precision against recall, the base rate as the level of chance, the operating points marked."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
@@ -76,7 +75,7 @@ def precision_recall(rows: Judged, thresholds: dict[str, float], caption: str) -
 _POINTS = {"f1": "best F1", "contact": "contact"}
 
 
-def calibration(rows: Judged, caption: str) -> Figure:
+def calibration(rows: ScoredRows, caption: str) -> Figure:
     """Share that bought against mean probability, in ten bins of equal size, with 95 % Wilson intervals."""
     figure, axes = _canvas("Do the probabilities mean what they say?", caption)
     table = reliability(rows.probability, rows.labels)
@@ -94,7 +93,7 @@ def calibration(rows: Judged, caption: str) -> Figure:
     return figure
 
 
-def gains(rows: Judged, contact: float, caption: str) -> Figure:
+def gains(rows: ScoredRows, contact: float, caption: str) -> Figure:
     """Share of buyers found against share of users contacted, best first."""
     figure, axes = _canvas("Whom to contact first", caption)
     order = np.argsort(-rows.raw, kind="stable")
@@ -114,7 +113,7 @@ def gains(rows: Judged, contact: float, caption: str) -> Figure:
     return figure
 
 
-def confusion(rows: Judged, threshold: float, caption: str) -> Figure:
+def confusion(rows: ScoredRows, threshold: float, caption: str) -> Figure:
     """Counts at the best-F1 threshold, with their share of each row."""
     figure, axes = _canvas(f"will_purchase (p ≥ {threshold:.3f})", caption)
     chosen = rows.probability >= threshold
@@ -158,12 +157,12 @@ def _canvas(title: str, caption: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _point(chosen: Mask, labels: Mask) -> tuple[float, float]:
+def _point(chosen: BoolArray, labels: BoolArray) -> tuple[float, float]:
     hits = (chosen & labels).sum()
     return float(hits / max(1, labels.sum())), float(hits / max(1, chosen.sum()))
 
 
-def _wilson(share: Floats, rows: Floats) -> tuple[Floats, Floats]:
+def _wilson(share: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
     z = 1.96
     centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     half = z * np.sqrt(share * (1 - share) / rows + z * z / (4 * rows**2)) / (1 + z * z / rows)

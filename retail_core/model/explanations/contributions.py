@@ -13,28 +13,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
+from retail_core.arrays import Float32Array, FloatArray
 from retail_core.model.boosting import BoostedTrees
-from retail_core.model.estimator import Features, Ranker, to_matrix
+from retail_core.model.estimator import Ranker
 from retail_core.model.explanations.forest_text import as_booster
+from retail_core.model.feature_matrix import Features, to_matrix
 from retail_core.model.linear import LogisticRanker
-from retail_core.model.matrix import Matrix
-from retail_core.model.sampling import Floats
 
 if TYPE_CHECKING:
     from lightgbm import Booster
 
     from retail_core.model.estimator import CalibratedRanker
 
-ROWS = 2_000
+GLOBAL_ROWS = 2_000
 """Rows that a global picture is made of, where they can be afforded."""
 
-GLOBAL_WORK = 3e9
+GLOBAL_STEPS = 3e9
 """Steps spent on it; a core makes some 200 million a second."""
 
 ROWS_FOR_TWO_THREADS = 32
 
 
-def contributions(model: CalibratedRanker, features: Features, policy: str | None = None) -> Floats:
+def shapley_values(model: CalibratedRanker, features: Features, policy: str | None = None) -> FloatArray:
     """Exact Shapley values, shape (rows, features): how each feature moves each row from the average.
 
     `policy` says whose rows they are; None means the primary one.
@@ -45,7 +45,7 @@ def contributions(model: CalibratedRanker, features: Features, policy: str | Non
     return _shapley(model.ranker(policy), to_matrix(features))
 
 
-def affordable_rows(model: CalibratedRanker, work: float) -> int:
+def max_explainable_rows(model: CalibratedRanker, work: float) -> int:
     """How many rows of any policy `contributions` explains within so many steps; at least one.
 
     A row costs TreeSHAP the leaves of all trees times the square of their depth: 0.2 million steps for
@@ -67,9 +67,9 @@ def _steps(ranker: Ranker) -> int:
     return int(ranker.n_features_in_)
 
 
-def global_importance(model: CalibratedRanker, features: Features) -> Floats:
+def global_importance(model: CalibratedRanker, features: Features) -> FloatArray:
     """Mean size of the Shapley values of the primary ranker by feature, as a share; sums to one."""
-    sizes = np.abs(contributions(model, features)).mean(axis=0)
+    sizes = np.abs(shapley_values(model, features)).mean(axis=0)
     return np.asarray(sizes / max(float(sizes.sum()), 1e-12), dtype=np.float64)
 
 
@@ -78,13 +78,13 @@ def ranked_importance(
 ) -> list[tuple[str, float]]:
     """Features with their `global_importance` over some of the rows, largest first."""
     matrix = to_matrix(features)
-    most = min(ROWS, affordable_rows(model, GLOBAL_WORK), len(matrix))
+    most = min(GLOBAL_ROWS, max_explainable_rows(model, GLOBAL_STEPS), len(matrix))
     chosen = np.unique(np.linspace(0, len(matrix) - 1, most).astype(int))
     shares = global_importance(model, matrix[chosen])
     return sorted(zip(columns, shares.tolist(), strict=True), key=lambda pair: -pair[1])
 
 
-def _shapley(ranker: Ranker, matrix: Matrix) -> Floats:
+def _shapley(ranker: Ranker, matrix: Float32Array) -> FloatArray:
     if isinstance(ranker, LogisticRanker):
         return ranker.contributions(matrix)
     booster: Booster = ranker.booster if isinstance(ranker, BoostedTrees) else as_booster(ranker)

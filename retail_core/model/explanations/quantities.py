@@ -23,7 +23,7 @@ NOUNS: Mapping[str | None, tuple[str, str]] = {
 """Event types as one and as several; any other is called by its name."""
 
 
-def called(event_type: str | None) -> tuple[str, str]:
+def event_nouns(event_type: str | None) -> tuple[str, str]:
     """An event type as one and as several; without a noun of its own by its name.
 
     >>> called("newsletter_opened")

@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from retail_core.arrays import FloatArray
 from retail_core.features.definitions import FeatureSet, expand
 from retail_core.features.kinds import Cart, Count, Feature, Gap, Since, Window
 from retail_core.model.explanations import wording
-from retail_core.model.explanations.contributions import contributions
-from retail_core.model.matrix import MISSING, Features
-from retail_core.model.sampling import Floats
+from retail_core.model.explanations.contributions import shapley_values
+from retail_core.model.feature_matrix import MISSING, Features
 
 if TYPE_CHECKING:
     from retail_core.model.estimator import CalibratedRanker
 
-MOST_REASONS = 3
+MAX_REASONS = 3
 RAISES: Literal["raises"] = "raises"
 LOWERS: Literal["lowers"] = "lowers"
 
 _CART = ("cart", "")
-_ALSO: Mapping[str, tuple[str, str]] = {
+_TOPIC_BY_FORMULA: Mapping[str, tuple[str, str]] = {
     "orders": ("events", "purchase"),
     "purchase_days": ("events", "purchase"),
     "known_buyer": ("events", "purchase"),
@@ -50,7 +50,7 @@ Topic = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Reason:
+class PredictionReason:
     """One thing that moves a probability away from the average user's.
 
     Attributes:
@@ -64,13 +64,13 @@ class Reason:
     share: float
 
 
-def reasons(
+def explain_rows(
     model: CalibratedRanker,
     feature_set: FeatureSet,
     features: Features,
     policies: Sequence[str] | None = None,
-    most: int = MOST_REASONS,
-) -> list[tuple[Reason, ...]]:
+    most: int = MAX_REASONS,
+) -> list[tuple[PredictionReason, ...]]:
     """For each row what moves its probability most, largest first; at most `most` reasons a row.
 
     Args:
@@ -87,11 +87,11 @@ def reasons(
     answered = np.array([model.primary] * len(values) if policies is None else policies, dtype=object)
     pushes = np.zeros(values.shape)
     for policy in dict.fromkeys(answered):
-        pushes[answered == policy] = contributions(model, values[answered == policy], policy)
-    return [_told(feature_set, row, push, most) for row, push in zip(values, pushes, strict=True)]
+        pushes[answered == policy] = shapley_values(model, values[answered == policy], policy)
+    return [_row_reasons(feature_set, row, push, most) for row, push in zip(values, pushes, strict=True)]
 
 
-def as_text(found: Iterable[Reason]) -> str:
+def format_reasons(found: Iterable[PredictionReason]) -> str:
     """Reasons in one cell of a table.
 
     >>> as_text([Reason("2 items in the cart", "raises", 0.5), Reason("no purchase", "lowers", 0.2)])
@@ -100,7 +100,9 @@ def as_text(found: Iterable[Reason]) -> str:
     return "; ".join(f"{reason.effect}: {reason.text}" for reason in found)
 
 
-def _told(feature_set: FeatureSet, values: Floats, push: Floats, most: int) -> tuple[Reason, ...]:
+def _row_reasons(
+    feature_set: FeatureSet, values: FloatArray, push: FloatArray, most: int
+) -> tuple[PredictionReason, ...]:
     topics = _topics(feature_set)
     nets = np.array([push[list(places)].sum() for places in topics.values()])
     total = float(np.abs(nets).sum())
@@ -108,8 +110,8 @@ def _told(feature_set: FeatureSet, values: Floats, push: Floats, most: int) -> t
         name: None if np.isnan(value) or value == MISSING else float(value)
         for name, value in zip(feature_set.columns, values, strict=True)
     }
-    row = wording.Row(feature_set.question, known)
-    found: list[Reason] = []
+    row = wording.FeatureValues(feature_set.question, known)
+    found: list[PredictionReason] = []
     for place in np.argsort(-np.abs(nets), kind="stable")[:most]:
         net = float(nets[place])
         if net == 0:
@@ -117,11 +119,11 @@ def _told(feature_set: FeatureSet, values: Floats, push: Floats, most: int) -> t
         topic, places = list(topics.items())[place]
         agreeing = sorted(places, key=lambda one: -push[one] * np.sign(net))
         text = _text(topic, row, [feature_set.columns[one] for one in agreeing])
-        found.append(Reason(text, RAISES if net > 0 else LOWERS, abs(net) / total))
+        found.append(PredictionReason(text, RAISES if net > 0 else LOWERS, abs(net) / total))
     return tuple(found)
 
 
-def _text(topic: Topic, row: wording.Row, columns: Sequence[str]) -> str:
+def _text(topic: Topic, row: wording.FeatureValues, columns: Sequence[str]) -> str:
     """One sentence; `columns` of the topic, the one that pushes most first."""
     how, what = topic
     told = None
@@ -129,7 +131,7 @@ def _text(topic: Topic, row: wording.Row, columns: Sequence[str]) -> str:
         case "events":
             told = wording.events(row, what or None, _window(row, columns))
         case "cart":
-            told = _of_the_cart(row, columns)
+            told = _cart_text(row, columns)
         case "rhythm":
             told = wording.rhythm(row, what or None)
         case "attribute":
@@ -137,7 +139,7 @@ def _text(topic: Topic, row: wording.Row, columns: Sequence[str]) -> str:
     return told or wording.generic(expand(row.question)[columns[0]], row.get(columns[0]))
 
 
-def _of_the_cart(row: wording.Row, columns: Sequence[str]) -> str | None:
+def _cart_text(row: wording.FeatureValues, columns: Sequence[str]) -> str | None:
     """What lies in it; where that is nothing, and additions push most, how often something was put there."""
     kind = expand(row.question)[columns[0]].kind
     if row.get("cart_count") or not isinstance(kind, Count | Since):
@@ -145,11 +147,11 @@ def _of_the_cart(row: wording.Row, columns: Sequence[str]) -> str | None:
     return wording.events(row, "add_to_cart", _window(row, columns))
 
 
-def _window(row: wording.Row, columns: Sequence[str]) -> Window:
+def _window(row: wording.FeatureValues, columns: Sequence[str]) -> Window:
     """Of the counts the window that pushes most; the look-back where it is no count that does."""
     known = expand(row.question)
     windows = (known[name].window for name in columns if isinstance(known[name].kind, Count))
-    return next((window for window in windows if window), row.whole)
+    return next((window for window in windows if window), row.lookback_window)
 
 
 @lru_cache(maxsize=4)
@@ -173,4 +175,4 @@ def _topic(name: str, feature: Feature | None) -> Topic:
         case Gap(_, event_type):
             return "rhythm", event_type or ""
         case _:
-            return _ALSO.get(feature.entry.name, ("feature", feature.entry.name))
+            return _TOPIC_BY_FORMULA.get(feature.entry.name, ("feature", feature.entry.name))

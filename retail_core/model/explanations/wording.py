@@ -11,9 +11,17 @@ from dataclasses import dataclass
 
 from retail_core.features.kinds import DAY_US, Entry, Feature, Window
 from retail_core.features.question import Question
-from retail_core.model.explanations.quantities import age, amount, between, called, money, singular, within
+from retail_core.model.explanations.quantities import (
+    age,
+    amount,
+    between,
+    event_nouns,
+    money,
+    singular,
+    within,
+)
 
-SUBJECTS: Mapping[str, str] = {
+FEATURE_SUBJECTS: Mapping[str, str] = {
     "active_days": "active days",
     "sessions": "sessions",
     "purchase_days": "purchase days",
@@ -36,7 +44,7 @@ SUBJECTS: Mapping[str, str] = {
 }
 """Entries whose meaning, written for a table, makes no sentence."""
 
-FLAGS: Mapping[str, tuple[str, str]] = {
+FLAG_TEXTS: Mapping[str, tuple[str, str]] = {
     "carted_not_bought": ("carted and not bought since", "nothing carted and left"),
     "in_session": ("in a session right now", "not in a session right now"),
     "new_user": ("first seen less than a day ago", "first seen more than a day ago"),
@@ -47,12 +55,12 @@ FLAGS: Mapping[str, tuple[str, str]] = {
 """What a flag says when it is up, and when it is not."""
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-OUT_OF_USUAL, LEAST_USUAL = 1.5, 4
+MIN_RATE_RATIO, MIN_USUAL_EVENTS = 1.5, 4
 """Ratio (or its inverse) and number of events from which on a rate is told against the usual one."""
 
 
 @dataclass(frozen=True)
-class Row:
+class FeatureValues:
     """One user at one cut-off, as sentences are made of it.
 
     Attributes:
@@ -64,7 +72,7 @@ class Row:
     values: Mapping[str, float | None]
 
     @property
-    def whole(self) -> Window:
+    def lookback_window(self) -> Window:
         """The look-back."""
         return self.question.windows[-1]
 
@@ -73,7 +81,7 @@ class Row:
         return self.values.get(name)
 
 
-def events(row: Row, event_type: str | None, window: Window) -> str | None:
+def events(row: FeatureValues, event_type: str | None, window: Window) -> str | None:
     """How often something happened in the window, how that compares, and when it last happened.
 
     Like the next two None where the model does not look at what the sentence is made of.
@@ -82,18 +90,18 @@ def events(row: Row, event_type: str | None, window: Window) -> str | None:
     count, last = f"{stem}_count_{window.label}", f"hours_since_{stem}"
     if count not in row.values:
         return None
-    one, several = called(event_type)
+    one, several = event_nouns(event_type)
     number, since = row.get(count), row.get(last)
     if number is None:  # a request that gives features need not give all
         return f"{several}{within(window)}: unknown"
     ago = "" if since is None else f", the last {age(since)} ago"
     if not number:
         never = last in row.values and since is None
-        return f"no {one}{within(row.whole if never else window)}{ago}"
+        return f"no {one}{within(row.lookback_window if never else window)}{ago}"
     return f"{amount(number, one, several)}{within(window)}{_against_usual(row, stem, window, number)}{ago}"
 
 
-def cart(row: Row) -> str | None:
+def cart(row: FeatureValues) -> str | None:
     """What lies in the cart, for how long, and its worth."""
     if "cart_count" not in row.values:
         return None
@@ -105,12 +113,12 @@ def cart(row: Row) -> str | None:
     return f"{amount(number, 'item', 'items')} in the cart{lies}{worth}"
 
 
-def rhythm(row: Row, event_type: str | None) -> str | None:
+def rhythm(row: FeatureValues, event_type: str | None) -> str | None:
     """How often the user comes or buys, and how long ago the last time is."""
     gap = "mean_gap_days" if event_type is None else f"mean_{event_type}_gap_days"
     if gap not in row.values:
         return None
-    one, _ = called(event_type)
+    one, _ = event_nouns(event_type)
     days, since = row.get(gap), row.get(f"hours_since_{event_type or 'event'}")
     if days is None:
         return f"fewer than two days with {'an' if one[0] in 'aeiou' else 'a'} {one}"
@@ -120,7 +128,7 @@ def rhythm(row: Row, event_type: str | None) -> str | None:
     return f"{does} every {often} on average{ago}"
 
 
-def attribute(name: str, row: Row) -> str:
+def attribute(name: str, row: FeatureValues) -> str:
     """A user attribute; of a category's columns the one that holds."""
     columns = [column for column in row.values if column.split("=")[0] == f"attr_{name}"]
     if columns == [f"attr_{name}"]:
@@ -134,7 +142,7 @@ def attribute(name: str, row: Row) -> str:
 def generic(feature: Feature, value: float | None) -> str:
     """Any feature: what it means, its window, its value with its unit."""
     entry = feature.entry
-    subject = SUBJECTS.get(entry.name) or _subject(entry)
+    subject = FEATURE_SUBJECTS.get(entry.name) or _subject(entry)
     window = within(feature.window) if feature.window and entry.over else ""
     if entry.unit == "flag":
         return _flag(entry, subject, value)
@@ -149,14 +157,14 @@ def generic(feature: Feature, value: float | None) -> str:
     return f"{subject}{window}: {_with_unit(entry, value)}"
 
 
-def _against_usual(row: Row, stem: str, window: Window, number: float) -> str:
+def _against_usual(row: FeatureValues, stem: str, window: Window, number: float) -> str:
     """The daily rate in the window over that of the rest of the look-back, where it stands out."""
-    whole = row.get(f"{stem}_count_{row.whole.label}")
-    if whole is None or whole - number < LEAST_USUAL or window.micros % DAY_US:
+    whole = row.get(f"{stem}_count_{row.lookback_window.label}")
+    if whole is None or whole - number < MIN_USUAL_EVENTS or window.micros % DAY_US:
         return ""
-    rest = (whole - number) / (row.whole.micros - window.micros)
+    rest = (whole - number) / (row.lookback_window.micros - window.micros)
     ratio = number / window.micros / rest
-    if 1 / OUT_OF_USUAL < ratio < OUT_OF_USUAL:
+    if 1 / MIN_RATE_RATIO < ratio < MIN_RATE_RATIO:
         return ""
     return f", {ratio:.0f} times the usual" if ratio >= 10 else f", {ratio:.1f} times the usual"
 
@@ -170,7 +178,7 @@ def _subject(entry: Entry) -> str:
 def _flag(entry: Entry, subject: str, value: float | None) -> str:
     if value is None:
         return f"{subject}: {_unknown(entry)}"
-    yes, no = FLAGS.get(entry.name, (f"{subject}: yes", f"{subject}: no"))
+    yes, no = FLAG_TEXTS.get(entry.name, (f"{subject}: yes", f"{subject}: no"))
     return yes if value else no
 
 

@@ -1,7 +1,14 @@
 """The leakage guard: does a column give the answer away? `docs/leakage.md` has the method."""
 
-from retail_core.model.leakage.evidence import Evidence, from_training
-from retail_core.model.leakage.guard import inspect, refuse_leaks
-from retail_core.model.leakage.report import Finding, LeakageReport
+from retail_core.model.leakage.guard_data import GuardData, guard_data_from_training
+from retail_core.model.leakage.inspection import inspect_leakage, refuse_leaks
+from retail_core.model.leakage.leakage_report import Finding, LeakageReport
 
-__all__ = ["Evidence", "Finding", "LeakageReport", "from_training", "inspect", "refuse_leaks"]
+__all__ = [
+    "Finding",
+    "GuardData",
+    "LeakageReport",
+    "guard_data_from_training",
+    "inspect_leakage",
+    "refuse_leaks",
+]

@@ -8,10 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta, norm, rankdata
 
-from retail_core.model.sampling import Floats
-from retail_core.model.splits import Mask
-
-Codes = npt.NDArray[np.intp]
+from retail_core.arrays import BoolArray, FloatArray, IndexArray
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ def share_interval(hits: int, n: int, alpha: float) -> Interval:
     return Interval(hits / n if n else 0.5, low, high)
 
 
-def auc(values: npt.NDArray[np.generic], labels: Mask) -> float:
+def auc(values: npt.NDArray[np.generic], labels: BoolArray) -> float:
     """Area under the ROC curve, ties counted half; 0.5 where a class is missing."""
     positives = int(labels.sum())
     negatives = len(labels) - positives
@@ -44,7 +41,9 @@ def auc(values: npt.NDArray[np.generic], labels: Mask) -> float:
     return float((ranks[labels].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def auc_interval(values: npt.NDArray[np.generic], labels: Mask, users: Codes, alpha: float) -> Interval:
+def auc_interval(
+    values: npt.NDArray[np.generic], labels: BoolArray, users: IndexArray, alpha: float
+) -> Interval:
     """AUC with bounds at level `alpha` each, rows of one user being a cluster.
 
     Variance: DeLong's structural components summed by cluster (Obuchowski, Biometrics 53, 1997), never
@@ -60,7 +59,9 @@ def auc_interval(values: npt.NDArray[np.generic], labels: Mask, users: Codes, al
     return Interval(value, max(0.0, value - reach), min(1.0, value + reach))
 
 
-def _clustered_error(values: npt.NDArray[np.generic], labels: Mask, users: Codes, value: float) -> float:
+def _clustered_error(
+    values: npt.NDArray[np.generic], labels: BoolArray, users: IndexArray, value: float
+) -> float:
     ranks, m, n = rankdata(values), int(labels.sum()), int((~labels).sum())
     above = (ranks[labels] - rankdata(values[labels])) / n
     below = 1 - (ranks[~labels] - rankdata(values[~labels])) / m
@@ -77,5 +78,5 @@ def _clustered_error(values: npt.NDArray[np.generic], labels: Mask, users: Codes
     return float(np.sqrt(max(0.0, own[0] + own[1] + 2 * shared)))
 
 
-def _by_user(values: Floats, users: Codes, size: int) -> Floats:
+def _by_user(values: FloatArray, users: IndexArray, size: int) -> FloatArray:
     return np.asarray(np.bincount(users, weights=values, minlength=size), dtype=np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from retail_core.model.served_model import ServedModel, load_path
+from retail_core.model.served_model import ServedModel, load_served_model
 
 
 class Question(BaseModel):
@@ -27,7 +27,7 @@ class Answer(BaseModel):
 
 
 def loaded() -> ServedModel:
-    return load_path(Path(os.environ["MODEL"]), "1")
+    return load_served_model(Path(os.environ["MODEL"]), "1")
 
 
 def answered(model: ServedModel, user_id: str, features: dict[str, float | None]) -> Answer:

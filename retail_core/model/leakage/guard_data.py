@@ -9,25 +9,26 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
+from retail_core.arrays import BoolArray, Float32Array, FloatArray
 from retail_core.features.batch.attributes import attributes_at
 from retail_core.features.definitions import FeatureSet
 from retail_core.features.question import Attribute
 from retail_core.features.reader import LakeReader
 from retail_core.model.dataset import TrainingData
-from retail_core.model.estimator import Matrix, to_matrix
-from retail_core.model.leakage.cells import Answers, Cells, category_cells, number_cells
-from retail_core.model.sampling import Floats, Sampling, row_draws
-from retail_core.model.splits import Mask, user_share
+from retail_core.model.feature_matrix import to_matrix
+from retail_core.model.leakage.value_cells import RowLabels, ValueCells, category_cells, number_cells
+from retail_core.model.sampling import Sampling, row_hash_fraction
+from retail_core.model.splits import user_hash_fraction
 from retail_core.schemas import POLICIES
 
-ROWS = 20_000
+SAMPLE_ROWS = 20_000
 """Rows a policy is judged on; half of them buy where so many do."""
-EPISODE_ROWS = 100_000
+PROFILE_ROWS = 100_000
 """Labelled rows whose users' attributes are looked up."""
 
 
 @dataclass(frozen=True)
-class Evidence:
+class GuardData:
     """Rows to judge.
 
     Attributes:
@@ -40,7 +41,7 @@ class Evidence:
     """
 
     rows: pd.DataFrame
-    matrix: Matrix
+    matrix: Float32Array
     feature_set: FeatureSet
     sampling: Sampling
     labelled: pd.DataFrame
@@ -57,24 +58,24 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Sample:
+class GuardSample:
     """The judged rows of one policy, aligned."""
 
     policy: str
     rows: pd.DataFrame
-    matrix: Matrix
-    answers: Answers
+    matrix: Float32Array
+    answers: RowLabels
     weights: np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
-def from_training(lake: LakeReader, data: TrainingData, as_of: datetime, seed: int) -> Evidence:
+def guard_data_from_training(lake: LakeReader, data: TrainingData, as_of: datetime, seed: int) -> GuardData:
     """The rows that a training refits on."""
     rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
     every = data.labelled.rows
-    return Evidence(rows, matrix, data.feature_set, data.refit_sampling, every, lake, as_of, seed)
+    return GuardData(rows, matrix, data.feature_set, data.refit_sampling, every, lake, as_of, seed)
 
 
-def draw(evidence: Evidence, policy: str, limit: int = ROWS) -> Sample:
+def draw_sample(evidence: GuardData, policy: str, limit: int = SAMPLE_ROWS) -> GuardSample:
     """At most about `limit` rows of a policy: buying ones up to half of it, then others."""
     mine = evidence.rows["policy"].eq(policy).to_numpy(bool)
     rows, matrix = evidence.rows[mine], evidence.matrix[mine]
@@ -85,16 +86,16 @@ def draw(evidence: Evidence, policy: str, limit: int = ROWS) -> Sample:
         evidence.sampling.positive_rate * min(1.0, kept / max(1, positives)),
         evidence.sampling.negative_rate * min(1.0, (limit - kept) / max(1, negatives)),
     )
-    chosen = sampling.keep(rows, evidence.seed)
+    chosen = sampling.select(rows, evidence.seed)
     rows, matrix = rows[chosen].reset_index(drop=True), matrix[chosen]
     labels = rows["label"].to_numpy(bool)
     users = pd.factorize(rows["user_id"])[0].astype(np.intp)
-    answers = Answers(labels, users, sampling.factor, row_draws(rows, evidence.seed + 1))
-    return Sample(policy, rows, matrix, answers, sampling.weights(labels))
+    answers = RowLabels(labels, users, sampling.factor, row_hash_fraction(rows, evidence.seed + 1))
+    return GuardSample(policy, rows, matrix, answers, sampling.weights(labels))
 
 
 @dataclass(frozen=True)
-class Profile:
+class AttributeProfile:
     """One attribute over the users of a policy: from the first row on in which a user has a cell.
 
     `answers.labels` says whether the user bought in that row or any later one. `values` are the numbers
@@ -102,12 +103,12 @@ class Profile:
     """
 
     name: str
-    cells: Cells
-    answers: Answers
+    cells: ValueCells
+    answers: RowLabels
     values: np.ndarray[tuple[int], np.dtype[np.float32]]
 
 
-def profiles(evidence: Evidence, policy: str) -> Iterator[Profile]:
+def attribute_profiles(evidence: GuardData, policy: str) -> Iterator[AttributeProfile]:
     """Every attribute of the feature set, over a bounded number of users with all their rows."""
     attributes = evidence.feature_set.attributes
     if not attributes:
@@ -117,32 +118,34 @@ def profiles(evidence: Evidence, policy: str) -> Iterator[Profile]:
     users = pd.factorize(rows["user_id"])[0].astype(np.intp)
     for attribute in attributes:
         encoded = np.column_stack([known[column] for column in attribute.columns])
-        yield profile_of(attribute, encoded, Answers(ever, users, 1.0, row_draws(rows, evidence.seed + 1)))
+        yield build_profile(
+            attribute, encoded, RowLabels(ever, users, 1.0, row_hash_fraction(rows, evidence.seed + 1))
+        )
 
 
-def _attributes_of(evidence: Evidence, policy: str) -> tuple[pd.DataFrame, dict[str, Floats]]:
+def _attributes_of(evidence: GuardData, policy: str) -> tuple[pd.DataFrame, dict[str, FloatArray]]:
     """Rows in order of time, and their users' attributes: from the lake, or the columns of a table."""
     if evidence.lake is not None:
-        rows = users_of(evidence.labelled[evidence.labelled["policy"].eq(policy)])
+        rows = limit_users(evidence.labelled[evidence.labelled["policy"].eq(policy)])
         return rows, attributes_at(evidence.lake, rows, evidence.feature_set.attributes)
     mine = evidence.rows["policy"].eq(policy).to_numpy(bool)
     columns = zip(evidence.feature_set.columns, evidence.matrix[mine].T, strict=True)
     return evidence.rows[mine], {name: column.astype(np.float64) for name, column in columns}
 
 
-def profile_of(
-    attribute: Attribute, encoded: np.ndarray[tuple[int, int], np.dtype[np.float64]], answers: Answers
-) -> Profile:
+def build_profile(
+    attribute: Attribute, encoded: np.ndarray[tuple[int, int], np.dtype[np.float64]], answers: RowLabels
+) -> AttributeProfile:
     """The attribute's cells, one row a user and cell; `encoded` has the attribute's columns."""
     numeric = attribute.kind == "number"
     numbers = to_matrix(encoded)[:, 0]
     cells = number_cells(numbers) if numeric else category_cells(encoded, attribute.categories)
     pairs = pd.DataFrame({"user": answers.users, "code": cells.codes})
     first = ~pairs.duplicated().to_numpy(bool)
-    kept = Answers(answers.labels[first], answers.users[first], answers.factor, answers.draws[first])
+    kept = RowLabels(answers.labels[first], answers.users[first], answers.factor, answers.draws[first])
     codes = cells.codes[first]
-    values = numbers[first] if numeric else _share_of_the_others(codes, kept)
-    return Profile(attribute.name, Cells(codes, cells.names), kept, values)
+    values = numbers[first] if numeric else _buyer_share_of_other_half(codes, kept)
+    return AttributeProfile(attribute.name, ValueCells(codes, cells.names), kept, values)
 
 
 def column_owners(feature_set: FeatureSet) -> list[str]:
@@ -151,19 +154,19 @@ def column_owners(feature_set: FeatureSet) -> list[str]:
     return [*feature_set.names, *attributes]
 
 
-def users_of(rows: pd.DataFrame) -> pd.DataFrame:
+def limit_users(rows: pd.DataFrame) -> pd.DataFrame:
     """All rows of a hashed share of the users, in order of time."""
-    share = EPISODE_ROWS / max(1, len(rows))
+    share = PROFILE_ROWS / max(1, len(rows))
     if share < 1:
-        rows = rows[user_share(rows["user_id"], "leakage") < share]
+        rows = rows[user_hash_fraction(rows["user_id"], "leakage") < share]
     return rows.sort_values(["as_of", "user_id"])
 
 
-def _share_of_the_others(
-    codes: np.ndarray[tuple[int], np.dtype[np.intp]], answers: Answers
+def _buyer_share_of_other_half(
+    codes: np.ndarray[tuple[int], np.dtype[np.intp]], answers: RowLabels
 ) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     """For each row the buyers' share among the users of the other half that have its cell."""
-    half: Mask = answers.users % 2 == 0
+    half: BoolArray = answers.users % 2 == 0
     shares = np.zeros(len(codes), np.float32)
     for part in (half, ~half):
         other, size = ~part, int(codes.max()) + 1

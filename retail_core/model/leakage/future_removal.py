@@ -20,10 +20,10 @@ from retail_core.features.batch.engine import open_engine
 from retail_core.features.batch.interpreter import compute
 from retail_core.features.reader import LakeReader
 from retail_core.features.shop_measures import local_day
-from retail_core.model.estimator import to_matrix
-from retail_core.model.leakage.evidence import Evidence, Sample, column_owners
-from retail_core.model.leakage.report import Finding
-from retail_core.model.splits import user_share
+from retail_core.model.feature_matrix import to_matrix
+from retail_core.model.leakage.guard_data import GuardData, GuardSample, column_owners
+from retail_core.model.leakage.leakage_report import Finding
+from retail_core.model.splits import user_hash_fraction
 from retail_core.schemas import EVENT_COLUMNS, Pairs
 
 PAIRS = 400
@@ -32,7 +32,7 @@ TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
-class _Cut:
+class _TruncatedLake:
     """Lake files of which one has been replaced."""
 
     events: tuple[str, ...]
@@ -46,7 +46,7 @@ class _Cut:
         return self.users
 
 
-def changed_by_removal(evidence: Evidence, sample: Sample) -> Iterator[Finding]:
+def check_future_removal(evidence: GuardData, sample: GuardSample) -> Iterator[Finding]:
     """(c) Columns whose values differ once everything at or after the cut-off is taken away.
 
     Events of all users are cut at one instant, the cut-off that most sampled rows share; where each
@@ -61,7 +61,7 @@ def changed_by_removal(evidence: Evidence, sample: Sample) -> Iterator[Finding]:
     days = {local_day(instant.to_pydatetime(), question) for instant in rows["as_of"]}
     shop = shop_on(evidence.lake, question, days) if rows["as_of"].nunique() > 1 else None
     with tempfile.TemporaryDirectory(prefix="retail-cut-") as folder:
-        cut = cut_lake(evidence.lake, rows, Path(folder))
+        cut = truncate_lake(evidence.lake, rows, Path(folder))
         columns = list(evidence.feature_set.columns)
         frame = compute(cut, cast("DataFrame[Pairs]", rows), evidence.feature_set, shop=shop)
         again = to_matrix(frame[columns])
@@ -76,9 +76,9 @@ def changed_by_removal(evidence: Evidence, sample: Sample) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _chosen(sample: Sample) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+def _chosen(sample: GuardSample) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Rows of the busiest cut-off, or one row each of some users."""
-    order = np.argsort(user_share(sample.rows["user_id"], "removal"), kind="stable")
+    order = np.argsort(user_hash_fraction(sample.rows["user_id"], "removal"), kind="stable")
     shared = sample.rows["as_of"].mode().iloc[0]
     same = order[sample.rows["as_of"].eq(shared).to_numpy(bool)[order]]
     if len(same) >= min(PAIRS, len(order)) / 4:
@@ -87,7 +87,7 @@ def _chosen(sample: Sample) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     return np.sort(order[once][:PAIRS]).astype(np.intp)
 
 
-def cut_lake(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> LakeReader:
+def truncate_lake(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> LakeReader:
     """A lake without what happened at or after the rows' cut-offs.
 
     Args:
@@ -101,14 +101,14 @@ def cut_lake(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> LakeReader:
         day = instant.replace(hour=0, minute=0, second=0, microsecond=0)
         # A file of earlier days only needs no copy.
         whole = sorted(set(lake.files(None, day)) - set(lake.files(day, None)))
-        split = _Cut(tuple(sorted(set(lake.files(None, instant)) - set(whole))), None)
+        split = _TruncatedLake(tuple(sorted(set(lake.files(None, instant)) - set(whole))), None)
         with open_engine() as engine:
             kept = engine.fetch(engine.events(split, None, instant).select(*EVENT_COLUMNS))
     else:
         whole, kept = [], _events_before(lake, rows)
     path = folder / "events.parquet"
     parquet.write_table(kept, path)
-    return _Cut((*whole, str(path)), _cut_users(lake, rows, folder))
+    return _TruncatedLake((*whole, str(path)), _cut_users(lake, rows, folder))
 
 
 def _events_before(lake: LakeReader, rows: pd.DataFrame) -> pyarrow.Table:

@@ -10,13 +10,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, precision_recall_curve
 from threadpoolctl import threadpool_limits
 
-from retail_core.model.estimator import Matrix
-from retail_core.model.leakage.columns import FAMILY_ALPHA
-from retail_core.model.leakage.evidence import Sample
+from retail_core.arrays import BoolArray, Float32Array, FloatArray
+from retail_core.model.leakage.guard_data import GuardSample
 from retail_core.model.leakage.intervals import Interval, auc, auc_interval
-from retail_core.model.leakage.report import Finding
-from retail_core.model.sampling import Floats
-from retail_core.model.splits import Mask, user_share
+from retail_core.model.leakage.leakage_report import Finding
+from retail_core.model.leakage.single_columns import FAMILY_ALPHA
+from retail_core.model.splits import user_hash_fraction
 
 MODEL_AUC = 0.98
 """A model is too good to be true if the lower bound of its AUC is at least this."""
@@ -27,14 +26,16 @@ SUSPECTS = 5
 
 
 @dataclass(frozen=True)
-class Figures:
+class QuickModelMetrics:
     """What a quick model reaches on users it was not fitted on."""
 
     auc: Interval
     numbers: dict[str, float | int | str]
 
 
-def figures(sample: Sample, matrix: Matrix, labels: Mask, seed: int) -> Figures:
+def evaluate_quick_model(
+    sample: GuardSample, matrix: Float32Array, labels: BoolArray, seed: int
+) -> QuickModelMetrics:
     """Out-of-fold AUC, average precision, and precision and recall at the best F1, for the population."""
     scores = _out_of_fold(sample, matrix, labels, seed)
     found = auc_interval(scores, labels, sample.answers.users, FAMILY_ALPHA)
@@ -54,13 +55,13 @@ def figures(sample: Sample, matrix: Matrix, labels: Mask, seed: int) -> Figures:
         "precision": float(precision[best]),
         "recall": float(recall[best]),
     }
-    return Figures(found, numbers)
+    return QuickModelMetrics(found, numbers)
 
 
-def shuffled(sample: Sample, seed: int) -> tuple[Figures, list[Finding]]:
+def check_shuffled_labels(sample: GuardSample, seed: int) -> tuple[QuickModelMetrics, list[Finding]]:
     """(e) The same with labels dealt at random among the rows: an AUC other than 0.5 is ours to explain."""
     labels = np.random.default_rng(seed).permutation(sample.answers.labels)
-    found = figures(sample, sample.matrix, labels, seed)
+    found = evaluate_quick_model(sample, sample.matrix, labels, seed)
     positives = int(labels.sum())
     others = len(labels) - positives
     # Four standard deviations of the AUC of scores that know nothing (Mann and Whitney 1947), times the root
@@ -76,9 +77,9 @@ def shuffled(sample: Sample, seed: int) -> tuple[Figures, list[Finding]]:
     return found, [Finding("e", "", "warn", told, dict(found.numbers))]
 
 
-def too_good(
-    sample: Sample, matrix: Matrix, owners: Sequence[str], seed: int
-) -> tuple[Figures, list[Finding]]:
+def check_implausible_performance(
+    sample: GuardSample, matrix: Float32Array, owners: Sequence[str], seed: int
+) -> tuple[QuickModelMetrics, list[Finding]]:
     """(f) The whole model, and the column it cannot do without if it is too good.
 
     Args:
@@ -87,10 +88,10 @@ def too_good(
         owners: the feature or attribute of each column.
         seed: of the model.
     """
-    found = figures(sample, matrix, sample.answers.labels, seed)
+    found = evaluate_quick_model(sample, matrix, sample.answers.labels, seed)
     if found.auc.low < MODEL_AUC:
         return found, []
-    column, without = _most_needed(sample, matrix, owners, seed)
+    column, without = _most_influential_column(sample, matrix, owners, seed)
     told = (
         f"A quick model of {sample.policy} rows has AUC {found.auc.value:.3f} ({found.auc.low:.3f} to "
         f"{found.auc.high:.3f}; {found.numbers['n']:,} rows, {found.numbers['positives']:,} bought), "
@@ -106,7 +107,9 @@ def too_good(
     return found, [Finding("f", column, "refuse", told, evidence)]
 
 
-def _most_needed(sample: Sample, matrix: Matrix, owners: Sequence[str], seed: int) -> tuple[str, float]:
+def _most_influential_column(
+    sample: GuardSample, matrix: Float32Array, owners: Sequence[str], seed: int
+) -> tuple[str, float]:
     """Of the columns strongest alone, the one without which the model loses most, and its AUC then."""
     labels = sample.answers.labels
     alone: dict[str, float] = {}
@@ -125,9 +128,9 @@ def _most_needed(sample: Sample, matrix: Matrix, owners: Sequence[str], seed: in
     return worst, left[worst]
 
 
-def _out_of_fold(sample: Sample, matrix: Matrix, labels: Mask, seed: int) -> Floats:
+def _out_of_fold(sample: GuardSample, matrix: Float32Array, labels: BoolArray, seed: int) -> FloatArray:
     """Scores from models that were fitted on other users."""
-    fold = (user_share(sample.rows["user_id"], "quick") * FOLDS).astype(np.intp)
+    fold = (user_hash_fraction(sample.rows["user_id"], "quick") * FOLDS).astype(np.intp)
     scores = np.zeros(len(labels))
     # So small a fit gains nothing from threads, and loses much where others want the cores too.
     with threadpool_limits(1):
@@ -140,7 +143,9 @@ def _out_of_fold(sample: Sample, matrix: Matrix, labels: Mask, seed: int) -> Flo
     return scores
 
 
-def _folds(fold: np.ndarray[tuple[int], np.dtype[np.intp]], labels: Mask) -> Iterator[tuple[Mask, Mask]]:
+def _folds(
+    fold: np.ndarray[tuple[int], np.dtype[np.intp]], labels: BoolArray
+) -> Iterator[tuple[BoolArray, BoolArray]]:
     for number in range(FOLDS):
         held = fold == number
         if 0 < labels[~held].sum() < (~held).sum() and held.any():

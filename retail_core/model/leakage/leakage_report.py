@@ -92,7 +92,7 @@ class LeakageReport:
         )
 
 
-def merge(reports: Iterable[LeakageReport]) -> LeakageReport:
+def merge_reports(reports: Iterable[LeakageReport]) -> LeakageReport:
     """The reports of several policies as one."""
     parts = list(reports)
     order = {check: place for place, check in enumerate(CHECKS)}

@@ -11,21 +11,22 @@ import pandas as pd
 
 from retail_core.features.cutoffs.sessions import who
 from retail_core.model.dataset import TrainingData
-from retail_core.model.estimator import MISSING, CalibratedRanker
+from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.evaluation.metrics import (
     OPEN_CART_COLUMN,
-    Judged,
-    choice_quality,
-    intervals,
-    judge,
+    ScoredRows,
+    evaluate,
+    metric_intervals,
     open_cart_ap,
     recall_interval,
+    selection_metrics,
 )
-from retail_core.model.evaluation.segments import beside_rules, by_day, by_segment
-from retail_core.model.procedure import Goal, Points, Served, period
+from retail_core.model.evaluation.segments import compare_with_rules, metrics_by_day, metrics_by_segment
+from retail_core.model.feature_matrix import MISSING
+from retail_core.model.procedure import OperatingPoints, RecallGoal, RefittedModel, period_rows
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
-from retail_core.registry.versions import Run
+from retail_core.registry.versions import TrainingRun
 from retail_core.store.lake.table import LakeState
 from retail_core.times import iso
 
@@ -33,41 +34,41 @@ SELF_TEST_ROWS = 5
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """All that the procedure produced; dictionaries are by policy, the primary one first."""
 
     search: SearchResult
     evaluation: CalibratedRanker
-    served: Served
-    test: dict[str, Judged]
-    points: dict[str, Points]
-    goal: Goal
+    served: RefittedModel
+    test: dict[str, ScoredRows]
+    points: dict[str, OperatingPoints]
+    goal: RecallGoal
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     closer: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def describe(data: TrainingData, outcome: Outcome, seed: int) -> Outcome:
+def add_test_metrics(data: TrainingData, outcome: TrainingResult, seed: int) -> TrainingResult:
     """The outcome with the metrics of its test rows, by policy, and a closer look at them."""
     metrics, closer = {}, {}
     for policy, rows in outcome.test.items():
         points = outcome.points[policy]
-        metrics[policy], closer[policy] = metrics_of(data, policy, rows, points, seed)
+        metrics[policy], closer[policy] = test_metrics(data, policy, rows, points, seed)
     return replace(outcome, metrics=metrics, closer=closer)
 
 
-def metrics_of(
-    data: TrainingData, policy: str, rows: Judged, points: Points, seed: int
+def test_metrics(
+    data: TrainingData, policy: str, rows: ScoredRows, points: OperatingPoints, seed: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Metrics of the judged test rows of a policy, with their population and period; and a closer look."""
-    tested, matrix = period(data, "test")
+    tested, matrix = period_rows(data, "test")
     mine = tested["policy"].eq(policy).to_numpy(bool)
     tested, matrix = tested[mine], matrix[mine]
-    contact, found = points.in_use.threshold, intervals(rows, points.f1, seed)
-    chosen = choice_quality(rows.labels, rows.probability >= contact)
-    none_missed = choice_quality(rows.labels, rows.probability >= points.no_miss.threshold)
+    contact, found = points.in_use.threshold, metric_intervals(rows, points.f1, seed)
+    chosen = selection_metrics(rows.labels, rows.probability >= contact)
+    none_missed = selection_metrics(rows.labels, rows.probability >= points.no_miss.threshold)
     cart = data.columns_of(matrix, (OPEN_CART_COLUMN,))
     recall = recall_interval(rows, contact, seed) if rows.labels.any() else (0.0, 0.0)
-    metrics = judge(rows, points.f1) | {
+    metrics = evaluate(rows, points.f1) | {
         "ap_low": found.get("ap", (0.0, 1.0))[0],
         "ap_high": found.get("ap", (0.0, 1.0))[1],
         "open_cart_ap": open_cart_ap(cart, rows.labels),
@@ -86,13 +87,13 @@ def metrics_of(
     days = tested["as_of"].dt.tz_convert(data.question.timezone).dt.strftime("%Y-%m-%d")
     return metrics, {
         "intervals": {name: list(one) for name, one in found.items()},
-        "segments": by_segment(rows, named, contact),
-        "days": by_day(rows, days, contact),
-        "rules": beside_rules(rows, named, seed),
+        "segments": metrics_by_segment(rows, named, contact),
+        "days": metrics_by_day(rows, days, contact),
+        "rules": compare_with_rules(rows, named, seed),
     }
 
 
-def price(metrics: dict[str, Any], certificate: dict[str, Any] | None) -> str:
+def contact_cost_sentence(metrics: dict[str, Any], certificate: dict[str, Any] | None) -> str:
     """What `contact` costs and what it is worth, on the test rows, in one sentence."""
     told = (
         f"contacts {metrics['contact_share']:.1%} of {metrics['population']}; "
@@ -107,7 +108,7 @@ def price(metrics: dict[str, Any], certificate: dict[str, Any] | None) -> str:
     )
 
 
-def caption(data: TrainingData, outcome: Outcome, policy: str) -> str:
+def caption(data: TrainingData, outcome: TrainingResult, policy: str) -> str:
     """Population, period and base rate of the test rows, on two lines."""
     metrics = outcome.metrics[policy]
     days = f"{metrics['first_cutoff'][:10]} to {metrics['last_cutoff'][:10]}"
@@ -134,8 +135,14 @@ def population(data: TrainingData) -> dict[str, Any]:
     }
 
 
-def as_spec(
-    data: TrainingData, outcome: Outcome, run: Run, lake: LakeState, as_of: datetime, *, leaky: bool
+def build_spec(
+    data: TrainingData,
+    outcome: TrainingResult,
+    run: TrainingRun,
+    lake: LakeState,
+    as_of: datetime,
+    *,
+    leaky: bool,
 ) -> ModelSpec:
     """The spec of the served model, not yet registered."""
     policies = data.policies
@@ -155,7 +162,7 @@ def as_spec(
         reasons={policy: one.reason for policy, one in certified.items()},
         metrics=outcome.metrics,
         evaluation=outcome.closer,
-        reference=reference(primary, outcome.metrics[policies[0]], outcome.points[policies[0]].f1),
+        reference=reference_metrics(primary, outcome.metrics[policies[0]], outcome.points[policies[0]].f1),
         data={
             "rows": len(data.labelled.rows),
             "events": lake.rows,
@@ -165,24 +172,24 @@ def as_spec(
         },
         training=_training(data, outcome),
         certification={policy: one.to_dict() for policy, one in outcome.served.buyers.items()},
-        self_test=self_test(data, outcome.served.model),
+        self_test=build_self_test(data, outcome.served.model),
         leaky=leaky,
     )
 
 
-def flat_params(data: TrainingData, outcome: Outcome, spec: ModelSpec) -> dict[str, object]:
+def flat_params(data: TrainingData, outcome: TrainingResult, spec: ModelSpec) -> dict[str, object]:
     """Parameters for MLflow's table."""
     question = {f"question.{name}": value for name, value in asdict(data.question).items()}
     periods = {
         f"{name}.{key}": value for name, one in spec.training["periods"].items() for key, value in one.items()
     }
     return {
-        **outcome.search.best,
+        **outcome.search.best_params,
         **{f"search.{name}": value for name, value in outcome.search.to_dict().items() if name != "compared"},
         **question,
         **periods,
         **{f"data.{name}": value for name, value in spec.data.items()},
-        "family": outcome.search.choice.family,
+        "family": outcome.search.config.family,
         "split": data.split.kind,
         "features": len(data.feature_set.columns),
         "feature_set_hash": data.feature_set.hash,
@@ -191,14 +198,14 @@ def flat_params(data: TrainingData, outcome: Outcome, spec: ModelSpec) -> dict[s
     }
 
 
-def _training(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
+def _training(data: TrainingData, outcome: TrainingResult) -> dict[str, Any]:
     return {
-        "family": outcome.search.choice.family,
-        "best_params": outcome.search.best,
+        "family": outcome.search.config.family,
+        "best_params": outcome.search.best_params,
         "search": outcome.search.to_dict(),
         "goal": asdict(outcome.goal),
         "split": data.split.kind,
-        "periods": data.split.describe(data.labelled.rows),
+        "periods": data.split.summarize(data.labelled.rows),
         "sampling": {"fit": asdict(data.fit_sampling), "refit": asdict(data.refit_sampling)},
         "calibration": {
             policy: one.method for policy, one in (outcome.served.model.calibrators or {}).items()
@@ -210,7 +217,7 @@ def _training(data: TrainingData, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def reference(rows: Judged, metrics: dict[str, Any], f1: float) -> dict[str, float]:
+def reference_metrics(rows: ScoredRows, metrics: dict[str, Any], f1: float) -> dict[str, float]:
     """What live quality is compared with: the choice at the best-F1 threshold on the test rows."""
     chosen = rows.probability >= f1
     others = max(1, int((~rows.labels).sum()))
@@ -224,9 +231,9 @@ def reference(rows: Judged, metrics: dict[str, Any], f1: float) -> dict[str, flo
     }
 
 
-def self_test(data: TrainingData, model: CalibratedRanker) -> dict[str, Any]:
+def build_self_test(data: TrainingData, model: CalibratedRanker) -> dict[str, Any]:
     """A few rows spread over the test period, as float64 with nulls, and what the served model says."""
-    _, matrix = period(data, "test")
+    _, matrix = period_rows(data, "test")
     chosen = matrix[np.linspace(0, len(matrix) - 1, SELF_TEST_ROWS).astype(int)]
     frame = pd.DataFrame(chosen.astype(np.float64), columns=list(data.feature_set.columns))
     frame = frame.mask(chosen == MISSING)

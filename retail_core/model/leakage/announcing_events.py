@@ -14,13 +14,14 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow
 
+from retail_core.arrays import IndexVector
 from retail_core.features.batch.engine import open_engine
 from retail_core.features.reader import LakeReader, to_micros
-from retail_core.model.leakage.cells import BUYERS_COVERED, PURE_LOW
-from retail_core.model.leakage.columns import FAMILY_ALPHA
-from retail_core.model.leakage.evidence import Evidence, Sample
+from retail_core.model.leakage.guard_data import GuardData, GuardSample
 from retail_core.model.leakage.intervals import Interval, share_interval
-from retail_core.model.leakage.report import Finding, Verdict
+from retail_core.model.leakage.leakage_report import Finding, Verdict
+from retail_core.model.leakage.single_columns import FAMILY_ALPHA
+from retail_core.model.leakage.value_cells import BUYERS_COVERED, PURE_LOW
 from retail_core.model.sampling import correct_prior
 
 REACH = timedelta(hours=24)
@@ -31,10 +32,8 @@ PURE_IN_ROWS = 0.90
 """Of the rows in which such an event is open, at least this share buys."""
 LEAST_ROWS = 5
 
-Places = np.ndarray[tuple[int], np.dtype[np.intp]]
 
-
-def announcers(evidence: Evidence, sample: Sample) -> Iterator[Finding]:
+def find_announcing_events(evidence: GuardData, sample: GuardSample) -> Iterator[Finding]:
     """(c) Event types after which nearly every user buys, and which the buyers' rows have."""
     followed = _followed(evidence, sample)
     alpha = FAMILY_ALPHA / max(1, len(followed))
@@ -57,7 +56,7 @@ def event_types(lake: LakeReader, as_of: datetime | None) -> set[str]:
         return set(engine.fetch(events.select("event_type").distinct()).column("event_type").to_pylist())
 
 
-def _finding(name: str, followed: tuple[int, Interval], inside: Places, sample: Sample) -> Finding:
+def _finding(name: str, followed: tuple[int, Interval], inside: IndexVector, sample: GuardSample) -> Finding:
     labels = sample.answers.labels
     rows, bought = len(inside), int(labels[inside].sum())
     users, found = followed
@@ -77,7 +76,7 @@ def _finding(name: str, followed: tuple[int, Interval], inside: Places, sample: 
     )  # fmt: skip
 
 
-def _followed(evidence: Evidence, sample: Sample) -> list[tuple[str, int, int]]:
+def _followed(evidence: GuardData, sample: GuardSample) -> list[tuple[str, int, int]]:
     """Event type, users with one, and those who buy after one of theirs, drawn by the hash of its id.
 
     Only events whose following hours are known at as_of, of the users in the sample.
@@ -106,7 +105,7 @@ def _followed(evidence: Evidence, sample: Sample) -> list[tuple[str, int, int]]:
     return [(name, n, followed.get(name, 0)) for name, n in counts]
 
 
-def _open_in_rows(evidence: Evidence, sample: Sample) -> dict[str, Places]:
+def _open_in_rows(evidence: GuardData, sample: GuardSample) -> dict[str, IndexVector]:
     """By event type the rows in whose last horizon it was seen, without a purchase since."""
     lake, question = evidence.lake, evidence.feature_set.question
     if lake is None:

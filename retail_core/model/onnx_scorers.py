@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import RandomForestClassifier
 
+from retail_core.arrays import Float32Array, FloatArray
 from retail_core.errors import IntegrityError
 from retail_core.model.sampling import correct_prior
 
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 
     from retail_core.model.estimator import CalibratedRanker
 
-Floats = npt.NDArray[np.float64]
-Matrix = npt.NDArray[np.float32]
-Scorer = Callable[[Matrix], Floats]
+Scorer = Callable[[Float32Array], FloatArray]
 """Scores of the ranker, before the prior is corrected: (rows, features) float32 to (rows,) float64."""
 
 ENDING = ".onnx"
@@ -39,7 +38,7 @@ _AVERAGE, _LEQ = 0, 0
 log = logging.getLogger(__name__)
 
 
-def export(model: CalibratedRanker, folder: Path) -> list[Path]:
+def export_scorers(model: CalibratedRanker, folder: Path) -> list[Path]:
     """Write each policy's ranker that has such a form to `folder`, named by the policy, and compare.
 
     The rows compared lie on splits of the forest and one float32 above and below them, where a rounding
@@ -53,23 +52,23 @@ def export(model: CalibratedRanker, folder: Path) -> list[Path]:
         if isinstance(ranker, RandomForestClassifier):
             path = folder / f"{policy}{ENDING}"
             path.write_bytes(_graph(ranker).SerializeToString())
-            rows = split_rows(ranker, np.random.default_rng(0))
-            answers = correct_prior(load(path)(rows), model.factor)
+            rows = rows_at_thresholds(ranker, np.random.default_rng(0))
+            answers = correct_prior(load_scorer(path)(rows), model.factor)
             _refuse_distance(float(np.max(np.abs(answers - model.raw_score(rows, policy)))))
             written.append(path)
     return written
 
 
-def load_all(folder: Path) -> dict[str, Scorer]:
+def load_scorers(folder: Path) -> dict[str, Scorer]:
     """The scorers in a folder that `export` wrote to, by policy.
 
     Raises:
         IntegrityError: a file is damaged.
     """
-    return {path.stem: load(path) for path in sorted(folder.glob(f"*{ENDING}"))}
+    return {path.stem: load_scorer(path) for path in sorted(folder.glob(f"*{ENDING}"))}
 
 
-def load(path: Path) -> Scorer:
+def load_scorer(path: Path) -> Scorer:
     """The scorer of an exported file; it runs in the calling thread alone.
 
     Raises:
@@ -89,7 +88,7 @@ def load(path: Path) -> Scorer:
             remedy="train and register it again.",
         ) from error
 
-    def score(matrix: Matrix) -> Floats:
+    def score(matrix: Float32Array) -> FloatArray:
         (scores,) = session.run(None, {"rows": matrix.astype(np.float64)})
         return np.asarray(scores[:, 0], dtype=np.float64)
 
@@ -104,7 +103,7 @@ def _refuse_distance(distance: float) -> None:
         )
 
 
-def split_rows(forest: RandomForestClassifier, generator: np.random.Generator) -> Matrix:
+def rows_at_thresholds(forest: RandomForestClassifier, generator: np.random.Generator) -> Float32Array:
     """Rows whose values are splits of the forest, or the float32 just above or below one."""
     inner = [tree.tree_ for tree in forest.estimators_]
     features = np.concatenate([tree.feature[tree.feature >= 0] for tree in inner])
@@ -177,7 +176,7 @@ Side = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 def _nodes(
-    features: npt.NDArray[np.int64], splits: Floats, true: Side, false: Side, weights: Floats
+    features: npt.NDArray[np.int64], splits: FloatArray, true: Side, false: Side, weights: FloatArray
 ) -> dict[str, npt.NDArray[Any]]:
     return {
         "nodes_featureids": features,

@@ -6,14 +6,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from retail_core.arrays import Float32Array
+
 MISSING = np.float32(1e9)
 """What a null becomes: larger than any value. Most nulls mean "never", and never is longest ago."""
 
-Matrix = npt.NDArray[np.float32]
-Features = pd.DataFrame | npt.NDArray[np.float64] | Matrix
+Features = pd.DataFrame | npt.NDArray[np.float64] | Float32Array
 
 
-def to_matrix(features: Features) -> Matrix:
+def to_matrix(features: Features) -> Float32Array:
     """Features as a ranker sees them: float64 cast to float32, nulls as `MISSING`, C order.
 
     Fit, search and predict all go through here.

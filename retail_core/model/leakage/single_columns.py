@@ -6,10 +6,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from retail_core.model.leakage.cells import Pure, number_cells, pure_cells, together
-from retail_core.model.leakage.evidence import Profile, Sample
+from retail_core.model.leakage.guard_data import AttributeProfile, GuardSample
 from retail_core.model.leakage.intervals import Interval, auc, auc_interval
-from retail_core.model.leakage.report import Check, Finding
+from retail_core.model.leakage.leakage_report import Check, Finding
+from retail_core.model.leakage.value_cells import (
+    PureCell,
+    cells_with_enough_coverage,
+    find_pure_cells,
+    number_cells,
+)
 
 FEATURE_AUC = 0.95
 """A feature is refused if the lower bound of its AUC is at least this; so strong is no single act."""
@@ -19,21 +24,21 @@ FAMILY_ALPHA = 0.05
 """Chance of one false alarm among all columns of a check; each gets its part (Bonferroni)."""
 
 
-def features_alone(sample: Sample, names: Sequence[str]) -> Iterator[Finding]:
+def check_features(sample: GuardSample, names: Sequence[str]) -> Iterator[Finding]:
     """(a) Features, by their AUC and by cells whose rows nearly all buy. `names` are the first columns."""
     alpha = FAMILY_ALPHA / max(1, len(names))
     for place, name in enumerate(names):
         values = sample.matrix[:, place]
-        if (strong := strong_column(values, sample, alpha, FEATURE_AUC)) is not None:
+        if (strong := separating_auc(values, sample, alpha, FEATURE_AUC)) is not None:
             yield auc_finding(name, strong, sample, FEATURE_AUC)
         cells = number_cells(values)
-        pure = pure_cells(cells, sample.answers, alpha / len(cells.names), both_ways=False)
-        if found := together(list(pure)):
+        pure = find_pure_cells(cells, sample.answers, alpha / len(cells.names), both_ways=False)
+        if found := cells_with_enough_coverage(list(pure)):
             yield purity_finding("a", name, found, sample.policy)
 
 
-def strong_column(
-    values: np.ndarray[tuple[int], np.dtype[np.float32]], sample: Sample, alpha: float, limit: float
+def separating_auc(
+    values: np.ndarray[tuple[int], np.dtype[np.float32]], sample: GuardSample, alpha: float, limit: float
 ) -> Interval | None:
     """The AUC of a column (or of its reverse) whose lower bound reaches the limit."""
     labels, users = sample.answers.labels, sample.answers.users
@@ -44,7 +49,7 @@ def strong_column(
     return found if found.low >= limit else None
 
 
-def attributes_alone(profiles: Sequence[Profile], policy: str) -> Iterator[Finding]:
+def check_attributes(profiles: Sequence[AttributeProfile], policy: str) -> Iterator[Finding]:
     """(a) and (b) Attributes, by users: their AUC, and values whose users nearly all buy or never do."""
     cells = sum(len(one.cells.names) for one in profiles)
     for one in profiles:
@@ -61,12 +66,12 @@ def attributes_alone(profiles: Sequence[Profile], policy: str) -> Iterator[Findi
                 {"policy": policy, "n": n, "auc": found.value, "low": found.low, "high": found.high,
                  "limit": ATTRIBUTE_AUC},
             )  # fmt: skip
-        pure = pure_cells(one.cells, one.answers, FAMILY_ALPHA / cells, both_ways=True)
-        if kept := together(list(pure)):
+        pure = find_pure_cells(one.cells, one.answers, FAMILY_ALPHA / cells, both_ways=True)
+        if kept := cells_with_enough_coverage(list(pure)):
             yield purity_finding("b", one.name, kept, policy)
 
 
-def auc_finding(name: str, found: Interval, sample: Sample, limit: float) -> Finding:
+def auc_finding(name: str, found: Interval, sample: GuardSample, limit: float) -> Finding:
     """(a) as a sentence with its numbers."""
     n, bought = len(sample.rows), int(sample.answers.labels.sum())
     return Finding(
@@ -78,7 +83,7 @@ def auc_finding(name: str, found: Interval, sample: Sample, limit: float) -> Fin
     )  # fmt: skip
 
 
-def purity_finding(check: Check, name: str, found: Sequence[Pure], policy: str) -> Finding:
+def purity_finding(check: Check, name: str, found: Sequence[PureCell], policy: str) -> Finding:
     """Cells that name the answer as a sentence; the one with most users is told."""
     told = max(found, key=lambda one: one.users)
     cells = [

@@ -14,15 +14,25 @@ from retail_core.features.batch.attributes import attribute_names, attribute_war
 from retail_core.features.definitions import expand
 from retail_core.features.kinds import Count, Distinct, Since, Total
 from retail_core.features.question import Question
-from retail_core.model.leakage.announce import announcers, event_types
-from retail_core.model.leakage.columns import attributes_alone, features_alone
-from retail_core.model.leakage.evidence import Evidence, Sample, column_owners, draw, profiles
-from retail_core.model.leakage.removal import changed_by_removal
-from retail_core.model.leakage.report import Finding, LeakageReport, merge
-from retail_core.model.leakage.whole import QUICK_ROWS, shuffled, too_good
+from retail_core.model.leakage.announcing_events import event_types, find_announcing_events
+from retail_core.model.leakage.future_removal import check_future_removal
+from retail_core.model.leakage.guard_data import (
+    GuardData,
+    GuardSample,
+    attribute_profiles,
+    column_owners,
+    draw_sample,
+)
+from retail_core.model.leakage.leakage_report import Finding, LeakageReport, merge_reports
+from retail_core.model.leakage.quick_model import (
+    QUICK_ROWS,
+    check_implausible_performance,
+    check_shuffled_labels,
+)
+from retail_core.model.leakage.single_columns import check_attributes, check_features
 
 
-def inspect(evidence: Evidence, allowed: Sequence[str] = ()) -> LeakageReport:
+def inspect_leakage(evidence: GuardData, allowed: Sequence[str] = ()) -> LeakageReport:
     """Judge the evidence; nothing is raised for what is found.
 
     Args:
@@ -33,48 +43,50 @@ def inspect(evidence: Evidence, allowed: Sequence[str] = ()) -> LeakageReport:
         InputError: a name in `allowed` is no column of the evidence.
     """
     _refuse_unknown(evidence, allowed)
-    report = merge(_judge(evidence, draw(evidence, policy), allowed) for policy in evidence.policies)
+    report = merge_reports(
+        _inspect_sample(evidence, draw_sample(evidence, policy), allowed) for policy in evidence.policies
+    )
     warnings = attribute_warnings(evidence.lake, allowed) if evidence.lake is not None else ()
     checked = ({"check": "d", "policy": None, "looked_at": len(warnings)}, *report.checked)
     return replace(report, checked=checked, warnings=(*warnings, *report.warnings), allowed=tuple(allowed))
 
 
-def refuse_leaks(evidence: Evidence, allowed: Sequence[str] = ()) -> LeakageReport:
+def refuse_leaks(evidence: GuardData, allowed: Sequence[str] = ()) -> LeakageReport:
     """As `inspect`, for a training.
 
     Raises:
         LeakageError: a column that is not in `allowed` gives the answer away.
         InputError: a name in `allowed` is no column of the evidence.
     """
-    report = inspect(evidence, allowed)
+    report = inspect_leakage(evidence, allowed)
     if (error := report.error()) is not None:
         raise error
     return report
 
 
-def _judge(evidence: Evidence, sample: Sample, allowed: Sequence[str]) -> LeakageReport:
-    names, known = evidence.feature_set.names, list(profiles(evidence, sample.policy))
+def _inspect_sample(evidence: GuardData, sample: GuardSample, allowed: Sequence[str]) -> LeakageReport:
+    names, known = evidence.feature_set.names, list(attribute_profiles(evidence, sample.policy))
     findings: list[Finding] = [
-        *features_alone(sample, names),
-        *attributes_alone(known, sample.policy),
-        *changed_by_removal(evidence, sample),
-        *announcers(evidence, sample),
+        *check_features(sample, names),
+        *check_attributes(known, sample.policy),
+        *check_future_removal(evidence, sample),
+        *find_announcing_events(evidence, sample),
     ]
-    findings = [admit(one, allowed) for one in findings]
+    findings = [apply_allowance(one, allowed) for one in findings]
     owners = column_owners(evidence.feature_set)
     admitted = _columns_of(evidence.feature_set.question, allowed)
     honest = np.array([owner not in admitted for owner in owners], dtype=bool)
-    quick = draw(evidence, sample.policy, QUICK_ROWS)
-    control, odd = shuffled(quick, evidence.seed)
-    whole, good = too_good(quick, quick.matrix, owners, evidence.seed)
+    quick = draw_sample(evidence, sample.policy, QUICK_ROWS)
+    control, odd = check_shuffled_labels(quick, evidence.seed)
+    whole, good = check_implausible_performance(quick, quick.matrix, owners, evidence.seed)
     model: dict[str, Any] = dict(whole.numbers)
     if not honest.all() and honest.any():
         left = [owner for owner, kept in zip(owners, honest, strict=True) if kept]
-        without, good = too_good(quick, quick.matrix[:, honest], left, evidence.seed)
+        without, good = check_implausible_performance(quick, quick.matrix[:, honest], left, evidence.seed)
         model["without"] = {"columns": sorted(set(owners) - set(left)), **without.numbers}
     return LeakageReport(
         checked=_checked(sample, len(names), len(known)),
-        findings=(*findings, *odd, *(admit(one, allowed) for one in good)),
+        findings=(*findings, *odd, *(apply_allowance(one, allowed) for one in good)),
         warnings=tuple(one.what for one in (*findings, *odd) if one.verdict == "warn"),
         allowed=(),
         model={sample.policy: model},
@@ -82,13 +94,13 @@ def _judge(evidence: Evidence, sample: Sample, allowed: Sequence[str]) -> Leakag
     )
 
 
-def admit(finding: Finding, allowed: Sequence[str]) -> Finding:
+def apply_allowance(finding: Finding, allowed: Sequence[str]) -> Finding:
     """The finding, no longer refused if its column was admitted by name."""
     ok = finding.verdict == "refuse" and finding.column in allowed
     return replace(finding, verdict="allowed") if ok else finding
 
 
-def _checked(sample: Sample, features: int, attributes: int) -> tuple[dict[str, Any], ...]:
+def _checked(sample: GuardSample, features: int, attributes: int) -> tuple[dict[str, Any], ...]:
     counts = {"a": features + attributes, "b": attributes, "c": features + attributes, "e": 1, "f": 1}
     rows, positives = len(sample.rows), int(sample.answers.labels.sum())
     users = int(sample.rows["user_id"].nunique())
@@ -106,7 +118,7 @@ def _columns_of(question: Question, allowed: Sequence[str]) -> set[str]:
     return {*allowed, *about}
 
 
-def _refuse_unknown(evidence: Evidence, allowed: Sequence[str]) -> None:
+def _refuse_unknown(evidence: GuardData, allowed: Sequence[str]) -> None:
     if not allowed:
         return
     known = {*column_owners(evidence.feature_set), *expand(evidence.feature_set.question)}

@@ -10,41 +10,48 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.errors import DataError
-from retail_core.model.dataset import EMBARGO, EVALUATION_ROWS, TrainingData, features
-from retail_core.model.labelled import Labelled, labelled_rows
+from retail_core.model.dataset import EMBARGO, MAX_EVALUATION_ROWS, TrainingData, compute_feature_matrix
+from retail_core.model.labelled import LabelledRows, build_labelled_rows
 from retail_core.model.sampling import Sampling
 from retail_core.model.spec import ModelSpec
-from retail_core.model.splits import PERIODS, Split, before, enough_days, time_blocks, user_share
+from retail_core.model.splits import (
+    PERIODS,
+    PeriodSplit,
+    cutoffs_before,
+    has_enough_days,
+    time_blocks,
+    user_hash_fraction,
+)
 from retail_core.schemas import TrainingRows
 from retail_core.times import iso, parse_instant
 from retail_core.workspace import Workspace
 
-NEWEST_DAYS = 28
+MAX_DAYS = 28
 """How far back the days go: what has changed is to be learnt, not what was."""
-BLOCKS = PERIODS[1:]
+RECALIBRATION_PERIODS = PERIODS[1:]
 
 
-def later_rows(work: Workspace, spec: ModelSpec, as_of: datetime) -> TrainingData:
+def build_recalibration_data(work: Workspace, spec: ModelSpec, as_of: datetime) -> TrainingData:
     """Labelled rows that the ranker of `spec` cannot know, in three blocks, with their features.
 
     Raises:
         DataError: too few of them bought, or the primary policy lacks buyers in a block.
     """
     engine, question = work.engine, spec.feature_set.question
-    labelled = labelled_rows(work.lake, question, spec.policies, as_of, engine)
-    since = max(parse_instant(spec.data["as_of"]), labelled.known_until - timedelta(days=NEWEST_DAYS))
+    labelled = build_labelled_rows(work.lake, question, spec.policies, as_of, engine)
+    since = max(parse_instant(spec.data["as_of"]), labelled.known_until - timedelta(days=MAX_DAYS))
     rows: pd.DataFrame = labelled.rows[labelled.rows["as_of"] >= pd.Timestamp(since)].reset_index(drop=True)
-    rows = rows[user_share(rows["user_id"], "judged") < EVALUATION_ROWS / max(1, len(rows))]
+    rows = rows[user_hash_fraction(rows["user_id"], "judged") < MAX_EVALUATION_ROWS / max(1, len(rows))]
     rows = rows.reset_index(drop=True)
     _refuse_too_few(rows, since, work.settings.min_buyers)
     rows, kind = _in_blocks(rows, question.horizon)
-    known = _judgeable(rows, spec)
+    known = _policies_with_both_classes(rows, spec)
     rows = rows[rows["policy"].isin(known)].reset_index(drop=True).assign(judged=True)
-    places = {name: np.flatnonzero(rows["period"].eq(name)) for name in BLOCKS}
-    split = Split(kind, train=np.empty(0, np.intp), **places)
+    places = {name: np.flatnonzero(rows["period"].eq(name)) for name in RECALIBRATION_PERIODS}
+    split = PeriodSplit(kind, train=np.empty(0, np.intp), **places)
     whole = Sampling(1.0, 1.0)
-    kept = Labelled(cast("DataFrame[TrainingRows]", rows), labelled.gaps, labelled.known_until)
-    matrix = features(work.lake, rows, spec.feature_set, engine)
+    kept = LabelledRows(cast("DataFrame[TrainingRows]", rows), labelled.gaps, labelled.known_until)
+    matrix = compute_feature_matrix(work.lake, rows, spec.feature_set, engine)
     return TrainingData(rows, matrix, spec.feature_set, (), split, whole, whole, kept, question)
 
 
@@ -59,17 +66,17 @@ def _refuse_too_few(rows: pd.DataFrame, since: datetime, least: int) -> None:
 
 def _in_blocks(rows: pd.DataFrame, horizon: timedelta) -> tuple[pd.DataFrame, str]:
     """`period` for each row: successive days, an embargo between; below six days users dealt by hash."""
-    block, times = time_blocks(rows, len(BLOCKS)), rows["as_of"]
-    period = np.array(BLOCKS, dtype=object)[block]
-    if not enough_days(rows, len(BLOCKS)):
+    block, times = time_blocks(rows, len(RECALIBRATION_PERIODS)), rows["as_of"]
+    period = np.array(RECALIBRATION_PERIODS, dtype=object)[block]
+    if not has_enough_days(rows, len(RECALIBRATION_PERIODS)):
         return rows.assign(period=list(period)), "user-disjoint"
-    for number in range(1, len(BLOCKS)):
-        near = ~before(times, times[block == number].min(), horizon)
+    for number in range(1, len(RECALIBRATION_PERIODS)):
+        near = ~cutoffs_before(times, times[block == number].min(), horizon)
         period[near & (block == number - 1)] = EMBARGO
     return rows.assign(period=list(period)), "successive"
 
 
-def _judgeable(rows: pd.DataFrame, spec: ModelSpec) -> list[str]:
+def _policies_with_both_classes(rows: pd.DataFrame, spec: ModelSpec) -> list[str]:
     """Policies with buyers and others in each block.
 
     Raises:
@@ -77,7 +84,9 @@ def _judgeable(rows: pd.DataFrame, spec: ModelSpec) -> list[str]:
     """
     answers = rows.groupby(["policy", "period"])["label"].nunique()
     known = [
-        policy for policy in spec.policies if all(answers.get((policy, name), 0) == 2 for name in BLOCKS)
+        policy
+        for policy in spec.policies
+        if all(answers.get((policy, name), 0) == 2 for name in RECALIBRATION_PERIODS)
     ]
     if spec.primary not in known:
         raise DataError(

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from retail_core.model.estimator import MISSING
-from retail_core.model.leakage.intervals import Codes, Interval, share_interval
+from retail_core.arrays import BoolArray, IndexArray
+from retail_core.model.feature_matrix import MISSING
+from retail_core.model.leakage.intervals import Interval, share_interval
 from retail_core.model.sampling import correct_prior
-from retail_core.model.splits import Mask
 
-MOST_CELLS = 20
+MAX_CELLS = 20
 BINS = 10
 
 PURE_LOW = 0.95
@@ -30,15 +30,15 @@ OTHERS_COVERED = 0.10
 
 
 @dataclass(frozen=True)
-class Cells:
+class ValueCells:
     """A column's cells: the code of each row and the cells' names."""
 
-    codes: Codes
+    codes: IndexArray
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Answers:
+class RowLabels:
     """Who bought; aligned rows.
 
     Attributes:
@@ -48,8 +48,8 @@ class Answers:
         draws: a number in [0, 1) for each row, which chooses one row of a user.
     """
 
-    labels: Mask
-    users: Codes
+    labels: BoolArray
+    users: IndexArray
     factor: float
     draws: npt.NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Pure:
+class PureCell:
     """A cell that names the answer."""
 
     name: str
@@ -72,27 +72,29 @@ class Pure:
     covered: float
 
 
-def number_cells(values: npt.NDArray[np.float32]) -> Cells:
+def number_cells(values: npt.NDArray[np.float32]) -> ValueCells:
     """Cells of a numeric column: unknown, then each value where there are few, else ten of equal size."""
     known = values != MISSING
     distinct = np.unique(values[known])
-    if len(distinct) > MOST_CELLS:
+    if len(distinct) > MAX_CELLS:
         edges = np.unique(np.quantile(values[known], np.linspace(0, 1, BINS + 1), method="lower"))
         codes = np.clip(np.searchsorted(edges, values, side="right"), 1, len(edges) - 1)
         names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
     else:
         codes = np.searchsorted(distinct, values) + 1
         names = [f"{value:g}" for value in distinct]
-    return Cells(np.where(known, codes, 0).astype(np.intp), ("unknown", *names))
+    return ValueCells(np.where(known, codes, 0).astype(np.intp), ("unknown", *names))
 
 
-def category_cells(indicators: npt.NDArray[np.floating], names: Sequence[str]) -> Cells:
+def category_cells(indicators: npt.NDArray[np.floating], names: Sequence[str]) -> ValueCells:
     """Cells of one-hot columns, shape (rows, values); the first cell is any other value, or none."""
     codes = np.where(indicators.any(axis=1), indicators.argmax(axis=1) + 1, 0)
-    return Cells(codes.astype(np.intp), ("any other value", *names))
+    return ValueCells(codes.astype(np.intp), ("any other value", *names))
 
 
-def pure_cells(cells: Cells, answers: Answers, alpha: float, *, both_ways: bool) -> Iterator[Pure]:
+def find_pure_cells(
+    cells: ValueCells, answers: RowLabels, alpha: float, *, both_ways: bool
+) -> Iterator[PureCell]:
     """The cells that name the answer; with `both_ways` also those whose users never buy.
 
     Every user counts once in a cell, with one row drawn at random.
@@ -112,16 +114,16 @@ def pure_cells(cells: Cells, answers: Answers, alpha: float, *, both_ways: bool)
             continue
         if share < PURE_LOW if kind == "buyers" else share > EMPTY_HIGH * base:
             continue
-        n, bought = _one_row_each(cells.codes == code, answers)
+        n, bought = _count_one_row_per_user(cells.codes == code, answers)
         found = share_interval(bought, n, alpha)
         low, value, high = correct_prior(np.array([found.low, found.value, found.high]), answers.factor)
         pure = low >= max(PURE_LOW, 1 - IMPURITY_LEFT * (1 - base))
         if pure if kind == "buyers" else high <= EMPTY_HIGH * base:
             name, interval = cells.names[code], Interval(float(value), float(low), float(high))
-            yield Pure(name, kind, n, bought, interval, base, float(covered))
+            yield PureCell(name, kind, n, bought, interval, base, float(covered))
 
 
-def _one_row_each(inside: Mask, answers: Answers) -> tuple[int, int]:
+def _count_one_row_per_user(inside: BoolArray, answers: RowLabels) -> tuple[int, int]:
     """Users in a cell, and how many of them bought in the row drawn for them."""
     frame = pd.DataFrame(
         {
@@ -134,9 +136,9 @@ def _one_row_each(inside: Mask, answers: Answers) -> tuple[int, int]:
     return len(drawn), int(drawn["label"].sum())
 
 
-def together(found: Sequence[Pure]) -> list[Pure]:
+def cells_with_enough_coverage(found: Sequence[PureCell]) -> list[PureCell]:
     """Those that count: the cells of one kind together cover enough."""
-    kept: list[Pure] = []
+    kept: list[PureCell] = []
     for kind, least in (("buyers", BUYERS_COVERED), ("others", OTHERS_COVERED)):
         same = [one for one in found if one.kind == kind]
         if sum(one.covered for one in same) >= least:

@@ -1,7 +1,10 @@
-"""The guard on a table: one row a user (and time), a column with the answer, the others to be judged."""
+"""The leakage guard on files: a raw log, read into a temporary lake, or a table of labelled rows."""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +12,25 @@ import pandas as pd
 import pyarrow
 
 from retail_core.errors import DataError, InputError
-from retail_core.features.definitions import FeatureSet, expand
+from retail_core.features.batch.attributes import infer_attributes
+from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.cutoffs.sessions import default_policies
+from retail_core.features.definitions import FeatureSet, default_feature_set, expand
 from retail_core.features.question import Attribute, Question
-from retail_core.model.estimator import to_matrix
-from retail_core.model.labelled import refuse_too_little
-from retail_core.model.leakage.cells import MOST_CELLS
-from retail_core.model.leakage.evidence import Evidence, users_of
-from retail_core.model.leakage.guard import inspect
-from retail_core.model.leakage.report import LeakageReport
-from retail_core.model.sampling import Sampling
+from retail_core.model import dataset
+from retail_core.model.feature_matrix import to_matrix
+from retail_core.model.labelled import build_labelled_rows, refuse_too_few_buyers
+from retail_core.model.leakage.guard_data import SAMPLE_ROWS, GuardData, limit_users
+from retail_core.model.leakage.inspection import inspect_leakage
+from retail_core.model.leakage.leakage_report import LeakageReport
+from retail_core.model.leakage.value_cells import MAX_CELLS
+from retail_core.model.sampling import Sampling, plan_sampling
 from retail_core.settings import Settings
+from retail_core.sources.read import read_events
+from retail_core.sources.source import Source
+from retail_core.store.lake.scratch import scratch_lake
+from retail_core.store.lake.table import Lake
+from retail_core.times import last_midnight
 
 KEYS = ("user_id", "as_of", "policy")
 _ANSWERS = {
@@ -32,6 +44,50 @@ _ANSWERS = {
     "no": False,
 }
 _START = pd.Timestamp("1970-01-01", tz="UTC")
+
+
+def inspect_log(path: Path, source: Source, settings: Settings, allowed: Sequence[str] = ()) -> LeakageReport:
+    """Judge the rows that a training on this file alone would have, by the source's cut-off policy.
+
+    Args:
+        path: raw file.
+        source: its dialect.
+        settings: the question, the seed, and the shop's zone if not the source's.
+        allowed: as for `inspect`.
+
+    Raises:
+        InputError: the file cannot be read.
+        DataError: it has no events, or too few purchases.
+    """
+    zone = settings.timezone or source.timezone
+    with tempfile.TemporaryDirectory(prefix="retail-leakage-") as folder:
+        lake = scratch_lake(read_events(path, source), Path(folder))
+        newest = lake.state().last_event
+        if newest is None:
+            raise DataError(f"{path} has no usable event.", remedy="choose the source the file is from.")
+        question = Question.from_settings(settings, zone)
+        as_of, engine = last_midnight(newest, zone), EngineOptions.from_settings(settings)
+        policies = default_policies(lake, source.policy, as_of, engine)
+        return inspect_leakage(build_guard_data(lake, question, policies, as_of, settings), allowed)
+
+
+def build_guard_data(
+    lake: Lake, question: Question, policies: Sequence[str], as_of: datetime, settings: Settings
+) -> GuardData:
+    """Labelled rows of the policies, and features of a sample of them.
+
+    Raises:
+        DataError: too few purchases.
+    """
+    engine = EngineOptions.from_settings(settings)
+    labelled = build_labelled_rows(lake, question, policies, as_of, engine).rows
+    refuse_too_few_buyers(labelled, settings.min_buyers)
+    sampling = plan_sampling(labelled["label"].to_numpy(bool), SAMPLE_ROWS * len(policies))
+    rows = labelled[sampling.select(labelled, settings.seed)].reset_index(drop=True)
+    undated = set(rows["policy"]) == {"first-visit"}
+    wanted = default_feature_set(question, infer_attributes(lake, as_of, include_undated=undated))
+    matrix = dataset.compute_feature_matrix(lake, rows, wanted, engine)
+    return GuardData(rows, matrix, wanted, sampling, labelled, lake, as_of, settings.seed)
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
@@ -60,8 +116,8 @@ def inspect_table(path: Path, label: str, settings: Settings) -> LeakageReport:
     """
     frame = _read(path)
     rows = _rows(frame, label, path)
-    refuse_too_little(rows, settings.min_buyers)
-    rows = users_of(rows)
+    refuse_too_few_buyers(rows, settings.min_buyers)
+    rows = limit_users(rows)
     frame = frame.loc[rows.index]
     judged = [str(name) for name in frame.columns if name not in {*KEYS, label}]
     if not judged:
@@ -70,7 +126,7 @@ def inspect_table(path: Path, label: str, settings: Settings) -> LeakageReport:
     attributes = [_attribute(name, frame[name]) for name in judged if name not in known]
     features = [_numbers(frame[name]) for name in known]
     encoded = [column for one in attributes for column in _encoded(one, frame[one.name])]
-    evidence = Evidence(
+    evidence = GuardData(
         rows=rows.reset_index(drop=True),
         matrix=to_matrix(np.column_stack([*features, *encoded])),
         feature_set=FeatureSet(Question(), tuple(known), tuple(attributes)),
@@ -80,7 +136,7 @@ def inspect_table(path: Path, label: str, settings: Settings) -> LeakageReport:
         as_of=None,
         seed=settings.seed,
     )
-    return inspect(evidence)
+    return inspect_leakage(evidence)
 
 
 def _read(path: Path, rows: int | None = None) -> pd.DataFrame:
@@ -122,7 +178,7 @@ def _rows(frame: pd.DataFrame, label: str, path: Path) -> pd.DataFrame:
 def _attribute(name: str, values: pd.Series) -> Attribute:
     if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
         return Attribute(name, "number")
-    frequent = values.dropna().astype("str").value_counts().index[:MOST_CELLS]
+    frequent = values.dropna().astype("str").value_counts().index[:MAX_CELLS]
     return Attribute(name, "category", tuple(sorted(frequent)))
 
 
