@@ -29,6 +29,7 @@ from retail_core.registry import versions as registry
 from retail_core.registry.promotion import promote
 from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
+from retail_core.scoring.shop_context import store_recent_context
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.stack.services import variables
@@ -69,6 +70,7 @@ def trained_shop(folder: Path, mongodb_uri: str, options: TrainOptions = OPTIONS
     with open_store(settings) as store:
         ingest(store, [log], sources.get("canonical"), at=AS_OF)
         work = Workspace.synchronized(store)
+        store_recent_context(work, AS_OF)
         report = train(work, as_of=AS_OF, options=options)
         assert report.promoted
         score(work, as_of=AS_OF, out=out)
