@@ -10,7 +10,7 @@ import httpx
 import typer
 from prefect import State
 
-from retail_core.cli.edge import guarded, mendable
+from retail_core.cli.edge import run_with_exit_code, user_error_of
 from retail_core.cli.output import JsonFlag, emit
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import load_settings
@@ -25,7 +25,7 @@ def run(command: Callable[..., None]) -> None:
     """Run a module's command; 0 done, 1 a user's mistake, 2 usage, 3 a dependency is unreachable."""
     app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
     app.command()(command)
-    guarded(app, lambda error: mendable(error) or _prefect_unreachable(error))
+    run_with_exit_code(app, lambda error: user_error_of(error) or _prefect_unreachable(error))
 
 
 def _prefect_unreachable(error: Exception) -> RetailError | None:

@@ -17,7 +17,7 @@ from prefect.states import Completed
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, now, plainly, step
-from retail_core.cli.output import say
+from retail_core.cli.output import as_text
 from retail_core.monitoring.outcomes import mature
 from retail_core.settings import load_settings
 from retail_core.times import iso, to_utc_ms
@@ -42,12 +42,12 @@ def show(report: Report) -> None:
     overall = cast("dict[str, object] | None", report["metrics"])
     page = "Nothing has matured yet."
     if overall is not None:
-        rows = "\n".join(f"| {name} | {say(value)} |" for name, value in overall.items())
+        rows = "\n".join(f"| {name} | {as_text(value)} |" for name, value in overall.items())
         page = f"# Live quality\n\n| | |\n|---|---|\n{rows}\n"
     create_markdown_artifact(page, key="outcomes", description="Matured predictions")
     days = cast("Sequence[dict[str, Any]]", report["by_day"])
     if days:
-        table = [{name: say(value) for name, value in day.items()} for day in days]
+        table = [{name: as_text(value) for name, value in day.items()} for day in days]
         create_table_artifact(table, key="outcomes-by-day", description="Live quality by day of cut-off")
 
 

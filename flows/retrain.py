@@ -17,7 +17,7 @@ from prefect.states import Completed
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, now, once, plainly, step
-from retail_core.cli.output import say
+from retail_core.cli.output import as_text
 from retail_core.monitoring.retraining import retrain
 from retail_core.settings import load_settings
 from retail_core.times import to_utc_ms
@@ -38,8 +38,8 @@ def check_and_train(as_of: datetime, check_only: bool, at: datetime) -> Report:
 def show(report: Report, as_of: datetime) -> None:
     """Every trigger with value, limit and evidence, in the Prefect UI."""
     checks = cast("Sequence[dict[str, Any]]", report["triggers"])
-    table = [{name: say(value) for name, value in entry.items()} for entry in checks]
-    create_table_artifact(table, key="retrain-triggers", description=f"Triggers at {say(as_of)}")
+    table = [{name: as_text(value) for name, value in entry.items()} for entry in checks]
+    create_table_artifact(table, key="retrain-triggers", description=f"Triggers at {as_text(as_of)}")
 
 
 @flow(name="retrain", description="Check the triggers; train a challenger only if one fires.")

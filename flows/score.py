@@ -19,7 +19,7 @@ from prefect.states import Completed
 
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, midnight_or, plainly, step
-from retail_core.cli.output import say
+from retail_core.cli.output import as_text
 from retail_core.schemas import Prediction
 from retail_core.scoring.mirror import read_mirror
 from retail_core.scoring.scores import score
@@ -40,8 +40,8 @@ def score_users(as_of: datetime, out: Path | None, keep: bool) -> Report:
 @step("show the summary")
 def show(report: Report) -> None:
     """How many were scored, by what, and how many buyers to expect, in the Prefect UI."""
-    lines = "\n".join(f"| {name} | {say(value)} |" for name, value in report.items())
-    page = f"# Scored {say(report['users'])} users\n\n| | |\n|---|---|\n{lines}\n"
+    lines = "\n".join(f"| {name} | {as_text(value)} |" for name, value in report.items())
+    page = f"# Scored {as_text(report['users'])} users\n\n| | |\n|---|---|\n{lines}\n"
     create_markdown_artifact(page, key="score-summary", description="The newest scoring")
 
 
@@ -50,7 +50,9 @@ def show_top(as_of: datetime, version: str) -> None:
     """The likeliest buyers as kept in the lake, in the Prefect UI."""
     predictions = read_mirror(load_settings().lake_url, as_of=as_of, version=version)
     create_table_artifact(
-        top_users(predictions), key="score-top-users", description=f"The {TOP} likeliest at {say(as_of)}"
+        top_users(predictions),
+        key="score-top-users",
+        description=f"The {TOP} likeliest at {as_text(as_of)}",
     )
 
 

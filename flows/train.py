@@ -18,7 +18,7 @@ from prefect.states import Completed
 from flows.edge import AsOf, JsonFlag, finish, instant, run
 from flows.running import Report, midnight_or, once, plainly, step
 from retail_core.cli.models import AllowLeak, TargetRecall
-from retail_core.cli.output import say
+from retail_core.cli.output import as_text
 from retail_core.model.thresholds import DEFAULT_TARGET
 from retail_core.scoring.shop_context import store_recent_context
 from retail_core.settings import load_settings
@@ -45,16 +45,18 @@ def training_page(report: Report) -> str:
     """The report as Markdown for a person."""
     metrics = cast("Mapping[str, object]", report["metrics"])
     judged = ("population", "first_cutoff", "last_cutoff")
-    rows = "\n".join(f"| {name} | {say(value)} |" for name, value in metrics.items() if name not in judged)
+    rows = "\n".join(
+        f"| {name} | {as_text(value)} |" for name, value in metrics.items() if name not in judged
+    )
     verdict = "promoted" if report["promoted"] else "not promoted"
     return (
         f"# Version {report['version']}: {verdict}\n\n{report['reason']}\n\n"
         f"Trained on what was known until {report['known_until']}. Judged on {metrics['population']}, "
-        f"cut-offs {metrics['first_cutoff']} to {metrics['last_cutoff']}, split {say(report['split'])}: "
-        f"{say(metrics['n'])} rows, base rate {say(metrics['base_rate'])}.\n\n"
+        f"cut-offs {metrics['first_cutoff']} to {metrics['last_cutoff']}, split {as_text(report['split'])}: "
+        f"{as_text(metrics['n'])} rows, base rate {as_text(metrics['base_rate'])}.\n\n"
         f"| metric | value |\n|---|---|\n{rows}\n\n"
-        f"Threshold {say(report['threshold'])}: {report['price']}.\n\n"
-        f"Eligible users: {say(report['eligible'])}. MLflow run `{report['run_id']}`.\n"
+        f"Threshold {as_text(report['threshold'])}: {report['price']}.\n\n"
+        f"Eligible users: {as_text(report['eligible'])}. MLflow run `{report['run_id']}`.\n"
     )
 
 

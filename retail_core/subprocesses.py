@@ -1,4 +1,4 @@
-"""Our own programs as subprocesses: `python -m MODULE`, one JSON object back, errors passed on."""
+"""Run modules of this project as subprocesses: results as JSON, errors re-raised, ports and readiness."""
 
 from __future__ import annotations
 
@@ -27,33 +27,34 @@ def call_json(module: str, arguments: Sequence[str], environment: Mapping[str, s
         RetailError: the program ended with an error; its own message and remedy.
     """
     command = [sys.executable, "-m", module, *arguments, "--json"]
-    done = subprocess.run(
+    completed = subprocess.run(
         command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, check=False
     )
-    lines = done.stdout.strip().splitlines()
+    lines = completed.stdout.strip().splitlines()
     try:
         answer: dict[str, Any] = json.loads(lines[-1])
     except (IndexError, ValueError):
         answer = {}
-    if done.returncode == 0 and answer:
+    if completed.returncode == 0 and answer:
         return answer
+    failure = f"{module} ended with code {completed.returncode}: {completed.stderr[-2000:]}"
     error = RetailError(
-        str(answer.get("error") or f"{module} ended with code {done.returncode}: {done.stderr[-2000:]}"),
+        str(answer.get("error") or failure),
         remedy=str(answer.get("remedy") or "see the message above and run it again."),
     )
-    error.exit_code = done.returncode or 1
+    error.exit_code = completed.returncode or 1
     raise error
 
 
 def free_port() -> int:
-    """A TCP port nobody listens on at this moment, on loopback."""
+    """A TCP port of loopback on which no process listens at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def port_is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there."""
+    """Whether a server can listen on the port."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -66,7 +67,7 @@ def port_is_free(host: str, port: int) -> bool:
 def start(
     module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
-    """Start `python -m module *arguments` in a session of its own, its output in `log`."""
+    """Start `python -m module *arguments` in its own session, with its output in `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as out:
         return subprocess.Popen(
@@ -80,7 +81,7 @@ def start(
 
 
 def stop(process: subprocess.Popen[bytes], grace_seconds: float = 20) -> None:
-    """End `process` and everything in its session; by force after the grace."""
+    """End `process` and its descendants; SIGKILL after the grace period."""
     import psutil
 
     if process.poll() is None:
@@ -96,7 +97,7 @@ def stop(process: subprocess.Popen[bytes], grace_seconds: float = 20) -> None:
             straggler.kill()
 
 
-def answers(url: str) -> bool:
+def is_reachable(url: str) -> bool:
     """Whether an HTTP GET of `url` gives a status below 400 within two seconds."""
     try:
         with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - http on loopback

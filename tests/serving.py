@@ -34,7 +34,7 @@ from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.stack.services import variables
 from retail_core.store.mongo.connection import open_store
-from retail_core.subprocesses import answers, free_port, start, stop, wait_until
+from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from retail_core.training.pipeline import TrainOptions, train
 from retail_core.workspace import Workspace
 
@@ -95,7 +95,7 @@ def running_service(settings: Settings, log: Path, *, ends_well: bool = True) ->
     process = start("bentos.serve", ["--host", "127.0.0.1", "--port", str(port)], environment(own), log)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: answers(f"{url}/readyz"), process, log)
+        wait_until(lambda: is_reachable(f"{url}/readyz"), process, log)
         headers = {"X-API-Key": KEY} if settings.api_keys else {}
         with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
             yield client

@@ -6,7 +6,7 @@ import typer
 
 from retail_core import __version__
 from retail_core.cli import data, demo, models, stack, users, watch
-from retail_core.cli.edge import guarded, mendable
+from retail_core.cli.edge import run_with_exit_code, user_error_of
 
 app = typer.Typer(
     name="retail",
@@ -27,5 +27,5 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run `retail`. Exit codes: 0 done, 1 a user's mistake, 2 usage, 3 a dependency is unreachable."""
-    guarded(app, mendable)
+    """Run `retail`. Exit codes: 0 done, 1 user error, 2 usage error, 3 a dependency is unreachable."""
+    run_with_exit_code(app, user_error_of)

@@ -10,13 +10,15 @@ from typing import Annotated
 
 import typer
 
-from retail_core.cli.engine import EngineOption, chosen_engine
+from retail_core.cli.engine import EngineOption, with_engine
 from retail_core.cli.output import JsonFlag, emit, print_rows, progress
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
 from retail_core.times import parse_instant
 
-quarantine_app = typer.Typer(help="What was refused, and why; replay it after a fix.", no_args_is_help=True)
+quarantine_app = typer.Typer(
+    help="Refused rows and their reasons; replay them after a fix.", no_args_is_help=True
+)
 
 SourceOption = Annotated[str, typer.Option("--source", help="Preset: the dialect of the file.")]
 MappingOption = Annotated[Path | None, typer.Option("--mapping", help="YAML that maps any other CSV.")]
@@ -31,12 +33,12 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(  # noqa: PLR0913, PLR0917 - one option each
-    out: Annotated[Path, typer.Option(help="Where the log goes: .csv or .csv.gz.")],
+    out: Annotated[Path, typer.Option(help="Log to write: .csv or .csv.gz.")],
     users: Annotated[int, typer.Option(min=1)] = 20_000,
     days: Annotated[int, typer.Option(min=1)] = 45,
     seed: int = 7,
     truth: Annotated[Path | None, typer.Option(help="Also write each user's true probability.")] = None,
-    drift: Annotated[str | None, typer.Option(help="Make the last third differ.")] = None,
+    drift: Annotated[str | None, typer.Option(help="Drift in the last third of the days.")] = None,
     start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"])] = datetime(2025, 1, 1),  # noqa: DTZ001 - a date
     json_output: JsonFlag = False,
 ) -> None:
@@ -61,7 +63,7 @@ def ingest(
     timezone: Annotated[str | None, typer.Option(help="Zone of times without one.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Read raw logs into MongoDB. A file already ingested is skipped; a killed run goes on.
+    """Read raw logs into MongoDB. A file already ingested is skipped; a killed run is resumed.
 
     Example: retail ingest 2019-Oct.csv.gz --source rees46
     """
@@ -91,7 +93,7 @@ def features(
     if out.suffix != ".parquet":
         raise InputError(f"{out} is not a .parquet file.", remedy="name the output FILE.parquet.")
     started = time.perf_counter()
-    settings = chosen_engine(load_settings(), engine)
+    settings = with_engine(load_settings(), engine)
     with open_workspace(settings) as work:
         question = work.question
         instants = sorted({parse_instant(text, question.timezone) for text in as_of.split(",")})
@@ -105,7 +107,7 @@ def list_quarantine(
     limit: Annotated[int, typer.Option(min=1, help="How many rows to show.")] = 50,
     json_output: JsonFlag = False,
 ) -> None:
-    """Show what was refused, newest first.
+    """Show refused rows, newest first.
 
     Example: retail quarantine list --limit 20
     """
@@ -139,7 +141,7 @@ def export_quarantine(file: Path, json_output: JsonFlag = False) -> None:
 def replay_quarantine(
     source: SourceOption = "canonical", mapping: MappingOption = None, json_output: JsonFlag = False
 ) -> None:
-    """Try the refused rows of a source again, with the rules and mapping of now.
+    """Parse the refused rows of a source again with the current rules and mapping.
 
     Example: retail quarantine replay --mapping shop.yaml
     """

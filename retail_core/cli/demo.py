@@ -1,4 +1,4 @@
-"""`retail demo`: the whole main job on a simulated shop, in a home of its own."""
+"""`retail demo`: the main job end to end on a simulated shop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def demo(
     seed: int = 7,
     json_output: JsonFlag = False,
 ) -> None:
-    """Simulate a shop, ingest, train, promote, score, serve, ask the service, and say how it went.
+    """Simulate a shop, ingest, train, promote, score, serve, request a prediction, and show the results.
 
     Example: retail demo --users 20000 --days 45 --seed 7
     """

@@ -1,4 +1,4 @@
-"""The one edge of every command: errors become a line, one JSON object and an exit code here."""
+"""Error handling of every command: an error becomes one line, one JSON object and an exit code."""
 
 from __future__ import annotations
 
@@ -13,39 +13,43 @@ from retail_core.cli.output import emit_error, printable
 from retail_core.errors import DependencyError, InputError, RetailError
 
 INTERRUPTED = 130
-_OF_THE_MACHINE = {
+_MACHINE_ERRORS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
 }
 
 
-def guarded(app: Callable[[], object], known: Callable[[Exception], RetailError | None]) -> None:
-    """Run `app`. Exit codes: 0 done, 1 a user's mistake, 2 usage, 3 a dependency is unreachable.
+def run_with_exit_code(
+    app: Callable[[], object], to_user_error: Callable[[Exception], RetailError | None]
+) -> None:
+    """Run `app`. Exit codes: 0 done, 1 user error, 2 usage error, 3 a dependency is unreachable.
 
     Args:
         app: a command that reads `sys.argv`.
-        known: an error as one that a person can mend; None where it is a bug.
+        to_user_error: the error as one with a remedy; None where it is a bug.
     """
     try:
         app()
     except SystemExit as end:
-        _say_why(end)
+        _report_exit(end)
         raise
     except Exception as error:
-        told = known(error)
-        if told is None:
-            emit_error(f"Unexpected {type(error).__name__}: {error}", "report it with what stands on stderr.")
+        user_error = to_user_error(error)
+        if user_error is None:
+            emit_error(
+                f"Unexpected {type(error).__name__}: {error}", "report it together with the output on stderr."
+            )
             raise
-        typer.echo(printable(f"error: {told}"), err=True)
-        emit_error(told.message, told.remedy)
-        sys.exit(told.exit_code)
+        typer.echo(printable(f"error: {user_error}"), err=True)
+        emit_error(user_error.message, user_error.remedy)
+        sys.exit(user_error.exit_code)
 
 
-def mendable(error: Exception) -> RetailError | None:
-    """What any command may meet: our own errors, a lost MongoDB, a full or forbidden disk."""
+def user_error_of(error: Exception) -> RetailError | None:
+    """Our own errors, a lost MongoDB and a full or unwritable disk, as an error with a remedy; else None."""
     if isinstance(error, RetailError):
         return error
-    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+    if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
         return InputError(
             f"{error.filename or 'A file'} cannot be read or written: {error.strerror}.",
             remedy="free some space, or name a place that you may use (RETAIL_HOME says where the data are).",
@@ -60,14 +64,14 @@ def mendable(error: Exception) -> RetailError | None:
     return None
 
 
-def _say_why(end: SystemExit) -> None:
-    """Typer has told a person on stderr; the object on stdout is still owed."""
+def _report_exit(end: SystemExit) -> None:
+    """Print the JSON object of an exit that Typer has already explained on stderr."""
     cause = end.__context__
     if end.code == INTERRUPTED:
-        told, remedy = "Stopped.", "run the command again to go on where it was."
-        typer.echo(f"{told} Remedy: {remedy}", err=True)
-        emit_error(told, remedy)
+        message, remedy = "Stopped.", "run the command again to resume."
+        typer.echo(f"{message} Remedy: {remedy}", err=True)
+        emit_error(message, remedy)
     elif isinstance(cause, TyperException):
         emit_error(cause.format_message(), "see the command's --help.")
     elif isinstance(cause, Abort):
-        emit_error("Nobody answered the question.", "answer it, or see the command's --help.")
+        emit_error("The confirmation was not answered.", "answer it, or see the command's --help.")

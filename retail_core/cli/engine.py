@@ -1,4 +1,4 @@
-"""The option `--engine`, which takes the place of RETAIL_ENGINE for one command."""
+"""The option `--engine`, which overrides RETAIL_ENGINE for one command."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from retail_core.settings import Settings
 
 
 class EngineName(StrEnum):
-    """What may compute."""
+    """Feature engines."""
 
     DUCKDB = "duckdb"
     SPARK = "spark"
 
 
 EngineOption = Annotated[
-    EngineName | None, typer.Option("--engine", help="What computes; default: RETAIL_ENGINE, else duckdb.")
+    EngineName | None, typer.Option("--engine", help="Feature engine; default: RETAIL_ENGINE, else duckdb.")
 ]
 
 
-def chosen_engine(settings: Settings, engine: EngineName | None) -> Settings:
-    """The settings with the engine of the command line, where one was named."""
+def with_engine(settings: Settings, engine: EngineName | None) -> Settings:
+    """The settings with the engine of the command line, if given."""
     return settings if engine is None else settings.model_copy(update={"engine": engine.value})

@@ -1,4 +1,4 @@
-"""`retail doctor --leakage`: the guard on a file, for a person or a script."""
+"""`retail doctor --leakage`: the leakage guard on a file."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 def examine(
     path: Path, dialect: tuple[str | None, Path | None], label: str, settings: Settings, *, json_output: bool
 ) -> None:
-    """Print what the guard says of the file; exit 1 if it refuses.
+    """Print the findings of the leakage guard; exit with 1 if the file leaks.
 
     Args:
         path: a raw file of a source, or a table with a label.
         dialect: preset and mapping, at most one of them given; neither: a table if it has the label,
             else the preset that fits its columns.
-        label: the table's column that says who bought.
-        settings: as the environment says.
+        label: label column of the table.
+        settings: rows and seed of the quick model.
         json_output: print one JSON object.
 
     Raises:
-        InputError: it is neither, or cannot be read.
+        InputError: the file is neither, or cannot be read.
     """
     from retail_core.training.leakage_inspection import inspect_log, inspect_table
 
@@ -37,11 +37,13 @@ def examine(
     report = inspect_table(path, label, settings) if source is None else inspect_log(path, source, settings)
     error = report.error()
     if json_output:
-        told = {"error": error.message, "remedy": error.remedy} if error else {}
-        emit({"ok": error is None, **told, **report.to_dict()}, json_output=True, title="")
+        failure = {"error": error.message, "remedy": error.remedy} if error else {}
+        emit({"ok": error is None, **failure, **report.to_dict()}, json_output=True, title="")
     else:
-        found = [{"check": one.check, "verdict": one.verdict, "what": one.what} for one in report.findings]
-        print_rows(found or [{"what": "nothing gives the answer away"}], title=f"Leakage: {report.verdict}")
+        findings = [{"check": f.check, "verdict": f.verdict, "what": f.what} for f in report.findings]
+        print_rows(
+            findings or [{"what": "nothing gives the answer away"}], title=f"Leakage: {report.verdict}"
+        )
         for policy, figures in report.model.items():
             emit(figures, json_output=False, title=f"A quick model, {policy} rows")
         for warning in report.warnings:

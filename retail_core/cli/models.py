@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from retail_core.cli.engine import EngineOption, chosen_engine
+from retail_core.cli.engine import EngineOption, with_engine
 from retail_core.cli.output import JsonFlag, emit, progress
 from retail_core.cli.versions import models_app
 from retail_core.errors import InputError
@@ -28,9 +28,7 @@ TargetRecall = Annotated[
 
 Reasons = Annotated[
     int,
-    typer.Option(
-        min=0, help="So many users at the top of the CSV get a column that says why; not in Parquet."
-    ),
+    typer.Option(min=0, help="Number of users at the top of the CSV that get reasons; not in Parquet."),
 ]
 
 AllowLeak = Annotated[
@@ -38,7 +36,7 @@ AllowLeak = Annotated[
     typer.Option(
         "--allow-leak",
         metavar="COLUMN",
-        help="An attribute, feature or event type that may leak (repeatable); never promoted then.",
+        help="Allow this leaking attribute, feature or event type (repeatable); never promoted.",
     ),
 ]
 
@@ -110,7 +108,7 @@ def score(
     from retail_core.scoring.scores import score as run
     from retail_core.workspace import open_workspace
 
-    with open_workspace(chosen_engine(load_settings(), engine)) as work:
+    with open_workspace(with_engine(load_settings(), engine)) as work:
         instant = work.resolve_as_of(as_of, midnight=True)
         if out is not None and out.suffix == ".parquet":
             if work.settings.engine != "spark":
@@ -134,11 +132,15 @@ def score(
 def audience(  # noqa: PLR0913, PLR0917 - one option each
     out: Annotated[Path, typer.Option(help="CSV of the users to contact; the control group is not in it.")],
     as_of: AsOf = None,
-    budget: Annotated[int | None, typer.Option(min=1, help="The so many most probable users.")] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Number of most probable users to contact.")
+    ] = None,
     recall: Annotated[float | None, typer.Option(help="Share of buyers to find, certified.")] = None,
     cost: Annotated[float | None, typer.Option(help="Of a contact; with --value.")] = None,
     value: Annotated[float | None, typer.Option(help="Of a purchase; with --cost.")] = None,
-    no_miss: Annotated[bool, typer.Option("--no-miss", help="Everybody who might buy.")] = False,
+    no_miss: Annotated[
+        bool, typer.Option("--no-miss", help="Every user above the no-miss threshold.")
+    ] = False,
     control: Annotated[float, typer.Option(min=0, max=0.9, help="Share held out at random.")] = 0.1,
     reasons: Reasons = 1_000,
     json_output: JsonFlag = False,

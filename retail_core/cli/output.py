@@ -1,4 +1,4 @@
-"""How a command speaks: one JSON object on stdout, or lines for a person; progress and logs on stderr."""
+"""Output of commands: one JSON object or tables on stdout; progress and logs on stderr."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def emit(result: Mapping[str, object], *, json_output: bool, title: str) -> None
         return
     table = Table(title=_text(title), show_header=False, title_justify="left")
     for key, value in result.items():
-        table.add_row(_text(key), _text(say(value)))
+        table.add_row(_text(key), _text(as_text(value)))
     screen.print(table)
 
 
 def emit_error(message: str, remedy: str) -> None:
-    """The one JSON object of a command that was asked for `--json` and failed; nothing otherwise."""
+    """Print the JSON object of a failed command that was run with `--json`."""
     if "--json" in sys.argv:
         typer.echo(json.dumps({"error": message, "remedy": remedy}))
 
 
 def printable(text: str) -> str:
-    r"""`text` without what would steer a terminal; line breaks stay.
+    r"""`text` with terminal control characters escaped; line breaks stay.
 
     >>> printable("a\x1b[31mb")
     'a\\x1b[31mb'
@@ -63,12 +63,12 @@ def printable(text: str) -> str:
 
 
 def print_line(text: str) -> None:
-    """A line for a person, as it is: what looks like markup in it is none."""
+    """Print a line on stdout; markup in it is not interpreted."""
     screen.print(printable(text), markup=False, highlight=False)
 
 
 def log_line(text: str) -> None:
-    """As `print_line`, on stderr: for a command that owes stdout one JSON object."""
+    """As `print_line`, on stderr, for commands whose stdout is one JSON object."""
     console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -77,7 +77,7 @@ def _text(text: str) -> Text:
 
 
 def _finite(value: object) -> object:
-    """JSON has neither NaN nor infinity: null."""
+    """`value` with NaN and infinity replaced by None, which JSON can represent."""
     match value:
         case float() if not math.isfinite(value):
             return None
@@ -89,8 +89,8 @@ def _finite(value: object) -> object:
             return value
 
 
-def say(value: object) -> str:
-    """`value` as a person reads it."""
+def as_text(value: object) -> str:
+    """`value` as text for people."""
     match value:
         case None:
             text = "-"
@@ -103,16 +103,16 @@ def say(value: object) -> str:
         case datetime():
             text = iso(value)
         case Mapping():
-            text = ", ".join(f"{key} {say(entry)}" for key, entry in value.items()) or "-"
+            text = ", ".join(f"{key} {as_text(entry)}" for key, entry in value.items()) or "-"
         case list() | tuple():
-            text = "; ".join(say(entry) for entry in value) or "-"
+            text = "; ".join(as_text(entry) for entry in value) or "-"
         case _:
             text = str(value)
     return text
 
 
 def print_rows(rows: Sequence[Mapping[str, object]], *, title: str) -> None:
-    """A table with one line a mapping; the first row's keys are the columns."""
+    """Print a table with one line per mapping; the first row's keys are the columns."""
     if not rows:
         print_line(f"{title}: nothing")
         return
@@ -121,7 +121,7 @@ def print_rows(rows: Sequence[Mapping[str, object]], *, title: str) -> None:
     for column in columns:
         table.add_column(_text(column))
     for row in rows:
-        table.add_row(*(_text(say(row.get(column))) for column in columns))
+        table.add_row(*(_text(as_text(row.get(column))) for column in columns))
     screen.print(table)
 
 
@@ -129,11 +129,11 @@ def print_rows(rows: Sequence[Mapping[str, object]], *, title: str) -> None:
 def progress(label: str, *, quiet: bool = False) -> Iterator[Advance]:
     """`advance(stage, done, total)`: a bar on a terminal, a line for each new stage when piped."""
     if quiet or not sys.stderr.isatty():
-        seen: set[str] = set()
+        printed_stages: set[str] = set()
 
         def line(stage: str, _done: int, _total: int) -> None:
-            if not quiet and stage not in seen:
-                seen.add(stage)
+            if not quiet and stage not in printed_stages:
+                printed_stages.add(stage)
                 console.print(printable(f"{label}: {stage}"), highlight=False, markup=False)
 
         yield line

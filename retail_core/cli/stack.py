@@ -30,9 +30,9 @@ def serve(
     ] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Serve the production model over HTTP, on loopback unless RETAIL_API_HOST says otherwise.
+    """Serve the production model over HTTP, on loopback unless RETAIL_API_HOST is set.
 
-    Runs until Ctrl-C or SIGTERM. With --json, what it says goes to stderr, and how it ended to stdout.
+    Runs until Ctrl-C or SIGTERM. With --json, logs go to stderr and the exit status to stdout.
 
     Example: retail serve --port 8080
     """
@@ -43,33 +43,33 @@ def serve(
     port = port or settings.api_port
     command = [sys.executable, "-m", "bentos.serve", "--host", settings.api_host, "--port", str(port)]
     if not json_output:
-        os.execv(sys.executable, command)  # noqa: S606 - whoever ends this command ends the service
-    code, said = _watched([*command, "--json"])
+        os.execv(sys.executable, command)  # noqa: S606 - so that ending this command ends the service
+    code, error = _run_service([*command, "--json"])
     failed = {"error": "The service ended; stderr says why.", "remedy": "see stderr."} if code else {}
-    result = {"host": settings.api_host, "port": port, "exit_code": code} | failed | said
+    result = {"host": settings.api_host, "port": port, "exit_code": code} | failed | error
     emit(result, json_output=True, title="")
     raise typer.Exit(code)
 
 
-def _watched(command: Sequence[str]) -> tuple[int, dict[str, object]]:
-    """Run the service to its end, asking it to end when this process is asked.
+def _run_service(command: Sequence[str]) -> tuple[int, dict[str, object]]:
+    """Run the service until it ends, forwarding signals to it.
 
-    Returns its exit code, 0 where it ended because it was asked, and the JSON object it said of a failure.
+    Returns its exit code, 0 where a signal ended it, and the JSON object it printed on failure.
     """
-    asked: list[int] = []
-    # A terminal's Ctrl-C would reach a service of the same session twice.
+    received_signals: list[int] = []
+    # In the same session, Ctrl-C would reach the service twice.
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as service:
 
-        def pass_on(number: int, _: object) -> None:
-            asked.append(number)
+        def forward(number: int, _: object) -> None:
+            received_signals.append(number)
             service.terminate()
 
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, pass_on)
-        said, _ = service.communicate()
-    ended = asked and service.returncode == -signal.SIGTERM
+            signal.signal(number, forward)
+        output, _ = service.communicate()
+    ended = received_signals and service.returncode == -signal.SIGTERM
     code = 0 if ended else service.returncode if service.returncode >= 0 else 128 - service.returncode
-    return code, json.loads(said) if said.strip() else {}
+    return code, json.loads(output) if output.strip() else {}
 
 
 def up(
@@ -78,8 +78,8 @@ def up(
 ) -> None:
     """Run MongoDB, MLflow, Prefect with a worker, the API and the app on this machine.
 
-    With --json, what it says goes to stderr; with --detach the object is that of `retail status`,
-    otherwise it says at the end what ended it.
+    With --json, messages go to stderr; with --detach the object is that of `retail status`, otherwise it
+    names the signal that ended the stack.
 
     Example: retail up
     """
@@ -91,7 +91,7 @@ def up(
 
 
 def down(json_output: JsonFlag = False) -> None:
-    """End everything `retail up` started, and the embedded MongoDB.
+    """End all services of `retail up`, and the embedded MongoDB.
 
     Example: retail down
     """
@@ -101,7 +101,7 @@ def down(json_output: JsonFlag = False) -> None:
 
 
 def status(json_output: JsonFlag = False) -> None:
-    """What runs, where, and whether it is healthy.
+    """Show the services of the stack, their addresses and their health.
 
     Example: retail status
     """
@@ -129,17 +129,18 @@ def config(json_output: JsonFlag = False) -> None:
 def doctor(
     leakage: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Ask whether this log or table of features gives the answer away."),
+        typer.Option(metavar="FILE", help="Check this log or table of features for label leakage."),
     ] = None,
     source: Annotated[str | None, typer.Option(help="With --leakage: the preset of a raw log.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="With --leakage: YAML that maps a raw log.")] = None,
-    label: Annotated[str, typer.Option(help="With --leakage: the table's column of who bought.")] = "label",
+    label: Annotated[str, typer.Option(help="With --leakage: the label column of the table.")] = "label",
     json_output: JsonFlag = False,
 ) -> None:
-    """Look for what could go wrong, with the remedy for each finding. Exit code 1: a check fails.
+    """Check this machine, the settings and the data; each finding has a remedy. Exit code 1: a check fails.
 
-    With --leakage nothing is stored and no server is needed. A raw log is judged by the rows that a
-    training on it would have. A CSV or Parquet table is judged by its columns. Exit code 1: it leaks.
+    With --leakage, check a file for label leakage; nothing is stored and no server is needed. A raw log is
+    checked on the rows that a training on it would have, a CSV or Parquet table by its columns. Exit code
+    1: it leaks.
 
     Example: retail doctor
 
@@ -155,10 +156,10 @@ def doctor(
     from retail_core import stack
 
     checks = stack.doctor(load_settings())
-    sound = all(check["state"] != "fail" for check in checks)
+    passed = all(check["state"] != "fail" for check in checks)
     if json_output:
-        emit({"checks": checks, "ok": sound}, json_output=True, title="")
+        emit({"checks": checks, "ok": passed}, json_output=True, title="")
     else:
         print_rows(checks, title="Doctor")
-    if not sound:
+    if not passed:
         raise typer.Exit(1)

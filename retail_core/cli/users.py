@@ -1,4 +1,4 @@
-"""`retail user`: what is held about one person, and its erasure."""
+"""`retail user`: show and erase everything stored about one user."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from retail_core.cli.output import JsonFlag, emit
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
 
-user_app = typer.Typer(help="Everything held about one user; erasure everywhere.", no_args_is_help=True)
+user_app = typer.Typer(
+    help="Everything stored about one user; erasure from every store.", no_args_is_help=True
+)
 
-UserId = Annotated[str, typer.Argument(help="The id as the events have it.")]
+UserId = Annotated[str, typer.Argument(help="User id, as in the events.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +29,7 @@ def show(
     out: Annotated[Path | None, typer.Option(help="Also write every document here, as JSON lines.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Count what is held about a user, by place.
+    """Count the stored documents of a user, by collection.
 
     Example: retail user show u0000398 --out u0000398.jsonl
     """
@@ -49,10 +51,9 @@ def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
-    """Erase a user from every collection, the lake and the stored predictions. There is no way back.
+    """Erase a user from every collection, the lake and the stored predictions. This cannot be undone.
 
-    Killed at any moment, it ends the same when run again. It asks first, unless --yes is given; with --json
-    there is nobody to ask, so --yes is needed.
+    If killed, run it again. It asks for confirmation unless --yes is given; --json requires --yes.
 
     Example: retail user delete u0000398 --yes
     """

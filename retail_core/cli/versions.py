@@ -1,4 +1,4 @@
-"""`retail models`: what is registered and in production, and what may be done with it."""
+"""`retail models`: registered versions, promotion, rollback, recalibration."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ models_app = typer.Typer(
 
 
 def _registered(settings: Settings) -> dict[str, Any]:
-    """`versions`, the newest first, and which of them is in `production`."""
+    """Registered `versions`, newest first, and the version in `production`."""
     from retail_core.registry import versions as registry
 
     versions = [spec.summary() for spec in registry.list_versions(settings)]
     return {"versions": versions, "production": registry.production_version(settings)}
 
 
-def _tell(settings: Settings, result: Mapping[str, Any], json_output: bool, title: str) -> None:
-    """A version or a promotion, without the database's key; as JSON with what is registered now."""
-    told = {name: value for name, value in result.items() if name != "_id"}
+def _emit_with_registry(settings: Settings, result: Mapping[str, Any], json_output: bool, title: str) -> None:
+    """Print a version or a promotion entry; as JSON together with the registry's state."""
+    public = {name: value for name, value in result.items() if name != "_id"}
     state = _registered(settings) if json_output else {}
-    emit(told | state, json_output=json_output, title=title)
+    emit(public | state, json_output=json_output, title=title)
 
 
 @models_app.command("list")
@@ -53,7 +53,7 @@ def show_model(version: str, json_output: JsonFlag = False) -> None:
     from retail_core.registry import versions as registry
 
     settings = load_settings()
-    _tell(settings, registry.version_spec(settings, version).to_dict(), json_output, "Model")
+    _emit_with_registry(settings, registry.version_spec(settings, version).to_dict(), json_output, "Model")
 
 
 @models_app.command("promote")
@@ -68,12 +68,12 @@ def promote_model(version: str, json_output: JsonFlag = False) -> None:
     settings = load_settings()
     with open_store(settings) as store:
         entry = promotion.promote(store, version, reason="by hand", at=datetime.now(UTC))
-    _tell(settings, entry, json_output, "Promoted")
+    _emit_with_registry(settings, entry, json_output, "Promoted")
 
 
 @models_app.command("rollback")
 def rollback_model(json_output: JsonFlag = False) -> None:
-    """Put the version that was in production before back.
+    """Put the previous production version back.
 
     Example: retail models rollback
     """
@@ -83,7 +83,7 @@ def rollback_model(json_output: JsonFlag = False) -> None:
     settings = load_settings()
     with open_store(settings) as store:
         entry = promotion.rollback(store, at=datetime.now(UTC))
-    _tell(settings, entry, json_output, "Rolled back")
+    _emit_with_registry(settings, entry, json_output, "Rolled back")
 
 
 @models_app.command("recalibrate")
@@ -94,7 +94,7 @@ def recalibrate_model(
     ] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Give a model new calibrators and thresholds from days later than its training data; the ranker stays.
+    """Refit calibrators and thresholds on days later than the training data; the ranker stays.
 
     A new version, promoted if its probabilities are better than those in production.
 

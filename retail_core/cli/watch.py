@@ -1,4 +1,4 @@
-"""`retail outcomes`, `monitor` and `retrain`: what became of the predictions, and what follows from it."""
+"""`retail outcomes`, `monitor` and `retrain`: matured predictions, live quality, retraining."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from retail_core.cli.output import JsonFlag, emit, print_rows
 from retail_core.settings import load_settings
 
 AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: the newest event's time.")]
-_SHOWN = 20
+_SHOWN_ROWS = 20
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
-    """Join predictions whose horizon has passed with what really happened.
+    """Join matured predictions with their outcomes.
 
     Example: retail outcomes
     """
@@ -36,7 +36,7 @@ def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
 
 
 def monitor(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
-    """Say whether the production model still tells the truth: triggers, drift, live quality by day.
+    """Show triggers, drift and live quality by day of the production model.
 
     Example: retail monitor
     """
@@ -49,13 +49,15 @@ def monitor(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
     result = asdict(report)
     if not json_output:
         print_rows(result.pop("triggers"), title="Triggers")
-        print_rows(result.pop("drift")[:_SHOWN], title="Drift, the most striking first")
+        print_rows(result.pop("drift")[:_SHOWN_ROWS], title="Drift, the most striking first")
         print_rows(result.pop("live"), title="Live quality by day")
     emit(result, json_output=json_output, title="Monitoring")
 
 
 def retrain(
-    check_only: Annotated[bool, typer.Option("--check-only", help="Only say what would fire.")] = False,
+    check_only: Annotated[
+        bool, typer.Option("--check-only", help="Check the triggers without training.")
+    ] = False,
     as_of: AsOf = None,
     json_output: JsonFlag = False,
 ) -> None:

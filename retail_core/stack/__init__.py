@@ -1,4 +1,4 @@
-"""The whole stack on one machine: start, stop, look, diagnose."""
+"""The stack of services on one machine: start, stop, status, diagnosis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m retail_core.stack`: the stack in a process of its own, as `retail up --detach` starts it."""
+"""`python -m retail_core.stack`: the stack as a daemon, as `retail up --detach` starts it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _echo(line: str) -> None:
 
 
 def _detach(log: Path) -> None:
-    """Go on as a daemon that writes to `log`; the process that was started says its pid and ends."""
+    """Continue as a daemon that writes to `log`; the parent prints the daemon's pid and exits."""
     daemon = os.fork()
     if daemon:
         _echo(str(daemon))
@@ -30,7 +30,7 @@ def _detach(log: Path) -> None:
 
 
 def main() -> int:
-    """Run until ended; the exit code of the CLI's contract. `--detach LOG` makes it a daemon first."""
+    """Run until ended and return the exit code; `--detach LOG` first makes this process a daemon."""
     if sys.argv[1:2] == ["--detach"]:
         _detach(Path(sys.argv[2]))
     try:

@@ -1,4 +1,4 @@
-"""`up`, `down` and `status` of the whole stack."""
+"""`up`, `down` and `status` of the stack of services on this machine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from retail_core.errors import DependencyError, InputError
 from retail_core.settings import Settings
-from retail_core.stack.child import answers
+from retail_core.stack.child import is_healthy
 from retail_core.stack.mongo_keeper import MONGODB, MongoKeeper
 from retail_core.stack.ownership import END_SECONDS, Echo, already_running, clean_up, end_owner, owned
 from retail_core.stack.processes import Identity
 from retail_core.stack.registry_probe import champion_missing
 from retail_core.stack.services import ROOT, environment, services, variables
 from retail_core.stack.state import ServiceState, StackFiles, StackState, last_lines, rotate
-from retail_core.stack.supervisor import Stop, Supervisor, Surroundings, refuse_busy_ports
+from retail_core.stack.supervisor import SharedContext, Stop, Supervisor, refuse_busy_ports
 from retail_core.store.mongod.embedded import mongod_status, stop_mongod
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -27,20 +27,20 @@ Report = dict[str, object]
 
 
 def up(settings: Settings, *, echo: Echo, detach: bool = False) -> Report:
-    """Start the whole stack and stay with it until Ctrl-C, SIGTERM or `down`.
+    """Start the stack and supervise it until Ctrl-C, SIGTERM or `down`.
 
     Args:
-        settings: ports, home, and which parts are given from outside.
-        echo: takes lines for a person.
+        settings: ports, home, and which services are external.
+        echo: receives messages for people.
         detach: return as soon as everything is ready and leave the stack running.
 
     Returns:
-        Detached: what `status` says. Otherwise `{"ended_by": signal name}`.
+        Detached: the report of `status`. Otherwise `{"ended_by": signal name}`.
 
     Raises:
         InputError: two services share a port, the home cannot be written, or the API would be open to
             the network without keys.
-        DependencyError: a port is busy, the stack runs already, or a service does not come up.
+        DependencyError: a port is busy, the stack runs already, or a service does not become healthy.
     """
     files = StackFiles(settings.home_dir)
     _refuse_open_api(settings)
@@ -53,9 +53,9 @@ def up(settings: Settings, *, echo: Echo, detach: bool = False) -> Report:
         try:
             keeper = MongoKeeper(settings, state, echo)
             keeper()
-            around = Surroundings(files, _prepared(settings), ROOT, echo, keeper)
-            supervisor = Supervisor(table, state, around, stop)
-            ended_by = supervisor.run(lambda: _greet(state, echo))
+            shared = SharedContext(files, _prepared(settings), ROOT, echo, keeper)
+            supervisor = Supervisor(table, state, shared, stop)
+            ended_by = supervisor.run(lambda: _announce(state, echo))
         finally:
             if settings.mongodb_uri is None:
                 stop_mongod(settings)
@@ -64,7 +64,7 @@ def up(settings: Settings, *, echo: Echo, detach: bool = False) -> Report:
 
 
 def down(settings: Settings, *, echo: Echo = lambda _: None) -> Report:
-    """End the stack of this home, whoever started it, and whatever a killed one left behind.
+    """End the stack of this home and every process that a killed one left behind.
 
     Returns:
         `was_running`, `services` (names that were stopped), `leftovers` (processes that had no
@@ -79,11 +79,11 @@ def down(settings: Settings, *, echo: Echo = lambda _: None) -> Report:
     was_running = files.running()
     state = files.read()
     mongodb = settings.mongodb_uri is None and mongod_status(settings) is not None
-    names = [name for name, one in state.services.items() if one.pid] if state else []
+    names = [name for name, service in state.services.items() if service.pid] if state else []
     if was_running:
         end_owner(files, echo)
-    with files.alone(wait=END_SECONDS) as got:
-        if not got:
+    with files.exclusive(wait=END_SECONDS) as acquired:
+        if not acquired:
             raise DependencyError(
                 "The stack does not end.", remedy=f"kill the process that holds {files.lock}."
             )
@@ -94,31 +94,31 @@ def down(settings: Settings, *, echo: Echo = lambda _: None) -> Report:
 
 
 def status(settings: Settings) -> Report:
-    """What runs, asked now: `running`, `ready`, `since`, `supervisor_pid` and `services`.
+    """Current state: `running`, `ready`, `since`, `supervisor_pid` and `services`.
 
-    Each service has `state, running, healthy, port, pid, url, since, restarts, note, log`. MongoDB is
-    shown also when only a command, not the stack, has started it.
+    Each service has `state, running, healthy, port, pid, url, since, restarts, note, log`. The embedded
+    MongoDB is included even where a command, not the stack, has started it.
     """
     files = StackFiles(settings.home_dir)
     running = files.running()
     state = files.read()
-    found = {name: _service_report(one) for name, one in state.services.items()} if state else {}
+    reports = {name: _service_report(s) for name, s in state.services.items()} if state else {}
     embedded = mongod_status(settings) if settings.mongodb_uri is None else None
     if embedded is not None:
-        one = found.get(MONGODB) or _service_report(ServiceState("healthy", log=str(embedded["log"])))
-        now = {"running": True, "healthy": True, "pid": embedded["pid"], "port": embedded["port"]}
-        found[MONGODB] = one | now
+        report = reports.get(MONGODB) or _service_report(ServiceState("healthy", log=str(embedded["log"])))
+        live = {"running": True, "healthy": True, "pid": embedded["pid"], "port": embedded["port"]}
+        reports[MONGODB] = report | live
     return {
         "running": running,
         "ready": bool(running and state and state.ready),
         "since": state.since if running and state else None,
         "supervisor_pid": state.pid if running and state else None,
-        "services": found,
+        "services": reports,
     }
 
 
 def _up_detached(settings: Settings, files: StackFiles, echo: Echo) -> Report:
-    """Run `up` in a process of its own session and show what it says until it is ready."""
+    """Run `up` as a daemon and echo its log until it is ready."""
     files.prepare()
     if files.running():
         raise already_running(files)
@@ -128,13 +128,13 @@ def _up_detached(settings: Settings, files: StackFiles, echo: Echo) -> Report:
     log.touch()
     daemon = _start_daemon(settings, log)
     deadline = time.monotonic() + START_SECONDS
-    with log.open() as said:
+    with log.open() as output:
         while time.monotonic() < deadline:
             alive = daemon.process() is not None
-            for line in said:
+            for line in output:
                 echo(line.rstrip("\n"))
             if not alive:
-                reason = (last_lines(log, 1) or ["it said nothing"])[0]
+                reason = (last_lines(log, 1) or ["its log is empty"])[0]
                 raise DependencyError(f"The stack did not start: {reason}", remedy=f"see {log}.")
             state = files.read()
             if state is not None and state.pid == daemon.pid and state.ready:
@@ -145,20 +145,20 @@ def _up_detached(settings: Settings, files: StackFiles, echo: Echo) -> Report:
 
 
 def _start_daemon(settings: Settings, log: Path) -> Identity:
-    """Not our child: nobody has to wait for it, and it outlives us."""
+    """Start `up` as a daemon, which is not a child of this process and outlives it."""
     command = [sys.executable, "-m", "retail_core.stack", "--detach", str(log)]
-    said = subprocess.run(
-        command, env=_original(settings), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    started = subprocess.run(
+        command, env=_environment_of(settings), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     )
-    pid = int(said.stdout)
+    pid = int(started.stdout)
     return Identity.of(pid) or Identity(pid, 0.0)
 
 
-def _original(settings: Settings) -> dict[str, str]:
+def _environment_of(settings: Settings) -> dict[str, str]:
     """This environment with exactly these settings, for a process that reads them itself."""
-    given = variables(settings)
-    kept = {name: value for name, value in os.environ.items() if name not in given}
-    return kept | {name: value for name, value in given.items() if value is not None}
+    ours = variables(settings)
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
+    return inherited | {name: value for name, value in ours.items() if value is not None}
 
 
 def _prepared(settings: Settings) -> dict[str, str]:
@@ -175,27 +175,27 @@ def _refuse_open_api(settings: Settings) -> None:
         )
 
 
-def _service_report(one: ServiceState) -> Report:
-    identity = one.identity
+def _service_report(service: ServiceState) -> Report:
+    identity = service.identity
     process = identity.process() if identity else None
-    task = one.state == "done"
+    is_done = service.state == "done"
     return {
-        "state": one.state,
+        "state": service.state,
         "running": process is not None,
-        "healthy": task or (process is not None and bool(one.health) and answers(one.health)),
-        "port": one.port,
-        "pid": one.pid,
-        "url": one.url or None,
-        "since": one.since or None,
-        "restarts": one.restarts,
-        "note": one.note or None,
-        "log": one.log or None,
+        "healthy": is_done or (process is not None and bool(service.health) and is_healthy(service.health)),
+        "port": service.port,
+        "pid": service.pid,
+        "url": service.url or None,
+        "since": service.since or None,
+        "restarts": service.restarts,
+        "note": service.note or None,
+        "log": service.log or None,
     }
 
 
-def _greet(state: StackState, echo: Echo) -> None:
+def _announce(state: StackState, echo: Echo) -> None:
     echo("")
-    for name, one in state.services.items():
-        if one.url:
-            echo(f"{name:<12} {one.url}{f'  ({one.note})' if one.note else ''}")
+    for name, service in state.services.items():
+        if service.url:
+            echo(f"{name:<12} {service.url}{f'  ({service.note})' if service.note else ''}")
     echo("everything is up; Ctrl-C or `retail down` ends all of it")

@@ -1,7 +1,7 @@
-"""The main job end to end on a simulated shop: flows as subprocesses, a real service, a live answer.
+"""The demo: the main job end to end on a simulated shop, with flows as subprocesses and a real service.
 
-Lives in a home of its own below `RETAIL_HOME`, named after its parameters, so that it never touches
-the user's data and a second run with the same parameters goes on where the first one stopped.
+It has its own home below `RETAIL_HOME`, named after its parameters, so that it never touches the user's
+data and a second run with the same parameters resumes the first.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,16 @@ from retail_core.features.cutoffs.pairs import daily_pairs
 from retail_core.settings import CONFIG_VARIABLE, Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.store.mongod.embedded import stop_mongod
-from retail_core.subprocesses import answers, call_json, free_port, start, stop, wait_until
+from retail_core.subprocesses import call_json, free_port, is_reachable, start, stop, wait_until
 from retail_core.times import midnights, parse_instant
 from retail_core.workspace import open_workspace
 
 Advance = Callable[[str, int, int], None]
 STEPS = ("simulate", "ingest", "train", "score", "serve", "ask")
-"""What the demo does, in order."""
+"""Steps of the demo, in order."""
 
-SHOWN = ("rank", "user_id", "probability", "will_purchase", "contact")
-"""Columns of the score file that the demo shows."""
+SHOWN_COLUMNS = ("rank", "user_id", "probability", "will_purchase", "contact")
+"""Columns of the score file that the demo prints."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Everything the demo has to show."""
+    """Results of the demo."""
 
     events: int
     users: int
@@ -65,7 +66,7 @@ class DemoResult:
         return {**vars(self), "audience_file": str(self.audience_file), "home": str(self.home)}
 
     def headline(self) -> dict[str, object]:
-        """The lines of the table a person reads."""
+        """Rows of the printed table."""
         m = self.metrics
         period = f"{m['first_cutoff']} to {m['last_cutoff']}"
         return {
@@ -84,7 +85,7 @@ class DemoResult:
         }
 
     def next_steps(self) -> str:
-        """How to look around in what the demo left behind."""
+        """How to explore the demo's home."""
         return (
             f"Look around:  RETAIL_HOME={self.home} .venv/bin/retail up\n"
             "  MLflow http://127.0.0.1:5000   Prefect http://127.0.0.1:4200\n"
@@ -95,38 +96,38 @@ class DemoResult:
 def demo_settings(settings: Settings, config: DemoConfig) -> Settings:
     """`settings` moved to the demo's own home and to the embedded MongoDB, MLflow and Prefect."""
     home = settings.home_dir / "demo" / f"u{config.users}-d{config.days}-s{config.seed}"
-    own = {"home": home, "mongodb_uri": None, "mlflow_tracking_uri": None, "prefect_api_url": None}
-    own |= {"bentoml_home": None, "lake": None, "timezone": None, "api_keys": None}
-    return settings.model_copy(update=own)
+    overrides = {"home": home, "mongodb_uri": None, "mlflow_tracking_uri": None, "prefect_api_url": None}
+    overrides |= {"bentoml_home": None, "lake": None, "timezone": None, "api_keys": None}
+    return settings.model_copy(update=overrides)
 
 
 def demo_environment(settings: Settings) -> dict[str, str]:
-    """The environment in which a subprocess finds the demo's home and nothing of the user's."""
-    gone = {"RETAIL_MONGODB_URI", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RETAIL_LAKE"}
-    gone |= {"RETAIL_TIMEZONE", "RETAIL_API_KEYS", "PREFECT_HOME", "BENTOML_HOME"}
-    kept = {name: value for name, value in os.environ.items() if name not in gone}
-    return {**kept, "RETAIL_HOME": str(settings.home_dir), CONFIG_VARIABLE: ""}
+    """Environment in which a subprocess uses the demo's home and none of the user's settings."""
+    removed = {"RETAIL_MONGODB_URI", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RETAIL_LAKE"}
+    removed |= {"RETAIL_TIMEZONE", "RETAIL_API_KEYS", "PREFECT_HOME", "BENTOML_HOME"}
+    inherited = {name: value for name, value in os.environ.items() if name not in removed}
+    return {**inherited, "RETAIL_HOME": str(settings.home_dir), CONFIG_VARIABLE: ""}
 
 
 def run_demo(settings: Settings, config: DemoConfig, advance: Advance) -> DemoResult:
-    """Run the whole job and stop everything it started.
+    """Run the main job and stop everything it started.
 
     Raises:
-        RetailError: a step failed; its own words.
+        RetailError: a step failed; its own message.
     """
-    own = demo_settings(settings, config)
-    environment = demo_environment(own)
+    demo = demo_settings(settings, config)
+    environment = demo_environment(demo)
     seconds: dict[str, float] = {}
 
     @contextmanager
     def step(name: str) -> Iterator[None]:
         advance(name, STEPS.index(name), len(STEPS))
-        begun = time.perf_counter()
+        started = time.perf_counter()
         yield
-        seconds[name] = round(time.perf_counter() - begun, 1)
+        seconds[name] = round(time.perf_counter() - started, 1)
 
-    log, truth, scores = (own.home_dir / name for name in ("log.csv", "truth.parquet", "scores.csv"))
-    own.home_dir.mkdir(parents=True, exist_ok=True)
+    log, truth, scores = (demo.home_dir / name for name in ("log.csv", "truth.parquet", "scores.csv"))
+    demo.home_dir.mkdir(parents=True, exist_ok=True)
     try:
         with step("simulate"):
             population = SimulationConfig(users=config.users, days=config.days, seed=config.seed)
@@ -139,15 +140,15 @@ def run_demo(settings: Settings, config: DemoConfig, advance: Advance) -> DemoRe
             scored = call_json("flows.score", ["--out", str(scores)], environment)
         top = top_users(scores)
         with step("serve"):
-            server, url = serve(own, environment)
+            server, url = serve(demo, environment)
         try:
             with step("ask"):
-                live = ask(url, str(top[0]["user_id"]), scored["as_of"])
+                live = predict_live(url, str(top[0]["user_id"]), scored["as_of"])
         finally:
             stop(server)
-        truth_ap = average_precision_of_truth(own, truth, trained["periods"]["test"])
+        truth_ap = average_precision_of_truth(demo, truth, trained["periods"]["test"])
     finally:
-        stop_mongod(own)
+        stop_mongod(demo)
     seconds["total"] = round(sum(seconds.values()), 1)
     return DemoResult(
         events=simulated.events,
@@ -158,7 +159,7 @@ def run_demo(settings: Settings, config: DemoConfig, advance: Advance) -> DemoRe
         top_users=top,
         live=live,
         audience_file=scores,
-        home=own.home_dir,
+        home=demo.home_dir,
         seconds=seconds,
     )
 
@@ -167,7 +168,7 @@ def top_users(scores: Path, count: int = 10) -> list[dict[str, object]]:
     """The first `count` rows of a score file, which is sorted by rank."""
     with scores.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
-        return [{name: row[name] for name in SHOWN} for row, _ in zip(rows, range(count), strict=False)]
+        return [{name: row[name] for name in SHOWN_COLUMNS} for row in islice(rows, count)]
 
 
 def serve(settings: Settings, environment: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str]:
@@ -177,15 +178,15 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> tuple[subproces
     server = start("bentos.serve", ["--host", "127.0.0.1", "--port", str(port)], environment, log)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: answers(f"{url}/readyz"), server, log)
+        wait_until(lambda: is_reachable(f"{url}/readyz"), server, log)
     except BaseException:
         stop(server)
         raise
     return server, url
 
 
-def ask(url: str, user_id: str, as_of: str) -> dict[str, Any]:
-    """What the running service says about one user."""
+def predict_live(url: str, user_id: str, as_of: str) -> dict[str, Any]:
+    """Prediction of the running service for one user."""
     body = json.dumps({"user_id": user_id, "as_of": as_of}).encode()
     request = urllib.request.Request(  # noqa: S310 - our own service on loopback
         f"{url}/predict", data=body, headers={"Content-Type": "application/json"}
@@ -196,13 +197,13 @@ def ask(url: str, user_id: str, as_of: str) -> dict[str, Any]:
 
 
 def average_precision_of_truth(settings: Settings, truth: Path, period: Mapping[str, str]) -> float:
-    """Average precision of the simulator's true probabilities on the rows the model was judged on."""
+    """Average precision of the simulator's true probabilities on the rows of the test period."""
     from sklearn.metrics import average_precision_score
 
     first, last = (parse_instant(period[end]) for end in ("first_cutoff", "last_cutoff"))
     with open_workspace(settings) as work:
         pairs = daily_pairs(work.lake, work.question, list(midnights(first, last, work.zone)))
-    known = pd.read_parquet(truth)
-    known["as_of"] = pd.to_datetime(known["as_of"], utc=True).astype("datetime64[ms, UTC]")
-    rows = pairs.merge(known, on=["user_id", "as_of"], how="inner", validate="one_to_one")
+    true_rows = pd.read_parquet(truth)
+    true_rows["as_of"] = pd.to_datetime(true_rows["as_of"], utc=True).astype("datetime64[ms, UTC]")
+    rows = pairs.merge(true_rows, on=["user_id", "as_of"], how="inner", validate="one_to_one")
     return float(average_precision_score(rows["purchased"], rows["probability"]))

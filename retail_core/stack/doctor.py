@@ -1,4 +1,4 @@
-"""What could go wrong here, found before it does. Nothing in this module raises."""
+"""Checks of this machine, the settings and the data, each with a remedy. No check raises."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Literal
 from retail_core.errors import RetailError
 from retail_core.settings import Settings
 from retail_core.stack import processes
-from retail_core.stack.child import answers
+from retail_core.stack.child import is_healthy
 from retail_core.stack.commands import status
 from retail_core.stack.services import api_url, runs_mlflow, services
 from retail_core.store.lake.manifest import Manifest
@@ -36,7 +36,7 @@ CLOCK_TOLERANCE = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. `remedy` is empty where there is nothing to do."""
+    """Result of one check: `what` was observed, and the `remedy`, empty where none is needed."""
 
     name: str
     state: Literal["ok", "warn", "fail"]
@@ -45,7 +45,7 @@ class Check:
 
 
 def doctor(settings: Settings) -> list[dict[str, str]]:
-    """Every check: `name`, `state` (ok, warn or fail), `what` was found, and the `remedy`.
+    """Run every check: `name`, `state` (ok, warn or fail), `what` was observed, and the `remedy`.
 
     MongoDB is started if this home has data and its embedded server does not run.
     """
@@ -73,9 +73,10 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
 
 def _python() -> Check:
     version = platform.python_version()
-    known = sys.version_info[:2] in PYTHONS
-    remedy = "" if known else "use Python 3.11 to 3.14."
-    return Check("python", "ok" if known else "warn", f"Python {version} on {platform.platform()}", remedy)
+    supported = sys.version_info[:2] in PYTHONS
+    remedy = "" if supported else "use Python 3.11 to 3.14."
+    text = f"Python {version} on {platform.platform()}"
+    return Check("python", "ok" if supported else "warn", text, remedy)
 
 
 def _disk(settings: Settings) -> Check:
@@ -98,28 +99,28 @@ def _disk(settings: Settings) -> Check:
 def _ports(settings: Settings) -> Check:
     if status(settings)["running"]:
         return Check("ports", "ok", "held by the running stack")
-    served = _api_answers(settings)
+    served = _is_our_api(settings)
     free, busy = [], []
-    for one in services(settings, lambda: True):
-        if one.port is None or (served and one.name == "api"):
+    for service in services(settings, lambda: True):
+        if service.port is None or (served and service.name == "api"):
             continue
-        if port_is_free(one.host, one.port):
-            free.append(f"{one.port} ({one.name})")
+        if port_is_free(service.host, service.port):
+            free.append(f"{service.port} ({service.name})")
         else:
-            holder = processes.port_holder(one.port)
-            busy.append(f"{one.port} for {one.name} is in use by {holder} ({one.variable})")
+            holder = processes.port_holder(service.port)
+            busy.append(f"{service.port} for {service.name} is in use by {holder} ({service.variable})")
     if busy:
         return Check("ports", "fail", "; ".join(busy), "end it, or set the variable to a free port.")
-    own = f"; at {settings.api_port} `retail serve` answers: end it before `retail up`" if served else ""
-    return Check("ports", "ok", f"free: {', '.join(free)}{own}")
+    hint = f"; `retail serve` runs at {settings.api_port}: end it before `retail up`" if served else ""
+    return Check("ports", "ok", f"free: {', '.join(free)}{hint}")
 
 
-def _api_answers(settings: Settings) -> bool:
-    """Whether what holds the API's port is our API: it is ready, and describes the routes of ours."""
+def _is_our_api(settings: Settings) -> bool:
+    """Whether the process on the API's port is our API: it is ready and documents our routes."""
     import httpx
 
     url = api_url(settings)
-    if not answers(f"{url}/readyz"):
+    if not is_healthy(f"{url}/readyz"):
         return False
     try:
         paths = httpx.get(f"{url}/openapi.json", timeout=5, trust_env=False).json()["paths"]
@@ -130,12 +131,16 @@ def _api_answers(settings: Settings) -> bool:
 
 def _stack(settings: Settings) -> Check:
     report = status(settings)
-    found = report["services"]
-    if not report["running"] or not isinstance(found, dict):
+    reports = report["services"]
+    if not report["running"] or not isinstance(reports, dict):
         return Check("stack", "ok", "not running")
-    ill = [f"{name}: {one['note'] or one['state']}" for name, one in found.items() if not one["healthy"]]
-    if ill:
-        return Check("stack", "warn", "; ".join(ill), "see `retail status` and the logs it names.")
+    unhealthy = [
+        f"{name}: {service['note'] or service['state']}"
+        for name, service in reports.items()
+        if not service["healthy"]
+    ]
+    if unhealthy:
+        return Check("stack", "warn", "; ".join(unhealthy), "see `retail status` and the logs it names.")
     return Check("stack", "ok", f"running and healthy since {report['since']}")
 
 
@@ -145,7 +150,7 @@ def _mlflow(settings: Settings) -> Check:
 
         httpx.get(settings.tracking_uri, timeout=5).raise_for_status()
         return Check("mlflow", "ok", f"{settings.tracking_uri} answers")
-    served = answers(f"http://127.0.0.1:{settings.mlflow_port}/health")
+    served = is_healthy(f"http://127.0.0.1:{settings.mlflow_port}/health")
     how = f"port {settings.mlflow_port} answers" if served else "read directly; no server runs"
     return Check("mlflow", "ok", f"embedded below {settings.home_dir}, {how}")
 
@@ -164,19 +169,19 @@ def _champion(settings: Settings) -> Check:
 
 def _java(settings: Settings) -> Check:
     java = shutil.which("java")
-    said = ""
+    version = ""
     if java is not None:
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    if said:
-        return Check("java", "ok", said.splitlines()[0])
-    needed = settings.engine == "spark"
-    what = "none, and RETAIL_ENGINE=spark needs one" if needed else "none; only RETAIL_ENGINE=spark needs one"
-    remedy = "install a Java 17 runtime, or unset RETAIL_ENGINE." if needed else ""
-    return Check("java", "fail" if needed else "ok", what, remedy)
+        version = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    if version:
+        return Check("java", "ok", version.splitlines()[0])
+    required = settings.engine == "spark"
+    text = "none, and RETAIL_ENGINE=spark needs it" if required else "none; only RETAIL_ENGINE=spark needs it"
+    remedy = "install a Java 17 runtime, or unset RETAIL_ENGINE." if required else ""
+    return Check("java", "fail" if required else "ok", text, remedy)
 
 
 def _with_store(settings: Settings) -> list[Check]:
-    """The checks that need MongoDB; one finding in place of all of them where it cannot be reached."""
+    """The checks that need MongoDB; a single failed check where it is unreachable."""
     unused = settings.mongodb_uri is None and not (settings.home_dir / "mongo" / "data").exists()
     if unused:
         return [Check("mongodb", "ok", "no data yet", "run `retail ingest` or `retail demo`.")]
@@ -197,21 +202,21 @@ def _mongodb(store: Store) -> Check:
     version = str(store.client.server_info()["version"])
     embedded = mongod_status(store.settings) if store.settings.mongodb_uri is None else None
     place = f"embedded, port {embedded['port']}" if embedded else "at RETAIL_MONGODB_URI"
-    what = f"MongoDB {version} {place}, {store.events.estimated_document_count():,} events"
+    text = f"MongoDB {version} {place}, {store.events.estimated_document_count():,} events"
     if int(version.split(".", maxsplit=1)[0]) < MONGO_RELEASE:
-        return Check("mongodb", "warn", what, "use MongoDB 6 or newer.")
-    return Check("mongodb", "ok", what)
+        return Check("mongodb", "warn", text, "use MongoDB 6 or newer.")
+    return Check("mongodb", "ok", text)
 
 
 def _clock(store: Store) -> Check:
     """This machine's clock against MongoDB's and against the newest event."""
-    here = datetime.now(UTC)
-    there = store.client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
-    zone = f"now {iso(here)}, shop zone {shop_zone(store)}"
-    if abs(here - there) > CLOCK_TOLERANCE:
-        return Check("clock", "warn", f"{zone}; MongoDB says {iso(there)}", "set the clocks (NTP).")
+    local_time = datetime.now(UTC)
+    server_time = store.client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
+    zone = f"now {iso(local_time)}, shop zone {shop_zone(store)}"
+    if abs(local_time - server_time) > CLOCK_TOLERANCE:
+        return Check("clock", "warn", f"{zone}; MongoDB says {iso(server_time)}", "set the clocks (NTP).")
     newest = _manifest(store).state().last_event
-    if newest is not None and newest > here + CLOCK_TOLERANCE:
+    if newest is not None and newest > local_time + CLOCK_TOLERANCE:
         remedy = "check the clock here, and the --timezone the files were ingested with."
         return Check("clock", "warn", f"{zone}; the newest event is of {iso(newest)}, in the future", remedy)
     return Check("clock", "ok", zone)
@@ -229,11 +234,11 @@ def _lake(store: Store) -> Check:
     manifest = _manifest(store)
     pending = pending_windows(store, manifest)
     state = manifest.state()
-    what = f"{state.rows:,} events in {len(state.days)} days at {store.settings.lake_url}"
+    text = f"{state.rows:,} events in {len(state.days)} days at {store.settings.lake_url}"
     if pending:
         remedy = "nothing to do: `retail train` and `retail score` bring it up to date first."
-        return Check("lake", "warn", f"{what}; {len(pending)} ingested windows behind MongoDB", remedy)
-    return Check("lake", "ok", f"{what}, in step with MongoDB")
+        return Check("lake", "warn", f"{text}; {len(pending)} ingested windows behind MongoDB", remedy)
+    return Check("lake", "ok", f"{text}, in step with MongoDB")
 
 
 def _quarantine(store: Store) -> Check:

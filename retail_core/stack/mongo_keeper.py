@@ -16,7 +16,7 @@ MONGODB = "mongodb"
 
 
 class MongoKeeper:
-    """Call it now and then; it starts the server where it does not run and records it in `state`."""
+    """Called periodically; starts the server where it does not run and records it in `state`."""
 
     def __init__(self, settings: Settings, state: StackState, echo: Callable[[str], None]) -> None:
         self.settings = settings
@@ -24,10 +24,10 @@ class MongoKeeper:
         self.echo = echo
 
     def __call__(self) -> None:
-        """Start the server if it does not run; asking for it also keeps it from being idle."""
+        """Start the server if it does not run; this also resets its idle timer."""
         if self.settings.mongodb_uri is not None:
             return
-        begun = time.perf_counter()
+        started = time.perf_counter()
         before = self.state.services.get(MONGODB)
         try:
             ensure_mongod(self.settings)
@@ -36,18 +36,18 @@ class MongoKeeper:
                 raise
             self.echo(f"{MONGODB:<12} {error}")
             return
-        found = mongod_status(self.settings)
-        if found is None or (before is not None and before.pid == found["pid"]):
+        server = mongod_status(self.settings)
+        if server is None or (before is not None and before.pid == server["pid"]):
             return
-        pid, port = int(found["pid"]), int(found["port"])
-        # Without `created`: it is not ours to kill, whoever asks for it next adopts it.
+        pid, port = int(server["pid"]), int(server["port"])
+        # Without `created`, the stack never kills it: other commands may be using the same server.
         self.state.services[MONGODB] = ServiceState(
             state="healthy",
             pid=pid,
             port=port,
             health=f"http://127.0.0.1:{port}/",
-            log=str(found["log"]),
+            log=str(server["log"]),
             since=iso(datetime.now(UTC)),
             restarts=before.restarts + 1 if before else 0,
         )
-        self.echo(f"{MONGODB:<12} ready after {time.perf_counter() - begun:.1f} s (port {port})")
+        self.echo(f"{MONGODB:<12} ready after {time.perf_counter() - started:.1f} s (port {port})")

@@ -1,4 +1,4 @@
-"""Who runs the stack of a home: one `up` at a time, and nobody's processes are forgotten."""
+"""Ownership of the stack of a home: one `up` at a time, and leftovers of a killed one are ended."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ Echo = Callable[[str], None]
 
 @contextmanager
 def owned(files: StackFiles, echo: Echo) -> Iterator[StackState]:
-    """Be the one that runs the stack of this home; what a killed predecessor left is ended first.
+    """Own the stack of this home while inside; processes left by a killed owner are ended first.
 
     Raises:
         DependencyError: another `up` runs.
         InputError: the home cannot be written.
     """
-    with files.alone() as got:
-        if not got:
+    with files.exclusive() as acquired:
+        if not acquired:
             raise already_running(files)
         clean_up(files, echo)
-        own = Identity.of(os.getpid())
-        created = own.created if own else 0.0
+        identity = Identity.of(os.getpid())
+        created = identity.created if identity else 0.0
         state = StackState(uuid.uuid4().hex, os.getpid(), created, iso(datetime.now(UTC)))
         files.write(state)
         try:
             yield state
         finally:
-            files.forget()
+            files.remove_state()
 
 
 def already_running(files: StackFiles) -> DependencyError:
-    """What the second `up` says."""
+    """The error of a second `up`."""
     state = files.read()
-    by = f" (process {state.pid}, since {state.since})" if state else ""
+    owner = f" (process {state.pid}, since {state.since})" if state else ""
     return DependencyError(
-        f"The stack of {files.home} is already running{by}.",
+        f"The stack of {files.home} is already running{owner}.",
         remedy="see `retail status`, or end it with `retail down`.",
     )
 
 
 def end_owner(files: StackFiles, echo: Echo) -> None:
-    """Ask the running `up` to end; by force when it does not within a minute.
+    """End the running `up`: SIGTERM, then SIGKILL after a minute.
 
     Raises:
-        DependencyError: it belongs to another user.
+        DependencyError: the process belongs to another user.
     """
     state = files.read()
     deadline = time.monotonic() + END_SECONDS
@@ -86,12 +86,12 @@ def end_owner(files: StackFiles, echo: Echo) -> None:
 
 
 def clean_up(files: StackFiles, echo: Echo) -> int:
-    """End what a killed `up` left behind; the caller holds the lock. Returns how many processes."""
+    """End the processes that a killed `up` left behind; returns their number. The caller holds the lock."""
     state = files.read()
     if state is None:
         return 0
     count = processes.end(state.id, state.leaders, grace=LEFTOVER_GRACE_SECONDS)
     if count:
         echo(f"ended {count} processes that a killed stack had left behind")
-    files.forget()
+    files.remove_state()
     return count

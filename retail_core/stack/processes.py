@@ -1,8 +1,8 @@
-"""Starting and ending operating-system processes so that none is forgotten and no stranger is hurt.
+"""Starting and ending operating-system processes, including all their descendants and no other process.
 
-Every process the stack starts carries `MARK=<stack id>/<service>` in its environment and hands it on to
-whatever it starts itself. So the whole family is found even where a parent was killed and its children
-moved to init. A pid read from a file counts only together with the creation time recorded beside it.
+Every process of the stack has `STACK_ID_VARIABLE=<stack id>/<service>` in its environment, which its children
+inherit. So all descendants are found even where a parent was killed and its children moved to init. A pid
+read from a file is used only if the creation time recorded with it matches, since pids are reused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-MARK = "RETAIL_STACK_MARK"
+STACK_ID_VARIABLE = "RETAIL_STACK_MARK"
 CREATED_TOLERANCE_SECONDS = 1.0
 LINGER_SECONDS = 2.0
 KILL_SECONDS = 10.0
@@ -25,7 +25,7 @@ KILL_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Identity:
-    """A process beyond doubt: its pid and when it was created (seconds since the epoch)."""
+    """Unique identity of a process: pid and creation time (seconds since the epoch)."""
 
     pid: int
     created: float
@@ -51,10 +51,10 @@ class Identity:
 def start(
     command: Sequence[str], *, environment: Mapping[str, str], cwd: Path, log: Path
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own; what it prints is appended to `log`.
+    """Start a program in its own session; its output is appended to `log`.
 
     Raises:
-        OSError: no such program.
+        OSError: the program does not exist.
     """
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -69,29 +69,29 @@ def start(
 
 
 def family(mark: str, roots: Iterable[Identity] = ()) -> list[psutil.Process]:
-    """Every live process that carries `mark` (or one below it) or descends from one of `roots`."""
-    found: dict[int, psutil.Process] = {}
+    """Live processes whose stack id is `mark` or below it, or that descend from one of `roots`."""
+    members: dict[int, psutil.Process] = {}
     for root in roots:
         process = root.process()
         if process is not None:
-            found.update({one.pid: one for one in [process, *_children(process)]})
+            members.update({member.pid: member for member in [process, *_children(process)]})
     for process in psutil.process_iter():
-        if process.pid not in found and _carries(process, mark):
-            found[process.pid] = process
-    found.pop(os.getpid(), None)
-    return [process for process in found.values() if _alive(process)]
+        if process.pid not in members and _has_mark(process, mark):
+            members[process.pid] = process
+    members.pop(os.getpid(), None)
+    return [process for process in members.values() if _alive(process)]
 
 
 def end(mark: str, leaders: Sequence[Identity] = (), *, grace: float) -> int:
-    """End a whole family: its leaders politely, then the rest politely, then all by force.
+    """End a process family: SIGTERM to the leaders, then to all others, then SIGKILL.
 
     Args:
-        mark: what the family carries.
-        leaders: those asked first; they end their own children best.
+        mark: stack id of the family.
+        leaders: main processes, which get SIGTERM first, since they end their own children.
         grace: seconds the leaders get.
 
     Returns:
-        How many processes were found alive at the start.
+        Number of processes alive at the start.
     """
     members = family(mark, leaders)
     for leader in leaders:
@@ -99,33 +99,35 @@ def end(mark: str, leaders: Sequence[Identity] = (), *, grace: float) -> int:
         if process is not None:
             _signal(process, signal.SIGTERM)
     _wait(lambda: not any(leader.process() for leader in leaders), grace)
-    end_rest(mark, leaders, linger=min(LINGER_SECONDS, grace))
+    end_remaining(mark, leaders, linger=min(LINGER_SECONDS, grace))
     return len(members)
 
 
-def end_rest(mark: str, leaders: Sequence[Identity], *, linger: float) -> None:
-    """End whoever of the family is left: SIGTERM, `linger` seconds, then SIGKILL until nobody is."""
-    rest = family(mark, leaders)
-    for process in rest:
+def end_remaining(mark: str, leaders: Sequence[Identity], *, linger: float) -> None:
+    """End the remaining processes of a family: SIGTERM, `linger` seconds, then SIGKILL until none is left."""
+    remaining = family(mark, leaders)
+    for process in remaining:
         _signal(process, signal.SIGTERM)
-    if rest:
+    if remaining:
         _wait(lambda: not family(mark, leaders), linger)
     deadline = time.monotonic() + KILL_SECONDS
-    while (rest := family(mark, leaders)) and time.monotonic() < deadline:
-        for process in rest:
+    while (remaining := family(mark, leaders)) and time.monotonic() < deadline:
+        for process in remaining:
             _signal(process, signal.SIGKILL)
         time.sleep(0.05)
 
 
 def port_holder(port: int) -> str:
-    """Who listens on a port, as text for a person: `process 12 (python3 -m http.server)`."""
+    """The process that listens on a port, as text: `process 12 (python3 -m http.server)`."""
     try:
         connections = psutil.net_connections(kind="tcp")
     except psutil.Error:
         return "another process"
-    for one in connections:
-        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
-            return f"process {one.pid} ({_command_line(one.pid)})"
+    for connection in connections:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr:
+            continue
+        if connection.laddr.port == port and connection.pid:
+            return f"process {connection.pid} ({_command_line(connection.pid)})"
     return "another process"
 
 
@@ -145,12 +147,12 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _carries(process: psutil.Process, mark: str) -> bool:
+def _has_mark(process: psutil.Process, mark: str) -> bool:
     try:
-        carried = process.environ().get(MARK, "")
+        value = process.environ().get(STACK_ID_VARIABLE, "")
     except (psutil.Error, OSError):
         return False
-    return carried == mark or carried.startswith(f"{mark}/")
+    return value == mark or value.startswith(f"{mark}/")
 
 
 def _alive(process: psutil.Process) -> bool:

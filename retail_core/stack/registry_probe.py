@@ -1,4 +1,4 @@
-"""Asks a tracking server whether there is a production model, without importing MLflow (8 s, 300 MB)."""
+"""Query a tracking server for a production model without importing MLflow (8 s, 300 MB)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ PROBE_SECONDS = 5.0
 
 
 def champion_missing(settings: Settings) -> bool:
-    """Whether no version stands under the alias; True also while the server does not answer.
+    """Whether no version has the production alias; True also while the server does not answer.
 
-    A server that refuses to say (401, 403) counts as having one: the API, which has the credentials,
-    finds out.
+    A server that requires credentials (401, 403) counts as having one: the API, which has the credentials,
+    checks again.
     """
     import httpx
 
     url = f"{tracking_url(settings).rstrip('/')}/api/2.0/mlflow/registered-models/alias"
-    asked = {"name": settings.model_name, "alias": CHAMPION_ALIAS}
+    query = {"name": settings.model_name, "alias": CHAMPION_ALIAS}
     try:
-        answer = httpx.get(url, params=asked, timeout=PROBE_SECONDS, trust_env=not runs_mlflow(settings))
+        answer = httpx.get(url, params=query, timeout=PROBE_SECONDS, trust_env=not runs_mlflow(settings))
     except httpx.HTTPError:
         return True
     return answer.status_code not in {200, 401, 403}

@@ -1,4 +1,4 @@
-"""The services of the stack, as a table: adding one is one entry in `services`."""
+"""Definitions of the services of the stack; a new one is one entry in `services`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from retail_core.stack.child import Service
 from retail_core.subprocesses import free_port
 
 ROOT = Path(retail_core.__file__).resolve().parent.parent
-"""Where flows/, bentos/, app/ and prefect.yaml are, whatever the current directory is."""
+"""Folder of flows/, bentos/, app/ and prefect.yaml."""
 
 LOOPBACK = "127.0.0.1"
 POOL = "retail"
@@ -23,33 +23,33 @@ NO_MODEL = "no model yet: run `retail train`; the API starts by itself then"
 
 
 def runs_mlflow(settings: Settings) -> bool:
-    """Whether the stack runs MLflow itself: unless a tracking server is given."""
+    """Whether the stack runs MLflow: no tracking server is set."""
     return not settings.tracking_uri.startswith(("http://", "https://"))
 
 
 def runs_prefect(settings: Settings) -> bool:
-    """Whether the stack runs Prefect's server itself: unless one is given."""
+    """Whether the stack runs Prefect's server: none is set."""
     return settings.prefect_api_url is None
 
 
 def tracking_url(settings: Settings) -> str:
-    """MLflow as the services reach it."""
+    """Address of MLflow for the services."""
     return f"http://{LOOPBACK}:{settings.mlflow_port}" if runs_mlflow(settings) else settings.tracking_uri
 
 
 def prefect_url(settings: Settings) -> str:
-    """Prefect's API as the services reach it."""
+    """Address of Prefect's API for the services."""
     return settings.prefect_api_url or f"http://{LOOPBACK}:{settings.prefect_port}/api"
 
 
 def api_url(settings: Settings) -> str:
-    """The API as this machine reaches it."""
-    everywhere = settings.api_host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
-    return f"http://{LOOPBACK if everywhere else settings.api_host}:{settings.api_port}"
+    """Address of the API on this machine."""
+    on_all_interfaces = settings.api_host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+    return f"http://{LOOPBACK if on_all_interfaces else settings.api_host}:{settings.api_port}"
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """What every service starts with: ours, the settings, each other's addresses, no telemetry."""
+    """Environment of every service: inherited variables, settings, addresses of the others, no telemetry."""
     result = dict(os.environ)
     for name, value in variables(settings).items():
         result.pop(name, None)
@@ -76,10 +76,10 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def services(settings: Settings, champion_missing: Callable[[], bool]) -> list[Service]:
-    """Every service that these settings make the stack's own, in the order of their start.
+    """The services that the stack runs with these settings, in the order of their start.
 
     Args:
-        settings: ports, home, and which parts are given from outside.
+        settings: ports, home, and which services are external.
         champion_missing: whether the registry has no model under the production alias.
     """
     table: list[Service] = []
@@ -132,8 +132,8 @@ def _prefect(settings: Settings) -> Service:
 def _deployments(settings: Settings) -> list[Service]:
     server = ("prefect",) if runs_prefect(settings) else ()
     port = free_port()
-    own = ["--own-server"] if runs_prefect(settings) else []
-    pool = Service(name="pool", command=_module("retail_core.stack.work_pool", *own), after=server)
+    pool_options = ["--own-server"] if runs_prefect(settings) else []
+    pool = Service(name="pool", command=_module("retail_core.stack.work_pool", *pool_options), after=server)
     deployments = Service(
         name="deployments",
         command=_module(*_words("prefect --no-prompt deploy --all --prefect-file prefect.yaml")),

@@ -1,4 +1,4 @@
-"""What a running stack writes down about itself: `<home>/stack.json`, and the lock that makes it one."""
+"""State file, lock and logs of the stack of a home."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from retail_core.stack.processes import Identity
 
 @dataclass
 class ServiceState:
-    """One service as last seen by its supervisor. Times are ISO 8601 UTC."""
+    """State of one service as its supervisor last recorded it. Times are ISO 8601 UTC."""
 
     state: str = "waiting"
     pid: int | None = None
@@ -39,7 +39,7 @@ class ServiceState:
 
 @dataclass
 class StackState:
-    """The whole stack: who supervises it, under which id its processes are marked, and its services."""
+    """State of the stack: its id, its supervisor process and its services."""
 
     id: str
     pid: int
@@ -55,34 +55,34 @@ class StackState:
 
     @property
     def leaders(self) -> list[Identity]:
-        """The services' first processes, the last started first."""
-        found = [service.identity for service in self.services.values()]
-        return [one for one in reversed(found) if one is not None]
+        """Main processes of the services, the last started first."""
+        identities = [service.identity for service in self.services.values()]
+        return [identity for identity in reversed(identities) if identity is not None]
 
 
 @dataclass(frozen=True)
 class StackFiles:
-    """Where a home keeps what belongs to the stack."""
+    """Paths of the stack's files in a home."""
 
     home: Path
 
     @property
     def state(self) -> Path:
-        """The state; absent while nothing runs and nothing was left behind."""
+        """State file; absent while no stack runs and none was killed."""
         return self.home / "stack.json"
 
     @property
     def lock(self) -> Path:
-        """Held by `up` as long as it lives; the kernel frees it however it ends."""
+        """Lock file held by `up`; the kernel releases the lock however the process ends."""
         return self.home / "stack.lock"
 
     @property
     def logs(self) -> Path:
-        """One log file a service."""
+        """Folder with one log file per service."""
         return self.home / "logs"
 
     def prepare(self) -> None:
-        """Make the folders.
+        """Create the folders.
 
         Raises:
             InputError: the home cannot be written.
@@ -96,25 +96,25 @@ class StackFiles:
             ) from error
 
     def read(self) -> StackState | None:
-        """The state last written; None when there is none or it is not ours."""
+        """The state last written; None where there is none or it cannot be parsed."""
         try:
             content = json.loads(self.state.read_text())
-            services = {name: ServiceState(**one) for name, one in content.pop("services").items()}
+            services = {name: ServiceState(**service) for name, service in content.pop("services").items()}
             return StackState(**content, services=services)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def write(self, state: StackState) -> None:
-        """Replace the state in one step."""
+        """Replace the state file atomically."""
         write_atomically(self.state, json.dumps(asdict(state), indent=1))
 
-    def forget(self) -> None:
-        """Nothing runs any more."""
+    def remove_state(self) -> None:
+        """Remove the state file: no stack runs any more."""
         self.state.unlink(missing_ok=True)
 
     @contextmanager
-    def alone(self, wait: float = 1.0) -> Iterator[bool]:
-        """Take the lock, waiting at most `wait` seconds; yields whether it was got."""
+    def exclusive(self, wait: float = 1.0) -> Iterator[bool]:
+        """Acquire the lock, waiting at most `wait` seconds; yields whether it was acquired."""
         self.prepare()
         lock = try_lock(self.lock, wait_seconds=wait)
         try:
@@ -127,12 +127,12 @@ class StackFiles:
         """Whether an `up` of this home is alive."""
         if not self.lock.exists():
             return False
-        with self.alone(wait=0) as got:
-            return not got
+        with self.exclusive(wait=0) as acquired:
+            return not acquired
 
 
 def rotate(log: Path, keep: int = 3) -> None:
-    """Begin a new log file and keep the last few as `.1`, `.2`, `.3`."""
+    """Start a new log file; the last `keep` ones stay as `.1`, `.2`, `.3`."""
     for number in range(keep, 0, -1):
         older = log.with_name(f"{log.name}.{number}")
         newer = log if number == 1 else log.with_name(f"{log.name}.{number - 1}")
@@ -141,7 +141,7 @@ def rotate(log: Path, keep: int = 3) -> None:
 
 
 def last_lines(log: Path, lines: int = 15) -> list[str]:
-    """The end of a log, for a person; empty when there is none."""
+    """Last lines of a log; empty where it does not exist."""
     try:
         with log.open("rb") as handle:
             handle.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""Runs a set of services until told to stop. Knows nothing about what they are."""
+"""Supervision of a set of services: start in order, health, restarts, orderly end."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ TICK_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What every service starts with.
+class SharedContext:
+    """What all services share.
 
     Args:
-        files: where state and logs go.
+        files: paths of state and logs.
         environment: the common environment.
         cwd: the common working directory.
-        echo: takes lines for a person.
-        tick: called every ten seconds while the services run.
+        echo: receives messages for people.
+        tick: called every TICK_SECONDS while the services run.
     """
 
     files: StackFiles
@@ -42,20 +42,20 @@ class Surroundings:
 
 
 class Stop:
-    """Set by SIGINT, SIGTERM or SIGHUP; the second one means at once."""
+    """Stop request, set by SIGINT, SIGTERM or SIGHUP; a second signal skips the grace period."""
 
     def __init__(self) -> None:
         self.reason = ""
-        self.at_once = False
+        self.immediate = False
 
     def __call__(self, number: int, _frame: FrameType | None = None) -> None:
         """The signal handler."""
-        self.at_once = bool(self.reason)
+        self.immediate = bool(self.reason)
         self.reason = self.reason or signal.Signals(number).name
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """While inside, the signals set this instead of ending the process."""
+        """Handle the signals while inside."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -69,22 +69,22 @@ class Stop:
 
 
 def refuse_busy_ports(services: Sequence[Service]) -> None:
-    """Before anything starts: every port must be free and wanted once.
+    """Check that every port is free and used by one service only.
 
     Raises:
         InputError: two services are set to one port.
-        DependencyError: somebody listens on one.
+        DependencyError: another process listens on one.
     """
-    wanted: dict[int, str] = {}
+    names_by_port: dict[int, str] = {}
     for service in services:
         if service.port is None:
             continue
-        if service.port in wanted:
+        if service.port in names_by_port:
             raise InputError(
-                f"{wanted[service.port]} and {service.name} are both set to port {service.port}.",
+                f"{names_by_port[service.port]} and {service.name} are both set to port {service.port}.",
                 remedy=f"set {service.variable} to another port.",
             )
-        wanted[service.port] = service.name
+        names_by_port[service.port] = service.name
         if not port_is_free(service.host, service.port):
             raise DependencyError(
                 f"Port {service.port} for {service.name} is in use by {processes.port_holder(service.port)}.",
@@ -93,35 +93,35 @@ def refuse_busy_ports(services: Sequence[Service]) -> None:
 
 
 class Supervisor:
-    """Starts services in the order of their dependencies, keeps them alive, ends them all.
+    """Starts services in the order of their dependencies, restarts failed ones, ends them all.
 
     Args:
-        services: what to run.
-        state: is kept up to date and written to `around.files` at every change.
-        around: what they share.
+        services: services to run.
+        state: updated, and written to `shared.files` at every change.
+        shared: what all services share.
         stop: ends `run` when set.
     """
 
     def __init__(
-        self, services: Sequence[Service], state: StackState, around: Surroundings, stop: Stop
+        self, services: Sequence[Service], state: StackState, shared: SharedContext, stop: Stop
     ) -> None:
         self.state = state
-        self.around = around
+        self.shared = shared
         self.stop = stop
         self._written: StackState | None = None
         self._next_tick = time.monotonic() + TICK_SECONDS
         self.children: list[Child] = []
         for service in services:
-            log = around.files.logs / f"{service.name}.log"
+            log = shared.files.logs / f"{service.name}.log"
             rotate(log)
-            say = self._speaker(service.name)
-            self.children.append(Child(service, mark=f"{state.id}/{service.name}", log=log, say=say))
+            report = self._reporter(service.name)
+            self.children.append(Child(service, mark=f"{state.id}/{service.name}", log=log, report=report))
 
     def run(self, on_ready: Callable[[], None]) -> str:
-        """Run until stopped; returns the name of the signal that asked for it.
+        """Run until stopped; returns the name of the signal that stopped it.
 
         Raises:
-            DependencyError: a service did not come up at the first start; the rest has been ended.
+            DependencyError: the first start of a service failed; all services have been ended.
         """
         try:
             while not self.stop.reason:
@@ -134,7 +134,7 @@ class Supervisor:
                 time.sleep(POLL_SECONDS)
         except DependencyError:
             for child in self.children:
-                if child.seen.state == "failed":
+                if child.status.state == "failed":
                     self._show_log(child)
             raise
         finally:
@@ -144,51 +144,51 @@ class Supervisor:
     def _step(self) -> None:
         usable = {child.service.name for child in self.children if child.usable}
         for child in self.children:
-            before = child.seen.state
+            before = child.status.state
             if before != "waiting" or usable.issuperset(child.service.after):
                 child.strict = not self.state.ready
-                child.step(self.around.environment, self.around.cwd)
-            if child.seen.state == "failed" != before:
+                child.step(self.shared.environment, self.shared.cwd)
+            if child.status.state == "failed" != before:
                 self._show_log(child)
         if time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + TICK_SECONDS
-            self.around.tick()
+            self.shared.tick()
 
     def _end(self) -> None:
-        """End every service, dependents before what they depend on, then whatever is left of any."""
-        asked: dict[str, float] = {}
+        """End every service, dependents first, then every remaining process."""
+        terminated_at: dict[str, float] = {}
         while remaining := [child for child in self.children if not child.ended()]:
-            needed = {name for child in remaining for name in child.service.after}
+            depended_on = {name for child in remaining for name in child.service.after}
             for child in remaining:
                 name = child.service.name
-                if name not in asked and name not in needed:
+                if name not in terminated_at and name not in depended_on:
                     child.terminate()
-                    asked[name] = time.monotonic()
-                elif name in asked and (
-                    self.stop.at_once or time.monotonic() - asked[name] > child.service.grace
+                    terminated_at[name] = time.monotonic()
+                elif name in terminated_at and (
+                    self.stop.immediate or time.monotonic() - terminated_at[name] > child.service.grace
                 ):
                     child.sweep(linger=0)
             time.sleep(0.02)
         for child in self.children:
             if child.process is not None:
-                child.sweep(linger=0 if self.stop.at_once else processes.LINGER_SECONDS)
+                child.sweep(linger=0 if self.stop.immediate else processes.LINGER_SECONDS)
         self._write()
 
     def _show_log(self, child: Child) -> None:
         lines = last_lines(child.log)
-        self.around.echo(f"last lines of {child.log}:" if lines else f"{child.log} is empty")
+        self.shared.echo(f"last lines of {child.log}:" if lines else f"{child.log} is empty")
         for line in lines:
-            self.around.echo(f"  {line}")
+            self.shared.echo(f"  {line}")
 
-    def _speaker(self, name: str) -> Callable[[str], None]:
-        def say(text: str) -> None:
-            self.around.echo(f"{name:<12} {text}")
+    def _reporter(self, name: str) -> Callable[[str], None]:
+        def report(text: str) -> None:
+            self.shared.echo(f"{name:<12} {text}")
 
-        return say
+        return report
 
     def _write(self) -> None:
-        own: dict[str, ServiceState] = {child.service.name: child.seen for child in self.children}
-        self.state.services.update(own)
+        states: dict[str, ServiceState] = {child.service.name: child.status for child in self.children}
+        self.state.services.update(states)
         if self.state != self._written:
             self._written = deepcopy(self.state)
-            self.around.files.write(self.state)
+            self.shared.files.write(self.state)

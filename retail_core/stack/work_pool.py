@@ -1,8 +1,8 @@
-"""`python -m retail_core.stack.work_pool [--own-server]`: what must be true before a worker starts.
+"""`python -m retail_core.stack.work_pool [--own-server]`: prepare Prefect before a worker starts.
 
-There is a pool. On the stack's own server, runs that are unfinished although no worker lives yet have
-lost their process (a killed stack): they are marked as crashed, for they would hold their deployment's
-only slot for ever. Asked over HTTP, since importing Prefect takes seconds.
+Creates the work pool. On the stack's own server, runs that are unfinished while no worker exists have
+lost their process (a killed stack): they are marked as crashed, since they would occupy their
+deployment's only slot forever. Uses HTTP, since importing Prefect takes seconds.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def ensure_pool(client: httpx.Client) -> bool:
     Raises:
         httpx.HTTPError: the server refuses or does not answer.
     """
-    found = client.get(f"/work_pools/{POOL}")
-    if found.is_success:
+    existing = client.get(f"/work_pools/{POOL}")
+    if existing.is_success:
         return False
     client.post("/work_pools/", json={"name": POOL, "type": "process"}).raise_for_status()
     return True
@@ -39,14 +39,14 @@ def crash_lost_runs(client: httpx.Client) -> int:
     Raises:
         httpx.HTTPError: the server refuses or does not answer.
     """
-    wanted: dict[str, Any] = {
+    unfinished: dict[str, Any] = {
         "flow_runs": {"state": {"type": {"any_": list(UNFINISHED)}}},
         "work_pools": {"name": {"any_": [POOL]}},
         "limit": PAGE,
     }
     state = {"type": "CRASHED", "message": "The stack ended while this ran."}
     count = 0
-    while runs := client.post("/flow_runs/filter", json=wanted).raise_for_status().json():
+    while runs := client.post("/flow_runs/filter", json=unfinished).raise_for_status().json():
         for run in runs:
             change = {"state": state, "force": True}
             client.post(f"/flow_runs/{run['id']}/set_state", json=change).raise_for_status()
@@ -55,17 +55,18 @@ def crash_lost_runs(client: httpx.Client) -> int:
 
 
 def main() -> None:
-    """Ask the server named by PREFECT_API_URL; a key in PREFECT_API_KEY is sent along."""
+    """Prepare the server at PREFECT_API_URL, authenticated by PREFECT_API_KEY where set."""
     import httpx
 
-    own = "--own-server" in sys.argv
+    own_server = "--own-server" in sys.argv
     key = os.environ.get("PREFECT_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     api = os.environ["PREFECT_API_URL"]
-    with httpx.Client(base_url=api, timeout=60, headers=headers, trust_env=not own) as client:
-        made = ensure_pool(client)
-        lost = crash_lost_runs(client) if own else 0
-    sys.stdout.write(f"pool {POOL} {'made' if made else 'is there'}; {lost} lost runs marked as crashed\n")
+    with httpx.Client(base_url=api, timeout=60, headers=headers, trust_env=not own_server) as client:
+        created = ensure_pool(client)
+        lost = crash_lost_runs(client) if own_server else 0
+    state = "created" if created else "exists"
+    sys.stdout.write(f"pool {POOL} {state}; {lost} lost runs marked as crashed\n")
 
 
 if __name__ == "__main__":

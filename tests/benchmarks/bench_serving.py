@@ -1,4 +1,4 @@
-"""How fast the service answers, beside plain servers of the same model; wrk as load.
+"""How fast the service is_reachable, beside plain servers of the same model; wrk as load.
 
     python -m tests.benchmarks.bench_serving [--seconds 5] [--rounds 5] [--swaps 100] [--batch-users 1000000]
 
@@ -33,7 +33,7 @@ from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
-from retail_core.subprocesses import answers, free_port, start, stop, wait_until
+from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from tests.benchmarks.load import CONNECTIONS, Load, middle, wrk
 from tests.integration.test_swap import asking, make_production, wait_for, worker
 from tests.serving import AS_OF, register_variant, registered_shop, running_service
@@ -51,7 +51,7 @@ def server(command: list[str], ready: str, model: Path, log: Path, **more: str) 
     given = {**os.environ, "MODEL": str(model), "PATH": path, **more}
     process = start(command[0], command[1:], given, log)
     try:
-        wait_until(lambda: answers(ready), process, log, 180)
+        wait_until(lambda: is_reachable(ready), process, log, 180)
         yield
     finally:
         stop(process)
@@ -195,7 +195,7 @@ def swapped(api: httpx.Client, settings: Settings, swaps: int) -> dict[str, floa
             wait_for(api, (other, "1")[number % 2])
     return {
         "swaps": swaps,
-        "swap_answers": heard.answers,
+        "swap_answers": heard.is_reachable,
         "swap_failures": len(heard.failures),
         "swap_inconsistent": sum(len(told) != 1 for told in heard.probabilities.values()),
     }

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongo.predictions import read_predictions
-from retail_core.subprocesses import answers, free_port, start, stop, wait_until
+from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from tests.serving import AS_OF, Shop, environment, running_service, trained_shop
 
 pytestmark = [pytest.mark.e2e, pytest.mark.integration]
@@ -44,7 +44,7 @@ def app_url(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         process = start("app.serve", [], environment(settings), logs / "app.log")
         try:
             url = f"http://127.0.0.1:{port}"
-            wait_until(lambda: answers(f"{url}/_stcore/health"), process, logs / "app.log")
+            wait_until(lambda: is_reachable(f"{url}/_stcore/health"), process, logs / "app.log")
             yield url
         finally:
             stop(process)

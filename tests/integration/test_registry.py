@@ -31,7 +31,7 @@ from retail_core.registry.mlflow_session import open_session
 from retail_core.registry.versions import load_champion, load_version
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store, open_store
-from retail_core.subprocesses import answers, free_port, start, stop, wait_until
+from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from retail_core.workspace import Workspace
 
 pytestmark = pytest.mark.integration
@@ -115,7 +115,7 @@ def served(settings: Settings) -> Iterator[Settings]:
     server = start("mlflow", command, os.environ, log)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: answers(f"{url}/health"), server, log)
+        wait_until(lambda: is_reachable(f"{url}/health"), server, log)
         yield settings.model_copy(update={"mlflow_tracking_uri": url})
     finally:
         stop(server)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from retail_core.subprocesses import ROOT, answers, free_port, port_is_free, wait_until
+from retail_core.subprocesses import ROOT, free_port, is_reachable, port_is_free, wait_until
 from tests.serving import environment, registered_shop
 
 pytestmark = pytest.mark.integration
@@ -40,7 +40,7 @@ def test_the_service_ends_with_the_command(
         ) as served,
     ):
         try:
-            wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), served, log)
+            wait_until(lambda: is_reachable(f"http://127.0.0.1:{port}/readyz"), served, log)
             served.send_signal(sign)
             said, _ = served.communicate(timeout=60)
         finally:

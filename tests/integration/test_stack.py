@@ -102,7 +102,7 @@ def test_doctor_knows_its_own_api_from_a_stranger_on_the_port(
         serving = registered.model_copy(update=ports | {"api_port": client.base_url.port})
         findings = {check["name"]: check for check in doctor(serving)}
         assert findings["ports"]["state"] == "ok", findings["ports"]
-        assert f"at {client.base_url.port} `retail serve` answers" in findings["ports"]["what"]
+        assert f"`retail serve` runs at {client.base_url.port}" in findings["ports"]["what"]
     (tmp_path / "readyz").touch()
     (tmp_path / "openapi.json").write_text('{"paths": {"/predict": {}}}')
     port = free_port()

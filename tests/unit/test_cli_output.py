@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from retail_core.cli import output
-from retail_core.cli.edge import guarded, mendable
+from retail_core.cli.edge import run_with_exit_code, user_error_of
 from tests.unit.test_cli import retail
 
 
@@ -44,7 +44,7 @@ def test_a_bug_is_one_json_object_and_a_traceback(
         raise KeyError("lost")
 
     with pytest.raises(KeyError):
-        guarded(broken, mendable)
+        run_with_exit_code(broken, user_error_of)
     said = capsys.readouterr().out.splitlines()
     assert len(said) == lines
     assert all("KeyError" in json.loads(line)["error"] for line in said)
@@ -52,7 +52,7 @@ def test_a_bug_is_one_json_object_and_a_traceback(
 
 def test_a_full_disk_is_one_line_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        guarded(lambda: Path("/dev/full").write_text("x"), mendable)
+        run_with_exit_code(lambda: Path("/dev/full").write_text("x"), user_error_of)
     assert end.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "No space left on device" in line

@@ -15,7 +15,7 @@ from retail_core.errors import RetailError
 from retail_core.stack.child import Service
 from retail_core.stack.ownership import owned
 from retail_core.stack.state import StackFiles
-from retail_core.stack.supervisor import Stop, Supervisor, Surroundings, refuse_busy_ports
+from retail_core.stack.supervisor import SharedContext, Stop, Supervisor, refuse_busy_ports
 
 
 def say(line: str) -> None:
@@ -37,7 +37,7 @@ def main() -> int:
     try:
         with stop.listening(), owned(files, say) as state:
             refuse_busy_ports(table)
-            around = Surroundings(files, dict(os.environ), home, say)
+            around = SharedContext(files, dict(os.environ), home, say)
             say(f"ended by {Supervisor(table, state, around, stop).run(lambda: say('READY'))}")
     except RetailError as error:
         say(str(error))
