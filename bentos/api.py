@@ -26,9 +26,9 @@ from bentos.swap import Swapper
 from bentos.views import not_stored
 from bentos.wire import Answer
 from retail_core.errors import DependencyError
-from retail_core.features.definitions import FeatureSet
-from retail_core.features.online.interpreter import Columns, OnlineEvent
-from retail_core.features.shop_measures import Values, context_key, local_day, sees_the_shop
+from retail_core.features.cutoff_context import ContextFeatures, context_key, has_context_features, local_day
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.online.event_columns import EventColumns, OnlineEvent
 from retail_core.settings import Settings
 
 Outcome = Answer | Problem
@@ -55,9 +55,9 @@ class Stored:
     `context` is None for an instant on whose day the model needs one that is not stored.
     """
 
-    events: Mapping[str, Columns] = field(default_factory=dict)
+    events: Mapping[str, EventColumns] = field(default_factory=dict)
     attributes: Mapping[str, Sequence[Document]] = field(default_factory=dict)
-    context: Mapping[datetime, Values | None] = field(default_factory=dict)
+    context: Mapping[datetime, ContextFeatures | None] = field(default_factory=dict)
     away: DependencyError | None = None
 
 
@@ -157,7 +157,7 @@ class Api:
             return Stored()
         feature_set = loaded.served.spec.feature_set
         users = list({item.user_id for item in asked})
-        lookback = timedelta(days=feature_set.question.lookback_days)
+        lookback = timedelta(days=feature_set.task.lookback_days)
         spans = spans_of(((item.user_id, item.as_of) for item in asked), lookback)
         try:
             events = await self.history.events(spans)
@@ -169,10 +169,10 @@ class Api:
 
     async def _context(
         self, feature_set: FeatureSet, instants: Collection[datetime]
-    ) -> dict[datetime, Values | None]:
-        if not sees_the_shop(feature_set.names):
+    ) -> dict[datetime, ContextFeatures | None]:
+        if not has_context_features(feature_set.names):
             return {}
-        question = feature_set.question
+        question = feature_set.task
         keys = {as_of: context_key(local_day(as_of, question), question) for as_of in instants}
         found = await self.history.context(list({*keys.values()}))
         return {as_of: found.get(key) for as_of, key in keys.items()}
@@ -194,7 +194,7 @@ class Api:
         return Question(
             item.user_id,
             item.as_of,
-            events=merge(stored.events.get(item.user_id, Columns()), sent),
+            events=merge(stored.events.get(item.user_id, EventColumns()), sent),
             attribute_rows=stored.attributes.get(item.user_id, ()),
             context=context or {},
             history=_history(item, stored),

@@ -16,9 +16,9 @@ from bentos.views import not_stored
 from retail_core.arrow_compute import pq
 from retail_core.csv_export import write_csv
 from retail_core.errors import DataError, DependencyError
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.sessions import policy_at, policy_for
-from retail_core.features.shop_measures import Values, local_day, sees_the_shop
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.cutoff_context import ContextFeatures, has_context_features, local_day
+from retail_core.features.cutoffs.policies import policies_for, policy_for
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.schemas import EVENT_ARROW, TIME_DTYPE, Pairs
@@ -38,7 +38,7 @@ def score_file(
     out: Path,
     *,
     as_of: datetime,
-    context: Values | None,
+    context: ContextFeatures | None,
     reasons: int = 0,
 ) -> BatchReport:
     """Score every user of the upload at `as_of` and write the ranked CSV to `out`.
@@ -53,7 +53,7 @@ def score_file(
     instant = to_utc_ms(as_of)
     report = upload.report(served.spec.version, iso(instant))
     if isinstance(upload, FeatureFile):
-        rows = upload.rows.assign(policy=policy_at(upload.rows, served.spec.policies))
+        rows = upload.rows.assign(policy=policies_for(upload.rows, served.spec.policies))
     else:
         rows = _features(served.spec, upload, instant, context or {})
         if context is None:
@@ -109,34 +109,34 @@ class _FileAsLake:
         return str(self._users) if self._has_users else None
 
 
-def context_of(settings: Settings, spec: ModelSpec, as_of: datetime) -> Values | None:
+def context_of(settings: Settings, spec: ModelSpec, as_of: datetime) -> ContextFeatures | None:
     """Context features stored for the day of `as_of`, if the model needs some.
 
     None where they are not stored or the store is away.
     """
-    if not sees_the_shop(spec.feature_set.names):
+    if not has_context_features(spec.feature_set.names):
         return {}
     try:
         with open_store(settings) as store:
-            return stored_context(store, spec.feature_set.question, as_of)
+            return stored_context(store, spec.feature_set.task, as_of)
     except DependencyError:
         return None
 
 
-def _features(spec: ModelSpec, upload: EventFile, as_of: datetime, context: Values) -> pd.DataFrame:
+def _features(spec: ModelSpec, upload: EventFile, as_of: datetime, context: ContextFeatures) -> pd.DataFrame:
     pairs = _pairs(spec, upload, as_of)
     if pairs.empty:
         return pairs
     with tempfile.TemporaryDirectory() as folder:
         lake = _FileAsLake(upload, Path(folder))
-        shop = {local_day(as_of, spec.feature_set.question): context}
-        return compute(lake, DataFrame[Pairs](pairs), spec.feature_set, shop=shop)
+        shop = {local_day(as_of, spec.feature_set.task): context}
+        return compute_features(lake, DataFrame[Pairs](pairs), spec.feature_set, shop=shop)
 
 
 def _pairs(spec: ModelSpec, upload: EventFile, as_of: datetime) -> pd.DataFrame:
     """user_id, as_of and policy of every user with an event in the look-back."""
     times = upload.events["event_time"]
-    seen = (times < as_of) & (times >= as_of - spec.feature_set.question.lookback)
+    seen = (times < as_of) & (times >= as_of - spec.feature_set.task.lookback)
     last = upload.events[seen].groupby("user_id", sort=True)["event_time"].max()
     hours = (pd.Timestamp(as_of) - last).dt.total_seconds() / 3600
     return pd.DataFrame(

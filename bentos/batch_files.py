@@ -17,7 +17,8 @@ from bentos.batch_report import SHOWN_REFUSALS, BatchReport
 from retail_core import sources
 from retail_core.arrow_compute import arrow_csv, pc, pq
 from retail_core.errors import InputError
-from retail_core.features.definitions import FeatureSet, expand
+from retail_core.features.definitions import expand_definitions
+from retail_core.features.feature_set import FeatureSet
 from retail_core.schemas import MAX_ID_LENGTH, Event, EventFrame
 from retail_core.sources.files import Unpacked, file_kind
 
@@ -142,7 +143,7 @@ def _features(path: Path, columns: Sequence[str], feature_set: FeatureSet) -> Fe
     twice = [name for name, times in Counter(columns).items() if times > 1]
     others = set(columns) - set(known) - LABELS
     ignored = {name for name in others if name.startswith(ATTRIBUTE_PREFIX)} | (
-        others & expand(feature_set.question).keys()
+        others & expand_definitions(feature_set.task).keys()
     )
     unknown = sorted(others - ignored)
     if "user_id" not in columns or unknown or twice:

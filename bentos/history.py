@@ -12,11 +12,11 @@ from bson.codec_options import CodecOptions
 from pymongo.asynchronous.collection import AsyncCollection
 
 from bentos.connection import Connection, Document
-from retail_core.features.online.interpreter import Columns
+from retail_core.features.online.event_columns import EventColumns
 
 BASE_SECONDS = 1.0
 SECONDS_PER_USER = 0.05
-FIELDS = tuple(name for name in Columns._fields if name not in {"event_id", "brand"})
+FIELDS = tuple(name for name in EventColumns._fields if name not in {"event_id", "brand"})
 """What the online interpreter reads, beside `_id`, which MongoDB always gives."""
 
 CONTEXT_SECONDS = 10.0
@@ -59,7 +59,7 @@ class History:
         self._connection = connection
         self._context: dict[str, tuple[float, dict[str, float | None] | None]] = {}
 
-    async def events(self, spans: Mapping[Span, Sequence[str]]) -> dict[str, Columns]:
+    async def events(self, spans: Mapping[Span, Sequence[str]]) -> dict[str, EventColumns]:
         """Stored events by user, those with start <= event_time < end of the user's spans.
 
         Raises:
@@ -133,9 +133,9 @@ def _limit(users: Sequence[str]) -> float:
     return BASE_SECONDS + SECONDS_PER_USER * len(users)
 
 
-def _columns(documents: list[Document]) -> Columns:
+def _columns(documents: list[Document]) -> EventColumns:
     """Types are guaranteed by the store, and so is that times are whole milliseconds."""
     found: dict[str, list[Any]] = {name: [one.get(name) for one in documents] for name in FIELDS}
     moments: list[datetime] = found.pop("event_time")
     times = [(moment - _NAIVE_EPOCH) // _MICROSECOND for moment in moments]
-    return Columns([str(one["_id"]) for one in documents], times, brand=[None] * len(documents), **found)
+    return EventColumns([str(one["_id"]) for one in documents], times, brand=[None] * len(documents), **found)

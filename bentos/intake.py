@@ -12,7 +12,7 @@ from bentos.problems import Problem, from_msgspec, from_retail, invalid
 from bentos.wire import MAX_ITEMS, FeatureValue, PredictItem
 from retail_core import sources
 from retail_core.errors import InputError, RetailError
-from retail_core.features.online.interpreter import OnlineEvent, online_event
+from retail_core.features.online.event_columns import OnlineEvent, event_from_document
 from retail_core.ingest.documents import event_documents
 from retail_core.times import parse_instant, to_utc_ms
 
@@ -97,7 +97,7 @@ def sent_events(item: Item) -> list[OnlineEvent]:
         first = refused[0]
         where = f"events[{first.line - 1}]" + (f".{first.field}" if first.field else "")
         raise invalid(where, f"{first.rule} (value {first.value!r}): {first.remedy}")
-    return [online_event(document) for document in event_documents(frame, "canonical")]
+    return [event_from_document(document) for document in event_documents(frame, "canonical")]
 
 
 def _decode(body: bytes, now: datetime) -> Item | Refused:

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from bentos.attributes import attributes_at
 from bentos.problems import Problem, invalid
 from bentos.wire import Answer
-from retail_core.features.cutoffs.sessions import LAST_EVENT_FEATURE, policy_for
-from retail_core.features.definitions import FeatureSet
-from retail_core.features.kinds import HOUR_US
-from retail_core.features.online.interpreter import Columns, OnlineEvent, compute_values
+from retail_core.features.cutoffs.policies import LAST_EVENT_FEATURE, policy_for
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.online.event_columns import EventColumns, OnlineEvent
+from retail_core.features.online.online_interpreter import compute_user_values
+from retail_core.features.time_windows import HOUR_US
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.times import iso
@@ -44,7 +45,7 @@ class Question:
     user_id: str
     as_of: datetime
     features: Mapping[str, float | None] | None = None
-    events: Columns | None = None
+    events: EventColumns | None = None
     attribute_rows: Sequence[Mapping[str, object]] = ()
     context: Mapping[str, float | None] = field(default_factory=dict)
     history: str = "features"
@@ -90,9 +91,9 @@ def predict(
     return [answer for answer in answers if answer is not None]
 
 
-def merge(stored: Columns, sent: Sequence[OnlineEvent]) -> Columns:
+def merge(stored: EventColumns, sent: Sequence[OnlineEvent]) -> EventColumns:
     """Stored and sent events of one user, each id once; of two with the same the stored one stays."""
-    return stored.then(Columns.of(sent)).once() if sent else stored
+    return stored.append(EventColumns.from_events(sent)).deduplicate() if sent else stored
 
 
 def row_of(spec: ModelSpec, question: Question) -> Row:
@@ -104,8 +105,8 @@ def row_of(spec: ModelSpec, question: Question) -> Row:
     if question.features is not None:
         return _row_of_features(spec, question, question.features)
     now = _micros(question.as_of)
-    asked = spec.feature_set.question
-    events = question.events or Columns()
+    asked = spec.feature_set.task
+    events = question.events or EventColumns()
     start = now - asked.lookback_us
     times = [time for time in events.event_time if start <= time < now]
     if not times:
@@ -115,7 +116,7 @@ def row_of(spec: ModelSpec, question: Question) -> Row:
     eligible = silent <= asked.eligible_days * 24 * HOUR_US
     policy = policy_for(silent / HOUR_US, spec.policies)
     known = attributes_at(question.attribute_rows, question.as_of, undated=policy == "first-visit")
-    values = compute_values(events, question.as_of, spec.feature_set, known, question.context)
+    values = compute_user_values(events, question.as_of, spec.feature_set, known, question.context)
     return Row(question, values, policy, eligible)
 
 

@@ -37,7 +37,7 @@ def model_view(name: str, loaded: Loaded, reload_refused: str | None) -> ModelAn
         bento_model=loaded.tag,
         feature_set_hash=spec.feature_set.hash,
         features=list(spec.feature_set.columns),
-        question=asdict(spec.feature_set.question),
+        question=asdict(spec.feature_set.task),
         policies=list(spec.policies),
         base_rate=spec.base_rate,
         metrics=spec.metrics[spec.primary],

@@ -11,6 +11,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from retail_core.errors import InputError
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
 YEARS = range(1971, 2200)
 """Years a time may be of: look-backs, horizons and zones then stay inside Python's calendar and MongoDB's."""
 
@@ -33,6 +36,16 @@ def to_utc_ms(instant: datetime) -> datetime:
     """`instant` (aware) in UTC, cut down to whole milliseconds."""
     utc = instant.astimezone(UTC)
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def to_micros(instant: datetime) -> int:
+    """Microseconds since 1970 of an aware instant, exactly."""
+    return (instant - EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The UTC instant that many microseconds after 1970."""
+    return EPOCH + timedelta(microseconds=micros)
 
 
 def parse_instant(text: str, default_zone: str = "UTC") -> datetime:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from retail_core.errors import DataError
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.question import Question
+from retail_core.features.engine import EngineOptions
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.settings import Settings
 from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import Store, open_store
@@ -59,9 +59,9 @@ class Workspace:
         return shop_zone(self.store)
 
     @property
-    def question(self) -> Question:
+    def question(self) -> PredictionTask:
         """The prediction question of the settings, in the shop's time zone."""
-        return Question.from_settings(self.settings, self.zone)
+        return PredictionTask.from_settings(self.settings, self.zone)
 
     @property
     def newest_event(self) -> datetime:

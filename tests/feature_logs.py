@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from retail_core.features.online.interpreter import OnlineEvent
-from retail_core.features.reader import from_micros
+from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.schemas import EVENT_ARROW, EVENT_TYPES
+from retail_core.times import from_micros
 
 MS = 1_000
 MINUTE = 60_000 * MS

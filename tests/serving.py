@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from retail_core import sources
-from retail_core.features.definitions import Question, default_feature_set
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.ingest import ingest
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker, build_forest
@@ -109,7 +110,7 @@ def registered_shop(folder: Path, mongodb_uri: str, trees: int = 20) -> Settings
     """A home without events; its production model, version 1, is a forest of random rows. Made in seconds."""
     database = f"retail_{uuid.uuid4().hex[:12]}"
     settings = Settings(home=folder / "home", mongodb_uri=mongodb_uri, mongodb_database=database)
-    features = default_feature_set(Question())
+    features = default_feature_set(PredictionTask())
     generator = np.random.default_rng(3)
     rows = generator.gamma(1.0, 2.0, (3_000, len(features.columns)))
     bought = generator.random(3_000) < 1 / (1 + np.exp(5 - rows[:, 0]))

@@ -110,7 +110,7 @@ def _figures(figures: Figures, scores: Scores) -> None:
         f"confidence if the probabilities are right; one in "
         f"{fmt.decimal(size / max(figures.expected_buyers, 1e-9), 1)} buys. "
         f"Population: all {fmt.count(figures.eligible)} users active in the last "
-        f"{scores.served.spec.feature_set.question.eligible_days} days, as of "
+        f"{scores.served.spec.feature_set.task.eligible_days} days, as of "
         f"{fmt.moment(iso(scores.as_of))} · mean probability {fmt.share(figures.mean_probability, 2)}, "
         f"base rate of the model's test days {fmt.share(figures.base_rate, 2)} · model version "
         f"{scores.served.spec.version}"

@@ -87,7 +87,7 @@ def features(
 
     Example: retail features --as-of 2025-02-01,2025-02-02 --out features.parquet
     """
-    from retail_core.features.batch.export import export_features
+    from retail_core.features.feature_export import export_features
     from retail_core.workspace import open_workspace
 
     if out.suffix != ".parquet":

@@ -1,4 +1,4 @@
-"""Renews docs/features.md from the list: `python -m retail_core.features.docs docs/features.md`."""
+"""Write docs/features.md from the definitions: `python -m retail_core.features.docs docs/features.md`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from retail_core.features.definitions import FAMILIES, default_feature_set, expand
+from retail_core.features.definitions import FEATURE_FAMILIES, expand_definitions
+from retail_core.features.feature_set import default_feature_set, feature_specification
 from retail_core.features.formulas import INTENT_RECENCY, INTENT_WEIGHTS
-from retail_core.features.kinds import Derived, Entry, Family
-from retail_core.features.question import Question
-from retail_core.features.specification import specification
+from retail_core.features.kinds import Derived, FeatureDefinition, FeatureFamily
+from retail_core.features.prediction_task import PredictionTask
 
 MARK = "<!-- measured from here on -->"
 
@@ -41,17 +41,17 @@ shorter than the look-back, and the look-back itself: {windows} for the default 
 
 
 def markdown() -> str:
-    """The document."""
-    question = Question()
-    labels = ", ".join(window.label for window in question.windows)
+    """The generated part of the page."""
+    task = PredictionTask()
+    labels = ", ".join(window.label for window in task.windows)
     lines = [
         _INTRODUCTION.format(
-            windows=labels, lookback=question.lookback_days, count=len(default_feature_set(question).names)
+            windows=labels, lookback=task.lookback_days, count=len(default_feature_set(task).names)
         ),
-        *(line for family in FAMILIES for line in _family(family, question)),
+        *(line for family in FEATURE_FAMILIES for line in _family(family, task)),
         "## Formulas",
         "",
-        *_formulas(question),
+        *_formulas(task),
         "",
         "`purchase_intent` adds, for every event, the weight of its type times the recency of every window",
         "that holds it; windows nest, so an event of the last hour counts in all of them.",
@@ -74,37 +74,37 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
-def _family(family: Family, question: Question) -> Iterator[str]:
+def _family(family: FeatureFamily, task: PredictionTask) -> Iterator[str]:
     yield f"## {family.name.capitalize()}"
     yield ""
     yield family.meaning
     yield ""
     yield "| feature | over | unit | meaning | null where |"
     yield "|---|---|---|---|---|"
-    yield from (_row(entry, question) for entry in family.entries)
+    yield from (_row(definition, task) for definition in family.definitions)
     yield ""
 
 
-def _row(entry: Entry, question: Question) -> str:
-    names = [feature.window for feature in entry.expand(question.windows)]
-    over = ", ".join(window.label for window in names if window) or "-"
-    suffix = "_*window*" if entry.over else ""
-    return f"| `{entry.name}`{suffix} | {over} | {entry.unit} | {entry.meaning} | {entry.null} |"
+def _row(definition: FeatureDefinition, task: PredictionTask) -> str:
+    windows = [feature.window for feature in definition.expand(task.windows)]
+    over = ", ".join(window.label for window in windows if window) or "-"
+    name = f"`{definition.name}`{'_*window*' if definition.over else ''}"
+    return f"| {name} | {over} | {definition.unit} | {definition.meaning} | {definition.null} |"
 
 
-def _formulas(question: Question) -> Iterator[str]:
-    for feature in expand(question).values():
+def _formulas(task: PredictionTask) -> Iterator[str]:
+    for feature in expand_definitions(task).values():
         if isinstance(feature.kind, Derived) and feature.name != "purchase_intent":
-            yield f"- `{specification(question, feature)}`"
+            yield f"- `{feature_specification(task, feature)}`"
 
 
 def with_measured(measured: str) -> str:
-    """The generated part, the mark, then what was measured."""
+    """The generated part, the mark, then the measured part."""
     return f"{markdown()}{MARK}\n\n{measured}"
 
 
 def renewed(document: str) -> str:
-    """`document` with its generated part renewed; what was measured, after the mark, stays."""
+    """`document` with its generated part renewed; the measured part after the mark stays."""
     return with_measured(document.partition(f"{MARK}\n\n")[2])
 
 

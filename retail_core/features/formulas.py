@@ -1,23 +1,15 @@
-"""Formulas over features, written once.
+"""Formulas: features computed from other features, written once for every interpreter.
 
-A formula asks an `Algebra` for other features and combines them with `+ - *`, comparisons and the
-algebra's own functions. Python (online), NumPy arrays (batch) and text (documentation, hash) are
-three algebras; null is NaN for floats. Every float operation has one written order, so that engines
-agree to the bit. Do not negate a comparison: with null it is false everywhere, negated it is not.
+The name of a public function is the feature's name, its docstring the feature's meaning. Do not negate a
+comparison: with null it is false everywhere, negated it is true everywhere.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping
 
-from retail_core.features.kinds import Window
-
-Term = Any
-"""An array or a `Text`: whatever the algebra at hand computes with."""
+from retail_core.features.formula_algebra import FormulaAlgebra, Term
+from retail_core.features.time_windows import DAY_US, IN_SESSION_HOURS
 
 INTENT_WEIGHTS: Mapping[str, int] = {
     "add_to_cart": 10,
@@ -33,130 +25,16 @@ INTENT_WEIGHTS: Mapping[str, int] = {
 INTENT_RECENCY: Mapping[str, int] = {"1h": 8, "6h": 4, "1d": 2, "3d": 2, "7d": 1}
 """How much each window that holds the event multiplies it; windows nest, so recent events add up."""
 
-
-@dataclass(frozen=True)
-class Algebra:
-    """What a formula may use.
-
-    Attributes:
-        get: another feature by its full name.
-        windows: the windows there are, ascending; the last one is the look-back.
-        div: a / b; null where b is 0 or either is null.
-        where: a where the condition holds, else (also where it is null) b.
-        coalesce: a, or b where a is null.
-    """
-
-    get: Callable[[str], Term]
-    windows: tuple[Window, ...]
-    div: Callable[[Term, Term], Term]
-    where: Callable[[Term, Term, Term], Term]
-    coalesce: Callable[[Term, Term], Term]
-
-    @cached_property
-    def labels(self) -> tuple[str, ...]:
-        """Labels of the windows."""
-        return tuple(window.label for window in self.windows)
-
-    def over(self, name: str, label: str) -> Term:
-        """Another feature over the window of that label."""
-        return self.get(f"{name}_{label}")
-
-    def whole(self, name: str) -> Term:
-        """Another feature over the whole look-back."""
-        return self.over(name, self.labels[-1])
+_NEW_USER_HOURS = 24.0
 
 
-def texts(used: list[str], windows: tuple[Window, ...]) -> Algebra:
-    """Writes the formula down; `used` receives the names of the features it asks for."""
-
-    def note(name: str) -> Text:
-        used.append(name)
-        return Text(name)
-
-    return Algebra(
-        note,
-        windows,
-        div=lambda a, b: Text(f"({a} / {b})"),
-        where=lambda condition, a, b: Text(f"where({condition}, {a}, {b})"),
-        coalesce=lambda a, b: Text(f"coalesce({a}, {b})"),
-    )
-
-
-def compiled(
-    formula: Callable[[Algebra], Term], windows: tuple[Window, ...]
-) -> Callable[[Mapping[str, float]], float]:
-    """The formula as one Python function of the features before it, by name; null is NaN.
-
-    A formula called on floats would build and look up the name of every feature anew for every user.
-    """
-    spelt = formula(
-        Algebra(
-            lambda name: Text(f"of[{name!r}]"),
-            windows,
-            div=lambda a, b: Text(f"div({a}, {b})"),
-            where=lambda condition, a, b: Text(f"({a} if {condition} else {b})"),
-            coalesce=lambda a, b: Text(f"coalesce({a}, {b})"),
-        )
-    )
-    known = {"div": _div, "coalesce": _coalesce, "inf": math.inf, "float": float}
-    # What is evaluated was spelt by a formula of this package.
-    function: Callable[[Mapping[str, float]], float] = eval(f"lambda of: float({spelt})", known)  # noqa: S307
-    return function
-
-
-def _div(a: float, b: float) -> float:
-    return a / b if b else math.nan
-
-
-def _coalesce(a: float, b: float) -> float:
-    return b if math.isnan(a) else a
-
-
-class Text:
-    """A formula spelt out."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def _join(self, sign: str, other: object, *, swap: bool = False) -> Text:
-        left, right = (other, self) if swap else (self, other)
-        return Text(f"({left} {sign} {right})")
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __add__(self, other: object) -> Text:
-        return self._join("+", other)
-
-    def __radd__(self, other: object) -> Text:
-        return self._join("+", other, swap=True)
-
-    def __sub__(self, other: object) -> Text:
-        return self._join("-", other)
-
-    def __mul__(self, other: object) -> Text:
-        return self._join("*", other)
-
-    def __rmul__(self, other: object) -> Text:
-        return self._join("*", other, swap=True)
-
-    def __lt__(self, other: object) -> Text:
-        return self._join("<", other)
-
-    def __gt__(self, other: object) -> Text:
-        return self._join(">", other)
-
-    def __ge__(self, other: object) -> Text:
-        return self._join(">=", other)
-
-
-def purchase_intent(o: Algebra) -> Term:
+def purchase_intent(algebra: FormulaAlgebra) -> Term:
     """Recent events, weighted by type (carts most) and recency."""
     terms = [
-        (weight * recency) * o.over(f"{event_type}_count", label)
+        (weight * recency) * algebra.over(f"{event_type}_count", label)
         for event_type, weight in INTENT_WEIGHTS.items()
         for label, recency in INTENT_RECENCY.items()
-        if label in o.labels
+        if label in algebra.labels
     ]
     total = terms[0]
     for term in terms[1:]:
@@ -164,38 +42,126 @@ def purchase_intent(o: Algebra) -> Term:
     return total
 
 
-def carted_not_bought(o: Algebra) -> Term:
+def carted_not_bought(algebra: FormulaAlgebra) -> Term:
     """1 where something was carted and nothing bought since."""
-    carted, bought = o.get("hours_since_add_to_cart"), o.get("hours_since_purchase")
-    return o.where(carted < o.coalesce(bought, float("inf")), 1.0, 0.0)
+    carted, bought = algebra.get("hours_since_add_to_cart"), algebra.get("hours_since_purchase")
+    return algebra.where(carted < algebra.coalesce(bought, float("inf")), 1.0, 0.0)
 
 
-def net_spend(o: Algebra) -> Term:
+def net_spend(algebra: FormulaAlgebra) -> Term:
     """Spend less refunds."""
-    return o.whole("spend") - o.whole("refunds")
+    return algebra.over_lookback("spend") - algebra.over_lookback("refunds")
 
 
-def average_order_value(o: Algebra) -> Term:
+def average_order_value(algebra: FormulaAlgebra) -> Term:
     """Spend per order."""
-    return o.div(o.whole("spend"), o.whole("orders"))
+    return algebra.div(algebra.over_lookback("spend"), algebra.over_lookback("orders"))
 
 
-def carts_per_view(o: Algebra) -> Term:
+def carts_per_view(algebra: FormulaAlgebra) -> Term:
     """Additions to the cart per item viewed."""
-    return o.div(o.whole("add_to_cart_count"), o.whole("view_item_count"))
+    return algebra.div(algebra.over_lookback("add_to_cart_count"), algebra.over_lookback("view_item_count"))
 
 
-def purchases_per_session(o: Algebra) -> Term:
+def purchases_per_session(algebra: FormulaAlgebra) -> Term:
     """Purchase events per session."""
-    return o.div(o.whole("purchase_count"), o.whole("sessions"))
+    return algebra.div(algebra.over_lookback("purchase_count"), algebra.over_lookback("sessions"))
 
 
-def events_per_session(o: Algebra) -> Term:
+def events_per_session(algebra: FormulaAlgebra) -> Term:
     """Events per session."""
-    return o.div(o.whole("event_count"), o.whole("sessions"))
+    return algebra.div(algebra.over_lookback("event_count"), algebra.over_lookback("sessions"))
 
 
-def recent_share(o: Algebra) -> Term:
+def recent_share(algebra: FormulaAlgebra) -> Term:
     """Share of the events of the look-back that fell into the last day."""
-    recent = o.over("event_count", "1d") if "1d" in o.labels else o.whole("event_count")
-    return o.div(recent, o.whole("event_count"))
+    recent = (
+        algebra.over("event_count", "1d") if "1d" in algebra.labels else algebra.over_lookback("event_count")
+    )
+    return algebra.div(recent, algebra.over_lookback("event_count"))
+
+
+def _velocity(algebra: FormulaAlgebra, name: str, label: str) -> Term:
+    """Events per day in the window over events per day in the rest of the look-back."""
+    # Where the look-back is no longer than the window, nothing of it remains, and the ratio is null.
+    label = label if label in algebra.labels else algebra.labels[-1]
+    micros = {window.label: window.micros for window in algebra.windows}
+    days, lookback_days = micros[label] // DAY_US, micros[algebra.labels[-1]] // DAY_US
+    recent = algebra.over(name, label)
+    return algebra.div(
+        recent * float(lookback_days - days), (algebra.over_lookback(name) - recent) * float(days)
+    )
+
+
+def velocity_1d(algebra: FormulaAlgebra) -> Term:
+    """Events in the last day against the daily rate in the rest of the look-back."""
+    return _velocity(algebra, "event_count", "1d")
+
+
+def velocity_3d(algebra: FormulaAlgebra) -> Term:
+    """Events per day in the last 3 days against the rate in the rest of the look-back."""
+    return _velocity(algebra, "event_count", "3d")
+
+
+def cart_velocity_3d(algebra: FormulaAlgebra) -> Term:
+    """Additions to the cart per day in the last 3 days against the rate in the rest of the look-back."""
+    return _velocity(algebra, "add_to_cart_count", "3d")
+
+
+def purchase_due(algebra: FormulaAlgebra) -> Term:
+    """Time since the last purchase over the user's mean gap between purchase days; above 1 is overdue."""
+    return algebra.div(algebra.get("hours_since_purchase"), 24.0 * algebra.get("mean_purchase_gap_days"))
+
+
+def visit_due(algebra: FormulaAlgebra) -> Term:
+    """Time since the last event over the user's mean gap between active days."""
+    return algebra.div(algebra.get("hours_since_event"), 24.0 * algebra.get("mean_gap_days"))
+
+
+def purchase_day_share(algebra: FormulaAlgebra) -> Term:
+    """Share of the active days with a purchase."""
+    return algebra.div(algebra.over_lookback("purchase_days"), algebra.over_lookback("active_days"))
+
+
+def weekday_active_share(algebra: FormulaAlgebra) -> Term:
+    """Share of the active days that fell on the weekday of the coming 24 hours."""
+    return algebra.div(
+        algebra.over_lookback("same_weekday_active_days"), algebra.over_lookback("active_days")
+    )
+
+
+def weekday_purchase_share(algebra: FormulaAlgebra) -> Term:
+    """Share of the purchase days that fell on the weekday of the coming 24 hours."""
+    return algebra.div(
+        algebra.over_lookback("same_weekday_purchase_days"), algebra.over_lookback("purchase_days")
+    )
+
+
+def viewed_price_level(algebra: FormulaAlgebra) -> Term:
+    """Mean price viewed over mean price bought."""
+    return algebra.div(algebra.get("mean_price_viewed"), algebra.get("mean_price_bought"))
+
+
+def carted_price_level(algebra: FormulaAlgebra) -> Term:
+    """Mean price carted over mean price bought."""
+    return algebra.div(algebra.get("mean_price_carted"), algebra.get("mean_price_bought"))
+
+
+def cart_value_level(algebra: FormulaAlgebra) -> Term:
+    """Value of the open cart over the average order value."""
+    return algebra.div(algebra.get("open_cart_value"), algebra.get("average_order_value"))
+
+
+def in_session(algebra: FormulaAlgebra) -> Term:
+    """1 where the last event is under 30 minutes old."""
+    return algebra.where(algebra.get("hours_since_event") < IN_SESSION_HOURS, 1.0, 0.0)
+
+
+def new_user(algebra: FormulaAlgebra) -> Term:
+    """1 where the first event within the look-back is under 24 hours old."""
+    return algebra.where(algebra.get("hours_since_first_event") < _NEW_USER_HOURS, 1.0, 0.0)
+
+
+def known_buyer(algebra: FormulaAlgebra) -> Term:
+    """1 where the user has bought within the look-back."""
+    return algebra.where(algebra.over_lookback("purchase_count") > 0.0, 1.0, 0.0)

@@ -1,41 +1,46 @@
-"""The kinds of feature there are. A kind is what both interpreters know how to compute.
+"""The kinds of feature: what a batch and an online interpreter both know how to compute.
 
-Everything is computed over events with `as_of - look-back <= event_time < as_of`. A window of w
-holds `as_of - w <= event_time < as_of`; a day is exactly 24 hours, whatever the clocks do.
+Everything is computed over events with `as_of - look-back <= event_time < as_of`. A window of w holds
+`as_of - w <= event_time < as_of`; a day is exactly 24 hours, also when clocks change.
+
+Names and fields of the kinds are part of the hash of a feature set, which is stored with every model: a
+renamed kind makes stored models incompatible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from retail_core.features.formulas import Algebra, Term
-
-HOUR_US = 3_600_000_000
-DAY_US = 24 * HOUR_US
-MINUTE_US = HOUR_US // 60
-SESSION_GAP_US = 30 * MINUTE_US
-"""A pause of this length or longer ends a session."""
-
-IN_SESSION_HOURS = SESSION_GAP_US / HOUR_US
-"""A user whose last event is younger than this is in a session."""
+from retail_core.features.formula_algebra import Formula
+from retail_core.features.time_windows import DAY_US, SESSION_GAP_US, FeatureWindow
 
 MAX_VALUE_MINOR = 10**13
 """Upper limit of one event's value, so that no sum leaves 64 bits."""
 
-
-CLOSING_ORDER = {"add_to_cart": 0, "remove_from_cart": 1, "purchase": 2}
+CART_EVENT_ORDER = {"add_to_cart": 0, "remove_from_cart": 1, "purchase": 2}
 """Events that open or close a cart, in the order in which they count at equal times."""
 
 
 @dataclass(frozen=True)
-class Window:
-    """The last `micros` microseconds before the cut-off."""
+class EventKey:
+    """An event column by which features group events.
 
-    label: str
-    micros: int
+    Attributes:
+        column: its name in the event schema; text, null where the event names none.
+        fallback: a column that is never null and stands in where `column` is null; None leaves the null.
+    """
+
+    column: str
+    fallback: str | None = None
+
+
+EVENT_KEYS: dict[str, EventKey] = {
+    "item": EventKey("item_id"),
+    "category": EventKey("category"),
+    "order": EventKey("order_id", fallback="event_id"),
+}
+"""Keys that features may group events by. A further event column is one more line here."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,9 @@ class Total:
 
 @dataclass(frozen=True)
 class Distinct:
-    """Distinct non-null values of `key` among events of one type (None: any) in the window.
+    """Distinct non-null values of a key of `EVENT_KEYS` among events of one type (None: any)."""
 
-    An `order` is the order id of an event, or the event itself where it has none.
-    """
-
-    key: Literal["item", "category", "order"]
+    key: str
     event_type: str | None = None
 
 
@@ -121,7 +123,13 @@ class LastSession:
 
 @dataclass(frozen=True)
 class Concentration:
-    """Sum over categories of the squared share of the events that name one; 1 where all name the same."""
+    """Sum over the values of a key of their squared shares of the events; 1 where all are equal."""
+
+    key: str = "category"
+
+    def __repr__(self) -> str:
+        """Without the default key, since stored feature-set hashes contain the text `Concentration()`."""
+        return "Concentration()" if self.key == "category" else f"Concentration(key={self.key!r})"
 
 
 @dataclass(frozen=True)
@@ -138,16 +146,16 @@ class Cart:
 
 @dataclass(frozen=True)
 class Clock:
-    """The cut-off on the shop's clock."""
+    """The cut-off in the shop's time zone."""
 
     part: Literal["hour", "weekday", "weekend"]
 
 
 @dataclass(frozen=True)
 class Context:
-    """Something about the shop on the local day of the cut-off, from whole days before it.
+    """A number about the shop on the local day of the cut-off, from complete days before it.
 
-    See `features.batch.context`. Unlike all else it reaches back `CONTEXT_DAYS`, not the look-back.
+    See `features.batch.context_features`. It reaches back `CONTEXT_DAYS`, not the look-back.
     """
 
     name: str
@@ -157,19 +165,21 @@ class Context:
 class Derived:
     """A formula over other features, written once for every engine."""
 
-    formula: Callable[[Algebra], Term]
+    formula: Formula
 
 
-Additive = Count | Total | Distinct | Days | Sessions
-"""Kinds whose values over disjoint stretches of time add up."""
+Windowed = Count | Total | Distinct | Days | Sessions
+"""Kinds that are computed over a window."""
 
 State = MeanPrice | Since | FirstSeen | Gap | LastSession | Concentration | Cart | Clock | Context
-Kind = Additive | State | Derived
-Over = Literal["all", "days", "weeks", "look-back"] | None
+"""Kinds without a window: computed over the look-back, or from the cut-off alone."""
+
+Kind = Windowed | State | Derived
+WindowChoice = Literal["all", "days", "weeks", "look-back"] | None
 
 
 @dataclass(frozen=True)
-class Entry:
+class FeatureDefinition:
     """One line of the list of features.
 
     Attributes:
@@ -177,42 +187,37 @@ class Entry:
         kind: what is computed.
         over: `all` windows, those of 3 `days` and more or of `weeks`, only the whole `look-back`, or
             None for a kind without a window.
-        unit: what the number counts.
-        meaning: one line.
+        unit: unit of the number.
+        meaning: one line; also the text of explanations.
         null: when it is null.
     """
 
     name: str
     kind: Kind
-    over: Over
+    over: WindowChoice
     unit: str
     meaning: str
     null: str = "never"
 
-    def expand(self, windows: tuple[Window, ...]) -> tuple[Feature, ...]:
-        """The features of this entry, one per window."""
+    def expand(self, windows: tuple[FeatureWindow, ...]) -> tuple[Feature, ...]:
+        """The features of this definition, one per window."""
         if self.over is None:
             return (Feature(self.name, self.kind, None, self),)
+        lookback = windows[-1]
         if self.over == "look-back":
-            return (Feature(self.name, self.kind, windows[-1], self),)
-        least = {"days": 3 * DAY_US, "weeks": 7 * DAY_US}.get(self.over, 0)
-        chosen = (w for w in windows if w.micros >= least or w is windows[-1])
-        return tuple(Feature(f"{self.name}_{w.label}", self.kind, w, self) for w in chosen)
+            return (Feature(self.name, self.kind, lookback, self),)
+        shortest = {"days": 3 * DAY_US, "weeks": 7 * DAY_US}.get(self.over, 0)
+        selected = (w for w in windows if w.micros >= shortest or w is lookback)
+        return tuple(Feature(f"{self.name}_{w.label}", self.kind, w, self) for w in selected)
 
 
 @dataclass(frozen=True)
-class Family:
-    """A named set of entries.
-
-    Attributes:
-        name: what it is called.
-        meaning: one line.
-        entries: its part of the list.
-    """
+class FeatureFamily:
+    """A named group of feature definitions."""
 
     name: str
     meaning: str
-    entries: tuple[Entry, ...]
+    definitions: tuple[FeatureDefinition, ...]
 
 
 @dataclass(frozen=True)
@@ -221,20 +226,8 @@ class Feature:
 
     name: str
     kind: Kind
-    window: Window | None
-    entry: Entry
-
-
-def windows(lookback_days: int) -> tuple[Window, ...]:
-    """The standard windows shorter than the look-back, and the look-back itself, ascending.
-
-    >>> [window.label for window in windows(3)]
-    ['1h', '6h', '1d', '3d']
-    """
-    standard = [Window(f"{h}h", h * HOUR_US) for h in (1, 6)]
-    standard += [Window(f"{d}d", d * DAY_US) for d in (1, 3, 7, 28, 91)]
-    whole = Window(f"{lookback_days}d", lookback_days * DAY_US)
-    return (*(window for window in standard if window.micros < whole.micros), whole)
+    window: FeatureWindow | None
+    definition: FeatureDefinition
 
 
 def event_value(price_minor: int | None, quantity: int | None) -> int | None:
@@ -245,5 +238,5 @@ def event_value(price_minor: int | None, quantity: int | None) -> int | None:
     """
     if price_minor is None:
         return None
-    pieces = 1 if quantity is None else quantity
-    return price_minor * min(pieces, MAX_VALUE_MINOR // max(price_minor, 1))
+    units = 1 if quantity is None else quantity
+    return price_minor * min(units, MAX_VALUE_MINOR // max(price_minor, 1))

@@ -14,12 +14,11 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.arrays import BoolArray, Float32Array, IndexArray
-from retail_core.features.batch.attributes import infer_attributes
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.definitions import FeatureSet, default_feature_set
-from retail_core.features.question import Question
-from retail_core.features.reader import LakeReader
+from retail_core.features.batch.attribute_columns import infer_attributes
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.engine import EngineOptions, LakeReader
+from retail_core.features.feature_set import FeatureSet, default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.labelled import LabelledRows, refuse_too_few_buyers
 from retail_core.model.sampling import Sampling, plan_sampling
@@ -61,7 +60,7 @@ class TrainingData:
     fit_sampling: Sampling
     refit_sampling: Sampling
     labelled: LabelledRows
-    question: Question
+    question: PredictionTask
 
     def take(self, mask: BoolArray) -> tuple[pd.DataFrame, Float32Array]:
         """Rows and features where `mask` holds."""
@@ -87,7 +86,7 @@ def policies_of(rows: pd.DataFrame) -> tuple[str, ...]:
 def build_training_data(
     lake: LakeReader,
     labelled: LabelledRows,
-    question: Question,
+    question: PredictionTask,
     settings: Settings,
     *,
     as_of: datetime,
@@ -126,7 +125,7 @@ def build_training_data(
     )
 
 
-def _split_into_periods(labelled: LabelledRows, question: Question) -> tuple[LabelledRows, PeriodSplit]:
+def _split_into_periods(labelled: LabelledRows, question: PredictionTask) -> tuple[LabelledRows, PeriodSplit]:
     """The four periods; a secondary policy without rows in each of them is left out."""
     rows = labelled.rows
     split = split_into_periods(rows, question.horizon)
@@ -160,7 +159,7 @@ def compute_feature_matrix(
     done = 0
     for positions in _chunks(rows["policy"].to_numpy(object)):
         part = rows.iloc[positions][["user_id", "as_of", "policy"]].reset_index(drop=True)
-        frame = compute(lake, cast("DataFrame[Pairs]", part), feature_set, engine=engine)
+        frame = compute_features(lake, cast("DataFrame[Pairs]", part), feature_set, engine=engine)
         matrix[positions] = to_matrix(frame[columns])
         done += len(positions)
         if advance is not None:

@@ -12,13 +12,11 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.errors import DataError, InputError
-from retail_core.features.batch.engine import DUCKDB, EngineOptions
-from retail_core.features.cutoffs.labels import label
-from retail_core.features.cutoffs.pairs import CutoffPlan, daily_pairs, first_visit_pairs, plan_cutoffs
-from retail_core.features.cutoffs.sessions import IN_SESSION, in_session_pairs
-from retail_core.features.cutoffs.span import log_span
-from retail_core.features.question import Question
-from retail_core.features.reader import LakeReader
+from retail_core.features.cutoffs.cutoff_plan import CutoffPlan, plan_cutoffs, read_log_coverage
+from retail_core.features.cutoffs.labels import label_pairs
+from retail_core.features.cutoffs.policies import IN_SESSION, daily_pairs, first_visit_pairs, in_session_pairs
+from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.schemas import POLICIES, Pairs, TrainingRows
 from retail_core.times import iso, zone
 
@@ -41,7 +39,7 @@ class LabelledRows:
 
 def build_labelled_rows(
     lake: LakeReader,
-    question: Question,
+    question: PredictionTask,
     policies: Sequence[str],
     as_of: datetime,
     engine: EngineOptions = DUCKDB,
@@ -55,7 +53,7 @@ def build_labelled_rows(
         InputError: an unknown policy.
         DataError: there is no such row.
     """
-    span = log_span(lake, as_of, question.timezone, engine)
+    span = read_log_coverage(lake, as_of, question.timezone, engine)
     if span.known_until < as_of:
         log.warning("The log ends at %s: no later label is known.", iso(span.known_until))
     plan = CutoffPlan((), ()) if set(policies) == {"first-visit"} else plan_cutoffs(span, question)
@@ -75,14 +73,14 @@ def build_labelled_rows(
     rows["policy"] = rows["policy"].astype("str")
     rows = rows.sort_values(["as_of", "user_id"], ignore_index=True)
     known = span.known_until
-    rows["label"] = label(lake, question, rows, known_until=known, engine=engine).to_numpy(bool)
+    rows["label"] = label_pairs(lake, question, rows, known_until=known, engine=engine).to_numpy(bool)
     return LabelledRows(cast("DataFrame[TrainingRows]", rows), plan.gaps, known)
 
 
 def _pairs_of(
     policy: str,
     lake: LakeReader,
-    question: Question,
+    question: PredictionTask,
     plan: CutoffPlan,
     before: datetime,
     engine: EngineOptions,
@@ -92,7 +90,7 @@ def _pairs_of(
     if policy == IN_SESSION:
         return in_session_pairs(lake, question, plan, before, engine)
     if policy == "first-visit":
-        return first_visit_pairs(lake, question, before, engine)
+        return first_visit_pairs(lake, before, engine)
     raise InputError(
         f"There is no cut-off policy {policy!r} to train for.",
         remedy=f"use one or several of {', '.join(POLICIES)}.",

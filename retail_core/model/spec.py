@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from retail_core.errors import IntegrityError
-from retail_core.features.definitions import FeatureSet
+from retail_core.features.feature_set import FeatureSet
 from retail_core.times import iso, parse_instant
 
 

@@ -11,10 +11,9 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.errors import DataError, IntegrityError
-from retail_core.features.cutoffs.labels import label
-from retail_core.features.cutoffs.pairs import labelled_cutoffs
-from retail_core.features.cutoffs.span import known_until
-from retail_core.features.definitions import Question
+from retail_core.features.cutoffs.cutoff_plan import known_until, labelled_cutoffs
+from retail_core.features.cutoffs.labels import label_pairs
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.log_coverage import overlaps_gap
 from retail_core.monitoring.live_metrics import live_metrics
 from retail_core.registry.versions import version_spec
@@ -55,7 +54,7 @@ class _Window:
     version: str
     rows: int
     run: str
-    question: Question
+    question: PredictionTask
 
     @property
     def known_from(self) -> datetime:
@@ -119,20 +118,20 @@ class Questions:
 
     def __init__(self, store: Store) -> None:
         self._settings = store.settings
-        self._default = Question.from_settings(store.settings, shop_zone(store))
-        self._known: dict[str, Question] = {}
+        self._default = PredictionTask.from_settings(store.settings, shop_zone(store))
+        self._known: dict[str, PredictionTask] = {}
 
-    def of(self, version: str) -> Question:
+    def of(self, version: str) -> PredictionTask:
         """The question of that version."""
         if version not in self._known:
             try:
-                self._known[version] = version_spec(self._settings, version).feature_set.question
+                self._known[version] = version_spec(self._settings, version).feature_set.task
             except (DataError, IntegrityError):
                 self._known[version] = self._default
         return self._known[version]
 
 
-def _window(entry: Document, question: Question) -> _Window:
+def _window(entry: Document, question: PredictionTask) -> _Window:
     return _Window(entry["as_of"], entry["model_version"], entry["rows"], entry["run"], question)
 
 
@@ -156,7 +155,7 @@ def _label(work: Workspace, batch: Sequence[_Window]) -> int:
         parts = [read_predictions(work.store, as_of=one.as_of, model_version=version) for one in mine]
         frame = pd.concat(parts, ignore_index=True)
         pairs = cast("DataFrame[Pairs]", frame[["user_id", "as_of"]])
-        frame["purchased"] = label(work.lake, mine[0].question, pairs).to_numpy(dtype=bool)
+        frame["purchased"] = label_pairs(work.lake, mine[0].question, pairs).to_numpy(dtype=bool)
         write_outcomes(work.store, frame)
     return _remember(work.store, batch)
 

@@ -11,11 +11,11 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.arrays import Float32Array
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.cutoffs.pairs import daily_pairs, first_visit_pairs, labelled_cutoffs
-from retail_core.features.definitions import expand
+from retail_core.features.cutoffs.cutoff_plan import labelled_cutoffs
+from retail_core.features.cutoffs.policies import daily_pairs, first_visit_pairs
+from retail_core.features.definitions import expand_definitions
+from retail_core.features.engine import EngineOptions, LakeReader
 from retail_core.features.kinds import Clock, Context
-from retail_core.features.reader import LakeReader
 from retail_core.model.dataset import compute_feature_matrix
 from retail_core.model.explanations.contributions import ranked_importance
 from retail_core.model.feature_matrix import MISSING
@@ -51,7 +51,7 @@ def measure_drift(lake: LakeReader, served: ServedModel, as_of: datetime, engine
     all users of a cut-off.
     """
     spec = served.spec
-    question = spec.feature_set.question
+    question = spec.feature_set.task
     learnt = last_midnight(parse_instant(spec.data["as_of"]) - question.horizon, question.timezone)
     newest = last_midnight(as_of, question.timezone)
     since = len(list(midnights(learnt, newest, question.timezone))) - 1
@@ -82,7 +82,7 @@ def _silent_days(
     lake: LakeReader, served: ServedModel, newest: datetime, engine: EngineOptions
 ) -> list[date]:
     """Gaps that the newest windows' shortest features would show; an outage is no drift."""
-    question = served.spec.feature_set.question
+    question = served.spec.feature_set.task
     if served.spec.primary == "first-visit":
         return []
     first = (newest - timedelta(days=2 * WINDOW_DAYS + 2)).astimezone(zone(question.timezone)).date()
@@ -100,9 +100,9 @@ def _pairs(
     lake: LakeReader, served: ServedModel, window: Sequence[datetime], engine: EngineOptions
 ) -> DataFrame[Pairs]:
     """Eligible users at the midnights; of `first-visit`, those who came first in the same days."""
-    spec, question = served.spec, served.spec.feature_set.question
+    spec, question = served.spec, served.spec.feature_set.task
     if spec.primary == "first-visit":
-        pairs = first_visit_pairs(lake, question, window[-1], engine)
+        pairs = first_visit_pairs(lake, window[-1], engine)
         pairs = pairs[pairs["as_of"] > window[0] - timedelta(days=1)]
     else:
         pairs = daily_pairs(lake, question, window, engine)
@@ -116,7 +116,7 @@ def _shifts(served: ServedModel, windows: Sequence[Float32Array], reference: int
     columns = served.spec.feature_set.columns
     pooled = np.concatenate(windows[:reference])
     importance = dict(ranked_importance(served.estimator, columns, pooled))
-    known = expand(served.spec.feature_set.question)
+    known = expand_definitions(served.spec.feature_set.task)
     shared = {name for name, one in known.items() if isinstance(one.kind, Clock | Context)}
     kept = [place for place, name in enumerate(columns) if name not in shared]
     weights = {columns[place]: importance[columns[place]] for place in kept} | {SCORE: 0.0}

@@ -161,7 +161,7 @@ def live_confusion(store: Store, champion: ModelSpec, as_of: datetime) -> Confus
     Only those whose horizon reached beyond its training data: what it has learnt by heart proves nothing.
     """
     policy = champion.primary
-    learnt = parse_instant(champion.data["as_of"]) - champion.feature_set.question.horizon
+    learnt = parse_instant(champion.data["as_of"]) - champion.feature_set.task.horizon
     known = known_outcomes(store, Questions(store), as_of, champion.version)
     unseen = known[(known["policy"] == policy) & (known["as_of"] > pd.Timestamp(learnt))]
     expected = unseen["probability"].to_numpy(dtype=float) >= champion.thresholds[policy]["f1"]

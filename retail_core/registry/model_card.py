@@ -63,7 +63,7 @@ def _recalibrated(training: Mapping[str, Any]) -> list[str]:
 
 def _about(spec: ModelSpec) -> Iterable[str]:
     training, data = spec.training, spec.data
-    question = spec.feature_set.question
+    question = spec.feature_set.task
     floors = training.get("search", {}).get("compared", {})
     yield from (
         f"Which users buy within {question.horizon_hours} hours of a cut-off. Intended for choosing whom to "

@@ -14,7 +14,7 @@ from pandera.typing.pandas import DataFrame
 from retail_core.arrays import BoolArray
 from retail_core.csv_export import require_parent_folder, write_csv
 from retail_core.errors import DataError
-from retail_core.features.cutoffs.sessions import who
+from retail_core.features.cutoffs.policies import policy_population
 from retail_core.model.sampling import row_hash_fraction
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.registry.versions import load_champion
@@ -158,7 +158,7 @@ def drawn(scores: Scores, sizing: Sizing, seed: int) -> Draw:
         threshold=float(chosen["probability"].min()),
         point=sizing.point,
         eligible=len(everybody),
-        population=who(spec.feature_set.question, spec.primary, iso(scores.as_of)),
+        population=policy_population(spec.feature_set.task, spec.primary, iso(scores.as_of)),
         mean_probability=in_all / len(everybody),
         base_rate=spec.base_rate,
     )

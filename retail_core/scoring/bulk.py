@@ -9,9 +9,8 @@ from functools import partial
 
 import pyarrow
 
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.batch.partitions import write_parquet
-from retail_core.features.reader import LakeReader
+from retail_core.features.batch.spark_partitions import write_partitions
+from retail_core.features.engine import EngineOptions, LakeReader
 from retail_core.model.served_model import ServedModel
 from retail_core.scoring.scores import answers, eligible_pairs
 from retail_core.times import to_utc_ms
@@ -65,6 +64,6 @@ def score_in_bulk(
     instant = to_utc_ms(as_of)
     pairs = eligible_pairs(lake, served.spec, instant, engine)
     use = partial(answers, served)
-    users = write_parquet(lake, pairs, served.spec.feature_set, engine, use, SCORES_ARROW, out)
+    users = write_partitions(lake, pairs, served.spec.feature_set, engine, use, SCORES_ARROW, out)
     seconds = round(time.perf_counter() - started, 3)
     return BulkScoreReport(users, served.spec.version, instant, seconds, out)

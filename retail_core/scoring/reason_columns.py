@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from pandera.typing.pandas import DataFrame
 
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.reader import LakeReader
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.engine import EngineOptions, LakeReader
 from retail_core.model.served_model import ServedModel
 from retail_core.schemas import Pairs
 
@@ -57,6 +56,6 @@ def from_lake(lake: LakeReader, served: ServedModel, engine: EngineOptions) -> F
 
     def features_of(rows: pd.DataFrame) -> pd.DataFrame:
         pairs = rows[["user_id", "as_of", "policy"]].sort_values("user_id", ignore_index=True)
-        return compute(lake, DataFrame[Pairs](pairs), served.spec.feature_set, engine=engine)
+        return compute_features(lake, DataFrame[Pairs](pairs), served.spec.feature_set, engine=engine)
 
     return features_of

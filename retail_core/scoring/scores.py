@@ -15,11 +15,14 @@ from pandera.typing.pandas import DataFrame
 
 from retail_core.csv_export import require_parent_folder, write_csv
 from retail_core.errors import DataError
-from retail_core.features.batch.engine import DUCKDB, EngineOptions
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.pairs import daily_pairs, first_visit_pairs
-from retail_core.features.cutoffs.sessions import policy_at, who
-from retail_core.features.reader import LakeReader
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.cutoffs.policies import (
+    daily_pairs,
+    first_visit_pairs,
+    policies_for,
+    policy_population,
+)
+from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.registry.versions import load_champion
 from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
@@ -94,7 +97,7 @@ def score(
     served, pinned = model or load_champion(work.settings), work.lake.snapshot()
     predictions = predict_eligible(pinned, served, instant, work.engine)
     if keep:
-        store_context_of_day(work, served.spec.feature_set.question, instant)
+        store_context_of_day(work, served.spec.feature_set.task, instant)
         store_predictions(work.store, predictions, instant, served.spec.version)
     if out is not None:
         scores = predictions[list(CSV_COLUMNS)]
@@ -106,7 +109,7 @@ def score(
         seconds=round(time.perf_counter() - started, 3),
         file=out,
         policy=served.spec.primary,
-        population=who(served.spec.feature_set.question, served.spec.primary, iso(instant)),
+        population=policy_population(served.spec.feature_set.task, served.spec.primary, iso(instant)),
         base_rate=served.spec.base_rate,
         expected_buyers=float(predictions["probability"].sum()),
         will_purchase=int(predictions["will_purchase"].sum()),
@@ -138,9 +141,9 @@ def eligible_pairs(
     Raises:
         DataError: there is no such user.
     """
-    question = spec.feature_set.question
+    question = spec.feature_set.task
     if spec.primary == "first-visit":
-        known = first_visit_pairs(lake, question, as_of, engine)
+        known = first_visit_pairs(lake, as_of, engine)
         pairs = known[known["as_of"] <= as_of]
         missing = f"No user's first visit lies before {iso(as_of)}."
     else:
@@ -160,13 +163,13 @@ def _chunks(pairs: DataFrame[Pairs]) -> Iterator[DataFrame[Pairs]]:
 def _predict(
     lake: LakeReader, served: ServedModel, pairs: DataFrame[Pairs], engine: EngineOptions
 ) -> pd.DataFrame:
-    return answers(served, compute(lake, pairs, served.spec.feature_set, engine=engine))
+    return answers(served, compute_features(lake, pairs, served.spec.feature_set, engine=engine))
 
 
 def answers(served: ServedModel, features: pd.DataFrame) -> pd.DataFrame:
     """What the model says of rows with `user_id`, `as_of` and its features; `Prediction` without rank."""
     spec = served.spec
-    policies = policy_at(features, spec.policies)
+    policies = policies_for(features, spec.policies)
     answer = pd.concat([served.predict(part, policy) for policy, part in features.groupby(policies)])
     return pd.DataFrame(
         {

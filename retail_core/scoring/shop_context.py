@@ -13,11 +13,16 @@ from typing import cast
 
 from pymongo import ReplaceOne
 
-from retail_core.features.batch.context import shop_on
-from retail_core.features.batch.engine import DUCKDB, EngineOptions
-from retail_core.features.question import Question
-from retail_core.features.reader import LakeReader
-from retail_core.features.shop_measures import CONTEXT_DAYS, Shop, Values, context_key, local_day
+from retail_core.features.batch.context_features import context_by_day
+from retail_core.features.cutoff_context import (
+    CONTEXT_DAYS,
+    ContextByDay,
+    ContextFeatures,
+    context_key,
+    local_day,
+)
+from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.times import midnights
 from retail_core.workspace import Workspace
@@ -26,23 +31,28 @@ _ONE_DAY, _ONE_MILLISECOND = timedelta(days=1), timedelta(milliseconds=1)
 
 
 def compute_context(
-    lake: LakeReader, question: Question, as_of: datetime, engine: EngineOptions = DUCKDB, *, days: int = 1
-) -> Shop:
+    lake: LakeReader,
+    question: PredictionTask,
+    as_of: datetime,
+    engine: EngineOptions = DUCKDB,
+    *,
+    days: int = 1,
+) -> ContextByDay:
     """Context features of the local day of `as_of` (aware) and of the `days - 1` days before it.
 
     Earlier days without events before them are left out.
     """
     last = local_day(as_of, question)
-    computed = shop_on(lake, question, [last - n * _ONE_DAY for n in range(days)], engine)
+    computed = context_by_day(lake, question, [last - n * _ONE_DAY for n in range(days)], engine)
     return {day: values for day, values in computed.items() if values or day == last}
 
 
-def store_context(store: Store, context: Shop, question: Question, as_of: datetime) -> None:
+def store_context(store: Store, context: ContextByDay, question: PredictionTask, as_of: datetime) -> None:
     """Store context features by day, replacing those of the same days: late events may have changed them."""
     store.context.bulk_write([_replacement(day, values, question, as_of) for day, values in context.items()])
 
 
-def store_context_of_day(work: Workspace, question: Question, as_of: datetime) -> None:
+def store_context_of_day(work: Workspace, question: PredictionTask, as_of: datetime) -> None:
     """Compute and store the context features of the local day of `as_of` (aware)."""
     context = compute_context(work.lake.snapshot(), question, as_of, work.engine)
     store_context(work.store, context, question, as_of)
@@ -69,13 +79,15 @@ def store_known_context(work: Workspace) -> int:
     return store_recent_context(work, next_midnight)
 
 
-def stored_context(store: Store, question: Question, as_of: datetime) -> Values | None:
+def stored_context(store: Store, question: PredictionTask, as_of: datetime) -> ContextFeatures | None:
     """Context features stored for the local day of `as_of`; None where there are none."""
     document = store.context.find_one({"_id": context_key(local_day(as_of, question), question)})
     return None if document is None else cast("Mapping[str, float | None]", document["values"])
 
 
-def _replacement(day: date, values: Values, question: Question, as_of: datetime) -> ReplaceOne[Document]:
+def _replacement(
+    day: date, values: ContextFeatures, question: PredictionTask, as_of: datetime
+) -> ReplaceOne[Document]:
     nullable = {name: None if _is_missing(value) else value for name, value in values.items()}
     document = {"day": day.isoformat(), "as_of": as_of, "values": nullable}
     return ReplaceOne({"_id": context_key(day, question)}, document, upsert=True)

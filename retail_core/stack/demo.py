@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from retail_core.features.cutoffs.pairs import daily_pairs
+from retail_core.features.cutoffs.policies import daily_pairs
 from retail_core.settings import CONFIG_VARIABLE, Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.store.mongod.embedded import stop_mongod

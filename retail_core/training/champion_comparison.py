@@ -96,7 +96,7 @@ def incomparable_reason(champion: ModelSpec, data: TrainingData) -> str:
 
     A look-back of another length is only another way to answer the same question.
     """
-    theirs, ours = asdict(champion.feature_set.question), asdict(data.question)
+    theirs, ours = asdict(champion.feature_set.task), asdict(data.question)
     differ = [name for name in ours if name != "lookback_days" and theirs[name] != ours[name]]
     by_hand = f"`retail models promote` puts it in the place of version {champion.version} all the same"
     if differ:
@@ -125,7 +125,7 @@ def _champion_scores(
 ) -> FloatArray:
     wanted, have = champion.spec.feature_set, data.feature_set
     policy = champion.policy(data.policies[0])
-    if wanted.question == have.question and set(wanted.columns) <= set(have.columns):
+    if wanted.task == have.task and set(wanted.columns) <= set(have.columns):
         places = [have.columns.index(name) for name in wanted.columns]
         return champion.estimator.raw_score(matrix[:, places], policy)
     theirs = compute_feature_matrix(work.lake, rows, wanted, work.engine)

@@ -12,11 +12,13 @@ import pandas as pd
 import pyarrow
 
 from retail_core.errors import DataError, InputError
-from retail_core.features.batch.attributes import infer_attributes
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.cutoffs.sessions import default_policies
-from retail_core.features.definitions import FeatureSet, default_feature_set, expand
-from retail_core.features.question import Attribute, Question
+from retail_core.features.batch.attribute_columns import infer_attributes
+from retail_core.features.cutoffs.policies import default_policies
+from retail_core.features.definitions import expand_definitions
+from retail_core.features.engine import EngineOptions
+from retail_core.features.feature_set import FeatureSet, default_feature_set
+from retail_core.features.prediction_task import PredictionTask
+from retail_core.features.user_attributes import AttributeEncoding
 from retail_core.model import dataset
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.labelled import build_labelled_rows, refuse_too_few_buyers
@@ -65,14 +67,14 @@ def inspect_log(path: Path, source: Source, settings: Settings, allowed: Sequenc
         newest = lake.state().last_event
         if newest is None:
             raise DataError(f"{path} has no usable event.", remedy="choose the source the file is from.")
-        question = Question.from_settings(settings, zone)
+        question = PredictionTask.from_settings(settings, zone)
         as_of, engine = last_midnight(newest, zone), EngineOptions.from_settings(settings)
         policies = default_policies(lake, source.policy, as_of, engine)
         return inspect_leakage(build_guard_data(lake, question, policies, as_of, settings), allowed)
 
 
 def build_guard_data(
-    lake: Lake, question: Question, policies: Sequence[str], as_of: datetime, settings: Settings
+    lake: Lake, question: PredictionTask, policies: Sequence[str], as_of: datetime, settings: Settings
 ) -> GuardData:
     """Labelled rows of the policies, and features of a sample of them.
 
@@ -122,14 +124,14 @@ def inspect_table(path: Path, label: str, settings: Settings) -> LeakageReport:
     judged = [str(name) for name in frame.columns if name not in {*KEYS, label}]
     if not judged:
         raise DataError(f"{path} has no column besides its label.", remedy="give a table with features.")
-    known = [name for name in judged if name in expand(Question())]
+    known = [name for name in judged if name in expand_definitions(PredictionTask())]
     attributes = [_attribute(name, frame[name]) for name in judged if name not in known]
     features = [_numbers(frame[name]) for name in known]
     encoded = [column for one in attributes for column in _encoded(one, frame[one.name])]
     evidence = GuardData(
         rows=rows.reset_index(drop=True),
         matrix=to_matrix(np.column_stack([*features, *encoded])),
-        feature_set=FeatureSet(Question(), tuple(known), tuple(attributes)),
+        feature_set=FeatureSet(PredictionTask(), tuple(known), tuple(attributes)),
         sampling=Sampling(1.0, 1.0),
         labelled=rows,
         lake=None,
@@ -175,14 +177,16 @@ def _rows(frame: pd.DataFrame, label: str, path: Path) -> pd.DataFrame:
     )
 
 
-def _attribute(name: str, values: pd.Series) -> Attribute:
+def _attribute(name: str, values: pd.Series) -> AttributeEncoding:
     if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_datetime64_any_dtype(values):
-        return Attribute(name, "number")
+        return AttributeEncoding(name, "number")
     frequent = values.dropna().astype("str").value_counts().index[:MAX_CELLS]
-    return Attribute(name, "category", tuple(sorted(frequent)))
+    return AttributeEncoding(name, "category", tuple(sorted(frequent)))
 
 
-def _encoded(attribute: Attribute, values: pd.Series) -> list[np.ndarray[tuple[int], np.dtype[np.float64]]]:
+def _encoded(
+    attribute: AttributeEncoding, values: pd.Series
+) -> list[np.ndarray[tuple[int], np.dtype[np.float64]]]:
     if attribute.kind == "number":
         return [_numbers(values)]
     text = values.astype("str").where(values.notna(), None)

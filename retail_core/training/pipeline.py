@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from retail_core.errors import InputError
-from retail_core.features.cutoffs.sessions import default_policies
+from retail_core.features.cutoffs.policies import default_policies
 from retail_core.model import dataset, leakage, procedure
 from retail_core.model.dataset import TrainingData
 from retail_core.model.explanations.contributions import ranked_importance

@@ -37,7 +37,7 @@ def build_recalibration_data(work: Workspace, spec: ModelSpec, as_of: datetime) 
     Raises:
         DataError: too few of them bought, or the primary policy lacks buyers in a block.
     """
-    engine, question = work.engine, spec.feature_set.question
+    engine, question = work.engine, spec.feature_set.task
     labelled = build_labelled_rows(work.lake, question, spec.policies, as_of, engine)
     since = max(parse_instant(spec.data["as_of"]), labelled.known_until - timedelta(days=MAX_DAYS))
     rows: pd.DataFrame = labelled.rows[labelled.rows["as_of"] >= pd.Timestamp(since)].reset_index(drop=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from retail_core.features.cutoffs.sessions import who
+from retail_core.features.cutoffs.policies import policy_population
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.evaluation.metrics import (
@@ -79,7 +79,7 @@ def test_metrics(
         "contact_share": chosen["chosen_share"],
         "no_miss_share": none_missed["chosen_share"],
         "no_miss_precision": none_missed["precision"],
-        "population": who(data.question, policy),
+        "population": policy_population(data.question, policy),
         "first_cutoff": iso(tested["as_of"].min().to_pydatetime()),
         "last_cutoff": iso(tested["as_of"].max().to_pydatetime()),
     }
@@ -113,7 +113,8 @@ def caption(data: TrainingData, outcome: TrainingResult, policy: str) -> str:
     metrics = outcome.metrics[policy]
     days = f"{metrics['first_cutoff'][:10]} to {metrics['last_cutoff'][:10]}"
     return (
-        f"{who(data.question, policy)}\ntest cut-offs {days} ({data.split.kind}), {metrics['n']:,} rows, "
+        f"{policy_population(data.question, policy)}\n"
+        f"test cut-offs {days} ({data.split.kind}), {metrics['n']:,} rows, "
         f"{metrics['positives']:,} bought within {data.question.horizon_hours} h: "
         f"base rate {metrics['base_rate']:.2%}"
     )
@@ -123,7 +124,7 @@ def population(data: TrainingData) -> dict[str, Any]:
     """Who is eligible, and how many labelled rows that made."""
     rows = data.labelled.rows
     return {
-        "definition": "; ".join(who(data.question, policy) for policy in data.policies),
+        "definition": "; ".join(policy_population(data.question, policy) for policy in data.policies),
         **asdict(data.question),
         "policies": list(data.policies),
         "rows": len(rows),

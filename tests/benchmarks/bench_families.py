@@ -25,11 +25,13 @@ import pyarrow.parquet as pq
 from sklearn.metrics import average_precision_score
 
 from retail_core import sources
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.labels import label
-from retail_core.features.cutoffs.pairs import daily_pairs
-from retail_core.features.definitions import FAMILIES, FeatureSet, Question, default_feature_set
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.cutoffs.labels import label_pairs
+from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.definitions import FEATURE_FAMILIES
 from retail_core.features.docs import with_measured
+from retail_core.features.feature_set import FeatureSet, default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.schemas import EVENT_ARROW
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.times import zone
@@ -62,7 +64,7 @@ class Log:
 
     name: str
     lake: FolderLake
-    question: Question
+    question: PredictionTask
     fit: Sequence[date]
     judge: Sequence[date]
     in_session: bool = False
@@ -99,7 +101,7 @@ def lake_of(folder: Path, name: str, files: Iterable[Path], preset: str) -> Fold
 def logs(folder: Path) -> Iterable[Callable[[], Log]]:
     """Taobao head, Online Retail, a simulation: midnights, and instants within a session."""
     taobao = lake_of(folder, "taobao", [DATA / "taobao" / "UserBehavior_head.csv.gz"], "taobao")
-    china = Question(timezone="Asia/Shanghai")
+    china = PredictionTask(timezone="Asia/Shanghai")
     # Testing is on the cut-offs from 29 November on.
     fit, judge = days("2017-11-26", "2017-11-27"), days("2017-11-28", "2017-11-28")
     yield lambda: Log("Taobao", taobao, china, fit, judge)
@@ -107,15 +109,15 @@ def logs(folder: Path) -> Iterable[Callable[[], Log]]:
     retail = lake_of(folder, "retail", sorted((DATA / "online_retail").glob("*.csv.gz")), "online_retail")
     # Testing is on November 2011. Steps of 9 and 5 days meet every weekday.
     yield lambda: Log(
-        "Online Retail", retail, Question(lookback_days=90, eligible_days=90),
+        "Online Retail", retail, PredictionTask(lookback_days=90, eligible_days=90),
         days("2011-04-01", "2011-08-30", 9), days("2011-09-02", "2011-10-30", 5),
     )  # fmt: skip
     written = folder / "log.csv"
     simulate(SimulationConfig(users=4_000, days=60, seed=11), written)
     simulated = lake_of(folder, "simulated", [written], "canonical")
     fit, judge = days("2025-01-29", "2025-02-16", 2), days("2025-02-18", "2025-02-26")
-    yield lambda: Log("Simulation", simulated, Question(timezone="UTC"), fit, judge)
-    yield lambda: Log("Simulation, in session", simulated, Question(timezone="UTC"), fit, judge, True)
+    yield lambda: Log("Simulation", simulated, PredictionTask(timezone="UTC"), fit, judge)
+    yield lambda: Log("Simulation, in session", simulated, PredictionTask(timezone="UTC"), fit, judge, True)
 
 
 def pairs_of(log: Log, chosen: Sequence[date]) -> pd.DataFrame:
@@ -136,8 +138,8 @@ def pairs_of(log: Log, chosen: Sequence[date]) -> pd.DataFrame:
 def rows_of(log: Log, chosen: Sequence[date], feature_set: FeatureSet) -> Rows:
     """Every feature of the pairs, and whether they bought."""
     pairs = pairs_of(log, chosen)
-    frame = compute(log.lake, pairs, feature_set)
-    bought = label(log.lake, log.question, pairs).to_numpy(bool)
+    frame = compute_features(log.lake, pairs, feature_set)
+    bought = label_pairs(log.lake, log.question, pairs).to_numpy(bool)
     return Rows(frame[list(feature_set.columns)].to_numpy(np.float32), bought, pairs["user_id"].to_numpy())
 
 
@@ -178,15 +180,15 @@ def measure(log: Log) -> dict[str, object]:
     fit, judge = (rows_of(log, chosen, feature_set) for chosen in (log.fit, log.judge))
     of = {
         name: family.name
-        for family in FAMILIES
-        for entry in family.entries
+        for family in FEATURE_FAMILIES
+        for entry in family.definitions
         for name in (feature.name for feature in entry.expand(log.question.windows))
     }
     family_of = np.array([of[name] for name in feature_set.columns])
     core = np.isin(family_of, CORE)
     whole, least = scores(fit, judge, np.ones(len(core), bool)), scores(fit, judge, core)
     gains = {}
-    for family in FAMILIES:
+    for family in FEATURE_FAMILIES:
         own = family_of == family.name
         added = None if family.name in CORE else gain(judge, scores(fit, judge, core | own), least)
         gains[family.name] = {"added": added, "without": gain(judge, whole, scores(fit, judge, ~own))}
@@ -211,7 +213,7 @@ def table(found: dict[str, dict]) -> str:  # type: ignore[type-arg]
         "",
         "| family | " + " | ".join(names) + " |", "|---|" + "---|" * len(names),
     ]  # fmt: skip
-    for family in FAMILIES:
+    for family in FEATURE_FAMILIES:
         cells = [cell(found[name]["families"][family.name]) for name in names]
         lines.append(f"| {family.name} | " + " | ".join(cells) + " |")
     for title, key, form in (

@@ -34,15 +34,17 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from retail_core.features.batch.context import shop_on
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.pairs import daily_pairs
-from retail_core.features.definitions import FeatureSet, Question, default_feature_set
-from retail_core.features.online.interpreter import OnlineEvent, compute_one
-from retail_core.features.reader import from_micros
-from retail_core.features.shop_measures import local_day
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.context_features import context_by_day
+from retail_core.features.cutoff_context import local_day
+from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.engine import EngineOptions
+from retail_core.features.feature_set import FeatureSet, default_feature_set
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.online.online_interpreter import compute_user_features
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.schemas import EVENT_TYPES
+from retail_core.times import from_micros
 from tests.benchmarks.pandas_features import pandas_features
 from tests.benchmarks.simulated_lake import START, DayFiles, simulated_days
 from tests.feature_logs import DAY
@@ -77,8 +79,8 @@ def in_pandas(
     lake: DayFiles, sample: DayFiles, ours: pd.DataFrame, feature_set: FeatureSet
 ) -> tuple[float, float]:
     """Seconds of pandas for those of our rows whose users are in the sample; its features must be ours."""
-    question, names = feature_set.question, list(feature_set.names)
-    shop = shop_on(lake, question, {local_day(t, question) for t in ours["as_of"].dt.to_pydatetime()})
+    question, names = feature_set.task, list(feature_set.names)
+    shop = context_by_day(lake, question, {local_day(t, question) for t in ours["as_of"].dt.to_pydatetime()})
     users = pd.concat([pd.read_parquet(file, columns=["user_id"]) for file in sample.files()])["user_id"]
     ours = ours[ours["user_id"].isin(users.unique())]
     found: list[pd.DataFrame] = []
@@ -104,7 +106,7 @@ def online(events: int = 500, rounds: int = 1000) -> dict[str, float]:
     """Milliseconds on the wall and of the core for one user, events in random order."""
     rng = np.random.default_rng(3)
     now = 1_740_000_000_000_000
-    feature_set = default_feature_set(Question())
+    feature_set = default_feature_set(PredictionTask())
     took = []
     for _ in range(rounds):
         backs = rng.integers(1, 28 * DAY // 1000, events)
@@ -114,7 +116,9 @@ def online(events: int = 500, rounds: int = 1000) -> dict[str, float]:
             OnlineEvent(f"{i:032x}", "u", now - int(b) * 1000, k, f"i{n}", f"c{n % 9}", None, 250)
             for i, (b, k, n) in enumerate(zip(backs, kinds, items, strict=True))
         ]
-        took.append(timed(lambda history=history: compute_one(history, from_micros(now), feature_set)))
+        took.append(
+            timed(lambda history=history: compute_user_features(history, from_micros(now), feature_set))
+        )
     wall, cpu = 1000 * np.array(took).T
     return {
         f"online_p{share}{kind}_ms": float(np.percentile(times, share))
@@ -133,9 +137,9 @@ def batch(
     lake: DayFiles, cutoffs: list[datetime], feature_set: FeatureSet, options: EngineOptions
 ) -> tuple[pd.DataFrame, tuple[float, float]]:
     """Features of everybody who is eligible, and the seconds they took."""
-    pairs = daily_pairs(lake, feature_set.question, cutoffs)
+    pairs = daily_pairs(lake, feature_set.task, cutoffs)
     rows: list[pd.DataFrame] = []
-    took = timed(lambda: rows.append(compute(lake, pairs, feature_set, engine=options)))
+    took = timed(lambda: rows.append(compute_features(lake, pairs, feature_set, engine=options)))
     return rows[0], took
 
 
@@ -163,7 +167,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=["duckdb", "spark"], default="duckdb")
     parser.add_argument("--tenfold", action="store_true")
     arguments = parser.parse_args()
-    feature_set = default_feature_set(Question())
+    feature_set = default_feature_set(PredictionTask())
     with tempfile.TemporaryDirectory() as folder:
         lake, events = simulated_days(Path(folder), arguments.users, arguments.days)
         runs = [timed(lambda: bare(lake)) for _ in range(3)]

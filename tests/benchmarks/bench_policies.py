@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.cutoffs.sessions import IN_SESSION
-from retail_core.features.question import Question
+from retail_core.features.cutoffs.policies import IN_SESSION
+from retail_core.features.engine import EngineOptions
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model import dataset
 from retail_core.model.families import RankerConfig
 from retail_core.model.fitting import fit_ranker, make_fit_plan
@@ -44,7 +44,7 @@ CELLS = (
     RankerConfig("rf", {"n_estimators": 100, "max_depth": 14, "min_samples_leaf": 20}),
 )
 POLICIES = ("daily", IN_SESSION)
-QUESTION, SETTINGS = Question(timezone="UTC"), Settings()
+QUESTION, SETTINGS = PredictionTask(timezone="UTC"), Settings()
 
 
 def one_shop(folder: Path, users: int, days: int, seed: int) -> dict[str, list[float]]:

@@ -27,10 +27,11 @@ from pandera.typing.pandas import DataFrame
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from retail_core.arrays import BoolArray, FloatArray
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.cutoffs.labels import label
-from retail_core.features.cutoffs.pairs import daily_pairs, labelled_cutoffs
-from retail_core.features.question import Question
+from retail_core.features.cutoffs.cutoff_plan import labelled_cutoffs
+from retail_core.features.cutoffs.labels import label_pairs
+from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.engine import EngineOptions
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model import dataset, procedure
 from retail_core.model.dataset import TrainingData
 from retail_core.model.evaluation.metrics import ap_difference, bootstrap_user_weights
@@ -48,11 +49,11 @@ SETTINGS = Settings(fit_rows=120_000, search_rows=60_000)
 ENGINE = EngineOptions.from_settings(SETTINGS)
 
 
-def rows_at(lake: DayFiles, question: Question, cutoffs: Sequence[datetime]) -> pd.DataFrame:
+def rows_at(lake: DayFiles, question: PredictionTask, cutoffs: Sequence[datetime]) -> pd.DataFrame:
     """Eligible users at the cut-offs, with what they did."""
     pairs = daily_pairs(lake, question, cutoffs).assign(policy="daily")
     pairs["policy"] = pairs["policy"].astype("str")
-    return pairs.assign(label=label(lake, question, pairs).to_numpy(bool))
+    return pairs.assign(label=label_pairs(lake, question, pairs).to_numpy(bool))
 
 
 def with_purchase(lake: DayFiles, rows: pd.DataFrame, days: int) -> BoolArray:
@@ -74,7 +75,7 @@ def with_purchase(lake: DayFiles, rows: pd.DataFrame, days: int) -> BoolArray:
 
 
 def fit_at(
-    lake: DayFiles, question: Question, as_of: datetime, rows: pd.DataFrame
+    lake: DayFiles, question: PredictionTask, as_of: datetime, rows: pd.DataFrame
 ) -> tuple[TrainingData, procedure.RefittedModel, Any]:
     """The project's procedure on labelled rows."""
     labelled = LabelledRows(cast("DataFrame[TrainingRows]", rows), (), as_of)
@@ -90,7 +91,7 @@ def fit_at(
 def online_retail(folder: Path) -> dict[str, Any]:
     """November 2011."""
     lake = write_lake(sorted((SHARED_DATA / "online_retail").glob("*.csv.gz")), "online_retail", folder)
-    question = Question(timezone="UTC", eligible_days=90, lookback_days=300)
+    question = PredictionTask(timezone="UTC", eligible_days=90, lookback_days=300)
     november = datetime(2011, 11, 1, tzinfo=UTC)
     train = rows_at(lake, question, labelled_cutoffs(lake, question, november).cutoffs)
     test = rows_at(lake, question, list(midnights(november, datetime(2011, 11, 30, tzinfo=UTC), "UTC")))
@@ -122,7 +123,7 @@ def online_retail(folder: Path) -> dict[str, Any]:
 def taobao(folder: Path) -> dict[str, Any]:
     """The two forward tests."""
     lake = write_lake([SHARED_DATA / "taobao" / "UserBehavior_head.csv.gz"], "taobao", folder)
-    question = Question(timezone="Asia/Shanghai")
+    question = PredictionTask(timezone="Asia/Shanghai")
     result = {}
     for name, days in (("11-29 to 12-01", (29, 30, 31)), ("12-02 and 12-03", (32, 33))):
         tests, raw, probability, carts, chosen = [], [], [], [], []

@@ -23,10 +23,11 @@ import numpy as np
 from pandera.typing.pandas import DataFrame
 
 from retail_core.arrays import Float32Array
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.labels import label
-from retail_core.features.cutoffs.pairs import daily_pairs
-from retail_core.features.definitions import FeatureSet, Question, default_feature_set
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.cutoffs.labels import label_pairs
+from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.feature_set import FeatureSet, default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.explanations.contributions import max_explainable_rows, shapley_values
 from retail_core.model.explanations.reasons import explain_rows
@@ -79,17 +80,17 @@ def furthest(model: CalibratedRanker, rows: Float32Array) -> float:
 def run(folder: Path, users: int) -> dict[str, object]:
     """Simulate, fit and measure."""
     lake, events = simulated_days(folder, users, DAYS)
-    question = Question()
+    question = PredictionTask()
     features = default_feature_set(question)
     as_of = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=DAYS - 2)
     pairs = daily_pairs(lake, question, [as_of])
     begun = time.perf_counter()
-    rows = compute(lake, pairs, features)
+    rows = compute_features(lake, pairs, features)
     all_features = time.perf_counter() - begun
     matrix = to_matrix(rows[list(features.columns)])
-    labels = label(lake, question, pairs)
+    labels = label_pairs(lake, question, pairs)
     few = DataFrame[Pairs](pairs.head(MOST_EXPLAINED))
-    again = seconds(lambda: compute(lake, few, features))
+    again = seconds(lambda: compute_features(lake, few, features))
     figures = {
         name: measure(
             CalibratedRanker({"daily": choice.build(1).fit(matrix, labels)}), features, matrix, again

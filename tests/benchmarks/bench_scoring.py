@@ -20,7 +20,7 @@ from pathlib import Path
 
 import duckdb
 
-from retail_core.features.batch.engine import EngineOptions
+from retail_core.features.engine import EngineOptions
 from retail_core.registry.versions import load_champion
 from retail_core.schemas import EVENT_ARROW
 from retail_core.scoring import scores as scoring

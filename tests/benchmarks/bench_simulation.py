@@ -30,9 +30,8 @@ import pandas as pd
 from sklearn.metrics import average_precision_score
 
 from retail_core.arrays import FloatArray
-from retail_core.features.cutoffs.pairs import daily_pairs
-from retail_core.features.cutoffs.sessions import IN_SESSION
-from retail_core.features.question import Question
+from retail_core.features.cutoffs.policies import IN_SESSION, daily_pairs
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model import dataset, procedure
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import CalibratedRanker
@@ -52,7 +51,7 @@ POLICIES = ("daily", IN_SESSION)
 SETTINGS = Settings()
 GOAL = RecallGoal(TARGET, CONFIDENCE, SETTINGS.seed)
 AS_OF = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=DAYS)
-QUESTION = Question(timezone="UTC")
+QUESTION = PredictionTask(timezone="UTC")
 
 
 def with_truth(rows: pd.DataFrame, truth: Path) -> pd.DataFrame:

@@ -27,10 +27,11 @@ import pandas as pd
 import psutil
 import pyspark
 
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.pairs import daily_pairs
-from retail_core.features.definitions import FeatureSet, Question, default_feature_set
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.engine import EngineOptions
+from retail_core.features.feature_set import FeatureSet, default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.subprocesses import free_port
 from tests.benchmarks.bench_features import midnights, timed
 from tests.benchmarks.simulated_lake import DayFiles, simulated_days
@@ -98,7 +99,7 @@ def on_spark(
 
     pairs, found = expected[["user_id", "as_of"]], list[pd.DataFrame]()
     try:
-        seconds, _ = timed(lambda: found.append(compute(lake, pairs, feature_set, engine=options)))
+        seconds, _ = timed(lambda: found.append(compute_features(lake, pairs, feature_set, engine=options)))
     finally:
         if active := SparkSession.getActiveSession():
             active.stop()
@@ -115,13 +116,13 @@ def main() -> None:
     parser.add_argument("--no-cluster", action="store_true")
     arguments = parser.parse_args()
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-    feature_set = default_feature_set(Question())
+    feature_set = default_feature_set(PredictionTask())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "lake").mkdir()
         lake, events = simulated_days(folder / "lake", arguments.users, arguments.days)
-        pairs = daily_pairs(lake, feature_set.question, midnights(arguments.days, arguments.cutoffs))
-        expected = compute(lake, pairs, feature_set)
+        pairs = daily_pairs(lake, feature_set.task, midnights(arguments.days, arguments.cutoffs))
+        expected = compute_features(lake, pairs, feature_set)
         figures: dict[str, float] = {"events": events, "pairs": len(pairs)}
         local = on_spark(lake, expected, feature_set, EngineOptions("spark"))
         figures["local_seconds"] = local

@@ -14,17 +14,13 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from retail_core.features.clock import clock_parts
-from retail_core.features.definitions import FeatureSet, Question
-from retail_core.features.formulas import Algebra
+from retail_core.features.cutoff_context import ContextByDay, clock_features, local_day
+from retail_core.features.engine import LakeReader
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.formula_algebra import FormulaAlgebra
 from retail_core.features.kinds import (
-    CLOSING_ORDER,
-    DAY_US,
-    HOUR_US,
+    CART_EVENT_ORDER,
     MAX_VALUE_MINOR,
-    MINUTE_US,
-    SESSION_GAP_US,
-    Additive,
     Cart,
     Clock,
     Concentration,
@@ -42,10 +38,11 @@ from retail_core.features.kinds import (
     Since,
     State,
     Total,
-    Window,
+    Windowed,
 )
-from retail_core.features.reader import LakeReader, to_micros
-from retail_core.features.shop_measures import Shop, local_day
+from retail_core.features.prediction_task import PredictionTask
+from retail_core.features.time_windows import DAY_US, HOUR_US, MINUTE_US, SESSION_GAP_US, FeatureWindow
+from retail_core.times import to_micros
 
 _COLUMNS = [
     *("event_id", "user_id", "event_time", "event_type"),
@@ -54,7 +51,7 @@ _COLUMNS = [
 
 
 def pandas_features(
-    lake: LakeReader, pairs: pd.DataFrame, feature_set: FeatureSet, shop: Shop
+    lake: LakeReader, pairs: pd.DataFrame, feature_set: FeatureSet, shop: ContextByDay
 ) -> pd.DataFrame:
     """The features of every pair, float64, null = NaN; one row per pair, with the pairs' index.
 
@@ -64,7 +61,7 @@ def pandas_features(
         feature_set: which features, of which question, without attributes.
         shop: context features by local day.
     """
-    question, plan = feature_set.question, feature_set.plan()
+    question, plan = feature_set.task, feature_set.plan()
     first, last = pairs["as_of"].min() - question.lookback, pairs["as_of"].max()
     events, users = read(lake, first.to_pydatetime(), last.to_pydatetime())
     found = []
@@ -80,7 +77,7 @@ def read(lake: LakeReader, start: datetime, end: datetime) -> tuple[pd.DataFrame
     log = pd.concat(files, ignore_index=True)
     log["ts"] = log["event_time"].dt.as_unit("us").astype("int64")
     log["user"], users = pd.factorize(log["user_id"])
-    log["rank"] = log["event_type"].map(CLOSING_ORDER).fillna(len(CLOSING_ORDER))
+    log["rank"] = log["event_type"].map(CART_EVENT_ORDER).fillna(len(CART_EVENT_ORDER))
     log = log.sort_values(["user", "ts", "rank", "event_id"], ignore_index=True)
     most = MAX_VALUE_MINOR // log["price_minor"].clip(lower=1)
     log["value"] = (log["price_minor"] * log["quantity"].fillna(1).clip(upper=most)).fillna(0)
@@ -96,7 +93,9 @@ def read(lake: LakeReader, start: datetime, end: datetime) -> tuple[pd.DataFrame
 class Past:
     """The look-back of one cut-off, for the users asked about."""
 
-    def __init__(self, events: pd.DataFrame, users: np.ndarray, as_of: datetime, question: Question) -> None:
+    def __init__(
+        self, events: pd.DataFrame, users: np.ndarray, as_of: datetime, question: PredictionTask
+    ) -> None:
         self.users = users
         self.as_of = as_of
         self.question = question
@@ -112,10 +111,10 @@ class Past:
             for w, inside in self.inside.items()
         }
 
-    def features(self, plan: Sequence[Feature], shop: Shop) -> pd.DataFrame:
+    def features(self, plan: Sequence[Feature], shop: ContextByDay) -> pd.DataFrame:
         """One row per user, in the order asked."""
         found: dict[str, pd.Series] = {}
-        algebra = Algebra(
+        algebra = FormulaAlgebra(
             found.__getitem__,
             self.question.windows,
             div=lambda a, b: a / b.where(b != 0),
@@ -123,7 +122,7 @@ class Past:
             coalesce=lambda a, b: a.fillna(b),
         )
         context = shop.get(local_day(self.as_of, self.question), {})
-        clock = clock_parts(self.as_of, self.question.timezone)
+        clock = clock_features(self.as_of, self.question.timezone)
         for feature in plan:
             match feature.kind:
                 case Derived(formula):
@@ -132,13 +131,13 @@ class Past:
                     found[feature.name] = pd.Series(context.get(name, np.nan), self.users)
                 case Clock(part):
                     found[feature.name] = pd.Series(clock[part], self.users)
-                case kind if isinstance(kind, Additive):
+                case kind if isinstance(kind, Windowed):
                     found[feature.name] = self.additive(kind, feature.window).reindex(self.users).fillna(0)
                 case kind:
                     found[feature.name] = self.state(kind).reindex(self.users)
         return pd.DataFrame({name: column.to_numpy(float) for name, column in found.items()})
 
-    def additive(self, kind: Additive, window: Window) -> pd.Series:
+    def additive(self, kind: Windowed, window: FeatureWindow) -> pd.Series:
         """One value per user with such an event in the window."""
         events = self.inside[window]
         match kind:
@@ -218,7 +217,7 @@ class Past:
     @cached_property
     def open_carts(self) -> pd.DataFrame:
         """Additions that are the last act on their item and follow every purchase that names no item."""
-        acts = self.events[self.events["event_type"].isin(CLOSING_ORDER)].reset_index(drop=True)
+        acts = self.events[self.events["event_type"].isin(CART_EVENT_ORDER)].reset_index(drop=True)
         clears = acts[(acts["event_type"] == "purchase") & acts["item"].isna()]
         cleared = acts["user"].map(clears.index.to_series().groupby(clears["user"]).max())
         last = ~acts.duplicated(["user", "item"], keep="last") & ~(acts.index < cleared)

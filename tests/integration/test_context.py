@@ -12,13 +12,13 @@ import pytest
 from bentos.connection import Connection
 from bentos.history import History
 from retail_core import sources
-from retail_core.features.batch.context import shop_on
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.pairs import daily_pairs
-from retail_core.features.definitions import FeatureSet
-from retail_core.features.online.interpreter import OnlineEvent
-from retail_core.features.question import Question
-from retail_core.features.shop_measures import MEASURES, context_key, local_day
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.context_features import context_by_day
+from retail_core.features.cutoff_context import CONTEXT_MEASURES, context_key, local_day
+from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.ingest import ingest
 from retail_core.scoring.shop_context import (
     compute_context,
@@ -34,7 +34,7 @@ from tests.feature_logs import DAY, HOUR, micros, write_lake
 pytestmark = pytest.mark.integration
 
 NOW = datetime(2025, 1, 31, tzinfo=UTC)
-QUESTION = Question(timezone="Asia/Tokyo")
+QUESTION = PredictionTask(timezone="Asia/Tokyo")
 
 
 def test_what_is_stored_is_what_was_computed(store: Store, tmp_path: Path) -> None:
@@ -44,13 +44,13 @@ def test_what_is_stored_is_what_was_computed(store: Store, tmp_path: Path) -> No
     context = compute_context(lake, QUESTION, NOW)
     store_context(store, context, QUESTION, NOW)
     day = local_day(NOW, QUESTION)
-    assert context == shop_on(lake, QUESTION, [day])
+    assert context == context_by_day(lake, QUESTION, [day])
     assert stored_context(store, QUESTION, NOW) == context[day]
-    assert set(context[day]) == {name for name, *_ in MEASURES}
+    assert set(context[day]) == {name for name, *_ in CONTEXT_MEASURES}
     # Any instant of that local day finds it; no other day, and no other question, does.
     assert stored_context(store, QUESTION, NOW + timedelta(hours=14)) == context[day]
     assert stored_context(store, QUESTION, NOW + timedelta(hours=15)) is None
-    assert stored_context(store, Question(), NOW) is None
+    assert stored_context(store, PredictionTask(), NOW) is None
 
 
 def test_the_service_reads_what_was_stored(store: Store, tmp_path: Path) -> None:
@@ -86,12 +86,12 @@ def test_the_real_lake_gives_the_same_in_batch(store: Store, tmp_path: Path) -> 
     log = tmp_path / "log.csv"
     simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
     ingest(store, [log], sources.get("canonical"), at=NOW)
-    lake, question = Workspace.synchronized(store).lake, Question()
+    lake, question = Workspace.synchronized(store).lake, PredictionTask()
     context = compute_context(lake.snapshot(), question, NOW)[date(2025, 1, 31)]
     assert context["buyers_usual"] is not None
     names = tuple(f"shop_{name}" for name in context)
     pairs = daily_pairs(lake, question, [NOW])
-    rows = compute(lake, pairs, FeatureSet(question, names))
+    rows = compute_features(lake, pairs, FeatureSet(question, names))
     assert len(rows) > 1
     assert rows[list(names)].drop_duplicates().to_dict("records") == [
         {f"shop_{name}": value for name, value in context.items()}
@@ -108,11 +108,11 @@ def test_every_day_that_the_lake_tells_of_is_stored(store: Store, tmp_path: Path
     # The first day has nothing before it; the log ends on the 30th.
     assert store_known_context(work) == 20
     days = [date(2025, 1, 12) + timedelta(days=n) for n in range(20)]
-    computed = shop_on(work.lake, Question(), days)
+    computed = context_by_day(work.lake, PredictionTask(), days)
     for day in days:
         at = datetime(day.year, day.month, day.day, 23, tzinfo=UTC)
         expected = {
             name: None if math.isnan(value or 0.0) else value for name, value in computed[day].items()
         }
-        assert stored_context(store, Question(), at) == expected
-    assert stored_context(store, Question(), datetime(2025, 2, 1, tzinfo=UTC)) is None
+        assert stored_context(store, PredictionTask(), at) == expected
+    assert stored_context(store, PredictionTask(), datetime(2025, 2, 1, tzinfo=UTC)) is None

@@ -18,8 +18,8 @@ import pytest
 from pymongo import MongoClient
 
 from retail_core import sources
-from retail_core.features.definitions import default_feature_set
-from retail_core.features.question import Question
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.leakage import GuardData, inspect_leakage
 from retail_core.model.leakage.future_removal import check_future_removal, truncate_lake
 from retail_core.model.leakage.guard_data import draw_sample
@@ -159,7 +159,7 @@ def gathered(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake,
     assert newest is not None
     settings = Settings(home=log.parent)
     as_of = last_midnight(newest, "Europe/Berlin")
-    question = Question.from_settings(settings, "Europe/Berlin")
+    question = PredictionTask.from_settings(settings, "Europe/Berlin")
     return lake, build_guard_data(lake, question, ("daily", "first-visit"), as_of, settings)
 
 
@@ -202,7 +202,7 @@ def test_other_simulated_logs_raise_no_alarm(seed: int, tmp_path: Path) -> None:
     newest = lake.state().last_event
     assert newest is not None
     settings = Settings(home=tmp_path)
-    question = Question.from_settings(settings, "UTC")
+    question = PredictionTask.from_settings(settings, "UTC")
     evidence = build_guard_data(
         lake, question, ("daily", "first-visit"), last_midnight(newest, "UTC"), settings
     )

@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 
 from retail_core.errors import DataError, DependencyError, InputError, IntegrityError
-from retail_core.features.definitions import FeatureSet, Question, default_feature_set
+from retail_core.features.feature_set import FeatureSet, default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker, build_forest
 from retail_core.model.feature_matrix import to_matrix
@@ -42,7 +43,7 @@ CELLS = tuple(
     for trees in (10, 20)
     for depth in (3, 4)
 )
-FEATURES = default_feature_set(Question()).select(
+FEATURES = default_feature_set(PredictionTask()).select(
     ["cart_count", "hours_since_purchase", "event_count_1d", "weekday"]
 )
 

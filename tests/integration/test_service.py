@@ -40,7 +40,7 @@ from bentos.routes import create_app
 from bentos.wire import Answer
 from retail_core.client import Client, Prediction, PredictRequest, RejectedRequest
 from retail_core.errors import DataError, DependencyError, InputError
-from retail_core.features.batch.export import export_features
+from retail_core.features.feature_export import export_features
 from retail_core.privacy import erasure
 from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
@@ -376,7 +376,7 @@ def test_the_table_of_features_can_be_scored_however_it_is_packed(
     """It has features that training dropped, such as a flag that never changed."""
     out = tmp_path / "features.parquet"
     model = load_champion(shop.settings).spec.feature_set
-    export_features(Lake(shop.settings.lake_url), model.question, [AS_OF], out)
+    export_features(Lake(shop.settings.lake_url), model.task, [AS_OF], out)
     plain = pd.read_parquet(out).to_csv(index=False).encode()
     zst = pa.compress(plain, codec="zstd", asbytes=True)
     files = {

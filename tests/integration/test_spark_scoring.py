@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retail_core.features.batch.attributes import infer_attributes
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.pairs import daily_pairs
-from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.online.interpreter import OnlineEvent
-from retail_core.features.reader import to_micros
+from retail_core.features.batch.attribute_columns import infer_attributes
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.engine import EngineOptions
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker, build_forest
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.scoring.bulk import score_in_bulk
 from retail_core.scoring.scores import answers
+from retail_core.times import to_micros
 from tests.feature_logs import MINUTE, FolderLake, write_lake
 
 AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
@@ -57,11 +58,11 @@ def lake(tmp_path: Path) -> FolderLake:
 
 def fitted(lake: FolderLake) -> ServedModel:
     """A small forest on real features; what it learns does not matter here."""
-    question = Question()
+    question = PredictionTask()
     feature_set = default_feature_set(question, infer_attributes(lake, AS_OF))
     assert "attr_age" in feature_set.columns
     pairs = daily_pairs(lake, question, [AS_OF - timedelta(days=n) for n in range(1, 4)])
-    frame = compute(lake, pairs, feature_set)[list(feature_set.columns)]
+    frame = compute_features(lake, pairs, feature_set)[list(feature_set.columns)]
     labels = (frame["event_count_28d"] * 7 % 5 > 2).to_numpy(bool)
     forest = build_forest(trees=10, depth=4, leaf=5, seed=1)
     model = CalibratedRanker({"daily": forest}).fit(frame, labels)
@@ -78,8 +79,8 @@ def test_scores_on_spark_are_the_local_ones(lake: FolderLake, tmp_path: Path) ->
     served = fitted(lake)
     out = tmp_path / "scores.parquet"
     report = score_in_bulk(lake, served, EngineOptions("spark"), as_of=AS_OF, out=str(out))
-    pairs = daily_pairs(lake, Question(), [AS_OF])
-    local = answers(served, compute(lake, pairs, served.spec.feature_set))
+    pairs = daily_pairs(lake, PredictionTask(), [AS_OF])
+    local = answers(served, compute_features(lake, pairs, served.spec.feature_set))
     written = pd.read_parquet(out).sort_values("user_id", ignore_index=True)
     assert report.users == len(local) > 40
     assert local["probability"].nunique() > 5

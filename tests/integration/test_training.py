@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from retail_core.errors import DataError, InputError
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.pairs import daily_pairs
-from retail_core.features.question import Question
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.ingest import ingest
 from retail_core.model import dataset, procedure
 from retail_core.model.evaluation.metrics import ScoredRows, WeightedRanking, evaluate
@@ -96,7 +96,7 @@ def test_report_names_what_was_found_for_whom_and_when(shop: Shop) -> None:
 def test_only_labels_known_at_as_of_were_used(shop: Shop) -> None:
     last = datetime.fromisoformat(shop.report.eligible["last_cutoff"])
     assert last == AS_OF - timedelta(days=1)
-    question = Question.from_settings(shop.work.settings, "UTC")
+    question = PredictionTask.from_settings(shop.work.settings, "UTC")
     for policy in ("daily", "first-visit"):
         rows = build_labelled_rows(shop.work.lake, question, (policy,), AS_OF).rows
         assert (rows["as_of"] + question.horizon <= pd.Timestamp(AS_OF)).all()
@@ -140,8 +140,8 @@ def test_champion_is_what_was_registered(shop: Shop) -> None:
 
 def test_served_one_by_one_or_together_the_answer_is_the_same(shop: Shop) -> None:
     served = load_champion(shop.work.settings)
-    pairs = daily_pairs(shop.work.lake, served.spec.feature_set.question, [AS_OF])
-    frame = compute(shop.work.lake, pairs, served.spec.feature_set)
+    pairs = daily_pairs(shop.work.lake, served.spec.feature_set.task, [AS_OF])
+    frame = compute_features(shop.work.lake, pairs, served.spec.feature_set)
     together = served.predict(frame, "daily")
     alone = pd.concat([served.predict(frame.iloc[[row]], "daily") for row in range(0, len(frame), 25)])
     pd.testing.assert_frame_equal(alone, together.iloc[::25], check_exact=True)
@@ -204,7 +204,7 @@ def test_options_that_make_no_sense_are_refused(shop: Shop, options: TrainOption
 def test_short_log_no_miss_and_what_the_refit_sees(shop: Shop) -> None:
     """Ten days of log: users are dealt; recall 1.0 is never an error and states what it is worth."""
     as_of = datetime(2025, 1, 12, tzinfo=UTC)
-    question = Question.from_settings(shop.work.settings, "UTC")
+    question = PredictionTask.from_settings(shop.work.settings, "UTC")
     labelled = build_labelled_rows(shop.work.lake, question, ("daily",), as_of)
     data = dataset.build_training_data(shop.work.lake, labelled, question, shop.work.settings, as_of=as_of)
     assert data.split.kind == "user-disjoint"
@@ -252,7 +252,7 @@ def test_gate_promotes_the_better_and_keeps_against_ties_and_worse() -> None:
 
 
 def test_a_challenger_that_answers_something_else_does_not_take_the_champions_place(shop: Shop) -> None:
-    question = Question.from_settings(shop.work.settings, "UTC")
+    question = PredictionTask.from_settings(shop.work.settings, "UTC")
     labelled = build_labelled_rows(shop.work.lake, question, ("daily",), datetime(2025, 1, 12, tzinfo=UTC))
     daily = dataset.build_training_data(
         shop.work.lake, labelled, question, shop.work.settings, as_of=labelled.known_until

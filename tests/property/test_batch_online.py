@@ -10,11 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retail_core.features.batch.context import shop_on
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.online.interpreter import OnlineEvent, compute_one
-from retail_core.features.shop_measures import Shop, local_day
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.context_features import context_by_day
+from retail_core.features.cutoff_context import ContextByDay, local_day
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.online.online_interpreter import compute_user_features
+from retail_core.features.prediction_task import PredictionTask
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 
 # Midnights in Berlin around the change to summer time, UTC, Lord Howe with its half hour.
@@ -27,13 +29,13 @@ CUTOFFS = {
 
 
 def online_rows(
-    events: list[OnlineEvent], pairs: pd.DataFrame, question: Question, shop: Shop
+    events: list[OnlineEvent], pairs: pd.DataFrame, question: PredictionTask, shop: ContextByDay
 ) -> pd.DataFrame:
     feature_set = default_feature_set(question)
     rows = []
     for user, as_of in zip(pairs["user_id"], pairs["as_of"].dt.to_pydatetime(), strict=True):
         own = [event for event in events if event.user_id == user]
-        rows.append(compute_one(own, as_of, feature_set, context=shop[local_day(as_of, question)]))
+        rows.append(compute_user_features(own, as_of, feature_set, context=shop[local_day(as_of, question)]))
     return pd.DataFrame(rows, columns=list(feature_set.columns), index=pairs.index, dtype="float64")
 
 
@@ -47,7 +49,7 @@ def test_batch_equals_online(data: st.DataObject, tmp_path_factory: pytest.TempP
     """To the bit, for midnights over clock changes and arbitrary instants, alone and together."""
     folder = tmp_path_factory.mktemp("lake")
     zone = data.draw(st.sampled_from(sorted(CUTOFFS)))
-    question = Question(lookback_days=data.draw(st.sampled_from([28, 28, 1, 5, 40])), timezone=zone)
+    question = PredictionTask(lookback_days=data.draw(st.sampled_from([28, 28, 1, 5, 40])), timezone=zone)
     cutoffs = CUTOFFS[zone]
     events = data.draw(logs(max(cutoffs), question.lookback_days))
     odd = data.draw(st.lists(st.integers(-40 * HOUR, 2 * DAY).map(lambda x: x // 1000 * 1000), max_size=2))
@@ -60,10 +62,10 @@ def test_batch_equals_online(data: st.DataObject, tmp_path_factory: pytest.TempP
     random.Random(1).shuffle(noisy)
     lake = write_lake(folder, events)
     names = list(feature_set.columns)
-    alone = compute(lake, daily, feature_set)
-    together = compute(lake, every, feature_set)
+    alone = compute_features(lake, daily, feature_set)
+    together = compute_features(lake, every, feature_set)
 
-    shop = shop_on(lake, question, {local_day(t, question) for t in every["as_of"].dt.to_pydatetime()})
+    shop = context_by_day(lake, question, {local_day(t, question) for t in every["as_of"].dt.to_pydatetime()})
     assert_same(together[names], online_rows(noisy, every, question, shop))
     assert_same(alone, together.iloc[: len(daily)])
     assert np.isfinite(alone["event_count_1h"]).all()

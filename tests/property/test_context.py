@@ -10,16 +10,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retail_core.features.batch.context import shop_on
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.definitions import FeatureSet, Question, expand
-from retail_core.features.online.interpreter import OnlineEvent, compute_one
-from retail_core.features.reader import from_micros
-from retail_core.features.shop_measures import CONTEXT_DAYS, MEASURES, local_day
-from retail_core.times import zone
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.context_features import context_by_day
+from retail_core.features.cutoff_context import CONTEXT_DAYS, CONTEXT_MEASURES, local_day
+from retail_core.features.definitions import expand_definitions
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.online.online_interpreter import compute_user_features
+from retail_core.features.prediction_task import PredictionTask
+from retail_core.times import from_micros, zone
 from tests.feature_logs import DAY, HOUR, micros, pairs_of, write_lake
 
-QUESTION = Question(eligible_days=3, timezone="Europe/Berlin")
+QUESTION = PredictionTask(eligible_days=3, timezone="Europe/Berlin")
 NOW = micros("2025-04-09T00:00+02:00")
 DAYS = [date(2025, 4, 9), date(2025, 4, 8), date(2025, 4, 1)]
 ONE = timedelta(days=1)
@@ -58,7 +60,7 @@ def plainly(log: Log, day: date) -> dict[str, float]:
         users.setdefault(day_of(event), []).append(event)
     seen = [d for d in users if day - CONTEXT_DAYS * ONE <= d < day]
     if not seen:
-        return dict.fromkeys((name for name, *_ in MEASURES), math.nan)
+        return dict.fromkeys((name for name, *_ in CONTEXT_MEASURES), math.nan)
     past = [min(seen) + n * ONE for n in range((day - min(seen)).days)]
 
     def buyers(d: date) -> set[str]:
@@ -98,29 +100,29 @@ def test_they_mean_what_they_say(log: Log, together: bool, tmp_path_factory: pyt
     before = write_lake(
         tmp_path_factory.mktemp("lake") / "day=2025-01-01", [e for e in log if day_of(e) < DAYS[-1]]
     )
-    found = shop_on(lake, QUESTION, DAYS if together else DAYS[-1:])
+    found = context_by_day(lake, QUESTION, DAYS if together else DAYS[-1:])
     for day, values in found.items():
         expected = plainly(log, day)
         assert {n: values.get(n, math.nan) for n in expected} == pytest.approx(expected, nan_ok=True, abs=0)
-    alone = shop_on(before, QUESTION, DAYS[-1:])[DAYS[-1]]
+    alone = context_by_day(before, QUESTION, DAYS[-1:])[DAYS[-1]]
     np.testing.assert_equal(dict(alone), dict(found[DAYS[-1]]))
 
 
 def test_every_cutoff_of_a_day_sees_the_same(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Batch and online, at midnight, during the day and for a user without events; null without a shop."""
-    names = tuple(name for name in expand(QUESTION) if name.startswith("shop_"))
-    assert names == tuple(f"shop_{name}" for name, *_ in MEASURES)
+    names = tuple(name for name in expand_definitions(QUESTION) if name.startswith("shop_"))
+    assert names == tuple(f"shop_{name}" for name, *_ in CONTEXT_MEASURES)
     feature_set = FeatureSet(QUESTION, names)
     log = [OnlineEvent(f"{i:032x}", "uv"[i % 2], NOW - i * 9 * HOUR, "purchase") for i in range(1, 150)]
     lake = write_lake(tmp_path_factory.mktemp("lake"), log)
     pairs = pairs_of([("u", NOW), ("u", NOW + 15 * HOUR), ("nobody", NOW + DAY - 1000), ("u", NOW + DAY)])
-    rows = compute(lake, pairs, feature_set)[list(names)]
+    rows = compute_features(lake, pairs, feature_set)[list(names)]
     assert rows.iloc[0].equals(rows.iloc[1])
     assert rows.iloc[0].equals(rows.iloc[2])
     assert not rows.iloc[0].equals(rows.iloc[3])
     assert not rows.isna().any(axis=None)
     moment = datetime.fromisoformat("2025-04-09T15:00+02:00")
-    known = shop_on(lake, QUESTION, [local_day(moment, QUESTION)])[date(2025, 4, 9)]
-    assert compute_one([], moment, feature_set, context=known) == rows.iloc[0].to_dict()
-    assert set(compute_one([], moment, feature_set).values()) == {None}
-    assert compute(lake, pairs, feature_set, shop={})[list(names)].isna().all(axis=None)
+    known = context_by_day(lake, QUESTION, [local_day(moment, QUESTION)])[date(2025, 4, 9)]
+    assert compute_user_features([], moment, feature_set, context=known) == rows.iloc[0].to_dict()
+    assert set(compute_user_features([], moment, feature_set).values()) == {None}
+    assert compute_features(lake, pairs, feature_set, shop={})[list(names)].isna().all(axis=None)

@@ -9,17 +9,19 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from retail_core.features.batch.context import shop_on
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.online.interpreter import OnlineEvent, compute_one
-from retail_core.features.shop_measures import local_day
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.context_features import context_by_day
+from retail_core.features.cutoff_context import local_day
+from retail_core.features.engine import EngineOptions
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.online.online_interpreter import compute_user_features
+from retail_core.features.prediction_task import PredictionTask
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 
 BASE = micros("2025-03-31T00:00+02:00")
 CUTOFFS = [BASE - 23 * HOUR - DAY, BASE - 23 * HOUR, BASE, BASE + 12_345_000]
-QUESTION = Question(timezone="Europe/Berlin")
+QUESTION = PredictionTask(timezone="Europe/Berlin")
 SPARK = EngineOptions("spark")
 
 
@@ -57,16 +59,16 @@ def test_spark_equals_duckdb_equals_online(
     feature_set = default_feature_set(QUESTION)
     columns = list(feature_set.columns)
 
-    spark = compute(lake, pairs, feature_set, engine=SPARK)[columns]
-    duckdb = compute(lake, pairs, feature_set)[columns]
+    spark = compute_features(lake, pairs, feature_set, engine=SPARK)[columns]
+    duckdb = compute_features(lake, pairs, feature_set)[columns]
     own: dict[str, list[OnlineEvent]] = {}
     for event in events:
         own.setdefault(event.user_id, []).append(event)
     instants = pairs["as_of"].dt.to_pydatetime()
-    shop = shop_on(lake, QUESTION, {local_day(t, QUESTION) for t in instants})
+    shop = context_by_day(lake, QUESTION, {local_day(t, QUESTION) for t in instants})
     online = pd.DataFrame(
         [
-            compute_one(own.get(user, []), t, feature_set, context=shop[local_day(t, QUESTION)])
+            compute_user_features(own.get(user, []), t, feature_set, context=shop[local_day(t, QUESTION)])
             for user, t in zip(pairs["user_id"], instants, strict=True)
         ],
         columns=columns,
@@ -79,6 +81,6 @@ def test_spark_equals_duckdb_equals_online(
 def test_spark_without_events(tmp_path_factory: pytest.TempPathFactory) -> None:
     lake = write_lake(tmp_path_factory.mktemp("lake"), [])
     feature_set = default_feature_set(QUESTION)
-    rows = compute(lake, pairs_of([("nobody", BASE)]), feature_set, engine=SPARK)
+    rows = compute_features(lake, pairs_of([("nobody", BASE)]), feature_set, engine=SPARK)
     assert rows["event_count_28d"].tolist() == [0.0]
     assert rows["hours_since_event"].isna().all()

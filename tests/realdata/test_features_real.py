@@ -15,14 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from retail_core import sources
-from retail_core.features.batch.context import shop_on
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.labels import label
-from retail_core.features.cutoffs.pairs import daily_pairs, labelled_cutoffs
-from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.online.interpreter import OnlineEvent, compute_one, online_event
-from retail_core.features.shop_measures import local_day
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.context_features import context_by_day
+from retail_core.features.cutoff_context import local_day
+from retail_core.features.cutoffs.cutoff_plan import labelled_cutoffs
+from retail_core.features.cutoffs.labels import label_pairs
+from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.engine import EngineOptions
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.online.event_columns import OnlineEvent, event_from_document
+from retail_core.features.online.online_interpreter import compute_user_features
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.sources.read import read_events
 from retail_core.store.lake.scratch import scratch_lake
 from retail_core.store.lake.table import Lake
@@ -31,7 +34,7 @@ from tests.feature_logs import FolderLake, write_lake
 
 pytestmark = pytest.mark.realdata
 
-QUESTION = Question(timezone="Asia/Shanghai")
+QUESTION = PredictionTask(timezone="Asia/Shanghai")
 TYPES = {"pv": "view_item", "cart": "add_to_cart", "fav": "add_to_wishlist", "buy": "purchase"}
 
 
@@ -65,16 +68,16 @@ def test_taobao_batch_equals_online(taobao: tuple[FolderLake, list[OnlineEvent]]
     by_user: dict[str, list[OnlineEvent]] = defaultdict(list)
     for event in events:
         by_user[event.user_id].append(event)
-    shop = shop_on(lake, QUESTION, {local_day(t, QUESTION) for t in every["as_of"].dt.to_pydatetime()})
+    shop = context_by_day(lake, QUESTION, {local_day(t, QUESTION) for t in every["as_of"].dt.to_pydatetime()})
     rows = [
-        compute_one(by_user[user], as_of, feature_set, context=shop[local_day(as_of, QUESTION)])
+        compute_user_features(by_user[user], as_of, feature_set, context=shop[local_day(as_of, QUESTION)])
         for user, as_of in zip(every["user_id"], every["as_of"].dt.to_pydatetime(), strict=True)
     ]
     online = pd.DataFrame(rows, dtype="float64")
 
-    batch = compute(lake, every, feature_set)
+    batch = compute_features(lake, every, feature_set)
     pd.testing.assert_frame_equal(batch[list(online)], online, check_exact=True)
-    daily = compute(lake, pairs, feature_set)
+    daily = compute_features(lake, pairs, feature_set)
     pd.testing.assert_frame_equal(daily[list(online)], online.iloc[: len(pairs)], check_exact=True)
 
 
@@ -88,7 +91,7 @@ def test_taobao_cutoffs_and_base_rate(taobao: tuple[FolderLake, list[OnlineEvent
     first = datetime(2017, 11, 26, 16, tzinfo=UTC)
     assert list(plan.cutoffs) == [first + timedelta(days=n) for n in range(6)]
     pairs = daily_pairs(lake, QUESTION, [plan.cutoffs[-1]])
-    assert 0.16 < label(lake, QUESTION, pairs).mean() < 0.20
+    assert 0.16 < label_pairs(lake, QUESTION, pairs).mean() < 0.20
 
 
 @pytest.mark.parametrize(
@@ -105,22 +108,22 @@ def test_spark_equals_duckdb_equals_online(
     source = sources.get(folder)
     files = sorted((shared_data / folder).iterdir())
     lake = scratch_lake((chunk for file in files for chunk in read_events(file, source)), tmp_path)
-    question = Question(timezone=source.timezone)
+    question = PredictionTask(timezone=source.timezone)
     feature_set = default_feature_set(question)
     instants = [parse_instant(cutoff, source.timezone) for cutoff in cutoffs]
-    shop = shop_on(lake, question, {local_day(t, question) for t in instants})
+    shop = context_by_day(lake, question, {local_day(t, question) for t in instants})
     pairs = daily_pairs(lake, question, instants)
     assert len(pairs) > 1_000
 
-    duckdb = compute(lake, pairs, feature_set)
+    duckdb = compute_features(lake, pairs, feature_set)
     with spark_ends():
-        spark = compute(lake, pairs, feature_set, engine=EngineOptions("spark"))
+        spark = compute_features(lake, pairs, feature_set, engine=EngineOptions("spark"))
     pd.testing.assert_frame_equal(spark, duckdb, rtol=0, atol=1e-9)
 
     some = pairs.sample(150, random_state=7)
     own = events_of(lake, some["user_id"].unique())
     rows = [
-        compute_one(own[user], t, feature_set, context=shop[local_day(t, question)])
+        compute_user_features(own[user], t, feature_set, context=shop[local_day(t, question)])
         for user, t in zip(some["user_id"], some["as_of"].dt.to_pydatetime(), strict=True)
     ]
     online = pd.DataFrame(rows, some.index, dtype="float64")
@@ -143,5 +146,5 @@ def events_of(lake: Lake, users: np.ndarray) -> dict[str, list[OnlineEvent]]:
     for file in lake.files():
         rows = pq.read_table(file, filters=pc.field("user_id").isin(users))
         for row in rows.to_pylist():
-            own[row["user_id"]].append(online_event(row))
+            own[row["user_id"]].append(event_from_document(row))
     return own

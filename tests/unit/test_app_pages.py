@@ -11,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from app import charts
 from app import formatting as fmt
-from retail_core.features.definitions import Question, default_feature_set
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
@@ -81,7 +82,7 @@ def scores_of(probabilities: list[float]) -> Scores:
         }
     )
     spec = ModelSpec(
-        version="1", run_id="", trained_at=AS_OF, feature_set=default_feature_set(Question()),
+        version="1", run_id="", trained_at=AS_OF, feature_set=default_feature_set(PredictionTask()),
         policies=("daily",), thresholds={"daily": {"no-miss": 0.01, "contact": 0.1, "f1": 0.5}},
         certificates={"daily": None}, reasons={"daily": None}, metrics={"daily": {"base_rate": 0.04}},
         reference={}, data={}, self_test={},

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from retail_core.features.batch.engine import EngineOptions
-from retail_core.features.batch.spark import java_memory
+from retail_core.features.engine import EngineOptions
+from retail_core.features.engine.spark_engine import java_memory
 from retail_core.settings import Settings
 
 ASK = """
 from retail_core.errors import DependencyError
-from retail_core.features.batch.engine import EngineOptions, open_engine
+from retail_core.features.engine import EngineOptions, open_engine
 try:
     with open_engine(EngineOptions("spark")):
         pass

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from retail_core.features.definitions import Question, default_feature_set
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.calibration import logit
 from retail_core.model.evaluation.metrics import ScoredRows, WeightedMetrics, evaluate, metric_intervals
 from retail_core.model.evaluation.segments import compare_with_rules, metrics_by_day, metrics_by_segment
@@ -132,7 +133,7 @@ def test_the_card_names_population_period_figures_and_limits() -> None:
         version="3",
         run_id="r",
         trained_at=datetime(2025, 3, 1, tzinfo=UTC),
-        feature_set=default_feature_set(Question()),
+        feature_set=default_feature_set(PredictionTask()),
         policies=("daily",),
         thresholds={"daily": {"f1": 0.2, "contact": 0.01}},
         certificates={"daily": None},

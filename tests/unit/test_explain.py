@@ -11,7 +11,8 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 from retail_core.arrays import Float32Array
-from retail_core.features.definitions import Question, default_feature_set
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.boosting import BoostedTrees
 from retail_core.model.calibration import logit
 from retail_core.model.estimator import CalibratedRanker, build_forest
@@ -25,7 +26,7 @@ from retail_core.model.families import FAMILIES, RankerConfig
 from retail_core.model.feature_matrix import MISSING
 from retail_core.model.onnx_scorers import rows_at_thresholds
 
-FEATURES = default_feature_set(Question()).select(
+FEATURES = default_feature_set(PredictionTask()).select(
     ["cart_count", "cart_oldest_hours", "hours_since_view_item", "spend_7d", "weekend"]
 )
 SMALL = {

@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 
 from retail_core.errors import DataError
-from retail_core.features.cutoffs.labels import label
-from retail_core.features.cutoffs.pairs import daily_pairs, first_visit_pairs, labelled_cutoffs
-from retail_core.features.definitions import Question
-from retail_core.features.online.interpreter import OnlineEvent
-from retail_core.features.reader import from_micros, to_micros
+from retail_core.features.cutoffs.cutoff_plan import labelled_cutoffs
+from retail_core.features.cutoffs.labels import label_pairs
+from retail_core.features.cutoffs.policies import daily_pairs, first_visit_pairs
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.labelled import build_labelled_rows
 from retail_core.store.lake.table import Lake
+from retail_core.times import from_micros, to_micros
 from tests.feature_logs import DAY, HOUR, FolderLake, micros, pairs_of, write_lake
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -45,7 +46,7 @@ def test_gap_and_closure_are_told_apart(tmp_path: Path) -> None:
     sundays = {date(2025, 3, 9) + timedelta(days=7 * n) for n in range(6)}
     lost = date(2025, 4, 2)
     lake = daily_log(tmp_path, 42, without={*sundays, lost})
-    question = Question(timezone="Europe/Berlin", lookback_days=7)
+    question = PredictionTask(timezone="Europe/Berlin", lookback_days=7)
     plan = labelled_cutoffs(lake, question, datetime(2025, 4, 12, tzinfo=BERLIN))
     assert plan.gaps == (lost,)
     assert plan.closed_weekdays == (6,)
@@ -56,7 +57,7 @@ def test_gap_and_closure_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_nothing_after_as_of_is_known(tmp_path: Path) -> None:
-    question = Question(timezone="Europe/Berlin", lookback_days=28)
+    question = PredictionTask(timezone="Europe/Berlin", lookback_days=28)
     lake = daily_log(tmp_path, 12)
     as_of = datetime(2025, 3, 11, 23, 59, tzinfo=BERLIN)
     plan = labelled_cutoffs(lake, question, as_of)
@@ -64,13 +65,13 @@ def test_nothing_after_as_of_is_known(tmp_path: Path) -> None:
     assert local_days(plan.cutoffs) == [date(2025, 3, 5) + timedelta(days=n) for n in range(6)]
     later = labelled_cutoffs(lake, question, as_of + timedelta(minutes=1))
     assert local_days(later.cutoffs)[-1] == date(2025, 3, 11)
-    two_days = labelled_cutoffs(lake, Question(48, 7, 28, "Europe/Berlin"), as_of)
+    two_days = labelled_cutoffs(lake, PredictionTask(48, 7, 28, "Europe/Berlin"), as_of)
     assert local_days(two_days.cutoffs)[-1] == date(2025, 3, 9)
 
 
 def test_days_after_the_log_stopped_are_unknown(tmp_path: Path) -> None:
     """The last event is of 22:00 on the 14th: nobody knows who bought in the two hours after it."""
-    question = Question(timezone="Europe/Berlin")
+    question = PredictionTask(timezone="Europe/Berlin")
     plan = labelled_cutoffs(daily_log(tmp_path, 12), question, datetime(2025, 3, 18, tzinfo=BERLIN))
     assert plan.gaps == tuple(date(2025, 3, 15) + timedelta(days=n) for n in range(3))
     assert local_days(plan.cutoffs)[-1] == date(2025, 3, 13)
@@ -81,16 +82,16 @@ def test_a_day_cut_off_in_the_morning_has_no_label(tmp_path: Path) -> None:
     """Ingestion lags: the last complete day is the one before, whatever the wall clock says."""
     moments = [FIRST + timedelta(hours=n) for n in range(24 * 11 + 8)]
     events = [OnlineEvent(str(n), "u", to_micros(t), "purchase") for n, t in enumerate(moments)]
-    lake, question = write_lake(tmp_path, events), Question(timezone="Europe/Berlin")
+    lake, question = write_lake(tmp_path, events), PredictionTask(timezone="Europe/Berlin")
     for until in (date(2025, 3, 15), date(2025, 3, 18), date(2030, 1, 1)):
         as_of = datetime(until.year, until.month, until.day, tzinfo=BERLIN)
         plan = labelled_cutoffs(lake, question, as_of)
         assert local_days(plan.cutoffs)[-1] == date(2025, 3, 13)
-        assert label(lake, question, daily_pairs(lake, question, plan.cutoffs)).all()
+        assert label_pairs(lake, question, daily_pairs(lake, question, plan.cutoffs)).all()
 
 
 def test_a_long_silence_is_a_gap_and_no_closure(tmp_path: Path) -> None:
-    question = Question(timezone="Europe/Berlin")
+    question = PredictionTask(timezone="Europe/Berlin")
     plan = labelled_cutoffs(daily_log(tmp_path, 12), question, datetime(2025, 6, 1, tzinfo=BERLIN))
     assert plan.closed_weekdays == ()
     assert plan.gaps[0] == date(2025, 3, 15)
@@ -107,13 +108,13 @@ def test_the_last_seconds_of_a_day_are_not_waited_for(tmp_path: Path, last: str,
     times = [to_micros(FIRST + timedelta(days=n)) for n in range(12)]
     times.append(micros(f"2025-03-14T{last}+01:00"))
     events = [OnlineEvent(str(n), "u", time, "view_item") for n, time in enumerate(times)]
-    lake, question = write_lake(tmp_path, events), Question(timezone="Europe/Berlin")
+    lake, question = write_lake(tmp_path, events), PredictionTask(timezone="Europe/Berlin")
     plan = labelled_cutoffs(lake, question, datetime(2025, 3, 15, 5, tzinfo=BERLIN))
     assert local_days(plan.cutoffs)[-1] == known
 
 
 def test_a_log_that_goes_on_shows_that_the_day_is_over(tmp_path: Path) -> None:
-    lake, question = daily_log(tmp_path, 12), Question(timezone="Europe/Berlin")
+    lake, question = daily_log(tmp_path, 12), PredictionTask(timezone="Europe/Berlin")
     plan = labelled_cutoffs(lake, question, datetime(2025, 3, 14, tzinfo=BERLIN))
     assert local_days(plan.cutoffs)[-1] == date(2025, 3, 13)
 
@@ -130,7 +131,7 @@ def test_no_policy_labels_what_the_log_does_not_reach(tmp_path: Path, policy: st
         if (bought := t + timedelta(hours=20)) < end
     ]
     lake = cast("Lake", write_lake(tmp_path, [*visits, *orders]))
-    question = Question(timezone="Europe/Berlin", eligible_days=1)
+    question = PredictionTask(timezone="Europe/Berlin", eligible_days=1)
     found = build_labelled_rows(lake, question, (policy,), end + timedelta(days=30))
     newest = to_micros(end - timedelta(hours=1))
     assert to_micros(found.known_until) == newest
@@ -147,7 +148,9 @@ def test_strays_are_not_the_log(tmp_path: Path) -> None:
     ]
     strays = [OnlineEvent("s1", "u", micros("2011-02-03T04:05:06+00:00"), "view_item")]
     lake = write_lake(tmp_path, events + strays)
-    plan = labelled_cutoffs(lake, Question(timezone="Europe/Berlin"), datetime(2025, 3, 15, tzinfo=BERLIN))
+    plan = labelled_cutoffs(
+        lake, PredictionTask(timezone="Europe/Berlin"), datetime(2025, 3, 15, tzinfo=BERLIN)
+    )
     assert plan.first_day == FIRST.date()
     assert plan.gaps == ()
     assert len(plan.cutoffs) == 9
@@ -156,10 +159,10 @@ def test_strays_are_not_the_log(tmp_path: Path) -> None:
 def test_an_empty_log_has_no_cutoffs(tmp_path: Path) -> None:
     lake = write_lake(tmp_path, [])
     now = datetime(2025, 3, 15, tzinfo=BERLIN)
-    assert labelled_cutoffs(lake, Question(), now).cutoffs == ()
-    assert daily_pairs(lake, Question(), [now]).empty
-    assert daily_pairs(lake, Question(), []).empty
-    assert first_visit_pairs(lake, Question(), now).empty
+    assert labelled_cutoffs(lake, PredictionTask(), now).cutoffs == ()
+    assert daily_pairs(lake, PredictionTask(), [now]).empty
+    assert daily_pairs(lake, PredictionTask(), []).empty
+    assert first_visit_pairs(lake, now).empty
 
 
 def test_first_visits(tmp_path: Path) -> None:
@@ -172,20 +175,20 @@ def test_first_visits(tmp_path: Path) -> None:
         OnlineEvent("5", "b", start + 26 * HOUR + 1_000_000, "purchase"),
     ]
     lake = write_lake(tmp_path, events)
-    pairs = first_visit_pairs(lake, Question(), from_micros(start + 3 * HOUR))
+    pairs = first_visit_pairs(lake, from_micros(start + 3 * HOUR))
     assert list(pairs["user_id"]) == ["a", "b"]
     assert [to_micros(t.to_pydatetime()) for t in pairs["as_of"]] == [
         start + 1_000_000,
         start + 2 * HOUR + 1_000_000,
     ]
     # The purchase exactly at the end of the horizon is not in it.
-    assert label(lake, Question(), pairs).tolist() == [True, False]
+    assert label_pairs(lake, PredictionTask(), pairs).tolist() == [True, False]
 
 
 def test_a_label_younger_than_its_horizon_is_refused(tmp_path: Path) -> None:
     lake = daily_log(tmp_path, 3)
     pairs = pairs_of([("u0", to_micros(FIRST) + DAY)])
-    assert not label(lake, Question(), pairs, known_until=FIRST + timedelta(days=2)).any()
+    assert not label_pairs(lake, PredictionTask(), pairs, known_until=FIRST + timedelta(days=2)).any()
     with pytest.raises(DataError, match="not known before"):
-        label(lake, Question(), pairs, known_until=FIRST + timedelta(days=2, milliseconds=-1))
-    assert label(lake, Question(), pairs_of([])).empty
+        label_pairs(lake, PredictionTask(), pairs, known_until=FIRST + timedelta(days=2, milliseconds=-1))
+    assert label_pairs(lake, PredictionTask(), pairs_of([])).empty

@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retail_core.features.cutoffs.pairs import CutoffPlan, labelled_cutoffs
-from retail_core.features.cutoffs.sessions import (
+from retail_core.features.cutoffs.cutoff_plan import CutoffPlan, labelled_cutoffs
+from retail_core.features.cutoffs.policies import (
     IN_SESSION,
     default_policies,
     in_session_pairs,
-    policy_at,
+    policies_for,
     policy_for,
-    share_with_length,
+    share_of_long_sessions,
 )
-from retail_core.features.online.interpreter import OnlineEvent
-from retail_core.features.question import Question
-from retail_core.features.reader import from_micros, to_micros
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.prediction_task import PredictionTask
+from retail_core.times import from_micros, to_micros
 from tests.feature_logs import FolderLake, write_lake
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -42,8 +42,8 @@ def lake(tmp_path: Path) -> FolderLake:
 
 
 def test_every_instant_lies_within_half_an_hour_after_an_event(lake: FolderLake) -> None:
-    plan = labelled_cutoffs(lake, Question(), BEFORE + timedelta(days=1))
-    pairs = in_session_pairs(lake, Question(), plan, BEFORE)
+    plan = labelled_cutoffs(lake, PredictionTask(), BEFORE + timedelta(days=1))
+    pairs = in_session_pairs(lake, PredictionTask(), plan, BEFORE)
     assert len(pairs) > 100
     assert pairs["as_of"].between(pd.Timestamp(plan.cutoffs[0]), pd.Timestamp(BEFORE)).all()
     since = (pairs["as_of"] - pairs["as_of"].dt.floor("D") - pd.Timedelta(hours=9)).dt.total_seconds() / 60
@@ -52,35 +52,35 @@ def test_every_instant_lies_within_half_an_hour_after_an_event(lake: FolderLake)
 
 
 def test_later_events_do_not_change_the_instants_before_them(lake: FolderLake, tmp_path: Path) -> None:
-    plan = labelled_cutoffs(lake, Question(), BEFORE)
+    plan = labelled_cutoffs(lake, PredictionTask(), BEFORE)
     middle = START + timedelta(days=6)
-    whole = in_session_pairs(lake, Question(), plan, middle)
+    whole = in_session_pairs(lake, PredictionTask(), plan, middle)
     (tmp_path / "cut").mkdir()
     cut = write_lake(tmp_path / "cut", [e for e in EVENTS if from_micros(e.event_time) < middle])
-    pd.testing.assert_frame_equal(whole, in_session_pairs(cut, Question(), plan, middle))
+    pd.testing.assert_frame_equal(whole, in_session_pairs(cut, PredictionTask(), plan, middle))
 
 
 def test_no_instant_whose_horizon_touches_a_gap(lake: FolderLake) -> None:
     gap = (START + timedelta(days=6)).date()
     plan = CutoffPlan((START,), (gap,))
-    pairs = in_session_pairs(lake, Question(), plan, BEFORE)
+    pairs = in_session_pairs(lake, PredictionTask(), plan, BEFORE)
     days = set(pairs["as_of"].dt.date)
     assert not days & {gap, gap - timedelta(days=1)}
     assert gap + timedelta(days=1) in days
 
 
 def test_without_cutoffs_there_are_no_instants(lake: FolderLake) -> None:
-    assert in_session_pairs(lake, Question(), CutoffPlan((), ()), BEFORE).empty
+    assert in_session_pairs(lake, PredictionTask(), CutoffPlan((), ()), BEFORE).empty
 
 
 def test_sessions_have_a_length_where_two_events_stand_apart(lake: FolderLake, tmp_path: Path) -> None:
-    assert share_with_length(lake, BEFORE) == 1.0
+    assert share_of_long_sessions(lake, BEFORE) == 1.0
     assert default_policies(lake, None, BEFORE) == ("daily", IN_SESSION)
     assert default_policies(lake, "first-visit", BEFORE) == ("first-visit",)
     (tmp_path / "stamps").mkdir()
     stamps = [event(f"u{n}", START + timedelta(days=n % 5)) for n in range(20)]
     single = write_lake(tmp_path / "stamps", [*stamps, event("u0", START, "search")])
-    assert share_with_length(single, BEFORE) == 0.0
+    assert share_of_long_sessions(single, BEFORE) == 0.0
     assert default_policies(single, None, BEFORE) == ("daily",)
 
 
@@ -88,8 +88,8 @@ def test_online_and_batch_choose_the_policy_by_one_rule() -> None:
     hours = [0.0, 0.4999, 0.5, 30.0, np.nan]
     both = ("daily", IN_SESSION)
     frame = pd.DataFrame({"hours_since_event": hours})
-    assert list(policy_at(frame, both)) == [policy_for(value, both) for value in hours]
-    assert list(policy_at(frame, both)) == [IN_SESSION, IN_SESSION, "daily", "daily", "daily"]
-    assert set(policy_at(frame, ("daily",))) == {"daily"}
-    assert set(policy_at(frame.drop(columns="hours_since_event"), both)) == {"daily"}
+    assert list(policies_for(frame, both)) == [policy_for(value, both) for value in hours]
+    assert list(policies_for(frame, both)) == [IN_SESSION, IN_SESSION, "daily", "daily", "daily"]
+    assert set(policies_for(frame, ("daily",))) == {"daily"}
+    assert set(policies_for(frame.drop(columns="hours_since_event"), both)) == {"daily"}
     assert policy_for(None, both) == "daily"

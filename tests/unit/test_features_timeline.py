@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retail_core.features.batch import combine
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.batch.keyed import covering
-from retail_core.features.batch.shares import in_threads, shares
+from retail_core.features.batch import feature_kernel
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.key_intervals import max_over_intervals
 from retail_core.features.batch.timeline import Timeline
-from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.kinds import Window
-from retail_core.features.online.interpreter import OnlineEvent
+from retail_core.features.engine.duckdb_engine import map_in_threads, user_partitions
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.prediction_task import PredictionTask
+from retail_core.features.time_windows import FeatureWindow
 from tests.feature_logs import DAY, HOUR, micros, pairs_of, write_lake
 
 NOW = micros("2025-01-31T00:00:00+00:00")
@@ -44,7 +45,7 @@ def test_shares_hold_whole_users_and_everyone_once(
     pairs = pyarrow.table({"uid": asked})
     found = [
         (share["uid"].to_pylist(), events["uid"].to_pylist())
-        for share, events in shares(pairs, reader(users, batch), rows)
+        for share, events in user_partitions(pairs, reader(users, batch), rows)
     ]
     assert [user for share, _ in found for user in share] == asked
     assert [user for _, events in found for user in events] == users
@@ -55,7 +56,7 @@ def test_shares_hold_whole_users_and_everyone_once(
 
 def test_work_in_threads_keeps_the_order_of_the_parts() -> None:
     parts = [(pyarrow.table({"uid": [n]}), pyarrow.table({"uid": [n]})) for n in range(20)]
-    done = in_threads(lambda pairs, events: pyarrow.concat_tables([pairs, events]), parts, 3)
+    done = map_in_threads(lambda pairs, events: pyarrow.concat_tables([pairs, events]), parts, 3)
     assert [table["uid"].to_pylist() for table in done] == [[n, n] for n in range(20)]
 
 
@@ -64,7 +65,7 @@ def test_an_error_in_a_thread_reaches_the_caller() -> None:
         raise ArithmeticError("no")
 
     with pytest.raises(ArithmeticError):
-        list(in_threads(fail, [(pyarrow.table({}), pyarrow.table({}))] * 3, 2))
+        list(map_in_threads(fail, [(pyarrow.table({}), pyarrow.table({}))] * 3, 2))
 
 
 @given(
@@ -74,13 +75,13 @@ def test_the_greatest_of_the_stretches_that_hold_a_pair(stretches: list[tuple[in
     timeline = Timeline(
         pyarrow.table({name: pyarrow.array([], pyarrow.int64()) for name in ("uid", "ts", "code")}),
         pyarrow.table({"uid": [0] * 30, "as_of": range(30)}),
-        (Window("1d", DAY),),
+        (FeatureWindow("1d", DAY),),
         (),
     )
     kept = [(enter, min(enter + length, 30), value) for enter, length, value in stretches]
     enter, leave, values = np.array(kept, np.int64).reshape(-1, 3).T
-    best = covering(timeline, enter, leave, values)
-    held = timeline.held(enter, leave)
+    best = max_over_intervals(timeline, enter, leave, values)
+    held = timeline.sum_over_intervals(enter, leave)
     for pair in range(30):
         over = [value for first, end, value in kept if first <= pair < end]
         assert held[pair] == len(over)
@@ -98,9 +99,9 @@ def test_a_share_is_worked_on_in_parts_of_whole_users(
         OnlineEvent(f"{i:032x}", f"u{rng.integers(9)}", NOW - int(rng.integers(40 * DAY)), "purchase", "a")
         for i in range(300)
     ]
-    lake, feature_set = write_lake(tmp_path, events), default_feature_set(Question())
+    lake, feature_set = write_lake(tmp_path, events), default_feature_set(PredictionTask())
     asked = pairs_of((f"u{n}", NOW - back) for n in range(11) for back in (0, HOUR, 3 * DAY, 9 * DAY))
-    whole = compute(lake, asked, feature_set)
-    monkeypatch.setattr(combine, "_MOST_PAIRS", pairs)
-    monkeypatch.setattr(combine, "_MOST_KEY", key)
-    pd.testing.assert_frame_equal(compute(lake, asked, feature_set), whole, check_exact=True)
+    whole = compute_features(lake, asked, feature_set)
+    monkeypatch.setattr(feature_kernel, "_MAX_PAIRS", pairs)
+    monkeypatch.setattr(feature_kernel, "_MAX_SORT_KEY", key)
+    pd.testing.assert_frame_equal(compute_features(lake, asked, feature_set), whole, check_exact=True)

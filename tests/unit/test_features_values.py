@@ -10,11 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from retail_core.features.batch.attributes import attribute_warnings, infer_attributes
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.definitions import Attribute, FeatureSet, Question, default_feature_set
-from retail_core.features.online.interpreter import OnlineEvent, compute_one, online_event
-from retail_core.features.reader import from_micros
+from retail_core.features.batch.attribute_columns import attribute_warnings, infer_attributes
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.feature_set import FeatureSet, default_feature_set
+from retail_core.features.online.event_columns import OnlineEvent, event_from_document
+from retail_core.features.online.online_interpreter import compute_user_features
+from retail_core.features.prediction_task import PredictionTask
+from retail_core.features.user_attributes import AttributeEncoding
+from retail_core.times import from_micros
 from tests.feature_logs import HOUR, MINUTE, micros, pairs_of, write_lake
 
 NOW = micros("2025-01-31T00:00:00+00:00")
@@ -76,8 +79,8 @@ def both(
     folder: Path, events: list[OnlineEvent], feature_set: FeatureSet, now: int = NOW
 ) -> dict[str, float | None]:
     """The online row, after checking that the batch gives the same."""
-    row = compute_one(events, from_micros(now), feature_set)
-    batch = compute(write_lake(folder, events), pairs_of([("u", now)]), feature_set, shop={})
+    row = compute_user_features(events, from_micros(now), feature_set)
+    batch = compute_features(write_lake(folder, events), pairs_of([("u", now)]), feature_set, shop={})
     expected = pd.Series(row, dtype="float64")
     pd.testing.assert_series_equal(
         batch.loc[0, list(row)].astype("float64"), expected, check_exact=True, check_names=False
@@ -86,7 +89,7 @@ def both(
 
 
 def test_by_hand(tmp_path: Path) -> None:
-    row = both(tmp_path, LOG, default_feature_set(Question()))
+    row = both(tmp_path, LOG, default_feature_set(PredictionTask()))
     assert {name: row[name] for name in EXPECTED} == EXPECTED
 
 
@@ -105,23 +108,25 @@ def test_gaps_that_differ_and_categories_that_mix(tmp_path: Path) -> None:
         "mean_purchase_gap_days", "last_purchase_gap_days", "purchase_gap_spread", "category_concentration",
         "same_weekday_purchase_days_7d",
     )  # fmt: skip
-    row = both(tmp_path, log, FeatureSet(Question(), names))
+    row = both(tmp_path, log, FeatureSet(PredictionTask(), names))
     assert list(row.values()) == [2, 3, 10 * 2 / 16, 5 / 9, 0]
-    week = both(tmp_path, [event("1", 7 * 24, "purchase")], FeatureSet(Question(), names[-1:]))
+    week = both(tmp_path, [event("1", 7 * 24, "purchase")], FeatureSet(PredictionTask(), names[-1:]))
     assert week == {"same_weekday_purchase_days_7d": 1}
 
 
 def test_cart_before_it_was_emptied(tmp_path: Path) -> None:
     names = ("cart_count", "open_cart_value", "cart_oldest_hours", "carted_not_bought")
-    row = both(tmp_path, LOG, FeatureSet(Question(), names), NOW - 4 * HOUR)
+    row = both(tmp_path, LOG, FeatureSet(PredictionTask(), names), NOW - 4 * HOUR)
     # The second addition of d takes the place of the first.
     assert row == {"cart_count": 1, "open_cart_value": 400, "cart_oldest_hours": 0.7, "carted_not_bought": 1}
 
 
 def test_intent_is_weighted_most_on_carts(tmp_path: Path) -> None:
-    names = FeatureSet(Question(), ("purchase_intent",))
+    names = FeatureSet(PredictionTask(), ("purchase_intent",))
     alone = {
-        kind: compute_one([event("1", 2, kind, item_id="a")], from_micros(NOW), names)["purchase_intent"]
+        kind: compute_user_features([event("1", 2, kind, item_id="a")], from_micros(NOW), names)[
+            "purchase_intent"
+        ]
         for kind in ("add_to_cart", "begin_checkout", "add_to_wishlist", "view_item", "remove_from_cart")
     }
     ordered = sorted(alone, key=lambda kind: -(alone[kind] or 0))
@@ -137,28 +142,37 @@ def test_a_day_is_24_hours_whatever_the_clocks_do(tmp_path: Path) -> None:
     events = [event("1", 0, "view_item")._replace(event_time=now - hours * HOUR) for hours in (23, 24)]
     events = [e._replace(event_id=str(i)) for i, e in enumerate(events)]
     names = ("event_count_1d", "active_days_3d", "hour", "weekday")
-    row = both(tmp_path, events, FeatureSet(Question(timezone="Europe/Berlin"), names), now)
+    row = both(tmp_path, events, FeatureSet(PredictionTask(timezone="Europe/Berlin"), names), now)
     assert row == {"event_count_1d": 2, "active_days_3d": 1, "hour": 0, "weekday": 0}
 
 
 def test_nobody_and_nothing(tmp_path: Path) -> None:
     """A user without events, an empty log, no pairs, no features."""
-    feature_set = default_feature_set(Question())
+    feature_set = default_feature_set(PredictionTask())
     row = both(tmp_path, [], feature_set)
     assert row["event_count_28d"] == 0
     assert row["cart_count"] == 0
     assert row["hours_since_event"] is None
     assert row["mean_gap_days"] is None
-    empty = compute(write_lake(tmp_path, LOG), pairs_of([]), feature_set)
+    empty = compute_features(write_lake(tmp_path, LOG), pairs_of([]), feature_set)
     assert list(empty.columns) == ["user_id", "as_of", *feature_set.columns]
     assert set(empty.dtypes.astype(str)[2:]) == {"float64"}
-    assert len(compute(write_lake(tmp_path, LOG), pairs_of([("u", NOW)]), FeatureSet(Question(), ()))) == 1
+    assert (
+        len(
+            compute_features(
+                write_lake(tmp_path, LOG), pairs_of([("u", NOW)]), FeatureSet(PredictionTask(), ())
+            )
+        )
+        == 1
+    )
 
 
 def test_pairs_keep_their_order_index_and_columns(tmp_path: Path) -> None:
     pairs = pairs_of([("u", NOW), ("nobody", NOW), ("u", NOW - 4 * HOUR)]).assign(policy="daily")
     pairs.index = pd.Index([7, 3, 5])
-    rows = compute(write_lake(tmp_path, LOG), pairs, FeatureSet(Question(), ("event_count_28d",)))
+    rows = compute_features(
+        write_lake(tmp_path, LOG), pairs, FeatureSet(PredictionTask(), ("event_count_28d",))
+    )
     pd.testing.assert_frame_equal(rows[list(pairs)], pairs)
     assert rows["event_count_28d"].tolist() == [12, 0, 10]
 
@@ -170,9 +184,9 @@ def test_a_mongo_document_is_an_event() -> None:
         "event_type": "purchase", "price_minor": 250, "window_id": 3,
     }  # fmt: skip
     expected = OnlineEvent("7", "u", NOW - MINUTE, "purchase", price_minor=250)
-    assert online_event(document) == expected
+    assert event_from_document(document) == expected
     aware = {**document, "event_time": document["event_time"].replace(tzinfo=UTC)}  # type: ignore[attr-defined]
-    assert online_event(aware) == expected
+    assert event_from_document(aware) == expected
 
 
 def _user(user: str, since: str | None, **attributes: object) -> dict[str, object]:
@@ -189,18 +203,20 @@ def test_attributes_as_of(tmp_path: Path) -> None:
     ]
     lake = write_lake(tmp_path, LOG, users)
     feature_set = FeatureSet(
-        Question(), (), (Attribute("age", "number"), Attribute("tier", "category", ("gold", "new")))
+        PredictionTask(),
+        (),
+        (AttributeEncoding("age", "number"), AttributeEncoding("tier", "category", ("gold", "new"))),
     )
     pairs = pairs_of([("u", NOW), ("u", NOW - HOUR), ("u", NOW - 30 * 24 * HOUR), ("w", NOW), ("x", NOW)])
-    rows = compute(lake, pairs, feature_set)
+    rows = compute_features(lake, pairs, feature_set)
     assert rows["attr_age"].tolist()[:2] == [31, 30]
     assert rows["attr_age"].isna().tolist() == [False, False, True, True, True]
     assert rows["attr_tier=gold"].tolist() == [1, 0, 0, 0, 0]
-    first = compute(lake, pairs.assign(policy="first-visit"), feature_set)
+    first = compute_features(lake, pairs.assign(policy="first-visit"), feature_set)
     assert first["attr_age"].tolist()[3] == 50
     assert len(attribute_warnings(lake)) == 1
     assert attribute_warnings(write_lake(tmp_path, LOG)) == ()
-    online = compute_one([], from_micros(NOW), feature_set, {"age": 31, "tier": "gold"})
+    online = compute_user_features([], from_micros(NOW), feature_set, {"age": 31, "tier": "gold"})
     assert list(online.values()) == rows.loc[0, list(online)].tolist()
 
 
@@ -216,18 +232,18 @@ def test_inferred_attributes(tmp_path: Path, undated: bool) -> None:
     users += [_user(f"v{i}", None, segment="buyer" if i % 2 else "no") for i in range(9)]
     users += [_user(f"w{i}", "2025-02-01T00:00+00:00", later=i % 2) for i in range(9)]
     lake = write_lake(tmp_path, [], users)
-    found = infer_attributes(lake, from_micros(NOW), include_undated=undated)
+    inferred = infer_attributes(lake, from_micros(NOW), include_undated=undated)
     expected = [
-        Attribute("age", "number"), Attribute("income", "number"), Attribute("opt_in", "number"),
-        Attribute("tier", "category", ("gold", "new")),
+        AttributeEncoding("age", "number"), AttributeEncoding("income", "number"),
+        AttributeEncoding("opt_in", "number"),
+        AttributeEncoding("tier", "category", ("gold", "new")),
     ]  # fmt: skip
     if undated:
-        expected.insert(3, Attribute("segment", "category", ("buyer", "no")))
-    assert list(found) == expected
+        expected.insert(3, AttributeEncoding("segment", "category", ("buyer", "no")))
+    assert list(inferred) == expected
     assert infer_attributes(write_lake(tmp_path, []), from_micros(NOW)) == ()
-    assert not math.isnan(
-        compute(lake, pairs_of([("u1", NOW)]), FeatureSet(Question(), (), found))["attr_age"][0]
-    )
+    rows = compute_features(lake, pairs_of([("u1", NOW)]), FeatureSet(PredictionTask(), (), inferred))
+    assert not math.isnan(rows["attr_age"][0])
 
 
 def test_attribute_without_a_date_is_used_only_where_it_was_admitted(tmp_path: Path) -> None:
@@ -235,11 +251,11 @@ def test_attribute_without_a_date_is_used_only_where_it_was_admitted(tmp_path: P
     lake = write_lake(tmp_path, LOG, users)
     assert infer_attributes(lake, from_micros(NOW)) == ()
     admitted = infer_attributes(lake, from_micros(NOW), admit=("segment",))
-    assert admitted == (Attribute("segment", "category", ("buyer", "no"), undated=True),)
-    feature_set = FeatureSet(Question(), (), admitted)
+    assert admitted == (AttributeEncoding("segment", "category", ("buyer", "no"), undated=True),)
+    feature_set = FeatureSet(PredictionTask(), (), admitted)
     assert FeatureSet.from_dict(feature_set.to_dict()) == feature_set
     assert feature_set.select(["attr_segment=buyer"]).attributes[0].undated
-    rows = compute(lake, pairs_of([("v1", NOW), ("v2", NOW), ("x", NOW)]), feature_set)
+    rows = compute_features(lake, pairs_of([("v1", NOW), ("v2", NOW), ("x", NOW)]), feature_set)
     assert rows["attr_segment=buyer"].tolist() == [1, 0, 0]
     (told,) = attribute_warnings(lake)
     assert "age, segment" in told

@@ -12,8 +12,8 @@ import pytest
 
 from retail_core.arrays import Float32Array
 from retail_core.errors import DataError
-from retail_core.features.definitions import default_feature_set
-from retail_core.features.question import Question
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.explanations.reasons import explain_rows
@@ -35,7 +35,7 @@ LINE, FOREST = (
 )
 WHOLE = Sampling(1.0, 1.0)
 POLICIES = ("daily", "in-session")
-FEATURES = default_feature_set(Question()).select(["cart_count"])
+FEATURES = default_feature_set(PredictionTask()).select(["cart_count"])
 LARGE = np.array([[3.0]], np.float32)
 
 

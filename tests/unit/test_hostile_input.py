@@ -13,15 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from retail_core import sources
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.pairs import labelled_cutoffs
-from retail_core.features.definitions import FeatureSet, Question
-from retail_core.features.online.interpreter import OnlineEvent, compute_one
-from retail_core.features.reader import from_micros
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.cutoffs.cutoff_plan import labelled_cutoffs
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.online.online_interpreter import compute_user_features
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.log_coverage import last_covered_day
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.schemas import EVENT_ARROW
 from retail_core.store.lake.manifest import LakeFile, Manifest
+from retail_core.times import from_micros
 from tests.feature_logs import DAY, HOUR, MINUTE, FolderLake, micros, pairs_of, write_lake
 
 NOW = micros("2025-01-31T00:00:00+00:00")
@@ -30,10 +32,10 @@ ROW = {"user_id": "u", "event_time": "2025-01-30T12:00:00Z", "event_type": "purc
 
 def both(folder: Path, events: list[OnlineEvent], names: tuple[str, ...], now: int = NOW) -> dict[str, float]:
     """The online values, after checking that the batch gives the same."""
-    feature_set = FeatureSet(Question(), names)
+    feature_set = FeatureSet(PredictionTask(), names)
     user = events[0].user_id
-    online = compute_one(events, from_micros(now), feature_set)
-    batch = compute(write_lake(folder, events), pairs_of([(user, now)]), feature_set)
+    online = compute_user_features(events, from_micros(now), feature_set)
+    batch = compute_features(write_lake(folder, events), pairs_of([(user, now)]), feature_set)
     assert batch.loc[0, list(names)].tolist() == list(online.values())
     return {name: math.nan if value is None else value for name, value in online.items()}
 
@@ -77,7 +79,7 @@ def test_an_event_of_the_far_future_moves_neither_the_newest_event_nor_the_label
     assert state.last_event == from_micros(10**15)
     events = [OnlineEvent(f"{i}", "u", NOW - i * HOUR, "view_item") for i in range(1, 24 * 20)]
     stray = OnlineEvent("s", "u", NOW + 200 * DAY, "view_item")
-    question, until = Question(), from_micros(NOW)
+    question, until = PredictionTask(), from_micros(NOW)
     plan = labelled_cutoffs(write_lake(tmp_path, events), question, until)
     assert labelled_cutoffs(write_lake(tmp_path, [*events, stray]), question, until) == plan
     assert plan.cutoffs
@@ -129,7 +131,9 @@ def test_one_user_with_a_million_events(tmp_path: Path) -> None:
         "event_count_28d", "spend_28d", "mean_price_bought", "distinct_items_28d", "category_concentration",
         "last_session_events", "cart_count", "mean_purchase_gap_days",
     )  # fmt: skip
-    rows = compute(FolderLake(path), pairs_of([("bot", NOW), ("u", NOW)]), FeatureSet(Question(), names))
+    rows = compute_features(
+        FolderLake(path), pairs_of([("bot", NOW), ("u", NOW)]), FeatureSet(PredictionTask(), names)
+    )
     bot = rows.iloc[0]
     assert bot["event_count_28d"] == count - 1
     assert bot["spend_28d"] == float((kinds[:-1] == "purchase").sum() * 10**13)

@@ -11,8 +11,9 @@ from hypothesis.extra import numpy as hnp
 from sklearn.metrics import roc_auc_score
 
 from retail_core.errors import InputError, LeakageError
-from retail_core.features.definitions import FeatureSet
-from retail_core.features.question import Attribute, Question
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.prediction_task import PredictionTask
+from retail_core.features.user_attributes import AttributeEncoding
 from retail_core.model.feature_matrix import MISSING, to_matrix
 from retail_core.model.leakage import GuardData, inspect_leakage, refuse_leaks
 from retail_core.model.leakage.guard_data import draw_sample
@@ -29,10 +30,10 @@ def table(columns: dict[str, np.ndarray], labels: np.ndarray, users: np.ndarray 
     for name, values in columns.items():
         if values.dtype.kind == "U":
             categories = tuple(sorted(set(values.tolist())))
-            attributes.append(Attribute(name, "category", categories))
+            attributes.append(AttributeEncoding(name, "category", categories))
             encoded += [values == one for one in categories]
         else:
-            attributes.append(Attribute(name, "number"))
+            attributes.append(AttributeEncoding(name, "number"))
             encoded.append(values)
     n = len(labels)
     rows = pd.DataFrame(
@@ -44,7 +45,7 @@ def table(columns: dict[str, np.ndarray], labels: np.ndarray, users: np.ndarray 
         }
     )
     matrix = to_matrix(np.column_stack(encoded).astype(np.float64))
-    feature_set = FeatureSet(Question(), (), tuple(attributes))
+    feature_set = FeatureSet(PredictionTask(), (), tuple(attributes))
     return GuardData(rows, matrix, feature_set, Sampling(1.0, 1.0), rows, None, None, 7)
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from retail_core.features.batch.context import shop_on
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.cutoffs.pairs import daily_pairs
-from retail_core.features.definitions import Question, default_feature_set
-from retail_core.features.online.interpreter import OnlineEvent
-from retail_core.features.reader import LakeReader
-from retail_core.features.shop_measures import local_day
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.context_features import context_by_day
+from retail_core.features.cutoff_context import local_day
+from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.engine import LakeReader
+from retail_core.features.feature_set import default_feature_set
+from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.schemas import EVENT_TYPES
 from tests.benchmarks.pandas_features import pandas_features
 from tests.benchmarks.simulated_lake import START, simulated_days
@@ -23,18 +24,18 @@ from tests.feature_logs import DAY, HOUR, MINUTE, micros, pairs_of, write_lake
 NOW = micros("2025-03-30T00:00+00:00")
 
 
-def assert_same(lake: LakeReader, pairs: pd.DataFrame, question: Question) -> None:
+def assert_same(lake: LakeReader, pairs: pd.DataFrame, question: PredictionTask) -> None:
     feature_set = default_feature_set(question)
     days = {local_day(t, question) for t in pairs["as_of"].dt.to_pydatetime()}
-    ours = compute(lake, pairs, feature_set)[list(feature_set.columns)]
-    theirs = pandas_features(lake, pairs, feature_set, shop_on(lake, question, days))
+    ours = compute_features(lake, pairs, feature_set)[list(feature_set.columns)]
+    theirs = pandas_features(lake, pairs, feature_set, context_by_day(lake, question, days))
     pd.testing.assert_frame_equal(theirs, ours, rtol=1e-9, atol=1e-9)
 
 
 def test_pandas_equals_the_batch_on_a_simulated_log(tmp_path: Path) -> None:
     lake, events = simulated_days(tmp_path, 300, 40)
     last = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=40)
-    question = Question(timezone="Europe/Berlin")
+    question = PredictionTask(timezone="Europe/Berlin")
     pairs = daily_pairs(lake, question, [last - timedelta(hours=20 * n) for n in range(3)])
     assert events > 10_000
     assert len(pairs) > 300
@@ -57,4 +58,4 @@ def test_pandas_equals_the_batch_on_a_hostile_log(tmp_path: Path) -> None:
         for _ in range(4_000)
     ]  # fmt: skip
     pairs = pairs_of((f"u{n}", NOW - back) for n in range(42) for back in (0, HOUR, DAY))
-    assert_same(write_lake(tmp_path, events), pairs, Question())
+    assert_same(write_lake(tmp_path, events), pairs, PredictionTask())

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from retail_core.arrays import Float32Array
-from retail_core.features.definitions import Attribute, FeatureSet, Question, default_feature_set, expand
-from retail_core.features.kinds import Count, Entry, Feature, Window
+from retail_core.features.definitions import expand_definitions
+from retail_core.features.feature_set import FeatureSet, default_feature_set
+from retail_core.features.kinds import Count, Feature, FeatureDefinition
+from retail_core.features.prediction_task import PredictionTask
+from retail_core.features.time_windows import FeatureWindow
+from retail_core.features.user_attributes import AttributeEncoding
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.explanations import reasons as subject
 from retail_core.model.explanations import wording
@@ -16,7 +20,7 @@ from retail_core.model.explanations.wording import FeatureValues
 from retail_core.model.families import FAMILIES, RankerConfig
 from retail_core.model.feature_matrix import MISSING
 
-FEATURES = default_feature_set(Question()).select(
+FEATURES = default_feature_set(PredictionTask()).select(
     [
         "view_item_count_1d",
         "view_item_count_28d",
@@ -35,7 +39,8 @@ SMALL = {
 }
 PLACES = {name: place for place, name in enumerate(FEATURES.columns)}
 WHOLE = default_feature_set(
-    Question(), [Attribute("platform", "category", ("ios", "web")), Attribute("age", "number")]
+    PredictionTask(),
+    [AttributeEncoding("platform", "category", ("ios", "web")), AttributeEncoding("age", "number")],
 )
 
 
@@ -116,7 +121,7 @@ def test_what_is_told_once_is_added_up_once() -> None:
 
 def said(feature_set: FeatureSet, fill: float | None) -> dict[tuple[str, str], str]:
     """Every topic's sentence where all features have this value."""
-    values = FeatureValues(feature_set.question, dict.fromkeys(feature_set.columns, fill))
+    values = FeatureValues(feature_set.task, dict.fromkeys(feature_set.columns, fill))
     return {
         topic: subject._text(topic, values, [feature_set.columns[place] for place in places])
         for topic, places in subject._topics(feature_set).items()
@@ -146,12 +151,12 @@ def test_every_feature_has_a_sentence(fill: float | None) -> None:
     ],
 )
 def test_purchases_and_when_the_last_was(given: dict[str, float | None], told: str) -> None:
-    question = Question()
+    question = PredictionTask()
     assert wording.events(FeatureValues(question, given), "purchase", question.windows[-1]) == told
 
 
 def test_a_day_is_set_against_the_users_own_rate() -> None:
-    question = Question()
+    question = PredictionTask()
     day = next(window for window in question.windows if window.label == "1d")
     values: dict[str, float | None] = {"view_item_count_1d": 14.0, "view_item_count_28d": 14.0 + 27 * 6.5}
     assert wording.events(FeatureValues(question, values), "view_item", day) == (
@@ -162,15 +167,17 @@ def test_a_day_is_set_against_the_users_own_rate() -> None:
 
 
 def test_a_new_entry_of_the_list_needs_no_wording_of_its_own() -> None:
-    window = Window("3d", 3 * 24 * 3_600_000_000)
-    brands = Entry("distinct_brands", Count(None), "all", "brands", "Distinct brands.", "no event")
+    window = FeatureWindow("3d", 3 * 24 * 3_600_000_000)
+    brands = FeatureDefinition(
+        "distinct_brands", Count(None), "all", "brands", "Distinct brands.", "no event"
+    )
     feature = Feature("distinct_brands_3d", brands.kind, window, brands)
     assert wording.generic(feature, 4.0) == "4 distinct brands in the last 3 days"
     assert wording.generic(feature, 1.0) == "1 distinct brand in the last 3 days"
     assert wording.generic(feature, None) == "distinct brands in the last 3 days: no event"
-    pace = Entry("pace", Count(None), None, "ratio", "Events per hour; more is faster.")
+    pace = FeatureDefinition("pace", Count(None), None, "ratio", "Events per hour; more is faster.")
     assert wording.generic(Feature("pace", pace.kind, None, pace), 1.25) == "events per hour: 1.25"
-    question = Question()
+    question = PredictionTask()
     opened: dict[str, float | None] = {"mail_opened_count_28d": 2.0}
     assert wording.events(FeatureValues(question, opened), "mail_opened", question.windows[-1]) == (
         "2 mail opened events in the last 28 days"
@@ -178,9 +185,7 @@ def test_a_new_entry_of_the_list_needs_no_wording_of_its_own() -> None:
 
 
 def test_an_attribute_is_told_by_its_value() -> None:
-    found = FeatureValues(
-        WHOLE.question, {"attr_platform=ios": 0.0, "attr_platform=web": 1.0, "attr_age": 31.0}
-    )
+    found = FeatureValues(WHOLE.task, {"attr_platform=ios": 0.0, "attr_platform=web": 1.0, "attr_age": 31.0})
     assert wording.attribute("platform", found) == "platform is web"
     assert wording.attribute("age", found) == "age: 31"
 
@@ -198,28 +203,28 @@ def test_a_cart_tells_its_newest_and_its_oldest_item(
     newest: float | None, oldest: float | None, told: str
 ) -> None:
     values = {"cart_count": 2.0, "cart_newest_hours": newest, "cart_oldest_hours": oldest}
-    assert wording.cart(FeatureValues(WHOLE.question, values)) == told
+    assert wording.cart(FeatureValues(WHOLE.task, values)) == told
 
 
 def test_additions_and_the_cart_are_one_matter() -> None:
     columns = ["add_to_cart_count_1d", "cart_count"]
     full: dict[str, float | None] = {"add_to_cart_count_1d": 2.0, "cart_count": 2.0}
-    assert subject._text(("cart", ""), FeatureValues(WHOLE.question, full), columns) == "2 items in the cart"
+    assert subject._text(("cart", ""), FeatureValues(WHOLE.task, full), columns) == "2 items in the cart"
     bought: dict[str, float | None] = {"add_to_cart_count_1d": 2.0, "cart_count": 0.0}
-    row = FeatureValues(WHOLE.question, bought)
+    row = FeatureValues(WHOLE.task, bought)
     assert subject._text(("cart", ""), row, columns) == "2 additions to the cart in the last day"
     assert subject._text(("cart", ""), row, columns[::-1]) == "nothing in the cart"
 
 
 def test_sentences_without_their_features_fall_back_on_the_list() -> None:
-    alone = FeatureValues(WHOLE.question, {"carted_not_bought": 1.0})
+    alone = FeatureValues(WHOLE.task, {"carted_not_bought": 1.0})
     assert subject._text(("cart", ""), alone, ["carted_not_bought"]) == "carted and not bought since"
-    recent = FeatureValues(WHOLE.question, {"hours_since_purchase": 30.0})
+    recent = FeatureValues(WHOLE.task, {"hours_since_purchase": 30.0})
     assert subject._text(("events", "purchase"), recent, ["hours_since_purchase"]) == (
         "since the last purchase: 30 h"
     )
 
 
 def test_wordings_of_our_own_are_of_entries_there_are() -> None:
-    entries = {feature.entry.name for feature in expand(Question()).values()}
+    entries = {feature.definition.name for feature in expand_definitions(PredictionTask()).values()}
     assert entries >= {*wording.FEATURE_SUBJECTS, *wording.FLAG_TEXTS, *subject._TOPIC_BY_FORMULA}

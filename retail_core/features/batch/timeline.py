@@ -1,9 +1,10 @@
-"""The events of some users in order, and where the windows of their cut-offs lie among them.
+"""The events of some users in order, and where the windows of their cut-offs begin and end among them.
 
-A cut-off's windows are stretches of its user's events; two bisections find one. What follows needs no look
-at single events per cut-off: a number of events is a difference of places, a sum one of running sums. Seen
-from the events, those cut-offs of its user that have an event in their window are a stretch, too (`enters`,
-`leaves`), and so are those for which it is the last of its item; `held` adds such stretches up.
+A window of a cut-off is an interval of its user's events; two binary searches find it. Aggregates then need
+no loop over the events of each cut-off: a count is a difference of positions, a sum a difference of running
+sums. From an event's side, the cut-offs of its user whose window contains it are an interval of pairs too
+(`first_pair_after`, `first_pair_beyond`), and so are those for which it is the last event of its item;
+`sum_over_intervals` adds such intervals up.
 """
 
 from __future__ import annotations
@@ -13,170 +14,176 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow
 
-from retail_core.features.kinds import Window
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
-ORDER = ("uid", "ts", "code", "tie")
-"""Events of a timeline are sorted by these columns, as far as there are such."""
+from retail_core.arrays import BoolArray, FloatArray, IntArray
+from retail_core.features.time_windows import FeatureWindow
 
 
 @dataclass(frozen=True)
-class Among:
-    """Some of the events as a list, and the bounds of every window in it.
+class EventSubset:
+    """A subset of the events as a list, and the bounds of every window in it.
 
     Attributes:
-        at: places of these events in the timeline, ascending.
-        begins: first of the list in each window, shape (windows, pairs).
-        end: first of the list that is not before the cut-off, shape (pairs,).
+        positions: positions of these events in the timeline, ascending.
+        starts: index in the list of the first event of each window, shape (windows, pairs).
+        end: index in the list of the first event that is not before the cut-off, shape (pairs,).
     """
 
-    at: Ints
-    begins: Ints
-    end: Ints
+    positions: IntArray
+    starts: IntArray
+    end: IntArray
 
     @property
-    def number(self) -> Ints:
-        """How many lie in each window, shape (windows, pairs)."""
-        return self.end - self.begins
+    def counts(self) -> IntArray:
+        """Events in each window, shape (windows, pairs)."""
+        return self.end - self.starts
 
-    def sums(self, values: Ints) -> Ints:
-        """Sums of a number of each of the list over each window; 64 bits, and exact if they hold the sum."""
+    def sums(self, values: IntArray) -> IntArray:
+        """Sums over each window of one value per listed event, shape (windows, pairs); exact in 64 bits."""
         running = np.zeros(len(values) + 1, np.int64)
         np.cumsum(values, out=running[1:])
-        return np.asarray(running[self.end] - running[self.begins], np.int64)
+        return np.asarray(running[self.end] - running[self.starts], np.int64)
 
 
 class Timeline:
     """Events and pairs of whole users.
 
     Attributes:
-        user: of each event, counted from the first user on.
-        ts: of each event, microseconds.
-        code: its type's place in `types`; their number for any other type.
-        as_of: of each pair, microseconds.
-        events: their number.
-        pairs: their number.
-        whole: all events as a list.
+        user: user of each event, counted from the first user on.
+        ts: time of each event, microseconds.
+        code: index of each event's type in `types`; their number for any other type.
+        as_of: cut-off of each pair, microseconds.
+        n_events: number of events.
+        n_pairs: number of pairs.
+        all_events: all events as a subset.
     """
 
     def __init__(
-        self, events: pyarrow.Table, pairs: pyarrow.Table, windows: Sequence[Window], types: Sequence[str]
+        self,
+        events: pyarrow.Table,
+        pairs: pyarrow.Table,
+        windows: Sequence[FeatureWindow],
+        types: Sequence[str],
     ) -> None:
-        """Find the windows.
+        """Locate every window of every pair.
 
         Args:
-            events: of the pairs' users; `uid`, `ts`, `code` and what else is needed, sorted by `ORDER`.
+            events: of the pairs' users; `uid`, `ts`, `code` and the columns that the features read, sorted
+                by `EVENT_ORDER`.
             pairs: `uid`, `as_of`, sorted by them; at least one.
             windows: ascending; the last one is the look-back.
             types: names of the event types that have a code.
         """
         self._table = events
-        self._types = {name: code for code, name in enumerate(types)}
-        self.events, self.pairs = len(events), len(pairs)
-        self.ts, self.code = numbers(events, "ts"), numbers(events, "code")
-        self.as_of = numbers(pairs, "as_of")
-        first = numbers(pairs, "uid")[0]
-        self.user = numbers(events, "uid") - first
-        self._asked = numbers(pairs, "uid") - first
+        self._type_codes = {name: code for code, name in enumerate(types)}
+        self.n_events, self.n_pairs = len(events), len(pairs)
+        self.ts, self.code = int_column(events, "ts"), int_column(events, "code")
+        self.as_of = int_column(pairs, "as_of")
+        first_user = int_column(pairs, "uid")[0]
+        self.user = int_column(events, "uid") - first_user
+        self._pair_user = int_column(pairs, "uid") - first_user
         self._origin = int(self.as_of.min()) - windows[-1].micros - 1
         self._span = int(self.as_of.max()) - self._origin + 1
-        self._keys = self._key(self.user, self.ts)
-        begins = np.empty((len(windows), self.pairs), np.int64)
-        for row, window in zip(begins, windows, strict=True):
-            row[:] = self.before(self.as_of - window.micros)
-        self.whole = Among(np.arange(self.events), begins, self.before(self.as_of))
-        self._among: dict[str | None, Among] = {None: self.whole}
-        self._codes: dict[str, Ints] = {}
-        self._numbers: dict[str, tuple[Ints, npt.NDArray[np.bool_]]] = {}
+        self._sort_keys = self._sort_key(self.user, self.ts)
+        starts = np.empty((len(windows), self.n_pairs), np.int64)
+        for row, window in zip(starts, windows, strict=True):
+            row[:] = self.count_before(self.as_of - window.micros)
+        self.all_events = EventSubset(np.arange(self.n_events), starts, self.count_before(self.as_of))
+        self._subsets: dict[str | None, EventSubset] = {None: self.all_events}
+        self._key_codes: dict[str, IntArray] = {}
+        self._filled: dict[str, tuple[IntArray, BoolArray]] = {}
 
-    def _key(self, user: Ints, ts: Ints) -> Ints:
-        """User and time as one number; times outside all look-backs come before or after all others."""
+    def _sort_key(self, user: IntArray, ts: IntArray) -> IntArray:
+        """User and time as one number; times outside all look-backs sort before or after all others."""
         return user * self._span + np.clip(ts - self._origin, 0, self._span - 1)
 
-    def before(self, instants: Ints, among: Among | None = None, pairs: Ints | None = None) -> Ints:
-        """How many of a list lie before an instant of a pair, those of all users before the pair's included.
+    def count_before(
+        self, instants: IntArray, subset: EventSubset | None = None, pairs: IntArray | None = None
+    ) -> IntArray:
+        """Events of a subset before an instant of a pair, all events of earlier users included.
 
         Args:
-            instants: one for each of `pairs`.
-            among: the list; None for all events.
-            pairs: None for all.
+            instants: one for each of `pairs`, microseconds.
+            subset: None for all events.
+            pairs: None for all pairs.
         """
-        keys = self._keys if among is None else self._keys[among.at]
-        asked = self._asked if pairs is None else self._asked[pairs]
-        return np.asarray(np.searchsorted(keys, self._key(asked, instants)), np.int64)
+        keys = self._sort_keys if subset is None else self._sort_keys[subset.positions]
+        users = self._pair_user if pairs is None else self._pair_user[pairs]
+        return np.asarray(np.searchsorted(keys, self._sort_key(users, instants)), np.int64)
 
-    def among(self, event_type: str | None) -> Among:
+    def of_type(self, event_type: str | None) -> EventSubset:
         """Events of one type (None: of any)."""
-        if event_type not in self._among:
-            self._among[event_type] = self._of(self.code == self._types.get(str(event_type), -1))
-        return self._among[event_type]
+        if event_type not in self._subsets:
+            code = self._type_codes.get(str(event_type), -1)
+            self._subsets[event_type] = self._subset(self.code == code)
+        return self._subsets[event_type]
 
-    def _of(self, chosen: npt.NDArray[np.bool_]) -> Among:
-        at = np.flatnonzero(chosen)
-        if not len(at):
-            return Among(at, np.zeros_like(self.whole.begins), np.zeros_like(self.whole.end))
-        running = np.zeros(self.events + 1, np.int64)
-        np.cumsum(chosen, out=running[1:])
-        return Among(at, running[self.whole.begins], running[self.whole.end])
+    def _subset(self, mask: BoolArray) -> EventSubset:
+        positions = np.flatnonzero(mask)
+        if not len(positions):
+            return EventSubset(
+                positions, np.zeros_like(self.all_events.starts), np.zeros_like(self.all_events.end)
+            )
+        running = np.zeros(self.n_events + 1, np.int64)
+        np.cumsum(mask, out=running[1:])
+        return EventSubset(positions, running[self.all_events.starts], running[self.all_events.end])
 
-    def known(self, column: str, at: Ints) -> tuple[Ints, npt.NDArray[np.bool_]]:
-        """Numbers of these events, 0 where null, and whether they are known."""
-        if column not in self._numbers:
+    def numbers(self, column: str, positions: IntArray) -> tuple[IntArray, BoolArray]:
+        """Numbers of these events, 0 where null, and whether they are not null."""
+        if column not in self._filled:
             cells = self._table.column(column)
             filled, valid = cells.fill_null(0).to_numpy(), cells.is_valid().to_numpy()
-            self._numbers[column] = np.asarray(filled, np.int64), np.asarray(valid, np.bool_)
-        values, known = self._numbers[column]
-        return values[at], known[at]
+            self._filled[column] = np.asarray(filled, np.int64), np.asarray(valid, np.bool_)
+        values, not_null = self._filled[column]
+        return values[positions], not_null[positions]
 
-    def codes(self, column: str) -> Ints:
-        """Texts of a column as numbers, -1 where null."""
-        if column not in self._codes:
-            encoded = self._table.column(column).dictionary_encode().unify_dictionaries()
-            parts = [chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks]
-            self._codes[column] = np.concatenate([np.empty(0, np.int64), *parts]).astype(np.int64)
-        return self._codes[column]
-
-    @cached_property
-    def enters(self) -> Ints:
-        """Of each event the first pair with a cut-off after it; one more entry for no event."""
-        return self._from(self.whole.end)
+    def key_codes(self, key: str) -> IntArray:
+        """Values of a key (see `EVENT_KEYS`) of all events as integer codes, -1 where null."""
+        if key not in self._key_codes:
+            encoded = self._table.column(key).dictionary_encode().unify_dictionaries()
+            chunks = [chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks]
+            self._key_codes[key] = np.concatenate([np.empty(0, np.int64), *chunks]).astype(np.int64)
+        return self._key_codes[key]
 
     @cached_property
-    def leaves(self) -> Ints:
-        """Of each window and event the first pair from `enters` on whose window begins after the event."""
-        return np.array([self._from(begins) for begins in self.whole.begins])
+    def first_pair_after(self) -> IntArray:
+        """First pair whose cut-off is after the event, for each event and one more entry for no event."""
+        return self._first_pairs(self.all_events.end)
 
-    def _from(self, bounds: Ints) -> Ints:
-        return np.cumsum(np.bincount(bounds, minlength=self.events + 1))
+    @cached_property
+    def first_pair_beyond(self) -> IntArray:
+        """First pair from `first_pair_after` on whose window begins after the event, per window and event."""
+        return np.array([self._first_pairs(starts) for starts in self.all_events.starts])
 
-    def held(self, enter: Ints, leave: Ints, weights: Ints | None = None) -> Ints:
-        """The sum of the weights (None: 1 each) of all stretches [enter, leave) of pairs that hold a pair."""
-        size = self.pairs + 1
+    def _first_pairs(self, bounds: IntArray) -> IntArray:
+        return np.cumsum(np.bincount(bounds, minlength=self.n_events + 1))
+
+    def sum_over_intervals(
+        self, starts: IntArray, ends: IntArray, weights: IntArray | None = None
+    ) -> IntArray:
+        """For each pair the total weight (None: 1 each) of the intervals [start, end) that contain it."""
+        size = self.n_pairs + 1
         if weights is None:
-            changes = np.bincount(enter, minlength=size) - np.bincount(leave, minlength=size)
+            changes = np.bincount(starts, minlength=size) - np.bincount(ends, minlength=size)
         else:
             changes = np.zeros(size, np.int64)
-            np.add.at(changes, enter, weights)
-            np.subtract.at(changes, leave, weights)
+            np.add.at(changes, starts, weights)
+            np.subtract.at(changes, ends, weights)
         return np.cumsum(changes)[:-1]
 
 
-def numbers(table: pyarrow.Table, column: str) -> Ints:
-    """A column without nulls."""
+def int_column(table: pyarrow.Table, column: str) -> IntArray:
+    """An integer column without nulls."""
     return np.asarray(table.column(column).to_numpy(), np.int64)
 
 
-def ratio(a: Floats | Ints, b: Floats | Ints) -> Floats:
+def null_safe_ratio(a: FloatArray | IntArray, b: FloatArray | IntArray) -> FloatArray:
     """A / b; NaN where b is 0 or either is NaN."""
     b = np.asarray(b, np.float64)
     return np.asarray(np.divide(a, b, out=np.full(b.shape, np.nan), where=b != 0), np.float64)
 
 
-def or_null(known: npt.NDArray[np.bool_], values: Floats | Ints) -> Floats:
-    """The values where they are known; NaN elsewhere."""
-    return np.where(known, values, np.nan)
+def null_unless(condition: BoolArray, values: FloatArray | IntArray) -> FloatArray:
+    """The values where the condition holds; NaN elsewhere."""
+    return np.where(condition, values, np.nan)

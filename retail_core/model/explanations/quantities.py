@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from retail_core.features.kinds import DAY_US, HOUR_US, Window
+from retail_core.features.time_windows import DAY_US, HOUR_US, FeatureWindow
 
 NOUNS: Mapping[str | None, tuple[str, str]] = {
     None: ("event", "events"),
@@ -66,10 +66,10 @@ def money(minor: float) -> str:
     return f"{minor / 100:,.2f}"
 
 
-def within(window: Window) -> str:
+def within(window: FeatureWindow) -> str:
     """A window, as the end of a sentence.
 
-    >>> within(Window("1d", DAY_US)), within(Window("6h", 6 * HOUR_US))
+    >>> within(FeatureWindow("1d", DAY_US)), within(FeatureWindow("6h", 6 * HOUR_US))
     (' in the last day', ' in the last 6 h')
     """
     days, hours = window.micros // DAY_US, window.micros // HOUR_US

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from retail_core.arrays import FloatArray
-from retail_core.features.definitions import FeatureSet, expand
-from retail_core.features.kinds import Cart, Count, Feature, Gap, Since, Window
+from retail_core.features.definitions import expand_definitions
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.kinds import Cart, Count, Feature, Gap, Since
+from retail_core.features.time_windows import FeatureWindow
 from retail_core.model.explanations import wording
 from retail_core.model.explanations.contributions import shapley_values
 from retail_core.model.feature_matrix import MISSING, Features
@@ -110,7 +112,7 @@ def _row_reasons(
         name: None if np.isnan(value) or value == MISSING else float(value)
         for name, value in zip(feature_set.columns, values, strict=True)
     }
-    row = wording.FeatureValues(feature_set.question, known)
+    row = wording.FeatureValues(feature_set.task, known)
     found: list[PredictionReason] = []
     for place in np.argsort(-np.abs(nets), kind="stable")[:most]:
         net = float(nets[place])
@@ -136,20 +138,20 @@ def _text(topic: Topic, row: wording.FeatureValues, columns: Sequence[str]) -> s
             told = wording.rhythm(row, what or None)
         case "attribute":
             told = wording.attribute(what, row)
-    return told or wording.generic(expand(row.question)[columns[0]], row.get(columns[0]))
+    return told or wording.generic(expand_definitions(row.question)[columns[0]], row.get(columns[0]))
 
 
 def _cart_text(row: wording.FeatureValues, columns: Sequence[str]) -> str | None:
     """What lies in it; where that is nothing, and additions push most, how often something was put there."""
-    kind = expand(row.question)[columns[0]].kind
+    kind = expand_definitions(row.question)[columns[0]].kind
     if row.get("cart_count") or not isinstance(kind, Count | Since):
         return wording.cart(row)
     return wording.events(row, "add_to_cart", _window(row, columns))
 
 
-def _window(row: wording.FeatureValues, columns: Sequence[str]) -> Window:
+def _window(row: wording.FeatureValues, columns: Sequence[str]) -> FeatureWindow:
     """Of the counts the window that pushes most; the look-back where it is no count that does."""
-    known = expand(row.question)
+    known = expand_definitions(row.question)
     windows = (known[name].window for name in columns if isinstance(known[name].kind, Count))
     return next((window for window in windows if window), row.lookback_window)
 
@@ -157,7 +159,7 @@ def _window(row: wording.FeatureValues, columns: Sequence[str]) -> Window:
 @lru_cache(maxsize=4)
 def _topics(feature_set: FeatureSet) -> Mapping[Topic, tuple[int, ...]]:
     """Columns by topic, in the order of the columns."""
-    known = expand(feature_set.question)
+    known = expand_definitions(feature_set.task)
     topics: dict[Topic, list[int]] = {}
     for place, name in enumerate(feature_set.columns):
         topics.setdefault(_topic(name, known.get(name)), []).append(place)
@@ -175,4 +177,4 @@ def _topic(name: str, feature: Feature | None) -> Topic:
         case Gap(_, event_type):
             return "rhythm", event_type or ""
         case _:
-            return _TOPIC_BY_FORMULA.get(feature.entry.name, ("feature", feature.entry.name))
+            return _TOPIC_BY_FORMULA.get(feature.definition.name, ("feature", feature.definition.name))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from retail_core.features.kinds import DAY_US, Entry, Feature, Window
-from retail_core.features.question import Question
+from retail_core.features.kinds import Feature, FeatureDefinition
+from retail_core.features.prediction_task import PredictionTask
+from retail_core.features.time_windows import DAY_US, FeatureWindow
 from retail_core.model.explanations.quantities import (
     age,
     amount,
@@ -68,11 +69,11 @@ class FeatureValues:
         values: by feature column; None where null.
     """
 
-    question: Question
+    question: PredictionTask
     values: Mapping[str, float | None]
 
     @property
-    def lookback_window(self) -> Window:
+    def lookback_window(self) -> FeatureWindow:
         """The look-back."""
         return self.question.windows[-1]
 
@@ -81,7 +82,7 @@ class FeatureValues:
         return self.values.get(name)
 
 
-def events(row: FeatureValues, event_type: str | None, window: Window) -> str | None:
+def events(row: FeatureValues, event_type: str | None, window: FeatureWindow) -> str | None:
     """How often something happened in the window, how that compares, and when it last happened.
 
     Like the next two None where the model does not look at what the sentence is made of.
@@ -141,7 +142,7 @@ def attribute(name: str, row: FeatureValues) -> str:
 
 def generic(feature: Feature, value: float | None) -> str:
     """Any feature: what it means, its window, its value with its unit."""
-    entry = feature.entry
+    entry = feature.definition
     subject = FEATURE_SUBJECTS.get(entry.name) or _subject(entry)
     window = within(feature.window) if feature.window and entry.over else ""
     if entry.unit == "flag":
@@ -157,7 +158,7 @@ def generic(feature: Feature, value: float | None) -> str:
     return f"{subject}{window}: {_with_unit(entry, value)}"
 
 
-def _against_usual(row: FeatureValues, stem: str, window: Window, number: float) -> str:
+def _against_usual(row: FeatureValues, stem: str, window: FeatureWindow, number: float) -> str:
     """The daily rate in the window over that of the rest of the look-back, where it stands out."""
     whole = row.get(f"{stem}_count_{row.lookback_window.label}")
     if whole is None or whole - number < MIN_USUAL_EVENTS or window.micros % DAY_US:
@@ -169,24 +170,24 @@ def _against_usual(row: FeatureValues, stem: str, window: Window, number: float)
     return f", {ratio:.0f} times the usual" if ratio >= 10 else f", {ratio:.1f} times the usual"
 
 
-def _subject(entry: Entry) -> str:
+def _subject(entry: FeatureDefinition) -> str:
     """The first clause of the meaning, small, without the code marks of a table."""
     clause = entry.meaning.rstrip(".").split(";")[0].split(":")[0].replace("`", "").removeprefix("1 where ")
     return clause[:1].lower() + clause[1:]
 
 
-def _flag(entry: Entry, subject: str, value: float | None) -> str:
+def _flag(entry: FeatureDefinition, subject: str, value: float | None) -> str:
     if value is None:
         return f"{subject}: {_unknown(entry)}"
     yes, no = FLAG_TEXTS.get(entry.name, (f"{subject}: yes", f"{subject}: no"))
     return yes if value else no
 
 
-def _unknown(entry: Entry) -> str:
+def _unknown(entry: FeatureDefinition) -> str:
     return "unknown" if entry.null == "never" else entry.null
 
 
-def _with_unit(entry: Entry, value: float) -> str:
+def _with_unit(entry: FeatureDefinition, value: float) -> str:
     if entry.unit == "hours":
         return age(value)
     if entry.unit == "minor units":

@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow
 
 from retail_core.arrays import IndexVector
-from retail_core.features.batch.engine import open_engine
-from retail_core.features.reader import LakeReader, to_micros
+from retail_core.features.engine import LakeReader, open_engine
 from retail_core.model.leakage.guard_data import GuardData, GuardSample
 from retail_core.model.leakage.intervals import Interval, share_interval
 from retail_core.model.leakage.leakage_report import Finding, Verdict
 from retail_core.model.leakage.single_columns import FAMILY_ALPHA
 from retail_core.model.leakage.value_cells import BUYERS_COVERED, PURE_LOW
 from retail_core.model.sampling import correct_prior
+from retail_core.times import to_micros
 
 REACH = timedelta(hours=24)
 """An event is first seen up to a day later, by the next daily cut-off; so much longer is looked ahead."""
@@ -53,7 +53,7 @@ def event_types(lake: LakeReader, as_of: datetime | None) -> set[str]:
     """Every type of event before as_of."""
     with open_engine() as engine:
         events = engine.events(lake, None, as_of)
-        return set(engine.fetch(events.select("event_type").distinct()).column("event_type").to_pylist())
+        return set(engine.to_arrow(events.select("event_type").distinct()).column("event_type").to_pylist())
 
 
 def _finding(name: str, followed: tuple[int, Interval], inside: IndexVector, sample: GuardSample) -> Finding:
@@ -84,7 +84,7 @@ def _followed(evidence: GuardData, sample: GuardSample) -> list[tuple[str, int, 
     lake, as_of = evidence.lake, evidence.as_of
     if lake is None or as_of is None:
         return []
-    reach = evidence.feature_set.question.horizon + REACH
+    reach = evidence.feature_set.task.horizon + REACH
     span = reach // timedelta(microseconds=1)
     users = pyarrow.table({"user_id": pyarrow.array(sample.rows["user_id"].unique(), pyarrow.string())})
     with open_engine() as engine:
@@ -98,8 +98,8 @@ def _followed(evidence: GuardData, sample: GuardSample) -> list[tuple[str, int, 
             .select("user_id", "event_type")
             .distinct()
         )
-        every = engine.fetch(drawn.group_by("event_type").agg(n=drawn.count())).to_pylist()
-        bought = engine.fetch(hits.group_by("event_type").agg(n=hits.count())).to_pylist()
+        every = engine.to_arrow(drawn.group_by("event_type").agg(n=drawn.count())).to_pylist()
+        bought = engine.to_arrow(hits.group_by("event_type").agg(n=hits.count())).to_pylist()
     followed = {str(row["event_type"]): int(row["n"]) for row in bought}
     counts = sorted((str(row["event_type"]), int(row["n"])) for row in every)
     return [(name, n, followed.get(name, 0)) for name, n in counts]
@@ -107,7 +107,7 @@ def _followed(evidence: GuardData, sample: GuardSample) -> list[tuple[str, int, 
 
 def _open_in_rows(evidence: GuardData, sample: GuardSample) -> dict[str, IndexVector]:
     """By event type the rows in whose last horizon it was seen, without a purchase since."""
-    lake, question = evidence.lake, evidence.feature_set.question
+    lake, question = evidence.lake, evidence.feature_set.task
     if lake is None:
         return {}
     as_of = sample.rows["as_of"]
@@ -125,7 +125,7 @@ def _open_in_rows(evidence: GuardData, sample: GuardSample) -> dict[str, IndexVe
         events = engine.events(lake, first - question.horizon, last)
         joined = events.select("user_id", "event_type", "ts").join(engine.table(pairs), "user_id")
         seen = joined.filter(joined.ts < joined.as_of, joined.ts >= joined.as_of - span)
-        newest = engine.fetch(seen.group_by("pid", "event_type").agg(ts=seen.ts.max())).to_pandas()
+        newest = engine.to_arrow(seen.group_by("pid", "event_type").agg(ts=seen.ts.max())).to_pandas()
     bought = newest[newest["event_type"] == "purchase"].set_index("pid")["ts"]
     since = newest["pid"].map(bought).fillna(-1)
     opened = newest[(newest["event_type"] != "purchase") & (newest["ts"] > since)]

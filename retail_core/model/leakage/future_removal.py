@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 from pandera.typing.pandas import DataFrame
 from pyarrow import parquet
 
-from retail_core.features.batch.context import shop_on
-from retail_core.features.batch.engine import open_engine
-from retail_core.features.batch.interpreter import compute
-from retail_core.features.reader import LakeReader
-from retail_core.features.shop_measures import local_day
+from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.context_features import context_by_day
+from retail_core.features.cutoff_context import local_day
+from retail_core.features.engine import LakeReader, open_engine
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.leakage.guard_data import GuardData, GuardSample, column_owners
 from retail_core.model.leakage.leakage_report import Finding
@@ -57,13 +56,13 @@ def check_future_removal(evidence: GuardData, sample: GuardSample) -> Iterator[F
         return
     chosen = _chosen(sample)
     rows = sample.rows.loc[chosen, ["user_id", "as_of", "policy"]].reset_index(drop=True)
-    question = evidence.feature_set.question
+    question = evidence.feature_set.task
     days = {local_day(instant.to_pydatetime(), question) for instant in rows["as_of"]}
-    shop = shop_on(evidence.lake, question, days) if rows["as_of"].nunique() > 1 else None
+    shop = context_by_day(evidence.lake, question, days) if rows["as_of"].nunique() > 1 else None
     with tempfile.TemporaryDirectory(prefix="retail-cut-") as folder:
         cut = truncate_lake(evidence.lake, rows, Path(folder))
         columns = list(evidence.feature_set.columns)
-        frame = compute(cut, cast("DataFrame[Pairs]", rows), evidence.feature_set, shop=shop)
+        frame = compute_features(cut, cast("DataFrame[Pairs]", rows), evidence.feature_set, shop=shop)
         again = to_matrix(frame[columns])
     same = np.isclose(again, sample.matrix[chosen], rtol=TOLERANCE, atol=TOLERANCE)
     changed = pd.Series((~same).sum(axis=0), index=column_owners(evidence.feature_set)).groupby(level=0).max()
@@ -103,7 +102,7 @@ def truncate_lake(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> LakeRea
         whole = sorted(set(lake.files(None, day)) - set(lake.files(day, None)))
         split = _TruncatedLake(tuple(sorted(set(lake.files(None, instant)) - set(whole))), None)
         with open_engine() as engine:
-            kept = engine.fetch(engine.events(split, None, instant).select(*EVENT_COLUMNS))
+            kept = engine.to_arrow(engine.events(split, None, instant).select(*EVENT_COLUMNS))
     else:
         whole, kept = [], _events_before(lake, rows)
     path = folder / "events.parquet"
@@ -122,7 +121,7 @@ def _events_before(lake: LakeReader, rows: pd.DataFrame) -> pyarrow.Table:
     with open_engine() as engine:
         events = engine.events(lake, None, rows["as_of"].max().to_pydatetime())
         joined = events.join(engine.table(limits), "user_id")
-        return engine.fetch(joined.filter(joined.ts < joined.until).select(*EVENT_COLUMNS))
+        return engine.to_arrow(joined.filter(joined.ts < joined.until).select(*EVENT_COLUMNS))
 
 
 def _cut_users(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> str | None:

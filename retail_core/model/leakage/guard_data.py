@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from retail_core.arrays import BoolArray, Float32Array, FloatArray
-from retail_core.features.batch.attributes import attributes_at
-from retail_core.features.definitions import FeatureSet
-from retail_core.features.question import Attribute
-from retail_core.features.reader import LakeReader
+from retail_core.features.batch.attribute_columns import attribute_columns_as_of
+from retail_core.features.engine import LakeReader
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.user_attributes import AttributeEncoding
 from retail_core.model.dataset import TrainingData
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.leakage.value_cells import RowLabels, ValueCells, category_cells, number_cells
@@ -127,14 +127,16 @@ def _attributes_of(evidence: GuardData, policy: str) -> tuple[pd.DataFrame, dict
     """Rows in order of time, and their users' attributes: from the lake, or the columns of a table."""
     if evidence.lake is not None:
         rows = limit_users(evidence.labelled[evidence.labelled["policy"].eq(policy)])
-        return rows, attributes_at(evidence.lake, rows, evidence.feature_set.attributes)
+        return rows, attribute_columns_as_of(evidence.lake, rows, evidence.feature_set.attributes)
     mine = evidence.rows["policy"].eq(policy).to_numpy(bool)
     columns = zip(evidence.feature_set.columns, evidence.matrix[mine].T, strict=True)
     return evidence.rows[mine], {name: column.astype(np.float64) for name, column in columns}
 
 
 def build_profile(
-    attribute: Attribute, encoded: np.ndarray[tuple[int, int], np.dtype[np.float64]], answers: RowLabels
+    attribute: AttributeEncoding,
+    encoded: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+    answers: RowLabels,
 ) -> AttributeProfile:
     """The attribute's cells, one row a user and cell; `encoded` has the attribute's columns."""
     numeric = attribute.kind == "number"

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from retail_core.errors import InputError
-from retail_core.features.batch.attributes import attribute_names, attribute_warnings
-from retail_core.features.definitions import expand
+from retail_core.features.batch.attribute_columns import attribute_names, attribute_warnings
+from retail_core.features.definitions import expand_definitions
 from retail_core.features.kinds import Count, Distinct, Since, Total
-from retail_core.features.question import Question
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.leakage.announcing_events import event_types, find_announcing_events
 from retail_core.model.leakage.future_removal import check_future_removal
 from retail_core.model.leakage.guard_data import (
@@ -74,7 +74,7 @@ def _inspect_sample(evidence: GuardData, sample: GuardSample, allowed: Sequence[
     ]
     findings = [apply_allowance(one, allowed) for one in findings]
     owners = column_owners(evidence.feature_set)
-    admitted = _columns_of(evidence.feature_set.question, allowed)
+    admitted = _columns_of(evidence.feature_set.task, allowed)
     honest = np.array([owner not in admitted for owner in owners], dtype=bool)
     quick = draw_sample(evidence, sample.policy, QUICK_ROWS)
     control, odd = check_shuffled_labels(quick, evidence.seed)
@@ -108,11 +108,11 @@ def _checked(sample: GuardSample, features: int, attributes: int) -> tuple[dict[
     return tuple({"check": check, "looked_at": count, **about} for check, count in counts.items())
 
 
-def _columns_of(question: Question, allowed: Sequence[str]) -> set[str]:
+def _columns_of(question: PredictionTask, allowed: Sequence[str]) -> set[str]:
     """What is admitted by name, and the features that are about an admitted event type alone."""
     about = {
         name
-        for name, feature in expand(question).items()
+        for name, feature in expand_definitions(question).items()
         if isinstance(feature.kind, Count | Since | Total | Distinct) and feature.kind.event_type in allowed
     }
     return {*allowed, *about}
@@ -121,7 +121,7 @@ def _columns_of(question: Question, allowed: Sequence[str]) -> set[str]:
 def _refuse_unknown(evidence: GuardData, allowed: Sequence[str]) -> None:
     if not allowed:
         return
-    known = {*column_owners(evidence.feature_set), *expand(evidence.feature_set.question)}
+    known = {*column_owners(evidence.feature_set), *expand_definitions(evidence.feature_set.task)}
     if evidence.lake is not None:
         known |= {*attribute_names(evidence.lake), *event_types(evidence.lake, evidence.as_of)}
     for name in allowed:

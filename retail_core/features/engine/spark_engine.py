@@ -1,8 +1,8 @@
-"""Spark as the engine: one session a process, found or started; the same expressions, the same numbers.
+"""Spark as the engine: the same Ibis expressions and the same results as DuckDB. One session a process.
 
-A session that is already there (a notebook's, or that of `spark-submit`) is used as it is. One that is
-started here keeps the JVM's chatter to itself and ends with the process. Settings of a cluster, such as
-the executors' memory or an object store's jars, are Spark's own: `spark-defaults.conf`.
+A running session (a notebook's, or that of `spark-submit`) is used as it is. A session started here keeps
+the JVM's log output to itself and ends with the process. Cluster settings, such as the executors' memory or
+an object store's jars, are Spark's own: `spark-defaults.conf`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,21 @@ import pyarrow
 from ibis.expr.types import IntegerValue, Table, Value
 
 from retail_core.errors import DependencyError
-from retail_core.features.batch.engine import Engine, EngineOptions, Work
-from retail_core.features.batch.timeline import ORDER
+from retail_core.features.engine.query_engine import (
+    EVENT_ORDER,
+    EngineOptions,
+    PartitionFunction,
+    QueryEngine,
+)
 from retail_core.schemas import EVENT_ARROW
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _LOCAL_PARTITIONS = 4
-_GROUP = "users"
+_GROUP_COLUMN = "users"
 _GROUP_USERS = 4_000
-_NOISE = re.compile(r"WARN|INFO|incubator|^\s*$|^\s+at ")
+_UNINFORMATIVE_LINE = re.compile(r"WARN|INFO|incubator|^\s*$|^\s+at ")
 
 
 @ibis.udf.scalar.builtin(signature=((ibis.dtype("timestamp('UTC')"),), ibis.dtype("int64")))
@@ -37,75 +41,82 @@ def unix_micros(instant):  # type: ignore[no-untyped-def]
     """Microseconds since 1970; Spark's own function."""
 
 
-class SparkEngine(Engine):
-    """Spark. What is kept is cached on the executors, and computed again where one of them is lost."""
+class SparkEngine(QueryEngine):
+    """Spark. Materialized tables are cached on the executors, and recomputed where an executor is lost."""
 
     def __init__(self, session: SparkSession) -> None:
         self.session = session
         self._backend = ibis.pyspark.connect(session)
-        self._kept: list[DataFrame] = []
+        self._cached: list[DataFrame] = []
         self._views: list[str] = []
 
     def parquet(self, files: list[str]) -> Table:
-        """As `Engine` says; URLs of Amazon's store go to Hadoop's `s3a`."""
+        """See `QueryEngine`; URLs of Amazon's store go to Hadoop's `s3a`."""
         from pyspark.sql.pandas.types import from_arrow_schema
 
         urls = [re.sub(r"^s3://", "s3a://", file) for file in files]
-        return self._named(self.session.read.schema(from_arrow_schema(EVENT_ARROW)).parquet(*urls))
+        return self._as_view(self.session.read.schema(from_arrow_schema(EVENT_ARROW)).parquet(*urls))
 
     def micros(self, instant: Value) -> IntegerValue:
-        """As `Engine` says."""
+        """See `QueryEngine`."""
         return unix_micros(instant)
 
     def table(self, rows: pyarrow.Table) -> Table:
-        """As `Engine` says."""
-        return self._named(self.session.createDataFrame(rows))
+        """See `QueryEngine`."""
+        return self._as_view(self.session.createDataFrame(rows))
 
-    def keep(self, expression: Table) -> Table:
-        """As `Engine` says; computed when first used."""
+    def materialize(self, expression: Table) -> Table:
+        """See `QueryEngine`; computed when first used."""
         frame = self.frame(expression).persist()
-        self._kept.append(frame)
-        return self._named(frame)
+        self._cached.append(frame)
+        return self._as_view(frame)
 
-    def fetch(self, expression: Table) -> pyarrow.Table:
-        """As `Engine` says, in the expression's types: Spark takes a literal such as 1.0 for a decimal."""
+    def to_arrow(self, expression: Table) -> pyarrow.Table:
+        """See `QueryEngine`, in the expression's types: Spark takes a literal such as 1.0 for a decimal."""
         return self.frame(expression).toArrow().cast(expression.schema().to_pyarrow())
 
-    def finish(self, pairs: pyarrow.Table, events: Table, work: Work) -> Iterator[pyarrow.Table]:
-        """As `Engine` says; each executor finishes the pairs of its users."""
-        yield self.finished(pairs, events, work).toArrow()
+    def map_users(
+        self, pairs: pyarrow.Table, events: Table, function: PartitionFunction
+    ) -> Iterator[pyarrow.Table]:
+        """See `QueryEngine`; the function runs on the executors."""
+        yield self.map_users_to_frame(pairs, events, function).toArrow()
 
-    def finished(self, pairs: pyarrow.Table, events: Table, work: Work) -> DataFrame:
-        """What `finish` brings here, left where it is.
+    def map_users_to_frame(
+        self, pairs: pyarrow.Table, events: Table, function: PartitionFunction
+    ) -> DataFrame:
+        """Result of `map_users` as a Spark data frame: the rows stay on the executors.
 
         Pairs and events of some thousand users at a time meet in one partition, after one shuffle of each.
         """
         from pyspark.sql.pandas.types import from_arrow_schema
 
-        group = f"uid div {_GROUP_USERS} as {_GROUP}"
-        asked = self.session.createDataFrame(pairs).selectExpr("*", group).groupBy(_GROUP)
-        seen = self.frame(events).selectExpr("*", group).groupBy(_GROUP)
+        group = f"uid div {_GROUP_USERS} as {_GROUP_COLUMN}"
+        grouped_pairs = self.session.createDataFrame(pairs).selectExpr("*", group).groupBy(_GROUP_COLUMN)
+        grouped_events = self.frame(events).selectExpr("*", group).groupBy(_GROUP_COLUMN)
 
-        def users(pairs: pyarrow.Table, events: pyarrow.Table) -> pyarrow.Table:
-            seen = [(name, "ascending") for name in ORDER if name in events.column_names]
+        def sort_and_apply(pairs: pyarrow.Table, events: pyarrow.Table) -> pyarrow.Table:
+            order = [(name, "ascending") for name in EVENT_ORDER if name in events.column_names]
             in_order = pairs.sort_by([("uid", "ascending"), ("as_of", "ascending")])
-            return work(in_order.drop_columns(_GROUP), events.sort_by(seen).drop_columns(_GROUP))
+            return function(
+                in_order.drop_columns(_GROUP_COLUMN), events.sort_by(order).drop_columns(_GROUP_COLUMN)
+            )
 
-        return asked.cogroup(seen).applyInArrow(users, from_arrow_schema(work.schema))
+        cogrouped = grouped_pairs.cogroup(grouped_events)
+        return cogrouped.applyInArrow(sort_and_apply, from_arrow_schema(function.schema))
 
     def frame(self, expression: Table) -> DataFrame:
         """The expression as a Spark data frame."""
         return self.session.sql(self._backend.compile(expression))
 
     def close(self) -> None:
-        """Forget what was kept; the session stays for the next one."""
-        for frame in self._kept:
+        """Release cached tables and views; the session stays for the next engine."""
+        for frame in self._cached:
             frame.unpersist()
         for name in self._views:
             self.session.catalog.dropTempView(name)
 
-    def _named(self, frame: DataFrame) -> Table:
-        name = ibis.util.gen_name("kept")
+    def _as_view(self, frame: DataFrame) -> Table:
+        name = ibis.util.gen_name("cached")
         frame.createOrReplaceTempView(name)
         self._views.append(name)
         return self._backend.table(name)
@@ -113,19 +124,19 @@ class SparkEngine(Engine):
 
 @contextmanager
 def spark_engine(options: EngineOptions) -> Iterator[SparkEngine]:
-    """An engine on the process's Spark session.
+    """An engine on the process's Spark session, which is started where there is none.
 
     Raises:
         DependencyError: PySpark or a Java runtime is missing, or the master does not answer.
     """
-    engine = SparkEngine(_session(options))
+    engine = SparkEngine(_find_or_start_session(options))
     try:
         yield engine
     finally:
         engine.close()
 
 
-def _session(options: EngineOptions) -> SparkSession:
+def _find_or_start_session(options: EngineOptions) -> SparkSession:
     try:
         from pyspark import SparkContext
         from pyspark.sql import SparkSession
@@ -137,34 +148,34 @@ def _session(options: EngineOptions) -> SparkSession:
     if SparkContext._active_spark_context is not None:
         return SparkSession.builder.getOrCreate()
     with tempfile.TemporaryFile("w+", errors="replace") as log:
-        return _started(options, log)
+        return _start_session(options, log)
 
 
-def _started(options: EngineOptions, log: IO[str]) -> SparkSession:
+def _start_session(options: EngineOptions, log: IO[str]) -> SparkSession:
     from py4j.protocol import Py4JError
     from pyspark import SparkConf, SparkContext
     from pyspark.errors import PySparkRuntimeError
     from pyspark.java_gateway import launch_gateway
     from pyspark.sql import SparkSession
 
-    conf = SparkConf(loadDefaults=False).setAll(list(_settings(options).items()))
+    conf = SparkConf(loadDefaults=False).setAll(list(_spark_settings(options).items()))
     try:
-        # The JVM of a session that was stopped is still there, and PySpark would not take another.
+        # The JVM of a stopped session still runs, and PySpark accepts no second one.
         gateway = SparkContext._gateway or launch_gateway(  # type: ignore[no-untyped-call]
             conf, {"stdout": log, "stderr": log}
         )
         context = SparkContext(gateway=gateway, conf=conf)
     except (PySparkRuntimeError, Py4JError, OSError) as error:
-        raise _not_started(options, log, error) from error
+        raise _start_failed(options, log, error) from error
     if context.pythonExec == "python3":
-        # Executors are to run what this process runs, not what the search path has first.
+        # Executors must run this process's interpreter, not the first one on the search path.
         context.pythonExec = sys.executable
     return SparkSession(context)
 
 
-def _settings(options: EngineOptions) -> dict[str, str]:
+def _spark_settings(options: EngineOptions) -> dict[str, str]:
     local = options.spark_master.startswith("local")
-    everywhere = {
+    common = {
         "spark.master": options.spark_master,
         "spark.app.name": "retail",
         "spark.driver.memory": java_memory(options.memory_limit),
@@ -173,8 +184,8 @@ def _settings(options: EngineOptions) -> dict[str, str]:
         "spark.ui.enabled": "false",
     }
     if not local:
-        return everywhere
-    return everywhere | {
+        return common
+    return common | {
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         "spark.sql.shuffle.partitions": str(_LOCAL_PARTITIONS),
@@ -182,18 +193,18 @@ def _settings(options: EngineOptions) -> dict[str, str]:
 
 
 def java_memory(limit: str) -> str:
-    """DuckDB's way of writing a size as Java's; 2g where it is not an amount.
+    """A DuckDB memory limit in Java's notation; 2g where it is not an amount.
 
     >>> java_memory("3GB"), java_memory("512MiB"), java_memory("80%")
     ('3g', '512m', '2g')
     """
-    found = re.fullmatch(r"\s*(\d+)\s*([kmgt])i?b\s*", limit, re.IGNORECASE)
-    return f"{found[1]}{found[2].lower()}" if found else "2g"
+    size = re.fullmatch(r"\s*(\d+)\s*([kmgt])i?b\s*", limit, re.IGNORECASE)
+    return f"{size[1]}{size[2].lower()}" if size else "2g"
 
 
-def _not_started(options: EngineOptions, log: IO[str], error: Exception) -> DependencyError:
+def _start_failed(options: EngineOptions, log: IO[str], error: Exception) -> DependencyError:
     log.seek(0)
-    lines = [line.strip() for line in log if not _NOISE.search(line)]
+    lines = [line.strip() for line in log if not _UNINFORMATIVE_LINE.search(line)]
     reason = lines[-1] if lines else str(error).splitlines()[0]
     return DependencyError(
         f"Spark cannot be started on {options.spark_master}: {reason}.",

@@ -1,0 +1,146 @@
+"""The batch interpreter: features of many (user, cut-off) pairs, in one pass over the events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow
+from ibis.expr.types import Table
+from pandera.typing.pandas import DataFrame
+
+from retail_core.arrays import FloatVector, IntVector
+from retail_core.features.batch.attribute_columns import attribute_columns_as_of
+from retail_core.features.batch.context_features import compute_context_features
+from retail_core.features.batch.feature_kernel import FeatureKernel
+from retail_core.features.batch.required_columns import RequiredColumns
+from retail_core.features.cutoff_context import ContextByDay, clock_features, local_day
+from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader, QueryEngine, open_engine
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.kinds import Context, Feature
+from retail_core.features.prediction_task import PredictionTask
+from retail_core.schemas import Pairs
+from retail_core.times import from_micros
+
+
+def compute_features(
+    lake: LakeReader,
+    pairs: DataFrame[Pairs],
+    feature_set: FeatureSet,
+    *,
+    engine: EngineOptions = DUCKDB,
+    shop: ContextByDay | None = None,
+) -> pd.DataFrame:
+    """The features of every pair.
+
+    Args:
+        lake: where the events are.
+        pairs: `user_id`, `as_of` (UTC) and any further columns; a user without events is allowed. With
+            a column `policy`, attributes without a date count as known in `first-visit` rows.
+        feature_set: which features, for which prediction task.
+        engine: runs the queries; the results are equal.
+        shop: context features by local day, null for a day it lacks; None computes them from the lake.
+
+    Returns:
+        The pairs' columns and index in their order, then `feature_set.columns` as float64, null = NaN.
+
+    Raises:
+        InputError: a feature of the set is not in the list of features.
+        DependencyError: the engine is Spark and cannot be started.
+    """
+    features = feature_set.plan()
+    matrix = np.empty((len(feature_set.columns), len(pairs)))
+    attributes = attribute_values(lake, pairs, feature_set)
+    for row, name in zip(matrix, feature_set.columns, strict=True):
+        if name in attributes:
+            row[:] = attributes[name]
+    if len(pairs) and features:
+        with open_engine(engine) as running:
+            for table in BatchInterpreter(running, lake, feature_set.task, features, shop).run(pairs):
+                positions = table.column("pid").to_numpy()
+                for row, name in zip(matrix, feature_set.names, strict=False):
+                    row[positions] = table.column(name).to_numpy()
+    frame = pd.DataFrame(matrix.T, index=pairs.index, columns=list(feature_set.columns), copy=False)
+    return pd.concat([pairs, frame], axis=1)
+
+
+def attribute_values(
+    lake: LakeReader, pairs: pd.DataFrame, feature_set: FeatureSet
+) -> dict[str, FloatVector]:
+    """One float64 array per attribute column of the set, in the order of `pairs`."""
+    if not feature_set.attributes:
+        return {}
+    return attribute_columns_as_of(lake, pairs, feature_set.attributes)
+
+
+class BatchInterpreter:
+    """One run: the engine finds and joins the events of the pairs' users, a `FeatureKernel` computes."""
+
+    def __init__(
+        self,
+        engine: QueryEngine,
+        lake: LakeReader,
+        task: PredictionTask,
+        features: Sequence[Feature],
+        shop: ContextByDay | None,
+    ) -> None:
+        self.engine = engine
+        self.lake = lake
+        self.task = task
+        self.features = features
+        self.shop = shop
+
+    def run(self, pairs: pd.DataFrame) -> Iterator[pyarrow.Table]:
+        """Tables of `pid` (position of a pair in `pairs`) and all features, each pair once, in any order."""
+        return self.engine.map_users(*self.prepare(pairs))
+
+    def prepare(self, pairs: pd.DataFrame) -> tuple[pyarrow.Table, Table, FeatureKernel]:
+        """The numbered pairs by user and cut-off, their users' events, and the kernel to apply to both."""
+        users, numbered = self._number(pairs)
+        as_of = numbered.column("as_of").to_numpy()
+        start = from_micros(int(as_of.min()) - self.task.lookback_us)
+        events = self.engine.events(self.lake, start, from_micros(int(as_of.max())))
+        events = events.join(self.engine.table(users), "user_id")
+        required = RequiredColumns.of(self.features)
+        kernel = FeatureKernel(self.task, tuple(self.features), required.types)
+        return numbered, required.select(events), kernel
+
+    def _number(self, pairs: pd.DataFrame) -> tuple[pyarrow.Table, pyarrow.Table]:
+        """Users (uid, user_id) and pairs (pid, uid, as_of, clock_*, context_*, by uid and as_of)."""
+        codes, ids = pd.factorize(pairs["user_id"])
+        as_of = pairs["as_of"].dt.as_unit("us").astype("int64").to_numpy()
+        order = np.lexsort((as_of, codes))
+        as_of = as_of[order]
+        users = {"uid": np.arange(len(ids)), "user_id": pyarrow.array(ids, pyarrow.string())}
+        numbered = {
+            "pid": order,
+            "uid": codes[order],
+            "as_of": as_of,
+            **clock_columns(as_of, self.task.timezone),
+            **self._context(as_of),
+        }
+        return pyarrow.table(users), pyarrow.table(numbered)
+
+    def _context(self, as_of: IntVector) -> dict[str, object]:
+        names = [f.kind.name for f in self.features if isinstance(f.kind, Context)]
+        if not names:
+            return {}
+        instants, positions = np.unique(as_of, return_inverse=True)
+        days = [local_day(from_micros(int(t)), self.task) for t in instants]
+        shop = self.shop
+        if shop is None:
+            shop = compute_context_features(self.engine, self.lake, self.task, {*days})
+        rows = [shop.get(day, {}) for day in days]
+        columns = {name: np.array([row.get(name) for row in rows], np.float64) for name in names}
+        return {f"context_{name}": column[positions] for name, column in columns.items()}
+
+
+def clock_columns(as_of: IntVector, zone: str) -> dict[str, object]:
+    """Hour, weekday and weekend flag of each cut-off (microseconds) in the shop's time zone."""
+    instants, positions = np.unique(as_of, return_inverse=True)
+    clocks = [clock_features(from_micros(int(t)), zone) for t in instants]
+    return {
+        f"clock_{name}": np.array([clock[name] for clock in clocks])[positions]
+        for name in ("hour", "weekday", "weekend")
+    }
