@@ -1,5 +1,5 @@
-"""Prefect flows: order, retries, artifacts and events. What is done is `retail_core`'s."""
+"""Prefect flows: order of steps, retries, artifacts and events. The work itself is in `retail_core`."""
 
-from flows.environment import prepare
+from flows.prefect_environment import configure_prefect
 
-prepare()
+configure_prefect()

@@ -1,4 +1,4 @@
-"""Raw logs -> MongoDB -> the lake.
+"""Flow `ingest`: raw logs to MongoDB, then to the lake.
 
 Example: python -m flows.ingest 2019-Oct.csv.gz --source rees46 --json
 """
@@ -15,8 +15,8 @@ from prefect import State, flow
 from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
-from flows.edge import JsonFlag, finish, run
-from flows.running import Report, now, plainly, step
+from flows.command_line import JsonFlag, print_result, run_command
+from flows.flow_runtime import Report, current_time, fail_with_message, retryable_task
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
@@ -28,49 +28,49 @@ from retail_core.workspace import open_workspace
 COUNTS = ("files", "rows_read", "events_inserted", "duplicates", "quarantined", "skipped_files", "seconds")
 
 
-@step("find the files")
+@retryable_task("find the files")
 def find_files(files: list[Path], folder: Path | None) -> list[Path]:
     """The named files and every file directly in `folder`, in order of name."""
-    found = list(files)
+    paths = list(files)
     if folder is not None and folder.is_dir():
-        found += sorted(one for one in folder.iterdir() if one.is_file() and not one.name.startswith("."))
-    if not found:
-        raise InputError("There is no file to ingest.", remedy="name files, or a folder that has some.")
-    return found
+        paths += sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    if not paths:
+        raise InputError("There is no file to ingest.", remedy="name files, or a folder that contains some.")
+    return paths
 
 
-@step("store the events")
+@retryable_task("store the events")
 def store_events(
     files: list[Path], source: str, mapping: Path | None, timezone: str | None, at: datetime
 ) -> Report:
-    """Read the files into MongoDB; may be killed and repeated, files already stored are skipped."""
+    """Read the files into MongoDB. Idempotent: files that are already stored are skipped."""
     dialect = sources.from_mapping(mapping) if mapping else sources.get(source)
     with open_store(load_settings()) as store:
         return asdict(ingest(store, files, dialect, timezone=timezone, at=at))
 
 
-@step("bring the lake up to date")
+@retryable_task("bring the lake up to date")
 def update_lake() -> int:
-    """Apply what is new to the lake and store what it now tells of the shop by day; returns its rows."""
+    """Apply new events to the lake and store the context features of its days; returns the lake's rows."""
     with open_workspace(load_settings()) as work:
         store_known_context(work)
         return work.lake.state().rows
 
 
-@step("show the counts")
-def show(report: Report, files: list[Path], lake_rows: int) -> None:
-    """What came of every row, as a table in the Prefect UI."""
+@retryable_task("show the counts")
+def show_counts(report: Report, files: list[Path], lake_rows: int) -> None:
+    """Publish the number of rows by result as a table in the Prefect UI."""
     rows = [{"what": name, "count": report[name]} for name in COUNTS]
     create_table_artifact(
         [*rows, {"what": "events in the lake", "count": lake_rows}],
         key="ingest-counts",
-        description="Ingested " + ", ".join(one.name for one in files) + ". "
+        description="Ingested " + ", ".join(path.name for path in files) + ". "
         "rows_read = events_inserted + duplicates + quarantined.",
     )
 
 
 @flow(name="ingest", description="Read raw logs into MongoDB and bring the lake up to date.")
-@plainly
+@fail_with_message
 def ingest_flow(
     files: list[Path] | None = None,
     source: str = "canonical",
@@ -78,10 +78,10 @@ def ingest_flow(
     timezone: str | None = None,
     folder: Path | None = None,
 ) -> State[Report]:
-    """Ingest `files` and whatever lies in `folder`. Files already ingested are skipped."""
-    found = find_files(files or [], folder)
-    report = store_events(found, source, mapping, timezone, now())
-    show(report, found, update_lake())
+    """Ingest `files` and every file in `folder`; files that are already ingested are skipped."""
+    paths = find_files(files or [], folder)
+    report = store_events(paths, source, mapping, timezone, current_time())
+    show_counts(report, paths, update_lake())
     return Completed(message=f"{report['events_inserted']} events inserted", data=report)
 
 
@@ -97,8 +97,8 @@ def main(
     Example: python -m flows.ingest log.csv --source canonical --json
     """
     state = ingest_flow(files, source, mapping, timezone, return_state=True)
-    finish(state, title="Ingested", json_output=json_output)
+    print_result(state, title="Ingested", json_output=json_output)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,4 +1,4 @@
-"""What became of the predictions; says so to whoever waits for it.
+"""Flow `outcomes`: label matured predictions and emit the event that starts the retraining check.
 
 Example: python -m flows.outcomes --json
 """
@@ -15,8 +15,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.events import emit_event
 from prefect.states import Completed
 
-from flows.edge import AsOf, JsonFlag, finish, instant, run
-from flows.running import Report, now, plainly, step
+from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
+from flows.flow_runtime import Report, current_time, fail_with_message, retryable_task
 from retail_core.cli.output import as_text
 from retail_core.monitoring.outcomes import mature
 from retail_core.settings import load_settings
@@ -24,21 +24,21 @@ from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import open_workspace
 
 MATURED_EVENT = "retail.outcomes.matured"
-"""Emitted when predictions have newly matured; the retrain deployment waits for it."""
+"""Emitted when predictions have newly matured; it triggers the deployment `retrain`."""
 
 RESOURCE = {"prefect.resource.id": "retail.outcomes", "prefect.resource.name": "outcomes"}
 
 
-@step("join the outcomes")
+@retryable_task("join the outcomes")
 def join_outcomes(as_of: datetime) -> Report:
-    """Label what has matured; replaces whole windows, so it may run twice."""
+    """Label the predictions that matured at `as_of`. Idempotent: whole prediction windows are replaced."""
     with open_workspace(load_settings()) as work:
         return asdict(mature(work, as_of=as_of))
 
 
-@step("show live quality")
-def show(report: Report) -> None:
-    """Live metrics overall and by day, in the Prefect UI."""
+@retryable_task("show live quality")
+def show_live_metrics(report: Report) -> None:
+    """Publish live metrics, overall and by day, in the Prefect UI."""
     overall = cast("dict[str, object] | None", report["metrics"])
     page = "Nothing has matured yet."
     if overall is not None:
@@ -51,34 +51,34 @@ def show(report: Report) -> None:
         create_table_artifact(table, key="outcomes-by-day", description="Live quality by day of cut-off")
 
 
-@step("tell that predictions matured")
-def announce(report: Report, as_of: datetime) -> None:
-    """Emit `MATURED_EVENT` with the instant at which the triggers are to be checked."""
+@retryable_task("tell that predictions matured")
+def emit_matured_event(report: Report, as_of: datetime) -> None:
+    """Emit `MATURED_EVENT` with the cut-off at which `retrain` checks the triggers."""
     reason = f"{report['new']} predictions newly matured at {iso(as_of)}"
     payload = {"as_of": iso(as_of), "matured": report["matured"], "new": report["new"], "reason": reason}
     emit_event(MATURED_EVENT, resource=RESOURCE, payload=payload)
 
 
-@flow(name="outcomes", description="Join matured predictions with what happened; start the retrain check.")
-@plainly
+@flow(name="outcomes", description="Label matured predictions; start the retraining check.")
+@fail_with_message
 def outcomes_flow(as_of: datetime | None = None) -> State[Report]:
-    """Mature what has passed at `as_of`, by default now."""
-    moment = to_utc_ms(as_of) if as_of is not None else now()
-    report = join_outcomes(moment)
-    show(report)
+    """Label the predictions whose horizon has passed at `as_of`, by default now."""
+    instant = to_utc_ms(as_of) if as_of is not None else current_time()
+    report = join_outcomes(instant)
+    show_live_metrics(report)
     if report["new"]:
-        announce(report, moment)
+        emit_matured_event(report, instant)
     return Completed(message=f"{report['matured']} matured, {report['new']} new", data=report)
 
 
 def main(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
-    """Mature predictions as a Prefect flow.
+    """Label matured predictions as a Prefect flow.
 
     Example: python -m flows.outcomes --json
     """
-    state = outcomes_flow(instant(as_of, midnight=False), return_state=True)
-    finish(state, title="Outcomes", json_output=json_output)
+    state = outcomes_flow(resolve_as_of(as_of, midnight=False), return_state=True)
+    print_result(state, title="Outcomes", json_output=json_output)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,4 +1,4 @@
-"""Retrain if a trigger fires; else end as Skipped.
+"""Flow `retrain`: train a challenger if a trigger fires; otherwise the run ends as Skipped.
 
 Example: python -m flows.retrain --check-only --json
 """
@@ -15,8 +15,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.logging import get_run_logger
 from prefect.states import Completed
 
-from flows.edge import AsOf, JsonFlag, finish, instant, run
-from flows.running import Report, now, once, plainly, step
+from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
+from flows.flow_runtime import Report, current_time, fail_with_message, non_retryable_task, retryable_task
 from retail_core.cli.output import as_text
 from retail_core.monitoring.retraining import retrain
 from retail_core.settings import load_settings
@@ -26,32 +26,32 @@ from retail_core.workspace import open_workspace
 SKIPPED = "Skipped"
 
 
-@once("check the triggers and train if one fires")
+@non_retryable_task("check the triggers and train if one fires")
 def check_and_train(as_of: datetime, check_only: bool, at: datetime) -> Report:
-    """May register a new version, so never retried."""
+    """Check the triggers, then train if one fires. May register a version, so it is not retried."""
     with open_workspace(load_settings()) as work:
         report = retrain(work, as_of=as_of, check_only=check_only, at=at)
     return report.to_dict()
 
 
-@step("show the triggers")
-def show(report: Report, as_of: datetime) -> None:
-    """Every trigger with value, limit and evidence, in the Prefect UI."""
+@retryable_task("show the triggers")
+def show_triggers(report: Report, as_of: datetime) -> None:
+    """Publish every trigger with value, limit and evidence in the Prefect UI."""
     checks = cast("Sequence[dict[str, Any]]", report["triggers"])
     table = [{name: as_text(value) for name, value in entry.items()} for entry in checks]
     create_table_artifact(table, key="retrain-triggers", description=f"Triggers at {as_text(as_of)}")
 
 
 @flow(name="retrain", description="Check the triggers; train a challenger only if one fires.")
-@plainly
+@fail_with_message
 def retrain_flow(
     as_of: datetime | None = None, check_only: bool = False, requested_by: str | None = None
 ) -> State[Report]:
-    """Check at `as_of`, by default now; `requested_by` says in the log what asked for the check."""
-    moment, at = (to_utc_ms(as_of) if as_of is not None else now()), now()
-    get_run_logger().info("asked for by %s", requested_by or "hand or schedule")
-    report = check_and_train(moment, check_only, at)
-    show(report, moment)
+    """Check at `as_of`, by default now. `requested_by`, the cause of the check, is logged."""
+    instant, at = (to_utc_ms(as_of) if as_of is not None else current_time()), current_time()
+    get_run_logger().info("Requested by: %s", requested_by or "a user or the schedule")
+    report = check_and_train(instant, check_only, at)
+    show_triggers(report, instant)
     if not report["retrained"]:
         return Completed(name=SKIPPED, message=str(report["reason"]), data=report)
     verdict = "promoted" if report["promoted"] else "not promoted"
@@ -59,7 +59,7 @@ def retrain_flow(
 
 
 def main(
-    check_only: Annotated[bool, typer.Option("--check-only", help="Only say what would fire.")] = False,
+    check_only: Annotated[bool, typer.Option("--check-only", help="Only check the triggers.")] = False,
     as_of: AsOf = None,
     json_output: JsonFlag = False,
 ) -> None:
@@ -67,9 +67,9 @@ def main(
 
     Example: python -m flows.retrain --check-only --json
     """
-    state = retrain_flow(instant(as_of, midnight=False), check_only, return_state=True)
-    finish(state, title="Retraining", json_output=json_output)
+    state = retrain_flow(resolve_as_of(as_of, midnight=False), check_only, return_state=True)
+    print_result(state, title="Retraining", json_output=json_output)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,4 +1,4 @@
-"""Every eligible user's probability at one cut-off.
+"""Flow `score`: the purchase probability of every eligible user at one cut-off.
 
 Example: python -m flows.score --out scores.csv --json
 """
@@ -17,8 +17,8 @@ from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.states import Completed
 
-from flows.edge import AsOf, JsonFlag, finish, instant, run
-from flows.running import Report, midnight_or, plainly, step
+from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
+from flows.flow_runtime import Report, as_of_or_last_midnight, fail_with_message, retryable_task
 from retail_core.cli.output import as_text
 from retail_core.schemas import Prediction
 from retail_core.scoring.mirror import read_mirror
@@ -30,48 +30,48 @@ TOP = 20
 TOP_COLUMNS = ["rank", "user_id", "probability", "will_purchase", "contact"]
 
 
-@step("score the users")
+@retryable_task("score the users")
 def score_users(as_of: datetime, out: Path | None, keep: bool) -> Report:
-    """Score, store and write; replaces the same cut-off's predictions, so it may run twice."""
+    """Score, store and write. Idempotent: predictions of the same cut-off and version are replaced."""
     with open_workspace(load_settings()) as work:
         return asdict(score(work, as_of=as_of, out=out, keep=keep))
 
 
-@step("show the summary")
-def show(report: Report) -> None:
-    """How many were scored, by what, and how many buyers to expect, in the Prefect UI."""
+@retryable_task("show the summary")
+def show_summary(report: Report) -> None:
+    """Publish the scoring report in the Prefect UI."""
     lines = "\n".join(f"| {name} | {as_text(value)} |" for name, value in report.items())
     page = f"# Scored {as_text(report['users'])} users\n\n| | |\n|---|---|\n{lines}\n"
     create_markdown_artifact(page, key="score-summary", description="The newest scoring")
 
 
-@step("show the top users")
-def show_top(as_of: datetime, version: str) -> None:
-    """The likeliest buyers as kept in the lake, in the Prefect UI."""
+@retryable_task("show the top users")
+def show_top_users(as_of: datetime, version: str) -> None:
+    """Publish the most likely buyers, read from the lake, in the Prefect UI."""
     predictions = read_mirror(load_settings().lake_url, as_of=as_of, version=version)
     create_table_artifact(
         top_users(predictions),
         key="score-top-users",
-        description=f"The {TOP} likeliest at {as_text(as_of)}",
+        description=f"The {TOP} most likely buyers at {as_text(as_of)}",
     )
 
 
 @check_types
 def top_users(predictions: DataFrame[Prediction]) -> list[dict[str, object]]:
-    """The first `TOP` by rank, as rows of a table."""
-    best = predictions.nsmallest(TOP, "rank")[TOP_COLUMNS]
-    return [{str(name): value for name, value in row.items()} for row in best.to_dict("records")]
+    """The `TOP` users of highest rank, one dictionary per table row."""
+    top = predictions.nsmallest(TOP, "rank")[TOP_COLUMNS]
+    return [{str(name): value for name, value in row.items()} for row in top.to_dict("records")]
 
 
 @flow(name="score", description="Score every eligible user with the production model.")
-@plainly
+@fail_with_message
 def score_flow(as_of: datetime | None = None, out: Path | None = None, keep: bool = True) -> State[Report]:
     """Score at `as_of`, by default the last midnight of the shop's zone."""
-    moment = midnight_or(as_of)
-    report = score_users(moment, out, keep)
-    show(report)
+    instant = as_of_or_last_midnight(as_of)
+    report = score_users(instant, out, keep)
+    show_summary(report)
     if keep:
-        show_top(moment, str(report["model_version"]))
+        show_top_users(instant, str(report["model_version"]))
     message = f"{report['users']} users scored with version {report['model_version']}"
     return Completed(message=message, data=report)
 
@@ -79,16 +79,16 @@ def score_flow(as_of: datetime | None = None, out: Path | None = None, keep: boo
 def main(
     as_of: AsOf = None,
     out: Annotated[Path | None, typer.Option(help="CSV of every scored user.")] = None,
-    no_store: Annotated[bool, typer.Option("--no-store", help="Do not keep the predictions.")] = False,
+    no_store: Annotated[bool, typer.Option("--no-store", help="Do not store the predictions.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Score as a Prefect flow.
 
     Example: python -m flows.score --as-of 2025-02-15T00:00:00Z --out scores.csv
     """
-    state = score_flow(instant(as_of, midnight=True), out, not no_store, return_state=True)
-    finish(state, title="Scored", json_output=json_output)
+    state = score_flow(resolve_as_of(as_of, midnight=True), out, not no_store, return_state=True)
+    print_result(state, title="Scored", json_output=json_output)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -1,4 +1,4 @@
-"""Search, calibrate, evaluate, register; promote if the gate says so.
+"""Flow `train`: search, calibrate, evaluate and register a model; promote it if the gate allows.
 
 Example: python -m flows.train --as-of 2025-02-15T00:00:00Z --json
 """
@@ -15,8 +15,14 @@ from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed
 
-from flows.edge import AsOf, JsonFlag, finish, instant, run
-from flows.running import Report, midnight_or, once, plainly, step
+from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
+from flows.flow_runtime import (
+    Report,
+    as_of_or_last_midnight,
+    fail_with_message,
+    non_retryable_task,
+    retryable_task,
+)
 from retail_core.cli.models import AllowLeak, TargetRecall
 from retail_core.cli.output import as_text
 from retail_core.model.thresholds import DEFAULT_TARGET
@@ -26,32 +32,32 @@ from retail_core.training.pipeline import TrainOptions, train
 from retail_core.workspace import open_workspace
 
 
-@once("train")
+@non_retryable_task("train")
 def train_model(as_of: datetime, cutoffs: str | None, options: TrainOptions) -> Report:
-    """Train on what the lake knows at `as_of`. Registers a new version each time, so never retried."""
+    """Train on the events before `as_of`. Each run registers a version, so it is not retried."""
     with open_workspace(load_settings()) as work:
         chosen = replace(options, policies=tuple(cutoffs.split(",")) if cutoffs else ())
         store_recent_context(work, as_of)
         return train(work, as_of=as_of, options=chosen).to_dict()
 
 
-@step("show the metrics")
-def show(report: Report) -> None:
-    """Metrics with their population, period and base rate, in the Prefect UI."""
+@retryable_task("show the metrics")
+def show_metrics(report: Report) -> None:
+    """Publish metrics with their population, period and base rate in the Prefect UI."""
     create_markdown_artifact(training_page(report), key="training", description="The newest training")
 
 
 def training_page(report: Report) -> str:
-    """The report as Markdown for a person."""
+    """The training report as Markdown."""
     metrics = cast("Mapping[str, object]", report["metrics"])
-    judged = ("population", "first_cutoff", "last_cutoff")
+    in_text = ("population", "first_cutoff", "last_cutoff")
     rows = "\n".join(
-        f"| {name} | {as_text(value)} |" for name, value in metrics.items() if name not in judged
+        f"| {name} | {as_text(value)} |" for name, value in metrics.items() if name not in in_text
     )
     verdict = "promoted" if report["promoted"] else "not promoted"
     return (
         f"# Version {report['version']}: {verdict}\n\n{report['reason']}\n\n"
-        f"Trained on what was known until {report['known_until']}. Judged on {metrics['population']}, "
+        f"Trained on events until {report['known_until']}. Evaluated on {metrics['population']}, "
         f"cut-offs {metrics['first_cutoff']} to {metrics['last_cutoff']}, split {as_text(report['split'])}: "
         f"{as_text(metrics['n'])} rows, base rate {as_text(metrics['base_rate'])}.\n\n"
         f"| metric | value |\n|---|---|\n{rows}\n\n"
@@ -61,7 +67,7 @@ def training_page(report: Report) -> str:
 
 
 @flow(name="train", description="Train a challenger; the promotion gate decides about production.")
-@plainly
+@fail_with_message
 def train_flow(
     as_of: datetime | None = None,
     cutoffs: str | None = None,
@@ -71,7 +77,7 @@ def train_flow(
     allow_leak: tuple[str, ...] = (),
 ) -> State[Report]:
     """Train as of `as_of`, by default the last midnight of the shop's zone."""
-    moment = midnight_or(as_of)
+    instant = as_of_or_last_midnight(as_of)
     options = TrainOptions(
         model=model,
         target_recall=target_recall or DEFAULT_TARGET,
@@ -79,8 +85,8 @@ def train_flow(
         must_certify=target_recall is not None,
         allow_leak=tuple(allow_leak),
     )
-    report = train_model(moment, cutoffs, options)
-    show(report)
+    report = train_model(instant, cutoffs, options)
+    show_metrics(report)
     verdict = "promoted" if report["promoted"] else "not promoted"
     return Completed(message=f"version {report['version']} {verdict}: {report['reason']}", data=report)
 
@@ -100,11 +106,11 @@ def main(  # noqa: PLR0913, PLR0917 - one option each
 
     Example: python -m flows.train --as-of 2025-02-15T00:00:00Z --json
     """
-    moment = instant(as_of, midnight=True)
+    instant = resolve_as_of(as_of, midnight=True)
     allowed = tuple(allow_leak or ())
-    state = train_flow(moment, cutoffs, model, target_recall, confidence, allowed, return_state=True)
-    finish(state, title="Trained", json_output=json_output)
+    state = train_flow(instant, cutoffs, model, target_recall, confidence, allowed, return_state=True)
+    print_result(state, title="Trained", json_output=json_output)
 
 
 if __name__ == "__main__":
-    run(main)
+    run_command(main)

@@ -37,7 +37,7 @@ def show(
     from retail_core.store.mongo.connection import open_store
 
     with open_store(load_settings()) as store:
-        counts = erasure.held(store, user_id)
+        counts = erasure.count_stored(store, user_id)
         written = erasure.export(store, user_id, out) if out else 0
     result = {"user_id": user_id, **counts, "deleted": 0} | (
         {"file": out, "documents": written} if out else {}

@@ -1,1 +1,1 @@
-"""Erasure of a user from every store."""
+"""Export and erasure of the stored data of one user."""

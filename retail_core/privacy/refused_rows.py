@@ -1,4 +1,4 @@
-"""Refused rows of one user, told by the columns that say whose a row is."""
+"""Quarantined rows of one user, found by the user columns of the source that the row was read with."""
 
 from __future__ import annotations
 
@@ -14,46 +14,45 @@ from retail_core.errors import InputError
 from retail_core.sources.source import Written
 from retail_core.store.mongo.connection import Document, Store
 
-_WRITTEN = {"header": 1, "delimiter": 1, "user_columns": 1}
+_FORMAT_FIELDS = {"header": 1, "delimiter": 1, "user_columns": 1}
 
 
 def refused_rows(store: Store, user_id: str) -> Iterator[Document]:
-    """Documents of the quarantine whose raw row names the user in one of its source's user columns.
+    """Documents of the quarantine whose raw row has the user's id in one of its source's user columns.
 
-    Those columns and the delimiter are what the row was read with, last and first, as the ledger has it;
-    where it does not say, the preset's. A row that has none of the columns is the user's if any of its
-    values is the id.
+    User columns and delimiter are those of the ledger window that refused the row, and of the window that
+    last replayed it; a window of an older release does not record them, then those of the source's preset
+    apply. A row without any of these columns belongs to the user if any of its values is the id.
     """
 
     @cache
-    def window(key: int) -> Document:
-        return store.ledger.find_one({"_id": f"window:{key}"}, _WRITTEN) or {}
+    def ledger_window(window_id: int) -> Document:
+        return store.ledger.find_one({"_id": f"window:{window_id}"}, _FORMAT_FIELDS) or {}
 
-    for document in store.quarantine.find({"raw": {"$regex": _pattern(user_id)}}):
-        # The window that brought the row, and the one that read it again.
-        keys = [int(document[name]) for name in ("window_id", "replay_window") if name in document]
-        if any(_names(document, window(key), user_id) for key in keys):
+    for document in store.quarantine.find({"raw": {"$regex": _id_pattern(user_id)}}):
+        window_ids = [int(document[name]) for name in ("window_id", "replay_window") if name in document]
+        if any(_belongs_to(user_id, document, ledger_window(window_id)) for window_id in window_ids):
             yield document
 
 
-def _pattern(user_id: str) -> str:
-    """The id as a CSV field, quoted or not, or a JSON text may hold it."""
-    spelled = {user_id, user_id.replace('"', '""'), json.dumps(user_id)[1:-1]}
-    return "|".join(re.escape(one) for one in sorted(spelled))
+def _id_pattern(user_id: str) -> str:
+    """Regular expression for the id as it may be written in a CSV field, quoted or not, or in a JSON text."""
+    spellings = {user_id, user_id.replace('"', '""'), json.dumps(user_id)[1:-1]}
+    return "|".join(re.escape(spelling) for spelling in sorted(spellings))
 
 
-def _names(document: Document, window: Mapping[str, Any], user_id: str) -> bool:
-    written = _written(window, str(document["source"]))
-    values = _values(str(document["raw"]), written)
-    columns = tuple(name for name in written.user_columns if name in values) or tuple(values)
+def _belongs_to(user_id: str, document: Document, ledger_window: Mapping[str, Any]) -> bool:
+    row_format = _row_format(ledger_window, str(document["source"]))
+    values = _values_by_column(str(document["raw"]), row_format)
+    columns = tuple(name for name in row_format.user_columns if name in values) or tuple(values)
     return any(values[name] == user_id for name in columns)
 
 
-def _written(window: Mapping[str, Any], source: str) -> Written:
-    """As the window says; one that does not is of before it did."""
-    header = tuple(window.get("header", ()))
-    if "delimiter" in window:
-        return Written(header, str(window["delimiter"]), tuple(window["user_columns"]))
+def _row_format(ledger_window: Mapping[str, Any], source: str) -> Written:
+    """Format of the rows of a window; that of the preset where an older release did not record it."""
+    header = tuple(ledger_window.get("header", ()))
+    if "delimiter" in ledger_window:
+        return Written(header, str(ledger_window["delimiter"]), tuple(ledger_window["user_columns"]))
     try:
         preset = sources.get(source)
     except InputError:
@@ -61,15 +60,16 @@ def _written(window: Mapping[str, Any], source: str) -> Written:
     return Written(header, preset.layout.delimiter, preset.columns.get("user_id", ()))
 
 
-def _values(raw: str, written: Written) -> dict[str, str]:
-    """The row's texts by column, without surrounding white space, as the user ids of events are."""
-    if written.header:
-        return dict(zip(written.header, map(str.strip, _cells(raw, written.delimiter)), strict=False))
+def _values_by_column(raw: str, row_format: Written) -> dict[str, str]:
+    """The row's values as text, without surrounding white space, as in the user ids of events."""
+    if row_format.header:
+        cells = map(str.strip, _cells(raw, row_format.delimiter))
+        return dict(zip(row_format.header, cells, strict=False))
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError):
         return {}
-    return {name: _text(value) for name, value in content.items()} if isinstance(content, dict) else {}
+    return {name: _as_text(value) for name, value in content.items()} if isinstance(content, dict) else {}
 
 
 def _cells(raw: str, delimiter: str) -> list[str]:
@@ -79,6 +79,8 @@ def _cells(raw: str, delimiter: str) -> list[str]:
         return raw.split(delimiter)
 
 
-def _text(value: object) -> str:
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value) if whole and isinstance(value, float) else value).strip()
+def _as_text(value: object) -> str:
+    """A JSON value as text; a float without fraction as an integer, as CSV sources write ids."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()

@@ -18,7 +18,7 @@ import pytest
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.ingest import IngestReport, ingest, replay, store_events
-from retail_core.privacy.erasure import held
+from retail_core.privacy.erasure import count_stored
 from retail_core.settings import Settings
 from retail_core.sources import Source
 from retail_core.sources.readers import WINDOW_ROWS
@@ -346,7 +346,7 @@ def test_posted_events_go_the_same_way(store: Store) -> None:
     shown = [(one["file"], one["line"], one["rule"], one["value"]) for one in quarantine.list_open(store)]
     assert shown == [("api", 3, "time", "soon"), ("api", 2, "conflict", "1")]
     _ledger_adds_up(store)
-    assert held(store, "vä")["quarantine"] == 1
+    assert count_stored(store, "vä")["quarantine"] == 1
     store.events.delete_many({})
     report = replay(store, CANONICAL, at=AT)
     assert (report.rows, report.events_inserted, report.quarantined) == (2, 1, 1)

@@ -615,7 +615,7 @@ def test_a_result_that_holds_an_erased_user_can_no_longer_be_had(api: httpx.Clie
 
     gone, kept = uploaded("gone-1"), uploaded("kept-1")
     with open_store(shop.settings) as store:
-        assert erasure.held(store, "gone-1")["upload_results"] == 1
+        assert erasure.count_stored(store, "gone-1")["upload_results"] == 1
         assert erasure.erase(store, "gone-1")["upload_results"] == 1
     assert api.get("/score_batch/get", params=gone).status_code == 404
     assert b"kept-1" in api.get("/score_batch/get", params=kept).content

@@ -1,4 +1,7 @@
-"""What Prefect must find in the environment before it is imported, so that it needs nothing else."""
+"""Environment variables that Prefect reads when it is imported.
+
+They are set before the first import of Prefect, so that a flow runs without any configuration.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +20,17 @@ DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
 }
-"""No telemetry; without PREFECT_API_URL a server of the flow's own, however slowly it starts."""
+"""No telemetry; without PREFECT_API_URL an ephemeral server with a long start-up timeout."""
 
 
-def prepare() -> None:
-    """Put Prefect's home below `RETAIL_HOME` and set `DEFAULTS`, except where the user has set them."""
+def configure_prefect() -> None:
+    """Set Prefect's home below `RETAIL_HOME` and `DEFAULTS`; variables that are already set stay."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
         home = load_settings().home_dir
     except InputError:
-        return  # the flow reads the settings itself and says what is wrong with them
+        return  # the flow reads the settings again and reports the error
     os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
-    with suppress(OSError):  # Prefect says that it cannot write there; its parents it does not make
+    with suppress(OSError):  # Prefect reports a folder it cannot write to, but creates no parent folders
         Path(os.environ["PREFECT_HOME"]).expanduser().mkdir(parents=True, exist_ok=True)

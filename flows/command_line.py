@@ -1,0 +1,62 @@
+"""Command line of `python -m flows.NAME`, with the output and the exit codes of `retail`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any
+
+import httpx
+import typer
+from prefect import State
+
+from retail_core.cli.edge import run_with_exit_code, user_error_of
+from retail_core.cli.output import JsonFlag, emit
+from retail_core.errors import DependencyError, RetailError
+from retail_core.settings import load_settings
+from retail_core.store.mongo.connection import open_store
+from retail_core.workspace import Workspace
+
+AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: from the newest event.")]
+
+__all__ = ["AsOf", "JsonFlag", "print_result", "resolve_as_of", "run_command"]
+
+
+def run_command(command: Callable[..., None]) -> None:
+    """Run a flow's command. Exit codes: 0 done, 1 user error, 2 usage, 3 a dependency is unreachable."""
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command()(command)
+    run_with_exit_code(app, lambda error: user_error_of(error) or _prefect_unreachable(error))
+
+
+def _prefect_unreachable(error: Exception) -> RetailError | None:
+    message = str(error)
+    if isinstance(error, httpx.HTTPError) or "Prefect API" in message or "Failed to reach API" in message:
+        first_line = message.splitlines()[0] if message else type(error).__name__
+        return DependencyError(
+            f"Prefect cannot be reached or started: {first_line}",
+            remedy="correct PREFECT_API_URL, or unset it to let the flow start a server of its own.",
+        )
+    return None
+
+
+def print_result(state: State[Any], *, title: str, json_output: bool) -> None:
+    """Print the report that a flow returned.
+
+    Raises:
+        Exception: the error that ended the flow.
+    """
+    result: Any = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    emit(result, json_output=json_output, title=title)
+
+
+def resolve_as_of(as_of: str | None, *, midnight: bool) -> datetime:
+    """The cut-off of the command line, see `Workspace.resolve_as_of`.
+
+    The lake is needed, and synchronized, only for the default.
+    """
+    with open_store(load_settings()) as store:
+        work = Workspace(store) if as_of else Workspace.synchronized(store)
+        return work.resolve_as_of(as_of, midnight=midnight)

@@ -1,0 +1,107 @@
+"""Task types, error handling and the default cut-off that all flows share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Failed
+from pymongo.errors import ConnectionFailure
+
+from retail_core.errors import DependencyError, RetailError
+from retail_core.settings import load_settings
+from retail_core.store.mongo.connection import open_store
+from retail_core.store.mongo.shop import shop_zone
+from retail_core.times import last_midnight, to_utc_ms
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Report = dict[str, object]
+
+RETRIES = 2
+RETRY_DELAYS = [5.0, 30.0]
+"""Seconds before the first and the second retry."""
+
+
+class _DropExpectedTracebacks(logging.Filter):
+    """Removes the traceback of user-facing errors, whose message states the cause and the remedy."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] and user_facing_error(record.exc_info[1]):
+            record.exc_info = None
+        return True
+
+
+for _name in ("prefect.task_runs", "prefect.flow_runs"):
+    logging.getLogger(_name).addFilter(_DropExpectedTracebacks())
+
+
+def user_facing_error(error: BaseException) -> RetailError | None:
+    """`error` as one with a message and a remedy for the user; None where it is a bug."""
+    if isinstance(error, RetailError):
+        return error
+    if isinstance(error, ConnectionFailure):
+        return DependencyError(
+            "The connection to MongoDB was lost.", remedy="see `retail doctor`, then run the flow again."
+        )
+    return None
+
+
+def _dependency_unreachable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    failure: object = state.data
+    return isinstance(failure, Exception) and isinstance(user_facing_error(failure), DependencyError)
+
+
+def retryable_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Decorator for an idempotent task: retried while a dependency is unreachable."""
+    return task(
+        name=name,
+        cache_policy=NO_CACHE,
+        retries=RETRIES,
+        retry_delay_seconds=RETRY_DELAYS,
+        retry_condition_fn=_dependency_unreachable,
+    )
+
+
+def non_retryable_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Decorator for a task that creates something new on each run, such as a model version: never retried."""
+    return task(name=name, cache_policy=NO_CACHE, retries=0)
+
+
+def fail_with_message(flow_function: Callable[P, R]) -> Callable[P, R | State[Any]]:
+    """Decorator that ends a flow as Failed with the message of a user-facing error."""
+
+    @functools.wraps(flow_function)
+    def run_flow(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
+        try:
+            return flow_function(*args, **kwargs)
+        except Exception as error:
+            expected = user_facing_error(error)
+            if expected is None:
+                raise
+            return Failed(message=str(expected), data=expected)
+
+    # Prefect resolves annotations in the module of the function it is given, which here is this module.
+    run_flow.__signature__ = inspect.signature(flow_function, eval_str=True)  # type: ignore[attr-defined]
+    return run_flow
+
+
+def current_time() -> datetime:
+    """The wall clock, UTC in whole milliseconds: the default of deployments without `as_of`."""
+    return to_utc_ms(datetime.now(UTC))
+
+
+@retryable_task("choose the cut-off")
+def as_of_or_last_midnight(as_of: datetime | None) -> datetime:
+    """`as_of`, by default the last midnight of the shop's zone by the wall clock, UTC."""
+    if as_of is not None:
+        return to_utc_ms(as_of)
+    with open_store(load_settings()) as store:
+        return last_midnight(current_time(), shop_zone(store))
