@@ -140,10 +140,10 @@ def test_a_killed_erasure_is_completed_by_the_next_run(shop: Store, seconds: flo
         "with open_store(load_settings()) as store:\n"
         f"    print('ready', flush=True); erase(store, {ERASED!r})"
     )
-    variables_set = {name: value for name, value in variables(shop.settings).items() if value is not None}
+    shop_variables = {name: value for name, value in variables(shop.settings).items() if value is not None}
     command = [sys.executable, "-c", code]
     with subprocess.Popen(
-        command, env=os.environ | variables_set, stdout=subprocess.PIPE, text=True
+        command, env=os.environ | shop_variables, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
