@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from retail_core.simulate.config import DRIFTS, SimulationConfig, SimulationReport, is_promotion
-from retail_core.simulate.run import simulate
+from retail_core.simulate.simulation import simulate
+from retail_core.simulate.simulation_config import DRIFTS, SimulationConfig, SimulationReport, is_promotion
 
 __all__ = ["DRIFTS", "SimulationConfig", "SimulationReport", "is_promotion", "simulate"]

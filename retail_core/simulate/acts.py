@@ -1,4 +1,4 @@
-"""Acts: the day's events before they have a time, ordered by their place within a session."""
+"""Acts: events of one day before they have a time, ordered by their position within a session."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retail_core.arrays import BoolArray, FloatArray, IntArray
 from retail_core.schemas import EVENT_TYPES
-from retail_core.simulate.arrays import Flags, Floats, Ints
 
 TYPE = {name: code for code, name in enumerate(EVENT_TYPES)}
 STEP = 16
-"""Room between two pages of a session, for what happens on the page."""
+"""Positions between two pages of a session, for acts on the page."""
 
-_ROOM = STEP * 4_096
-_PACE = np.ones(len(EVENT_TYPES))
-_PACE[[TYPE["add_to_cart"], TYPE["add_to_wishlist"]]] = 0.45
-_PACE[TYPE["purchase"]] = 1.6
+_POSITIONS_PER_SESSION = STEP * 4_096
+_RELATIVE_GAP = np.ones(len(EVENT_TYPES))
+_RELATIVE_GAP[[TYPE["add_to_cart"], TYPE["add_to_wishlist"]]] = 0.45
+_RELATIVE_GAP[TYPE["purchase"]] = 1.6
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Acts:
     -1 outside of one.
     """
 
-    session: Ints
-    place: Ints
-    kind: Ints
-    item: Ints
-    quantity: Ints
-    order: Ints
+    session: IntArray
+    place: IntArray
+    kind: IntArray
+    item: IntArray
+    quantity: IntArray
+    order: IntArray
 
-    def take(self, index: Ints | Flags) -> Acts:
-        """Those rows."""
+    def take(self, index: IntArray | BoolArray) -> Acts:
+        """The rows of `index`."""
         return Acts(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
     def of(self, kind: str) -> Acts:
@@ -44,20 +44,24 @@ class Acts:
 
     def in_order(self) -> Acts:
         """By session, then place; ties keep their order."""
-        return self.take(np.argsort(self.session * _ROOM + self.place, kind="stable"))
+        return self.take(np.argsort(self.session * _POSITIONS_PER_SESSION + self.place, kind="stable"))
 
-    def pace(self) -> Floats:
+    def relative_gaps(self) -> FloatArray:
         """The usual gap before each (ordered) act relative to that before a page.
 
         Lines of an order after the first have none.
         """
         same = np.zeros(len(self.kind), dtype=bool)
         same[1:] = (self.order[1:] >= 0) & (self.order[1:] == self.order[:-1])
-        return np.where(same, 0.0, _PACE[self.kind])
+        return np.where(same, 0.0, _RELATIVE_GAP[self.kind])
 
 
 def acts(
-    session: Ints, place: Ints, kind: str, item: Ints | None = None, quantity: Ints | None = None
+    session: IntArray,
+    place: IntArray,
+    kind: str,
+    item: IntArray | None = None,
+    quantity: IntArray | None = None,
 ) -> Acts:
     """Acts of one kind, outside of any order."""
     none = np.full(len(session), -1, dtype=np.int64)
@@ -71,6 +75,8 @@ def acts(
     )
 
 
-def join(parts: list[Acts]) -> Acts:
-    """All parts in one."""
-    return Acts(*(np.concatenate([getattr(p, name) for p in parts]) for name in Acts.__dataclass_fields__))
+def concatenate(tables: list[Acts]) -> Acts:
+    """The rows of all tables."""
+    return Acts(
+        *(np.concatenate([getattr(table, name) for table in tables]) for name in Acts.__dataclass_fields__)
+    )

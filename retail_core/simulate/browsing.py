@@ -1,4 +1,4 @@
-"""What visitors do short of buying: pages, item views, carts, wishlists, abandoned check-outs."""
+"""Acts of visitors other than orders: pages, item views, carts, wishlists, abandoned check-outs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retail_core.arrays import IntArray
 from retail_core.simulate.acts import STEP, Acts, acts
-from retail_core.simulate.arrays import Ints
 from retail_core.simulate.catalogue import Catalogue
-from retail_core.simulate.config import Day
 from retail_core.simulate.intent import RECENT_SLOTS, Hidden, Visits
 from retail_core.simulate.population import Population
-from retail_core.simulate.sessions import Sessions, trending
+from retail_core.simulate.simulation_config import Day
+from retail_core.simulate.visit_sessions import Sessions, trending
 
 # By mood: dormant, browsing, intent.
 _CART_FACTOR = np.array([0.35, 0.5, 2.3])
@@ -23,7 +23,7 @@ _SEARCH = np.array([0.8, 0.9, 1.6])
 
 @dataclass(frozen=True)
 class Shop:
-    """What every draw of a day needs: who, what is sold, the hidden state and the day."""
+    """Inputs of every draw of a day: population, catalogue, hidden state and day."""
 
     population: Population
     catalogue: Catalogue
@@ -53,12 +53,14 @@ def browse(rng: np.random.Generator, shop: Shop, sessions: Sessions) -> list[Act
     ]
 
 
-def _views(rng: np.random.Generator, shop: Shop, sessions: Sessions, session: Ints, place: Ints) -> Acts:
+def _views(
+    rng: np.random.Generator, shop: Shop, sessions: Sessions, session: IntArray, place: IntArray
+) -> Acts:
     user, mood = sessions.user[session], sessions.mood[session]
     item = new_items(rng, shop, sessions, session)
-    seen = shop.hidden.recent[user, rng.integers(0, RECENT_SLOTS, len(user))]
-    again = (rng.random(len(user)) < _REVIEW[mood]) & (seen >= 0)
-    item = np.where(again, seen, item)
+    recent_item = shop.hidden.recent[user, rng.integers(0, RECENT_SLOTS, len(user))]
+    is_review = (rng.random(len(user)) < _REVIEW[mood]) & (recent_item >= 0)
+    item = np.where(is_review, recent_item, item)
     repeat = np.flatnonzero(rng.random(len(user)) < 0.07)
     repeat = repeat[repeat > 0]
     repeat = repeat[session[repeat] == session[repeat - 1]]
@@ -66,7 +68,7 @@ def _views(rng: np.random.Generator, shop: Shop, sessions: Sessions, session: In
     return acts(session, place, "view_item", item)
 
 
-def new_items(rng: np.random.Generator, shop: Shop, sessions: Sessions, session: Ints) -> Ints:
+def new_items(rng: np.random.Generator, shop: Shop, sessions: Sessions, session: IntArray) -> IntArray:
     """An item for each row: of the session's category mostly, else of any, near the user's price level."""
     user = sessions.user[session]
     stray = rng.choice(len(shop.catalogue.share), len(user), p=shop.catalogue.share)
@@ -90,8 +92,8 @@ def _adds_and_wishes(rng: np.random.Generator, shop: Shop, sessions: Sessions, v
     ]
 
 
-def clear_out(rng: np.random.Generator, shop: Shop, sessions: Sessions) -> Acts:
-    """Some users throw something out of an older cart in their first session; the cart forgets it."""
+def remove_from_carts(rng: np.random.Generator, shop: Shop, sessions: Sessions) -> Acts:
+    """Removals from older carts, by some users in their first session; the hidden cart is updated."""
     hidden = shop.hidden
     session = np.flatnonzero((sessions.rank == 0) & (rng.random(sessions.count) < 0.12))
     slot = rng.integers(0, hidden.cart_item.shape[1], len(session))
@@ -104,8 +106,8 @@ def clear_out(rng: np.random.Generator, shop: Shop, sessions: Sessions) -> Acts:
     return acts(session, place, "remove_from_cart", item, pieces)
 
 
-def give_up(rng: np.random.Generator, sessions: Sessions, visits: Visits) -> Acts:
-    """Check-outs begun and abandoned, on days without an order."""
+def abandon_checkouts(rng: np.random.Generator, sessions: Sessions, visits: Visits) -> Acts:
+    """Check-outs begun and abandoned on days without an order."""
     begins = rng.random(sessions.count) < _CHECKOUT[sessions.mood]
     session = np.flatnonzero(begins & ~visits.buys[sessions.visit])
     return acts(session, (sessions.steps[session] - 1) * STEP + 8, "begin_checkout")

@@ -1,4 +1,4 @@
-"""What the shop sells: categories, brands, items with prices, and how a user picks among them."""
+"""The catalogue: categories, brands, items with prices, and how a user picks an item."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retail_core.simulate.arrays import Floats, Ints
+from retail_core.arrays import FloatArray, IntArray
 
 CURRENCY = "EUR"
 
@@ -33,15 +33,15 @@ TRENDING = np.array([9, 10, 11])
 class Catalogue:
     """Items by index; those of a category are contiguous and sorted by falling popularity."""
 
-    category: Ints
-    brand: Ints
-    price_minor: Ints
-    price_rank: Floats
-    discount: Floats
-    first: Ints
-    size: Ints
-    share: Floats
-    pack: Floats
+    category: IntArray
+    brand: IntArray
+    price_minor: IntArray
+    price_rank: FloatArray
+    discount: FloatArray
+    first: IntArray
+    size: IntArray
+    share: FloatArray
+    pack: FloatArray
     category_names: tuple[str, ...]
     brand_names: tuple[str, ...]
 
@@ -50,23 +50,23 @@ class Catalogue:
         """How many items there are."""
         return len(self.category)
 
-    def price_on(self, *, promotion: bool) -> Ints:
+    def price_on(self, *, promotion: bool) -> IntArray:
         """Price of every item in hundredths; about a third is cheaper on promotion days."""
         if not promotion:
             return self.price_minor
         return np.round(self.price_minor * (1 - self.discount)).astype(np.int64)
 
-    def pick(self, rng: np.random.Generator, category: Ints, level: Floats) -> Ints:
+    def pick(self, rng: np.random.Generator, category: IntArray, level: FloatArray) -> IntArray:
         """One item for each (category, price level in 0..1): popular ones, near that price level."""
         candidates = []
         for _ in range(2):
             place = rng.random(len(category)) ** 2.6 * self.size[category]
             candidates.append(self.first[category] + place.astype(np.int64))
-        one, other = candidates
-        nearer = np.abs(self.price_rank[one] - level) <= np.abs(self.price_rank[other] - level)
-        return np.where(nearer, one, other)
+        first, second = candidates
+        first_is_nearer = np.abs(self.price_rank[first] - level) <= np.abs(self.price_rank[second] - level)
+        return np.where(first_is_nearer, first, second)
 
-    def quantities(self, rng: np.random.Generator, item: Ints) -> Ints:
+    def quantities(self, rng: np.random.Generator, item: IntArray) -> IntArray:
         """Pieces in a line of each item: mostly one, now and then many."""
         several = rng.random(len(item)) < self.pack[self.category[item]]
         return np.where(several, 1 + np.minimum(rng.geometric(0.45, len(item)), 24), 1)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retail_core.simulate.acts import TYPE, Acts, join
-from retail_core.simulate.arrays import Flags, Ints
-from retail_core.simulate.browsing import Shop, browse, clear_out, give_up
+from retail_core.arrays import BoolArray, IntArray
+from retail_core.simulate.acts import TYPE, Acts, concatenate
+from retail_core.simulate.browsing import Shop, abandon_checkouts, browse, remove_from_carts
 from retail_core.simulate.intent import LONG_AGO, RECENT_SLOTS, Visits
 from retail_core.simulate.orders import pay, place_orders
-from retail_core.simulate.sessions import Sessions, offsets, open_sessions, starts
+from retail_core.simulate.visit_sessions import Sessions, offsets, open_sessions, starts
 
 _REFUND_RATE = 0.03
 
@@ -24,17 +24,17 @@ class Events:
     `paid` is the unit price in hundredths where it is not the day's (refunds), else -1.
     """
 
-    user: Ints
-    ms: Ints
-    kind: Ints
-    item: Ints
-    quantity: Ints
-    session: Ints
-    platform: Ints
-    order: Ints
-    paid: Ints
+    user: IntArray
+    ms: IntArray
+    kind: IntArray
+    item: IntArray
+    quantity: IntArray
+    session: IntArray
+    platform: IntArray
+    order: IntArray
+    paid: IntArray
 
-    def take(self, index: Ints | Flags) -> Events:
+    def take(self, index: IntArray | BoolArray) -> Events:
         """Those rows."""
         return Events(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
@@ -45,7 +45,7 @@ class Events:
 
 @dataclass
 class Numbering:
-    """How many sessions and orders there were so far."""
+    """Counters of sessions and orders over the run."""
 
     sessions: int = 0
     orders: int = 0
@@ -53,9 +53,9 @@ class Numbering:
 
 @dataclass
 class Refunds:
-    """Lines that will be given back, each with the day on which the money goes back."""
+    """Order lines that will be refunded, each with the day of the refund."""
 
-    due: Ints
+    due: IntArray
     lines: Events
 
     @classmethod
@@ -64,60 +64,64 @@ class Refunds:
         empty = np.zeros(0, dtype=np.int64)
         return cls(due=empty, lines=Events(*(empty for _ in Events.__dataclass_fields__)))
 
-    def draw(self, rng: np.random.Generator, bought: Events, price: Ints, today: int) -> None:
+    def draw(self, rng: np.random.Generator, bought: Events, price: IntArray, today: int) -> None:
         """A few of today's purchase lines come back 2 to 24 days later, in office hours."""
-        chosen = np.flatnonzero(rng.random(len(bought.user)) < _REFUND_RATE)
-        n, none = len(chosen), np.full(len(chosen), -1, dtype=np.int64)
+        refunded = np.flatnonzero(rng.random(len(bought.user)) < _REFUND_RATE)
+        n, none = len(refunded), np.full(len(refunded), -1, dtype=np.int64)
         lines = Events(
-            user=bought.user[chosen],
+            user=bought.user[refunded],
             ms=(8 * 3_600_000 + rng.random(n) * 9 * 3_600_000).astype(np.int64),
             kind=np.full(n, TYPE["refund"], dtype=np.int64),
-            item=bought.item[chosen],
-            quantity=bought.quantity[chosen],
+            item=bought.item[refunded],
+            quantity=bought.quantity[refunded],
             session=none,
             platform=none,
-            order=bought.order[chosen],
-            paid=price[bought.item[chosen]],
+            order=bought.order[refunded],
+            paid=price[bought.item[refunded]],
         )
         self.lines = merge([self.lines, lines])
         self.due = np.concatenate([self.due, today + 2 + np.minimum(rng.poisson(6.0, n), 22)])
 
     def falling_due(self, today: int) -> Events:
-        """Take out what is due today."""
-        now = self.due <= today
-        due, self.lines = self.lines.take(now), self.lines.take(~now)
-        self.due = self.due[~now]
+        """Remove and return the lines that are due today."""
+        is_due = self.due <= today
+        due, self.lines = self.lines.take(is_due), self.lines.take(~is_due)
+        self.due = self.due[~is_due]
         return due
 
 
-def merge(parts: list[Events]) -> Events:
-    """All parts in one, unsorted."""
+def merge(tables: list[Events]) -> Events:
+    """The rows of all tables, unsorted."""
     return Events(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in Events.__dataclass_fields__)
+        *(np.concatenate([getattr(table, name) for table in tables]) for name in Events.__dataclass_fields__)
     )
 
 
 def events_of(rng: np.random.Generator, shop: Shop, visits: Visits, numbering: Numbering) -> Events:
-    """Everything the day's visitors do, in time order; carts and last seen items move on."""
+    """Events of the day in time order; carts and recently viewed items are updated."""
     sessions = open_sessions(rng, shop.population, shop.hidden, visits, shop.day)
-    parts = [clear_out(rng, shop, sessions), *browse(rng, shop, sessions), give_up(rng, sessions, visits)]
+    without_orders = [
+        remove_from_carts(rng, shop, sessions),
+        *browse(rng, shop, sessions),
+        abandon_checkouts(rng, sessions, visits),
+    ]
     orders = place_orders(rng, shop, sessions, visits)
-    done = join([*parts, *pay(orders)]).in_order()
-    since = offsets(rng, done.session, done.pace())
+    ordered = concatenate([*without_orders, *pay(orders)]).in_order()
+    since = offsets(rng, ordered.session, ordered.relative_gaps())
     length = np.zeros(sessions.count)
-    np.maximum.at(length, done.session, since)
+    np.maximum.at(length, ordered.session, since)
     start = starts(rng, shop.population, sessions, length)
-    _remember(shop, sessions, done)
+    _remember(shop, sessions, ordered)
     events = Events(
-        user=sessions.user[done.session],
-        ms=((start[done.session] + since) * 1_000).astype(np.int64),
-        kind=done.kind,
-        item=done.item,
-        quantity=done.quantity,
-        session=numbering.sessions + done.session,
-        platform=sessions.platform[done.session],
-        order=np.where(done.order >= 0, numbering.orders + done.order, -1),
-        paid=np.full(len(done.kind), -1, dtype=np.int64),
+        user=sessions.user[ordered.session],
+        ms=((start[ordered.session] + since) * 1_000).astype(np.int64),
+        kind=ordered.kind,
+        item=ordered.item,
+        quantity=ordered.quantity,
+        session=numbering.sessions + ordered.session,
+        platform=sessions.platform[ordered.session],
+        order=np.where(ordered.order >= 0, numbering.orders + ordered.order, -1),
+        paid=np.full(len(ordered.kind), -1, dtype=np.int64),
     )
     numbering.sessions += sessions.count
     numbering.orders += len(orders.session)

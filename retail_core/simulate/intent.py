@@ -1,4 +1,4 @@
-"""The hidden life of users: mood, cart, check-out left open, and the exact odds of buying they give.
+"""The hidden state of users (mood, cart, open check-out) and the exact odds of buying that follow.
 
 At each midnight a user is in one of three moods or gone. In the night the mood moves (a Markov step),
 then a visit is drawn, then whether the visiting day ends in a purchase. All three are single draws with
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retail_core.simulate.arrays import Flags, Floats, Ints, choose, rank_in_group, sigmoid
-from retail_core.simulate.config import Day
+from retail_core.arrays import BoolArray, FloatArray, IntArray
 from retail_core.simulate.population import Population
+from retail_core.simulate.simulation_config import Day
+from retail_core.simulate.vectors import choose, rank_in_group, sigmoid
 
 DORMANT, BROWSING, INTENT, GONE, UNBORN = range(5)
 CART_SLOTS = 10
@@ -30,18 +31,18 @@ _FIRST_MOOD = np.array([0.0, 0.72, 0.28])
 
 @dataclass
 class Hidden:
-    """Everything about the users that changes; `cart_*` are (users, CART_SLOTS), -1 marks an empty slot."""
+    """The changing state of the users; `cart_*` are (users, CART_SLOTS), -1 marks an empty slot."""
 
-    mood: Ints
-    focus: Ints
-    recent: Ints
-    cart_item: Ints
-    cart_day: Ints
-    cart_quantity: Ints
-    cart_next: Ints
-    checkout_day: Ints
+    mood: IntArray
+    focus: IntArray
+    recent: IntArray
+    cart_item: IntArray
+    cart_day: IntArray
+    cart_quantity: IntArray
+    cart_next: IntArray
+    checkout_day: IntArray
 
-    def put_in_cart(self, user: Ints, item: Ints, quantity: Ints, day: int) -> None:
+    def put_in_cart(self, user: IntArray, item: IntArray, quantity: IntArray, day: int) -> None:
         """Add lines (`user` sorted); the oldest slots are overwritten when the cart is full."""
         slot = (self.cart_next[user] + rank_in_group(user)) % CART_SLOTS
         self.cart_item[user, slot] = item
@@ -49,7 +50,7 @@ class Hidden:
         self.cart_quantity[user, slot] = quantity
         self.cart_next += np.bincount(user, minlength=len(self.cart_next))
 
-    def take_from_cart(self, user: Ints, item: Ints) -> None:
+    def take_from_cart(self, user: IntArray, item: IntArray) -> None:
         """Remove those items wherever they are in those users' carts."""
         row, slot = np.nonzero(self.cart_item[user] == item[:, None])
         self.cart_item[user[row], slot] = -1
@@ -59,12 +60,12 @@ class Hidden:
 class Odds:
     """Odds of one day, all (users, 3) over the moods: moving into it, visiting in it, buying if visiting."""
 
-    move: Floats
-    visit: Floats
-    buy: Floats
+    move: FloatArray
+    visit: FloatArray
+    buy: FloatArray
 
     @property
-    def purchase(self) -> Floats:
+    def purchase(self) -> FloatArray:
         """Exact probability, shape (users,), of at least one purchase on the day."""
         return np.asarray((self.move * self.visit * self.buy).sum(axis=1), dtype=np.float64)
 
@@ -73,9 +74,9 @@ class Odds:
 class Visits:
     """The day's visitors (ascending user index), their mood and whether they buy."""
 
-    user: Ints
-    mood: Ints
-    buys: Flags
+    user: IntArray
+    mood: IntArray
+    buys: BoolArray
 
 
 def new_hidden(rng: np.random.Generator, population: Population) -> Hidden:
@@ -117,7 +118,7 @@ def odds_of(population: Population, hidden: Hidden, day: Day) -> Odds:
     return Odds(move=move, visit=1 - np.exp(-rate), buy=sigmoid(logit[:, None] + _BUY_LOGIT))
 
 
-def _cart_pull(population: Population, hidden: Hidden, day: Day) -> Floats:
+def _cart_pull(population: Population, hidden: Hidden, day: Day) -> FloatArray:
     filled = hidden.cart_item >= 0
     newest = np.where(filled, hidden.cart_day, LONG_AGO).max(axis=1)
     lines = np.minimum(filled.sum(axis=1), 4)
@@ -139,14 +140,14 @@ def live(rng: np.random.Generator, population: Population, hidden: Hidden, odds:
     first = choose(rng, np.broadcast_to(_FIRST_MOOD, (population.size, 3)))
     mood = np.where(arrives, first, np.where(before == UNBORN, UNBORN, mood))
     present = np.flatnonzero(mood < GONE)
-    here = mood[present]
-    comes = (rng.random(len(present)) < odds.visit[present, here]) | arrives[present]
-    user, here = present[comes], here[comes]
-    buys = rng.random(len(user)) < odds.buy[user, here]
-    wanted = np.minimum(choose(rng, np.broadcast_to(_TASTE_SHARE, (population.size, 3))), 2)
+    visitor_mood = mood[present]
+    comes = (rng.random(len(present)) < odds.visit[present, visitor_mood]) | arrives[present]
+    user, visitor_mood = present[comes], visitor_mood[comes]
+    buys = rng.random(len(user)) < odds.buy[user, visitor_mood]
+    tastes = np.minimum(choose(rng, np.broadcast_to(_TASTE_SHARE, (population.size, 3))), 2)
     fresh = np.flatnonzero((mood == INTENT) & (before != INTENT))
-    hidden.focus[fresh] = population.tastes[fresh, wanted[fresh]]
+    hidden.focus[fresh] = population.tastes[fresh, tastes[fresh]]
     hidden.mood = mood
     after = choose(rng, np.broadcast_to(_AFTER_PURCHASE, (int(buys.sum()), 3)))
     hidden.mood[user[buys]] = after
-    return Visits(user=user, mood=here, buys=buys)
+    return Visits(user=user, mood=visitor_mood, buys=buys)

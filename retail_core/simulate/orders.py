@@ -1,4 +1,4 @@
-"""Orders: which lines they have, from an older cart or new that day, and the way to the check-out."""
+"""Orders: their lines, from an older cart or viewed that day, and the events that lead to the check-out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from retail_core.arrays import BoolArray, FloatArray, IntArray
 from retail_core.simulate.acts import STEP, Acts, acts
-from retail_core.simulate.arrays import Flags, Floats, Ints
 from retail_core.simulate.browsing import Shop, new_items
 from retail_core.simulate.intent import RECENT_SLOTS, Visits
-from retail_core.simulate.sessions import Sessions, order_session
+from retail_core.simulate.visit_sessions import Sessions, order_session
 
 _MOST_FURTHER_LINES = 30
 
@@ -23,21 +23,21 @@ class Lines:
     the others wait in the cart from an earlier day.
     """
 
-    order: Ints
-    item: Ints
-    quantity: Ints
-    fresh: Flags
-    session: Ints
-    step: Ints
-    carted: Flags
+    order: IntArray
+    item: IntArray
+    quantity: IntArray
+    fresh: BoolArray
+    session: IntArray
+    step: IntArray
+    carted: BoolArray
 
 
 @dataclass(frozen=True)
 class Orders:
     """The day's orders: `session` in which and `step` after which each is placed, and their lines."""
 
-    session: Ints
-    step: Ints
+    session: IntArray
+    step: IntArray
     lines: Lines
 
 
@@ -50,21 +50,25 @@ def place_orders(rng: np.random.Generator, shop: Shop, sessions: Sessions, visit
     after = rng.random(len(session)) ** 3 * sessions.steps[session]
     step = sessions.steps[session] - 1 - after.astype(np.int64)
     waiting = _waiting(rng, shop, sessions, session, second)
-    wanted = 1 + np.minimum(rng.poisson(shop.population.basket[sessions.user[session]]), _MOST_FURTHER_LINES)
+    line_count = 1 + np.minimum(
+        rng.poisson(shop.population.basket[sessions.user[session]]), _MOST_FURTHER_LINES
+    )
     have = np.bincount(waiting.order, minlength=len(session))
-    missing = np.maximum(wanted - have, np.where(have == 0, 1, 0))
+    missing = np.maximum(line_count - have, np.where(have == 0, 1, 0))
     fresh = _fresh(rng, shop, sessions, Orders(session, step, waiting), missing)
     return Orders(session, step, _distinct([waiting, fresh], shop.catalogue.items))
 
 
-def _waiting(rng: np.random.Generator, shop: Shop, sessions: Sessions, session: Ints, second: Flags) -> Lines:
+def _waiting(
+    rng: np.random.Generator, shop: Shop, sessions: Sessions, session: IntArray, second: BoolArray
+) -> Lines:
     """Lines from older carts: the newest one rather likely, the others less, old ones hardly."""
     hidden, user = shop.hidden, sessions.user[session]
     item, day = hidden.cart_item[user], hidden.cart_day[user]
     filled = item >= 0
     newest = np.where(filled, day, -1_000).max(axis=1, keepdims=True)
     age = shop.day.index - day
-    chance: Floats = np.where(day == newest, 0.55, 0.12) * np.exp(-age / 9.0)
+    chance: FloatArray = np.where(day == newest, 0.55, 0.12) * np.exp(-age / 9.0)
     order, slot = np.nonzero(filled & ~second[:, None] & (rng.random(item.shape) < chance))
     n = len(order)
     return Lines(
@@ -78,7 +82,9 @@ def _waiting(rng: np.random.Generator, shop: Shop, sessions: Sessions, session: 
     )
 
 
-def _fresh(rng: np.random.Generator, shop: Shop, sessions: Sessions, orders: Orders, count: Ints) -> Lines:
+def _fresh(
+    rng: np.random.Generator, shop: Shop, sessions: Sessions, orders: Orders, count: IntArray
+) -> Lines:
     """`count` lines per order seen that same day: before the order in its session, or in an earlier one."""
     order = np.repeat(np.arange(len(count)), count)
     session = orders.session[order]
@@ -86,9 +92,9 @@ def _fresh(rng: np.random.Generator, shop: Shop, sessions: Sessions, orders: Ord
     earlier = (rng.random(len(order)) < 0.35) & (rank > 0)
     session = np.where(earlier, session - 1 - (rng.random(len(order)) * rank).astype(np.int64), session)
     room = np.where(earlier, sessions.steps[session], orders.step[order] + 1)
-    seen = shop.hidden.recent[sessions.user[session], rng.integers(0, RECENT_SLOTS, len(order))]
-    known = (rng.random(len(order)) < 0.5) & (seen >= 0)
-    item = np.where(known, seen, new_items(rng, shop, sessions, session))
+    recent_item = shop.hidden.recent[sessions.user[session], rng.integers(0, RECENT_SLOTS, len(order))]
+    is_recent = (rng.random(len(order)) < 0.5) & (recent_item >= 0)
+    item = np.where(is_recent, recent_item, new_items(rng, shop, sessions, session))
     return Lines(
         order=order,
         item=item,
@@ -100,9 +106,11 @@ def _fresh(rng: np.random.Generator, shop: Shop, sessions: Sessions, orders: Ord
     )
 
 
-def _distinct(parts: list[Lines], items: int) -> Lines:
+def _distinct(tables: list[Lines], items: int) -> Lines:
     """All lines, an item once per order (the first one stays), by order."""
-    columns = {name: np.concatenate([getattr(p, name) for p in parts]) for name in Lines.__dataclass_fields__}
+    columns = {
+        name: np.concatenate([getattr(p, name) for p in tables]) for name in Lines.__dataclass_fields__
+    }
     _, first = np.unique(columns["order"] * items + columns["item"], return_index=True)
     return Lines(**{name: column[first] for name, column in columns.items()})
 

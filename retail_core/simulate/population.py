@@ -1,4 +1,4 @@
-"""Who the users are: traits that stay, drawn once, with the heavy tails real users have."""
+"""Fixed traits of the users, drawn once, with heavy tails as in real logs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retail_core.simulate.arrays import Floats, Ints, sigmoid
+from retail_core.arrays import FloatArray, IntArray
 from retail_core.simulate.catalogue import Catalogue
-from retail_core.simulate.config import BURN_IN_DAYS, SimulationConfig
+from retail_core.simulate.simulation_config import BURN_IN_DAYS, SimulationConfig
+from retail_core.simulate.vectors import sigmoid
 
 PLATFORMS: tuple[str, ...] = ("web", "ios", "android")
 _PLATFORM_SHARE = np.array([0.32, 0.28, 0.40])
@@ -30,23 +31,23 @@ class Population:
     lines of an order.
     """
 
-    arrival: Ints
-    activity: Floats
-    buying: Floats
-    need: Floats
-    lapse: Floats
-    cart_weight: Floats
-    cart_rate: Floats
-    wish_rate: Floats
-    search_rate: Floats
-    sessions: Floats
-    depth: Floats
-    basket: Floats
-    weekday: Floats
-    chronotype: Ints
-    platforms: Ints
-    tastes: Ints
-    price_level: Floats
+    arrival: IntArray
+    activity: FloatArray
+    buying: FloatArray
+    need: FloatArray
+    lapse: FloatArray
+    cart_weight: FloatArray
+    cart_rate: FloatArray
+    wish_rate: FloatArray
+    search_rate: FloatArray
+    sessions: FloatArray
+    depth: FloatArray
+    basket: FloatArray
+    weekday: FloatArray
+    chronotype: IntArray
+    platforms: IntArray
+    tastes: IntArray
+    price_level: FloatArray
 
     @property
     def size(self) -> int:
@@ -83,7 +84,7 @@ def draw_population(rng: np.random.Generator, config: SimulationConfig, catalogu
     )
 
 
-def _weekday_habits(rng: np.random.Generator, users: int) -> Floats:
+def _weekday_habits(rng: np.random.Generator, users: int) -> FloatArray:
     """Visit multipliers (users, 7), Monday first; an eighth of the users keeps to a few days of the week."""
     mild = np.exp(rng.normal(0, 0.25, (users, 7)))
     strict = rng.gamma(0.6, 1.0, (users, 7)) + 0.02

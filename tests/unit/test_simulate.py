@@ -16,9 +16,9 @@ from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.schemas import EVENT_TYPES
 from retail_core.simulate import DRIFTS, SimulationConfig, is_promotion, simulate
-from retail_core.simulate.config import calendar
 from retail_core.simulate.intent import live, odds_of
-from retail_core.simulate.run import World
+from retail_core.simulate.simulation import World
+from retail_core.simulate.simulation_config import calendar
 from retail_core.sources.read import read_events
 
 CONFIG = SimulationConfig(users=600, days=30, seed=11)

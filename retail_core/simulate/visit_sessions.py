@@ -1,4 +1,4 @@
-"""A visiting day cut into sessions: how many, how deep, on which platform, about what, and when."""
+"""Sessions of a visiting day: number, depth, platform, category of interest and time."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retail_core.simulate.arrays import Flags, Floats, Ints, rank_in_group
+from retail_core.arrays import BoolArray, FloatArray, IntArray
 from retail_core.simulate.catalogue import TRENDING
-from retail_core.simulate.config import Day
 from retail_core.simulate.intent import INTENT, Hidden, Visits
 from retail_core.simulate.population import Population
+from retail_core.simulate.simulation_config import Day
+from retail_core.simulate.vectors import rank_in_group
 
 _MAX_SESSIONS = 8
 _MAX_STEPS = 80
@@ -44,13 +45,13 @@ class Sessions:
     pages looked at; `focus` is the category the session is about; `mood` that of the user's day.
     """
 
-    user: Ints
-    visit: Ints
-    rank: Ints
-    mood: Ints
-    steps: Ints
-    platform: Ints
-    focus: Ints
+    user: IntArray
+    visit: IntArray
+    rank: IntArray
+    mood: IntArray
+    steps: IntArray
+    platform: IntArray
+    focus: IntArray
 
     @property
     def count(self) -> int:
@@ -87,21 +88,21 @@ def open_sessions(
     )
 
 
-def trending(rng: np.random.Generator, category: Ints) -> Ints:
+def trending(rng: np.random.Generator, category: IntArray) -> IntArray:
     """45 % of the categories replaced by small ones: what the drift `mix` does to interest."""
     moves = rng.random(len(category)) < 0.45
     return np.where(moves, TRENDING[rng.integers(0, len(TRENDING), len(category))], category)
 
 
-def offsets(rng: np.random.Generator, session: Ints, pace: Floats) -> Floats:
+def offsets(rng: np.random.Generator, session: IntArray, relative_gap: FloatArray) -> FloatArray:
     """Seconds since the session's start for each event, in order; `session` is sorted.
 
-    `pace` multiplies the usual gap of 40 s before an event; 0 means the same instant as the one before.
+    `relative_gap` multiplies the usual gap of 40 s before an event; 0 means at the same instant.
     Gaps are lognormal and at least a second, a session lasts 90 minutes at most.
     """
-    gap = np.clip(np.exp(3.7 + rng.normal(0, 1.3, len(session))) * pace, 1.0, 1_500.0)
+    gap = np.clip(np.exp(3.7 + rng.normal(0, 1.3, len(session))) * relative_gap, 1.0, 1_500.0)
     first = rank_in_group(session) == 0
-    gap = np.where((pace == 0) | first, 0.0, gap)
+    gap = np.where((relative_gap == 0) | first, 0.0, gap)
     total = np.cumsum(gap)
     start = np.maximum.accumulate(np.where(first, np.arange(len(session)), 0))
     since = total - total[start]
@@ -111,29 +112,31 @@ def offsets(rng: np.random.Generator, session: Ints, pace: Floats) -> Floats:
     return np.asarray(since * squeeze[session], dtype=np.float64)
 
 
-def starts(rng: np.random.Generator, population: Population, sessions: Sessions, length: Floats) -> Floats:
+def starts(
+    rng: np.random.Generator, population: Population, sessions: Sessions, length: FloatArray
+) -> FloatArray:
     """Second of the day at which each session starts: by the user's chronotype, never overlapping.
 
     A user's sessions keep 31 minutes between them and end before midnight.
     """
     kind = population.chronotype[sessions.user]
-    place: Floats = np.empty(sessions.count)
+    place: FloatArray = np.empty(sessions.count)
     draw = rng.random(sessions.count)
     for chronotype, cumulative in enumerate(_CUMULATIVE):
-        mine = kind == chronotype
-        place[mine] = np.interp(draw[mine], cumulative, np.linspace(0, 1, 25))
+        is_type = kind == chronotype
+        place[is_type] = np.interp(draw[is_type], cumulative, np.linspace(0, 1, 25))
     place = np.asarray(
         np.sort(sessions.visit + np.minimum(place, 1 - 1e-9)) - sessions.visit, dtype=np.float64
     )
-    taken = length + _APART_SECONDS
-    before = np.cumsum(taken) - taken
+    occupied = length + _APART_SECONDS
+    before = np.cumsum(occupied) - occupied
     first = sessions.rank == 0
     before = before - np.maximum.accumulate(np.where(first, before, 0.0))
-    busy = np.bincount(sessions.visit, weights=taken)
+    busy = np.bincount(sessions.visit, weights=occupied)
     return np.asarray(place * (_DAY_SECONDS - busy[sessions.visit]) + before, dtype=np.float64)
 
 
-def order_session(rng: np.random.Generator, sessions: Sessions, buys: Flags) -> Ints:
+def order_session(rng: np.random.Generator, sessions: Sessions, buys: BoolArray) -> IntArray:
     """For each buying visit (ascending) the session in which the order is placed, rather a later one."""
     count = np.bincount(sessions.visit, minlength=len(buys))
     last = np.cumsum(count) - 1

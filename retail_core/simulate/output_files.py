@@ -1,4 +1,4 @@
-"""The two files: the canonical log and the truth. Written day by day; visible only when complete."""
+"""The output files, the canonical log and the truth: written day by day, visible only when complete."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
+from retail_core.arrays import BoolArray, FloatArray, IntArray
 from retail_core.errors import InputError
 from retail_core.schemas import EVENT_TYPES
 from retail_core.simulate.acts import TYPE
-from retail_core.simulate.arrays import Flags, Floats, Ints
 from retail_core.simulate.catalogue import CURRENCY, Catalogue
-from retail_core.simulate.config import Day
 from retail_core.simulate.day import Events
 from retail_core.simulate.population import PLATFORMS
+from retail_core.simulate.simulation_config import Day
 
 COLUMNS: tuple[str, ...] = (
     "user_id", "event_time", "event_type", "item_id", "category", "brand", "price", "quantity", "currency",
@@ -145,7 +145,9 @@ class Renderer:
             self._items.take(_index(item, has_item)),
             self._categories.take(_index(category + new_app * len(cat.category_names), has_item | listing)),
             self._brands.take(_index(cat.brand[item], has_item & ~new_app)),
-            _join(_index(price // 100, has_item).cast(pa.string()), self._cents.take(pa.array(price % 100))),
+            _joined(
+                _index(price // 100, has_item).cast(pa.string()), self._cents.take(pa.array(price % 100))
+            ),
             _index(events.quantity, events.quantity > 0).cast(pa.string()),
             pa.array([CURRENCY]).take(_index(np.zeros_like(item), has_item)),
             _numbered("s", events.session),
@@ -154,12 +156,12 @@ class Renderer:
         ]
         return pa.record_batch(columns, schema=self.schema)
 
-    def _time(self, ms: Ints, day: date) -> pa.Array:
+    def _time(self, ms: IntArray, day: date) -> pa.Array:
         second, thousandth = pa.array(ms // 1_000), pa.array(ms % 1_000)
-        return _join(f"{day.isoformat()}T", self._seconds.take(second), self._thousandths.take(thousandth))
+        return _joined(f"{day.isoformat()}T", self._seconds.take(second), self._thousandths.take(thousandth))
 
     def truth(
-        self, users: Ints, probability: Floats, purchased: Flags, day: date, *, text: bool
+        self, users: IntArray, probability: FloatArray, purchased: BoolArray, day: date, *, text: bool
     ) -> pa.RecordBatch:
         """The truth's rows at the day's midnight; `text` as CSV has it."""
         midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
@@ -179,13 +181,13 @@ def truth_schema(path: Path) -> pa.Schema:
     return TRUTH_SCHEMA if path.suffix == ".parquet" else _TRUTH_CSV
 
 
-def _index(values: Ints, present: Flags) -> pa.Array:
+def _index(values: IntArray, present: BoolArray) -> pa.Array:
     return pa.array(values, mask=~present)
 
 
-def _join(*parts: pa.Array | str) -> pa.Array:
-    return pc.binary_join_element_wise(*parts, "")
+def _joined(*columns: pa.Array | str) -> pa.Array:
+    return pc.binary_join_element_wise(*columns, "")
 
 
-def _numbered(prefix: str, number: Ints) -> pa.Array:
-    return _join(prefix, _index(number, number >= 0).cast(pa.string()))
+def _numbered(prefix: str, number: IntArray) -> pa.Array:
+    return _joined(prefix, _index(number, number >= 0).cast(pa.string()))

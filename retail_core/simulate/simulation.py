@@ -9,16 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
+from retail_core.arrays import BoolArray, FloatArray
 from retail_core.errors import InputError
 from retail_core.simulate.acts import TYPE
-from retail_core.simulate.arrays import Flags, Floats
 from retail_core.simulate.browsing import Shop
 from retail_core.simulate.catalogue import draw_catalogue
-from retail_core.simulate.config import BURN_IN_DAYS, Day, SimulationConfig, SimulationReport, calendar
 from retail_core.simulate.day import Events, Numbering, Refunds, events_of, merge
-from retail_core.simulate.files import Renderer, check_target, open_writer, truth_schema
 from retail_core.simulate.intent import live, new_hidden, odds_of
+from retail_core.simulate.output_files import Renderer, check_target, open_writer, truth_schema
 from retail_core.simulate.population import draw_population
+from retail_core.simulate.simulation_config import (
+    BURN_IN_DAYS,
+    Day,
+    SimulationConfig,
+    SimulationReport,
+    calendar,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -35,7 +41,7 @@ class World:
         self._numbering = Numbering()
         self._refunds = Refunds.none()
 
-    def tomorrow(self, day: Day) -> tuple[Floats, Flags, Events]:
+    def tomorrow(self, day: Day) -> tuple[FloatArray, BoolArray, Events]:
         """Live `day`.
 
         Returns:
@@ -71,7 +77,7 @@ def simulate(
     Raises:
         InputError: a file cannot be written.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     check_target(out, "log")
     if truth is not None:
         check_target(truth, "truth")
@@ -79,28 +85,28 @@ def simulate(
             raise InputError("Log and truth have the same file name.", remedy="name two files.")
     world = World(config)
     renderer = Renderer(world.catalogue, config.users)
-    seen = np.zeros(config.users, dtype=bool)
+    has_events = np.zeros(config.users, dtype=bool)
     events = purchases = 0
     with ExitStack() as stack:
         log = stack.enter_context(open_writer(out, renderer.schema))
-        answers = stack.enter_context(open_writer(truth, truth_schema(truth))) if truth else None
+        truth_file = stack.enter_context(open_writer(truth, truth_schema(truth))) if truth else None
         for day in calendar(config):
             probability, purchased, acted = world.tomorrow(day)
             if day.index < 0:
                 continue
             log.write_batch(renderer.batch(acted, day))
-            if truth and answers:
-                known = np.flatnonzero(world.population.arrival < day.index)
+            if truth and truth_file:
+                present = np.flatnonzero(world.population.arrival < day.index)
                 text = truth.suffix != ".parquet"
-                answers.write_batch(
-                    renderer.truth(known, probability[known], purchased[known], day.date, text=text)
+                truth_file.write_batch(
+                    renderer.truth(present, probability[present], purchased[present], day.date, text=text)
                 )
-            seen[acted.user] = True
+            has_events[acted.user] = True
             events += len(acted.user)
             purchases += int((acted.kind == TYPE["purchase"]).sum())
             if progress is not None:
                 progress(day.index + 1, config.days)
-    return SimulationReport(events, int(seen.sum()), purchases, time.perf_counter() - began)
+    return SimulationReport(events, int(has_events.sum()), purchases, time.perf_counter() - started)
 
 
 def _random(config: SimulationConfig, stream: int) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""What is simulated: arguments, report, drifts and the calendar of days."""
+"""Arguments and report of a simulation, drifts, and the calendar of days."""
 
 from __future__ import annotations
 

@@ -1,21 +1,18 @@
-"""Array types and the few vector helpers the simulator shares."""
+"""Vector functions that the modules of the simulator share."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+from retail_core.arrays import FloatArray, IntArray
 
 
-def sigmoid(x: Floats) -> Floats:
+def sigmoid(x: FloatArray) -> FloatArray:
     """1 / (1 + exp(-x))."""
     return np.asarray(1.0 / (1.0 + np.exp(-x)), dtype=np.float64)
 
 
-def rank_in_group(group: Ints) -> Ints:
+def rank_in_group(group: IntArray) -> IntArray:
     """0, 1, 2, ... within each run of equal values; `group` is sorted.
 
     >>> rank_in_group(np.array([4, 4, 7, 9, 9, 9])).tolist()
@@ -27,7 +24,7 @@ def rank_in_group(group: Ints) -> Ints:
     return position - np.maximum.accumulate(np.where(first, position, 0))
 
 
-def choose(rng: np.random.Generator, weights: Floats) -> Ints:
+def choose(rng: np.random.Generator, weights: FloatArray) -> IntArray:
     """One column index per row, drawn by that row's weights (which sum to at most 1).
 
     Returns:
