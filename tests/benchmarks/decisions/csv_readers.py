@@ -143,15 +143,15 @@ def damaged_files(folder: Path) -> dict[str, tuple[Path, int]]:
         content = [*good[:DAMAGED], row, *good[DAMAGED + 1 :]]
         files[name] = (folder / f"{number}.csv", ROWS - (name != "field of 140,000 characters"))
         files[name][0].write_bytes(HEADER.encode() + b"".join(content))
-    whole = HEADER.encode() + b"".join(good)
+    content_bytes = HEADER.encode() + b"".join(good)
     quoted = [*good[:DAMAGED], start + b'"a\nb",\n', *good[DAMAGED + 1 :]]
     for name, data in {
         "quoted line break (no damage)": HEADER.encode() + b"".join(quoted),
-        "line ends CR alone (no damage)": whole.replace(b"\n", b"\r"),
+        "line ends CR alone (no damage)": content_bytes.replace(b"\n", b"\r"),
     }.items():
         files[name] = (folder / f"{len(files)}.csv", ROWS)
         files[name][0].write_bytes(data)
-    packed = gzip.compress(whole)
+    packed = gzip.compress(content_bytes)
     cut = folder / "cut.csv.gz"
     cut.write_bytes(packed[: len(packed) * 3 // 4])
     files["gzip cut off after three quarters"] = (cut, -1)

@@ -193,11 +193,11 @@ def explain(forest: RandomForestClassifier, rows: Rows) -> None:
 
     imported = time.perf_counter()
     explainer = shap.TreeExplainer(forest, feature_perturbation="tree_path_dependent")
-    made = time.perf_counter()
+    constructed = time.perf_counter()
     values = explainer.shap_values(rows, check_additivity=False)[:, :, 1]
     print(
-        f"TreeSHAP: shap, imported in {imported - started:.1f} s, made in {made - imported:.1f} s,"
-        f" {len(rows)} rows {time.perf_counter() - made:.2f} s,"
+        f"TreeSHAP: shap, imported in {imported - started:.1f} s, made in {constructed - imported:.1f} s,"
+        f" {len(rows)} rows {time.perf_counter() - constructed:.2f} s,"
         f" difference {np.max(np.abs(values - contributions[:, :-1])):.1e}"
     )
 

@@ -223,11 +223,11 @@ def killed(trial: Trial, supervisor: subprocess.Popen[bytes]) -> dict[str, objec
     supervisor.wait()
     time.sleep(1)
     survivors = set(trial.services())
-    again = trial.start()
+    restarted = trial.start()
     seconds = wait(lambda: not survivors & set(trial.services()) and trial.listening(), 20)
     left = len(survivors & set(trial.services()))
-    again.kill()
-    again.wait()
+    restarted.kill()
+    restarted.wait()
     return {
         "SIGKILL, survivors": len(survivors),
         "of them after the next start": left,
