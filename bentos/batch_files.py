@@ -1,11 +1,12 @@
-"""What an uploaded file holds: events, or the features of one user a row."""
+"""Read uploaded files: events, or features with one user per row; and the report of what was read."""
 
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 from pandera.typing.pandas import DataFrame
 
-from bentos.batch_report import SHOWN_REFUSALS, BatchReport
 from retail_core import sources
 from retail_core.arrow_compute import arrow_csv, pc, pq
 from retail_core.errors import InputError
@@ -23,18 +23,53 @@ from retail_core.schemas import MAX_ID_LENGTH, Event, EventFrame
 from retail_core.sources.files import Unpacked, file_kind
 
 CANONICAL = "canonical"
-LABELS = frozenset({"user_id", "as_of", "policy", "label"})
+KEY_COLUMNS = frozenset({"user_id", "as_of", "policy", "label"})
 """Columns beside the features; `retail features` writes the first two."""
 
 ATTRIBUTE_PREFIX = "attr_"
-"""How columns of user attributes begin; which of them there are the data say."""
+"""Prefix of columns of user attributes, whose names depend on the data."""
 
-_NO_SUCH_CAST = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+MAX_EXAMPLES = 8
+_CAST_ERRORS = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+
+
+@dataclass
+class BatchReport:
+    """Counts of an uploaded file: rows_read = used + duplicates + refused.
+
+    Attributes:
+        kind: `events` or `features`.
+        users: users in the scored CSV; `silent_users` had no event in the look-back before `as_of`.
+        policy: the policies whose calibrators gave the probabilities.
+        features_missing: by feature, in how many rows it was missing (files of features only).
+        features_ignored: features in the file that the model does not use.
+        warnings: limitations of the scores, in sentences.
+        examples: the first refused rows, each with line, field, rule and remedy.
+    """
+
+    kind: str
+    model_version: str
+    as_of: str | None
+    rows_read: int
+    used: int
+    duplicates: int
+    refused: int
+    users: int = 0
+    silent_users: int = 0
+    policy: str = ""
+    features_missing: dict[str, int] = field(default_factory=dict)
+    features_ignored: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    examples: list[dict[str, object]] = field(default_factory=list)
+
+    def header(self) -> str:
+        """The report as one line of ASCII JSON for an HTTP header."""
+        return json.dumps(asdict(self), ensure_ascii=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class EventFile:
-    """The file's events, each event id once, and the user attributes it brings."""
+    """The events of a file, each event id once, and its user attributes."""
 
     events: EventFrame
     users: pd.DataFrame
@@ -44,7 +79,7 @@ class EventFile:
     examples: list[dict[str, object]]
 
     def report(self, version: str, as_of: str) -> BatchReport:
-        """The counts so far."""
+        """The counts of reading the file."""
         return BatchReport(
             kind="events",
             model_version=version,
@@ -59,9 +94,9 @@ class EventFile:
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """One row a user: `user_id`, then those of the model's features that the file has, as float64.
+    """One row per user: `user_id`, then those of the model's features that the file has, as float64.
 
-    `ignored` are columns of features that the model does without.
+    `ignored` are feature columns that the model does not use.
     """
 
     rows: pd.DataFrame
@@ -73,7 +108,7 @@ class FeatureFile:
     examples: list[dict[str, object]] = field(default_factory=list)
 
     def report(self, version: str, as_of: str) -> BatchReport:
-        """The counts so far."""
+        """The counts of reading the file."""
         return BatchReport(
             kind="features",
             model_version=version,
@@ -89,10 +124,10 @@ class FeatureFile:
 
 
 def read_upload(path: Path, source: str, feature_set: FeatureSet) -> EventFile | FeatureFile:
-    """Read the file as events of `source`, or as features where it has no `event_time` but features.
+    """Read a file as events of `source`, or as features if it has feature columns and no `event_time`.
 
     Raises:
-        InputError: it is neither.
+        InputError: the file is neither.
     """
     if source == CANONICAL:
         columns = _columns(path)
@@ -112,8 +147,8 @@ def _events(path: Path, source: str) -> EventFile:
         rows_read += chunk.rows_read
         refused += len(chunk.refused)
         examples += [
-            {"line": one.line, "field": one.field, "rule": one.rule, "value": one.value, "remedy": one.remedy}
-            for one in chunk.refused[: SHOWN_REFUSALS - len(examples)]
+            {"line": row.line, "field": row.field, "rule": row.rule, "value": row.value, "remedy": row.remedy}
+            for row in chunk.refused[: MAX_EXAMPLES - len(examples)]
         ]
     if not frames:
         raise InputError("The file holds no rows.", remedy="send a file with at least one event.")
@@ -139,25 +174,24 @@ def _columns(path: Path) -> tuple[str, ...]:
 
 
 def _features(path: Path, columns: Sequence[str], feature_set: FeatureSet) -> FeatureFile:
-    known = feature_set.columns
-    twice = [name for name, times in Counter(columns).items() if times > 1]
-    others = set(columns) - set(known) - LABELS
-    ignored = {name for name in others if name.startswith(ATTRIBUTE_PREFIX)} | (
-        others & expand_definitions(feature_set.task).keys()
+    model_columns = feature_set.columns
+    repeated = [name for name, occurrences in Counter(columns).items() if occurrences > 1]
+    unused = set(columns) - set(model_columns) - KEY_COLUMNS
+    ignored = {name for name in unused if name.startswith(ATTRIBUTE_PREFIX)} | (
+        unused & expand_definitions(feature_set.task).keys()
     )
-    unknown = sorted(others - ignored)
-    if "user_id" not in columns or unknown or twice:
-        wrong = (
-            "has no column user_id" if "user_id" not in columns else f"has columns {(twice or unknown)[:5]}"
-        )
+    unknown = sorted(unused - ignored)
+    if "user_id" not in columns or unknown or repeated:
+        surplus = f"has columns {(repeated or unknown)[:5]}"
+        defect = surplus if "user_id" in columns else "has no column user_id"
         raise InputError(
-            f"The file {wrong}; it was read as features, which are one row a user.",
+            f"The file {defect}; it was read as features, which are one row a user.",
             remedy="name the columns as GET /model lists them, each once, beside user_id.",
         )
-    table = _table(path, [name for name in columns if name in known])
-    rows, refused, examples = _usable(table)
+    table = _read_table(path, [name for name in columns if name in model_columns])
+    rows, refused, examples = _valid_rows(table)
     unique = rows.drop_duplicates("user_id", ignore_index=True)
-    missing = unique.drop(columns="user_id").isna().sum().reindex(known, fill_value=len(unique))
+    missing = unique.drop(columns="user_id").isna().sum().reindex(model_columns, fill_value=len(unique))
     return FeatureFile(
         rows=unique,
         rows_read=len(table),
@@ -169,20 +203,20 @@ def _features(path: Path, columns: Sequence[str], feature_set: FeatureSet) -> Fe
     )
 
 
-def _table(path: Path, features: Sequence[str]) -> pa.Table:
-    wanted = ["user_id", *features]
+def _read_table(path: Path, features: Sequence[str]) -> pa.Table:
+    columns = ["user_id", *features]
     try:
         kind = file_kind(path)
         if kind == "parquet":
-            return pq.read_table(path, columns=wanted)
+            return pq.read_table(path, columns=columns)
         types = {"user_id": pa.string()}
-        convert = arrow_csv.ConvertOptions(include_columns=wanted, column_types=types)
+        convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types)
         if kind == "plain":
             return arrow_csv.read_csv(pa.OSFile(str(path)), convert_options=convert)
         with Unpacked(path, kind) as unpacked:
             table = arrow_csv.read_csv(unpacked, convert_options=convert)
             problem = unpacked.problem
-    except (*_NO_SUCH_CAST, pa.ArrowKeyError, OSError) as error:
+    except (*_CAST_ERRORS, pa.ArrowKeyError, OSError) as error:
         raise InputError(
             f"The file cannot be read as features: {error}.",
             remedy="write a CSV with a header, or Parquet, one row a user, numbers as numbers.",
@@ -192,27 +226,29 @@ def _table(path: Path, features: Sequence[str]) -> pa.Table:
     return table
 
 
-def _usable(table: pa.Table) -> tuple[pd.DataFrame, int, list[dict[str, object]]]:
+def _valid_rows(table: pa.Table) -> tuple[pd.DataFrame, int, list[dict[str, object]]]:
+    """The rows with a valid user id, the number of the others, and examples of those."""
     names = [name for name in table.column_names if name != "user_id"]
     values = np.empty((len(names), len(table)))
     for line, name in zip(values, names, strict=True):
         line[:] = _numbers(table, name)
-    users = _ids(table)
+    users = _user_ids(table)
     rows = pd.DataFrame(values.T, columns=names, copy=False)
     rows.insert(0, "user_id", users.to_pandas().astype("str"))
     lengths = pc.fill_null(pc.utf8_length(users), 0).to_numpy()
-    bad = (lengths < 1) | (lengths > MAX_ID_LENGTH)
+    invalid = (lengths < 1) | (lengths > MAX_ID_LENGTH)
     examples: list[dict[str, object]] = [
         {"line": int(row) + 2, "field": "user_id", "rule": "missing", "remedy": "fill in the user's id"}
-        for row in np.flatnonzero(bad)[:SHOWN_REFUSALS]
+        for row in np.flatnonzero(invalid)[:MAX_EXAMPLES]
     ]
-    return rows[~bad].reset_index(drop=True) if bad.any() else rows, int(bad.sum()), examples
+    valid = rows[~invalid].reset_index(drop=True) if invalid.any() else rows
+    return valid, int(invalid.sum()), examples
 
 
-def _ids(table: pa.Table) -> pa.ChunkedArray:
+def _user_ids(table: pa.Table) -> pa.ChunkedArray:
     try:
         return table["user_id"].cast(pa.string())
-    except _NO_SUCH_CAST as error:
+    except _CAST_ERRORS as error:
         raise InputError(
             f"The column user_id holds something that is no text: {error}.",
             remedy="write the user's id as text or a whole number.",
@@ -222,7 +258,7 @@ def _ids(table: pa.Table) -> pa.ChunkedArray:
 def _numbers(table: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     try:
         numbers = np.asarray(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
-    except _NO_SUCH_CAST as error:
+    except _CAST_ERRORS as error:
         raise InputError(
             f"The column {name} holds something that is no number: {error}.",
             remedy="write numbers with a decimal point, and leave unknown values empty.",

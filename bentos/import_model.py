@@ -1,4 +1,4 @@
-"""`python -m bentos.import_model`: bring the production model from MLflow into BentoML's store."""
+"""`python -m bentos.import_model`: import the production model from MLflow into BentoML's store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bentos.environment import prepare
+from bentos.model_store import newest_model, prepare_environment
 from retail_core.errors import DataError, RetailError
 from retail_core.file_locks import exclusive_lock
 from retail_core.settings import Settings, load_settings
@@ -25,8 +25,8 @@ ALIAS = "production"
 
 
 @dataclass(frozen=True)
-class Imported:
-    """A model in BentoML's store; `imported` is false if it was already there."""
+class ImportedModel:
+    """A model in BentoML's store; `imported` is false if the store had it already."""
 
     tag: str
     version: str
@@ -34,35 +34,35 @@ class Imported:
     imported: bool
 
 
-def import_production(settings: Settings) -> Imported:
-    """Import the model under the alias `production`, unless the newest one in the store is it.
+def import_production(settings: Settings) -> ImportedModel:
+    """Import the model under the alias `production`, unless it is the newest one of the store.
 
-    An alias that moves meanwhile is noticed: then the import is done again. Of several processes that
-    import at once the first does it, and the others find it done.
+    If the alias moves during the import, the import is repeated. Of several processes that import at the
+    same time the first one imports, the others wait and return the same model.
 
     Raises:
         DataError: there is no production model.
         DependencyError: MLflow is unreachable.
     """
-    prepare(settings)
+    prepare_environment(settings)
     with exclusive_lock(Path(os.environ["BENTOML_HOME"]) / "import.lock"):
-        return _bring(settings)
+        return _import_if_absent(settings)
 
 
-def _bring(settings: Settings) -> Imported:
+def _import_if_absent(settings: Settings) -> ImportedModel:
     from retail_core.registry import versions as registry
 
     spec = registry.champion_spec(settings)
     if spec is None:
         raise DataError("No model version is in production.", remedy="run `retail train`.")
-    present = newest(settings.model_name)
-    if present is not None and _is(present, spec):
-        return _imported(present, imported=False)
+    newest = newest_model(settings.model_name)
+    if newest is not None and _is_version(newest, spec):
+        return _imported_model(newest, imported=False)
     model = _import(settings, spec)
     after = registry.champion_spec(settings)
-    if after is not None and not _is(model, after):
-        return _bring(settings)
-    return _imported(model, imported=True)
+    if after is not None and not _is_version(model, after):
+        return _import_if_absent(settings)
+    return _imported_model(model, imported=True)
 
 
 def _import(settings: Settings, spec: ModelSpec) -> bentoml.Model:
@@ -75,39 +75,28 @@ def _import(settings: Settings, spec: ModelSpec) -> bentoml.Model:
         "run_id": spec.run_id,
         "feature_set_hash": spec.feature_set.hash,
     }
-    with open_session(settings):  # BentoML asks the MLflow of the process
+    with open_session(settings):  # BentoML uses the tracking server that is set in this process
         imported: bentoml.Model = bentoml.mlflow.import_model(
             settings.model_name,
             f"models:/{settings.model_name}@{ALIAS}",
             labels={"alias": ALIAS, **identity},
-            metadata={**identity, "trained_at": iso(spec.trained_at), "threshold": _contact(spec)},
+            metadata={**identity, "trained_at": iso(spec.trained_at), "threshold": _contact_threshold(spec)},
         )
     return imported
 
 
-def _contact(spec: ModelSpec) -> float:
+def _contact_threshold(spec: ModelSpec) -> float:
     return float(spec.thresholds[spec.primary]["contact"])
 
 
-def newest(name: str) -> bentoml.Model | None:
-    """The newest imported model of that name, if there is one; call `prepare` first."""
-    import bentoml
-    from bentoml.exceptions import BentoMLException
-
-    try:
-        return bentoml.models.get(f"{name}:latest")
-    except BentoMLException:
-        return None
-
-
-def _is(model: bentoml.Model, spec: ModelSpec) -> bool:
+def _is_version(model: bentoml.Model, spec: ModelSpec) -> bool:
     metadata = model.info.metadata
     return (metadata.get("version"), metadata.get("run_id")) == (str(spec.version), spec.run_id)
 
 
-def _imported(model: bentoml.Model, *, imported: bool) -> Imported:
+def _imported_model(model: bentoml.Model, *, imported: bool) -> ImportedModel:
     metadata = model.info.metadata
-    return Imported(str(model.tag), str(metadata["version"]), str(metadata["run_id"]), imported)
+    return ImportedModel(str(model.tag), str(metadata["version"]), str(metadata["run_id"]), imported)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -126,8 +115,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.json:
             print(json.dumps({"error": error.message, "remedy": error.remedy}))  # noqa: T201
         return error.exit_code
-    said = "imported" if result.imported else "is already in BentoML's store"
-    text = f"{result.tag}: version {result.version} (run {result.run_id}) {said}"
+    status = "imported" if result.imported else "is already in BentoML's store"
+    text = f"{result.tag}: version {result.version} (run {result.run_id}) {status}"
     print(json.dumps(asdict(result)) if options.json else text)  # noqa: T201
     return 0
 

@@ -1,4 +1,4 @@
-"""Answers kept in MongoDB's `prediction_log`, behind the back of whoever waits for them."""
+"""Log predictions to MongoDB's `prediction_log` asynchronously, so that no request waits for the write."""
 
 from __future__ import annotations
 
@@ -13,93 +13,94 @@ from bson import ObjectId
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import BulkWriteError
 
-from bentos.connection import Connection, Document
-from bentos.wire import Answer
+from bentos.messages import Answer
+from bentos.mongo_connection import Document, MongoConnection
 from retail_core.errors import DependencyError
 
-WAITING = 20_000
-BATCH = 200
-EVERY_SECONDS = 0.1
-PAUSE_SECONDS = 5.0
-LIMIT_SECONDS = 5.0
-ALARM_SECONDS = 60.0
-DUPLICATE = 11000
+QUEUE_SIZE = 20_000
+BATCH_SIZE = 200
+WRITE_INTERVAL_SECONDS = 0.1
+RETRY_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
+REPORT_SECONDS = 60.0
+DUPLICATE_KEY = 11000
 
 log = logging.getLogger("bentoml.serve")
 
 
 class PredictionLog:
-    """A bounded queue and the task that empties it. What finds it full is dropped, counted and told.
+    """A bounded queue and the task that writes it. A prediction that finds it full is dropped and counted.
 
     Attributes:
-        dropped: answers that were not kept.
-        written: answers that were.
+        dropped: number of predictions that were not logged.
+        written: number of predictions that were.
     """
 
-    def __init__(self, connection: Connection, *, enabled: bool = True) -> None:
+    def __init__(self, connection: MongoConnection, *, enabled: bool = True) -> None:
         self._connection = connection
         self._enabled = enabled
-        self._waiting: deque[Document] = deque()
-        self._told = (0, 0.0)
+        self._queue: deque[Document] = deque()
+        self._reported_dropped = 0
+        self._reported_at = 0.0
         self.dropped = 0
         self.written = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
-    def put(self, answers: Iterable[Answer], at: datetime) -> None:
-        """Queue answers given at `at`; never waits."""
+    def put(self, predictions: Iterable[Answer], at: datetime) -> None:
+        """Queue predictions made at `at` (aware); never waits."""
         if not self._enabled:
             return
-        for answer in answers:
-            if len(self._waiting) >= WAITING:
+        for prediction in predictions:
+            if len(self._queue) >= QUEUE_SIZE:
                 self.dropped += 1
             else:
-                self._waiting.append(_document(answer, at))
+                self._queue.append(_document(prediction, at))
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Write the queue until cancelled."""
         while True:
-            await asyncio.sleep(EVERY_SECONDS)
-            self._alarm(time.perf_counter())
-            while self._waiting:
+            await asyncio.sleep(WRITE_INTERVAL_SECONDS)
+            self._report_dropped(time.perf_counter())
+            while self._queue:
                 try:
-                    await self._write()
+                    await self._write_batch()
                 except DependencyError:
-                    await asyncio.sleep(PAUSE_SECONDS)
+                    await asyncio.sleep(RETRY_SECONDS)
                 await asyncio.sleep(0)
 
-    async def _write(self) -> None:
-        batch = [self._waiting[place] for place in range(min(BATCH, len(self._waiting)))]
+    async def _write_batch(self) -> None:
+        batch = [self._queue[position] for position in range(min(BATCH_SIZE, len(self._queue)))]
 
         async def insert(collection: AsyncCollection[Document]) -> None:
             try:
                 await collection.insert_many(batch, ordered=False)
             except BulkWriteError as error:
-                # A batch whose acknowledgement was lost is sent again: it is there already.
-                if any(one["code"] != DUPLICATE for one in error.details["writeErrors"]):
+                # A batch whose acknowledgement was lost is sent again, and its documents exist already.
+                if any(failure["code"] != DUPLICATE_KEY for failure in error.details["writeErrors"]):
                     raise
 
-        await self._connection.ask("prediction_log", insert, LIMIT_SECONDS)
+        await self._connection.run("prediction_log", insert, TIMEOUT_SECONDS)
         for _ in batch:
-            self._waiting.popleft()
+            self._queue.popleft()
         self.written += len(batch)
 
-    def _alarm(self, now: float) -> None:
-        told, last = self._told
-        if self.dropped > told and now - last > ALARM_SECONDS:
-            log.error("The prediction log lost %d answers: MongoDB is too slow.", self.dropped - told)
-            self._told = (self.dropped, now)
+    def _report_dropped(self, clock_seconds: float) -> None:
+        newly_dropped = self.dropped - self._reported_dropped
+        if newly_dropped and clock_seconds - self._reported_at > REPORT_SECONDS:
+            log.error("The prediction log dropped %d predictions: MongoDB is too slow.", newly_dropped)
+            self._reported_dropped, self._reported_at = self.dropped, clock_seconds
 
 
-def _document(answer: Answer, at: datetime) -> Document:
+def _document(prediction: Answer, at: datetime) -> Document:
     return {
         "_id": ObjectId(),
         "at": at,
-        "user_id": answer.user_id,
-        "as_of": answer.as_of,
-        "model_version": answer.model_version,
-        "policy": answer.policy,
-        "probability": answer.probability,
-        "history": answer.history,
+        "user_id": prediction.user_id,
+        "as_of": prediction.as_of,
+        "model_version": prediction.model_version,
+        "policy": prediction.policy,
+        "probability": prediction.probability,
+        "history": prediction.history,
     }

@@ -1,19 +1,19 @@
-"""From validated questions to answers: features of one user at one instant, then the model."""
+"""From prepared items to predictions: features of one user at one cut-off, the model, reasons."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from bentos.attributes import attributes_at
+from bentos.messages import Answer, Reason
 from bentos.problems import Problem, invalid
-from bentos.wire import Answer
+from retail_core.arrays import FloatArray
 from retail_core.features.cutoffs.policies import LAST_EVENT_FEATURE, policy_for
 from retail_core.features.feature_set import FeatureSet
 from retail_core.features.online.event_columns import EventColumns, OnlineEvent
@@ -23,23 +23,30 @@ from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.times import iso
 
-Seen = Callable[[str, str, Sequence[str], npt.NDArray[np.float64], npt.NDArray[np.float64]], None]
+REASON_BUDGET = 4e8
+"""Steps spent on the reasons of one request, a second or two; see `max_explainable_rows`."""
+
+UNDATED = datetime.min.replace(tzinfo=UTC)
+"""Stands for the `valid_from` of attributes without one."""
+
+ScoredCallback = Callable[[str, str, Sequence[str], FloatArray, FloatArray], None]
+"""Receives version, policy, columns, feature rows of shape (rows, columns), and probabilities."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """One item, checked: exactly one of `features` and `events` is in use.
+class PreparedItem:
+    """One validated item with its inputs; exactly one of `features` and `events` is used.
 
     Attributes:
         user_id: the user.
-        as_of: t, UTC, whole milliseconds.
-        features: given feature values, or None.
+        as_of: cut-off, UTC, whole milliseconds.
+        features: feature values that were sent, or None.
         events: the user's events of the look-back (stored and sent), or None with `features`.
         attribute_rows: documents of `users` of this user.
         context: context features of the day of `as_of`, as far as stored.
-        history: where the events come from, as `Answer.history` says.
-        warnings: what the asker should know about this answer.
-        reasons: whether the answer is to say why.
+        history: where the events come from, as in `Answer.history`.
+        warnings: limitations of this prediction, in sentences.
+        reasons: whether the response has reasons.
     """
 
     user_id: str
@@ -54,79 +61,134 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Row:
-    """The feature values of one question, in the model's order, and the policy its part is chosen by."""
+class FeatureRow:
+    """The feature values of one item in the model's order, and the policy whose ranker scores them."""
 
-    question: Question
+    item: PreparedItem
     values: Sequence[float | None]
     policy: str
     eligible: bool | None
 
 
 def predict(
-    model: ServedModel, questions: Sequence[Question], seen: Seen | None = None
+    model: ServedModel, items: Sequence[PreparedItem], on_scored: ScoredCallback | None = None
 ) -> list[Answer | Problem]:
-    """Answers in the order of the questions; a question without an answer gets its problem.
+    """Predictions in the order of the items, a problem where there is none.
 
-    `seen` is told what was scored: version, policy, columns, rows of features and probabilities.
+    `on_scored` is called once per policy with what was scored.
     """
-    answers: list[Answer | Problem | None] = [None] * len(questions)
-    by_policy: dict[str, list[tuple[int, Row]]] = defaultdict(list)
-    for position, question in enumerate(questions):
+    outcomes: list[Answer | Problem | None] = [None] * len(items)
+    by_policy: dict[str, list[tuple[int, FeatureRow]]] = defaultdict(list)
+    for position, item in enumerate(items):
         try:
-            row = row_of(model.spec, question)
+            row = feature_row(model.spec, item)
         except Problem as problem:
-            answers[position] = problem
+            outcomes[position] = problem
         else:
             by_policy[row.policy].append((position, row))
     for policy, rows in by_policy.items():
         matrix = np.array([row.values for _, row in rows], dtype=np.float64)
         scored = model.predict_rows(matrix, policy)
-        if seen is not None:
+        if on_scored is not None:
             columns, _ = _columns(model.spec.feature_set)
-            seen(model.spec.version, policy, columns, matrix, scored.probability)
-        chosen = (scored.probability.tolist(), scored.will_purchase.tolist(), scored.contact.tolist())
-        for (position, row), probability, will, contact in zip(rows, *chosen, strict=True):
-            answers[position] = _answer(model.spec, row, probability, will, contact)
-    return [answer for answer in answers if answer is not None]
+            on_scored(model.spec.version, policy, columns, matrix, scored.probability)
+        scores = (scored.probability.tolist(), scored.will_purchase.tolist(), scored.contact.tolist())
+        for (position, row), probability, will, contact in zip(rows, *scores, strict=True):
+            outcomes[position] = _answer(model.spec, row, probability, will, contact)
+    return [outcome for outcome in outcomes if outcome is not None]
 
 
-def merge(stored: EventColumns, sent: Sequence[OnlineEvent]) -> EventColumns:
-    """Stored and sent events of one user, each id once; of two with the same the stored one stays."""
+def merge_events(stored: EventColumns, sent: Sequence[OnlineEvent]) -> EventColumns:
+    """Stored and sent events of one user, each id once; a stored event wins over a sent one."""
     return stored.append(EventColumns.from_events(sent)).deduplicate() if sent else stored
 
 
-def row_of(spec: ModelSpec, question: Question) -> Row:
-    """Features of one question.
+def feature_row(spec: ModelSpec, item: PreparedItem) -> FeatureRow:
+    """The features of one item.
 
     Raises:
         Problem: 404 where the user has no event in the look-back, 422 for an unknown feature.
     """
-    if question.features is not None:
-        return _row_of_features(spec, question, question.features)
-    now = _micros(question.as_of)
-    asked = spec.feature_set.task
-    events = question.events or EventColumns()
-    start = now - asked.lookback_us
-    times = [time for time in events.event_time if start <= time < now]
-    if not times:
-        said = f"in the {asked.lookback_days} days before {iso(question.as_of)}"
-        raise Problem(404, "unknown-user", f"There are no events of this user {said}.")
-    silent = now - max(times)
-    eligible = silent <= asked.eligible_days * 24 * HOUR_US
-    policy = policy_for(silent / HOUR_US, spec.policies)
-    known = attributes_at(question.attribute_rows, question.as_of, undated=policy == "first-visit")
-    values = compute_user_values(events, question.as_of, spec.feature_set, known, question.context)
-    return Row(question, values, policy, eligible)
+    if item.features is not None:
+        return _row_of_features(spec, item, item.features)
+    cutoff_us = _microseconds(item.as_of)
+    task = spec.feature_set.task
+    events = item.events or EventColumns()
+    start_us = cutoff_us - task.lookback_us
+    times_us = [time for time in events.event_time if start_us <= time < cutoff_us]
+    if not times_us:
+        period = f"in the {task.lookback_days} days before {iso(item.as_of)}"
+        raise Problem(404, "unknown-user", f"There are no events of this user {period}.")
+    silent_us = cutoff_us - max(times_us)
+    eligible = silent_us <= task.eligible_days * 24 * HOUR_US
+    policy = policy_for(silent_us / HOUR_US, spec.policies)
+    attributes = latest_attributes(item.attribute_rows, item.as_of, undated=policy == "first-visit")
+    values = compute_user_values(events, item.as_of, spec.feature_set, attributes, item.context)
+    return FeatureRow(item, values, policy, eligible)
 
 
-def _row_of_features(spec: ModelSpec, question: Question, given: Mapping[str, float | None]) -> Row:
-    columns, known = _columns(spec.feature_set)
-    if not known.issuperset(given):
-        unknown = min(set(given) - known)
+def latest_attributes(
+    rows: Sequence[Mapping[str, object]], as_of: datetime, *, undated: bool
+) -> dict[str, object]:
+    """A user's attributes as of a cut-off: those of the latest row with `valid_from` <= as_of, as in batch.
+
+    Args:
+        rows: documents of `users` of one user: `valid_from` (aware or None), `attributes` (JSON text).
+        as_of: the cut-off, aware.
+        undated: whether rows without `valid_from` count, as valid since ever (first visits).
+    """
+    valid = [row for row in rows if _valid_from(row) <= as_of and (undated or _valid_from(row) != UNDATED)]
+    if not valid:
+        return {}
+    latest = max(valid, key=lambda row: (_valid_from(row), str(row["attributes"])))
+    attributes: dict[str, object] = json.loads(str(latest["attributes"]))
+    return attributes
+
+
+def missing_context_warning(as_of: datetime) -> str:
+    """The warning for a prediction that needs a day's context features where none are stored."""
+    return (
+        f"What is known of the shop on the day of {iso(as_of)} is not stored yet and was taken as unknown: "
+        "`retail score`, which computes and stores it, may give another probability."
+    )
+
+
+def with_requested_reasons(
+    items: Iterable[PreparedItem], outcomes: Iterable[Answer | Problem]
+) -> Iterator[tuple[PreparedItem, Answer]]:
+    """The items with `reasons` that have a prediction, each with it."""
+    for item, outcome in zip(items, outcomes, strict=True):
+        if item.reasons and isinstance(outcome, Answer):
+            yield item, outcome
+
+
+def add_reasons(model: ServedModel, predictions: Sequence[tuple[PreparedItem, Answer]]) -> None:
+    """Add reasons to the predictions, in place; those beyond `REASON_BUDGET` get a warning instead."""
+    # The process that starts the workers imports this module too, and needs no model.
+    from retail_core.model.explanations.contributions import max_explainable_rows
+    from retail_core.model.explanations.reasons import explain_rows
+
+    spec = model.spec
+    limit = max_explainable_rows(model.estimator, REASON_BUDGET)
+    explained = predictions[:limit]
+    rows = np.array([feature_row(spec, item).values for item, _ in explained], dtype=np.float64)
+    policies = [answer.policy for _, answer in explained]
+    reason_lists = explain_rows(model.estimator, spec.feature_set, rows, policies)
+    for (_, answer), row_reasons in zip(predictions, reason_lists, strict=False):
+        answer.reasons = [
+            Reason(reason.text, reason.effect, round(reason.share, 4)) for reason in row_reasons
+        ]
+    for _, answer in predictions[limit:]:
+        answer.warnings = [*answer.warnings, f"No reasons: this model explains at most {limit} of a request."]
+
+
+def _row_of_features(spec: ModelSpec, item: PreparedItem, features: Mapping[str, float | None]) -> FeatureRow:
+    columns, column_set = _columns(spec.feature_set)
+    if not column_set.issuperset(features):
+        unknown = min(set(features) - column_set)
         raise invalid(f"features.{unknown}", "the model has no feature of this name (GET /model lists them)")
-    policy = policy_for(given.get(LAST_EVENT_FEATURE), spec.policies)
-    return Row(question, list(map(given.get, columns)), policy, None)
+    policy = policy_for(features.get(LAST_EVENT_FEATURE), spec.policies)
+    return FeatureRow(item, list(map(features.get, columns)), policy, None)
 
 
 @lru_cache(maxsize=4)
@@ -134,24 +196,31 @@ def _columns(feature_set: FeatureSet) -> tuple[tuple[str, ...], frozenset[str]]:
     return feature_set.columns, frozenset(feature_set.columns)
 
 
-def _answer(spec: ModelSpec, row: Row, probability: float, will_purchase: bool, contact: bool) -> Answer:
-    question = row.question
-    by_features = question.features is not None
+def _answer(
+    spec: ModelSpec, row: FeatureRow, probability: float, will_purchase: bool, contact: bool
+) -> Answer:
+    item = row.item
+    by_features = item.features is not None
     return Answer(
-        user_id=question.user_id,
+        user_id=item.user_id,
         probability=probability,
         will_purchase=will_purchase,
         contact=contact,
         threshold=spec.thresholds[row.policy]["contact"],
         model_version=spec.version,
         policy=row.policy,
-        as_of=iso(question.as_of),
-        history=question.history,
+        as_of=iso(item.as_of),
+        history=item.history,
         eligible=row.eligible,
         features_missing=row.values.count(None) if by_features else None,
-        warnings=list(question.warnings),
+        warnings=list(item.warnings),
     )
 
 
-def _micros(instant: datetime) -> int:
+def _valid_from(row: Mapping[str, object]) -> datetime:
+    valid_from = row.get("valid_from")
+    return valid_from if isinstance(valid_from, datetime) else UNDATED
+
+
+def _microseconds(instant: datetime) -> int:
     return round(instant.timestamp() * 1000) * 1000

@@ -1,4 +1,4 @@
-"""RFC 9457 problem documents: the one shape in which this service says no."""
+"""RFC 9457 problem documents: the one shape of every error response."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMED = re.compile(r"^Object (?:missing required|contains unknown) field `(?P<n
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """Where in the request (`events[0].price`; `` for the whole) which rule was broken."""
+    """A field of the request (`events[0].price`; empty for the whole request) and the rule it breaks."""
 
     field: str
     rule: str
@@ -28,15 +28,15 @@ class FieldError(msgspec.Struct, frozen=True):
 
 @dataclass(eq=False)
 class Problem(Exception):  # noqa: N818 - the RFC's word
-    """An answer that is not the one asked for.
+    """An error response; raised where it is noticed, sent at the edge.
 
     Attributes:
         status: HTTP status.
         kind: short name, the fragment of `type`; the kinds are listed in docs/api.md.
         detail: what is wrong, in a sentence or two.
         errors: the fields at fault.
-        retry: whether the same request may work in a moment.
-        headers: further headers of the answer.
+        retry: whether the same request may succeed in a moment.
+        headers: further headers of the response.
         remedy: what to do about it, in a sentence.
     """
 
@@ -67,7 +67,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
         return msgspec.json.encode(self.body())
 
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers that belong to the answer, without its length."""
+        """Headers of the response, without its length."""
         pairs = [("content-type", MEDIA_TYPE), *self.headers]
         if self.retry:
             pairs.append(("Retry-After", RETRY_AFTER_SECONDS))
@@ -76,20 +76,25 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
         return [(name.lower().encode(), value.encode()) for name, value in pairs]
 
     def response(self) -> Response:
-        """The answer itself."""
+        """The complete response."""
         response = Response(self.encoded(), status_code=self.status)
         response.raw_headers += self.raw_headers()
         return response
 
 
 def invalid(field_path: str, rule: str) -> Problem:
-    """422: one field breaks one rule."""
-    where = f"{field_path}: " if field_path else ""
-    return Problem(422, "invalid-request", f"{where}{rule}", (FieldError(field_path, rule),))
+    """422: the field breaks the rule."""
+    prefix = f"{field_path}: " if field_path else ""
+    return Problem(422, "invalid-request", f"{prefix}{rule}", (FieldError(field_path, rule),))
+
+
+def unexpected() -> Problem:
+    """500 without its cause, which only the log has."""
+    return Problem(500, "unexpected", "The service failed; its log says why.")
 
 
 def from_msgspec(error: Exception) -> Problem:
-    """422 (400 if it is no JSON at all) from what msgspec says: `<rule> - at `$.path``."""
+    """422, or 400 for a body that is not JSON, from msgspec's message: `<rule> - at `$.path``."""
     if isinstance(error, msgspec.ValidationError):
         match = _AT.match(str(error))
         path = ((match["path"] or "$") if match else "$").removeprefix("$")
@@ -115,7 +120,7 @@ def split_error_text(text: str) -> tuple[str, str]:
 
 
 def from_retail(error: RetailError) -> Problem:
-    """The problem for one of our own errors: 503 where something is away, else 422."""
+    """The problem for one of our own errors: 503 where a dependency is unreachable, else 422."""
     if isinstance(error, DependencyError):
         return Problem(503, "dependency-away", error.message, retry=True, remedy=error.remedy)
     return Problem(422, "invalid-request", error.message, remedy=error.remedy)

@@ -1,4 +1,4 @@
-"""`python -m bentos.serve`: import the production model if need be, then become `bentoml serve`."""
+"""`python -m bentos.serve`: import the production model if necessary, then become `bentoml serve`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import json
 import os
 import sys
 
-from bentos.environment import MODEL_VARIABLE, ROOT, prepare
-from bentos.import_model import import_production, newest
+from bentos.import_model import import_production
+from bentos.model_store import MODEL_VARIABLE, ROOT, newest_model, prepare_environment
 from retail_core.errors import DependencyError, InputError, RetailError
 from retail_core.settings import Settings, load_settings
 from retail_core.subprocesses import port_is_free
@@ -18,18 +18,18 @@ SERVICE = "bentos.service:PurchaseService"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line. Where all is well this process becomes the server; else the exit code is returned.
+    """Command line: this process becomes the server, or returns an exit code on failure.
 
-    With --json stdout has one JSON object where it failed, else nothing: the server writes to stderr.
+    With --json stdout has one JSON object on failure, else nothing: the server writes to stderr.
     """
     settings = load_settings()
     options = _parser(settings).parse_args(arguments)
     try:
         check_exposure(options.host, settings)
         check_port(options.host, options.port)
-        prepare(settings)
+        prepare_environment(settings)
         if MODEL_VARIABLE not in os.environ:
-            print(_model(settings), file=sys.stderr)  # noqa: T201
+            print(_import_model(settings), file=sys.stderr)  # noqa: T201
     except RetailError as error:
         print(error, file=sys.stderr)  # noqa: T201
         if options.json:
@@ -49,20 +49,20 @@ def _become_server(host: str, port: int) -> int:
     return os.execv(sys.executable, [sys.executable, *command, *address])  # noqa: S606
 
 
-def _model(settings: Settings) -> str:
-    """Import what is in production; where MLflow is away, what was imported before will do."""
+def _import_model(settings: Settings) -> str:
+    """Import the production model and say which is served: the newest imported one without MLflow."""
     try:
-        found = import_production(settings)
+        imported = import_production(settings)
     except DependencyError as error:
-        present = newest(settings.model_name)
-        if present is None:
+        newest = newest_model(settings.model_name)
+        if newest is None:
             raise
-        return f"serving {present.tag} as imported before: {error.message}"
-    return f"serving {found.tag}: version {found.version}"
+        return f"serving {newest.tag} as imported before: {error.message}"
+    return f"serving {imported.tag}: version {imported.version}"
 
 
 def check_exposure(host: str, settings: Settings) -> None:
-    """Without keys nobody but this machine may reach the service.
+    """Refuse to listen beyond this machine without API keys.
 
     Raises:
         InputError: `host` is no address, or not the loopback while no key is set.
@@ -79,13 +79,13 @@ def check_exposure(host: str, settings: Settings) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Nobody may listen there already.
+    """Refuse a port that is in use.
 
     Raises:
-        DependencyError: somebody does; says who.
+        DependencyError: the port is in use; names the process.
     """
     if not port_is_free(host, port):
-        # The whole stack is imported with it, which costs a second.
+        # Imports the whole stack, which takes a second.
         from retail_core.stack.processes import port_holder
 
         raise DependencyError(

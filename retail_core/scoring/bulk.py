@@ -12,7 +12,7 @@ import pyarrow
 from retail_core.features.batch.spark_partitions import write_partitions
 from retail_core.features.engine import EngineOptions, LakeReader
 from retail_core.model.served_model import ServedModel
-from retail_core.scoring.scores import answers, eligible_pairs
+from retail_core.scoring.scores import eligible_pairs, predict_features
 from retail_core.times import to_utc_ms
 
 SCORES_ARROW = pyarrow.schema(
@@ -63,7 +63,7 @@ def score_in_bulk(
     started = time.perf_counter()
     instant = to_utc_ms(as_of)
     pairs = eligible_pairs(lake, served.spec, instant, engine)
-    use = partial(answers, served)
+    use = partial(predict_features, served)
     users = write_partitions(lake, pairs, served.spec.feature_set, engine, use, SCORES_ARROW, out)
     seconds = round(time.perf_counter() - started, 3)
     return BulkScoreReport(users, served.spec.version, instant, seconds, out)

@@ -163,21 +163,39 @@ def _chunks(pairs: DataFrame[Pairs]) -> Iterator[DataFrame[Pairs]]:
 def _predict(
     lake: LakeReader, served: ServedModel, pairs: DataFrame[Pairs], engine: EngineOptions
 ) -> pd.DataFrame:
-    return answers(served, compute_features(lake, pairs, served.spec.feature_set, engine=engine))
+    return predict_features(served, compute_features(lake, pairs, served.spec.feature_set, engine=engine))
 
 
-def answers(served: ServedModel, features: pd.DataFrame) -> pd.DataFrame:
-    """What the model says of rows with `user_id`, `as_of` and its features; `Prediction` without rank."""
-    spec = served.spec
-    policies = policies_for(features, spec.policies)
-    answer = pd.concat([served.predict(part, policy) for policy, part in features.groupby(policies)])
+def predict_features(
+    served: ServedModel,
+    features: pd.DataFrame,
+    policies: pd.Series[str] | None = None,
+    *,
+    complete: bool = True,
+) -> pd.DataFrame:
+    """Predictions for rows with `user_id`, `as_of` and features: the columns of `Prediction` except rank.
+
+    Args:
+        served: the model.
+        features: one row per user and cut-off.
+        policies: the cut-off policy of each row, with the index of `features`; by default `policies_for`.
+        complete: whether every feature column is required; otherwise a missing one is null.
+
+    Raises:
+        InputError: a required feature column is missing.
+    """
+    if policies is None:
+        policies = policies_for(features, served.spec.policies)
+    names = policies.unique()
+    groups = [(names[0], features)] if len(names) == 1 else features.groupby(policies)
+    scores = pd.concat([served.predict(rows, policy, complete=complete) for policy, rows in groups])
     return pd.DataFrame(
         {
             "user_id": features["user_id"].astype("str"),
             "as_of": features["as_of"].astype(TIME_DTYPE),
-            "model_version": pd.Series(spec.version, index=features.index, dtype="str"),
-            "policy": policies,
-            **{name: answer[name] for name in ("probability", "raw_score", "will_purchase", "contact")},
+            "model_version": pd.Series(served.spec.version, index=features.index, dtype="str"),
+            "policy": policies.astype("str"),
+            **{name: scores[name] for name in ("probability", "raw_score", "will_purchase", "contact")},
         }
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bentos.environment import variables
+from bentos.model_store import variables
 from tests.serving import Shop, environment, trained_shop
 
 pytestmark = pytest.mark.integration

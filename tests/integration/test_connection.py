@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pymongo.asynchronous.collection import AsyncCollection
 
-from bentos.connection import Connection, Document
-from bentos.history import History, spans_of
+from bentos.history_reader import HistoryReader, time_spans
+from bentos.mongo_connection import Document, MongoConnection
 from retail_core.errors import DependencyError
 from retail_core.store.mongo.connection import Store
 
@@ -30,13 +30,13 @@ def test_a_question_past_its_own_limit_takes_mongodb_from_nobody(store: Store) -
     store.context.insert_one({"_id": KEY, "values": {}})
 
     async def ask() -> tuple[int, object]:
-        connection = Connection(store.settings)
-        late = asyncio.create_task(connection.ask("context", slow, 0.5))
+        connection = MongoConnection(store.settings)
+        late = asyncio.create_task(connection.run("context", slow, 0.5))
         answered = 0
         while not late.done():
-            assert await connection.ask("context", quick, 60)
+            assert await connection.run("context", quick, 60)
             answered += 1
-        assert await connection.ask("context", quick, 60)
+        assert await connection.run("context", quick, 60)
         await connection.close()
         return answered, late.exception()
 
@@ -48,14 +48,14 @@ def test_a_question_past_its_own_limit_takes_mongodb_from_nobody(store: Store) -
 def test_a_day_without_context_is_remembered_like_any_other(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bentos.history.CONTEXT_SECONDS", 600.0)
+    monkeypatch.setattr("bentos.history_reader.CONTEXT_SECONDS", 600.0)
 
     async def ask() -> list[dict[str, dict[str, float | None]]]:
-        connection = Connection(store.settings)
-        history = History(connection)
+        connection = MongoConnection(store.settings)
+        history = HistoryReader(connection)
         before = await history.context([KEY])
         await asyncio.to_thread(store.context.insert_one, {"_id": KEY, "values": {"a": 1.0}})
-        answers = [before, await history.context([KEY]), await History(connection).context([KEY])]
+        answers = [before, await history.context([KEY]), await HistoryReader(connection).context([KEY])]
         await connection.close()
         return answers
 
@@ -72,9 +72,9 @@ def test_only_the_look_backs_that_were_asked_for_are_read(store: Store) -> None:
     )
 
     async def read() -> dict[str, list[str]]:
-        connection = Connection(store.settings)
+        connection = MongoConnection(store.settings)
         asked = [("a", now), ("b", now), ("a", now - 100 * day)]
-        found = await History(connection).events(spans_of(asked, 28 * day))
+        found = await HistoryReader(connection).events(time_spans(asked, 28 * day))
         await connection.close()
         return {user: sorted(columns.event_id) for user, columns in found.items()}
 

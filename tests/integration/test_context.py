@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bentos.connection import Connection
-from bentos.history import History
+from bentos.history_reader import HistoryReader
+from bentos.mongo_connection import MongoConnection
 from retail_core import sources
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.batch.context_features import context_by_day
@@ -60,9 +60,9 @@ def test_the_service_reads_what_was_stored(store: Store, tmp_path: Path) -> None
     key = context_key(local_day(NOW, QUESTION), QUESTION)
 
     async def ask() -> dict[str, dict[str, float | None]]:
-        connection = Connection(store.settings)
+        connection = MongoConnection(store.settings)
         try:
-            return await History(connection).context([key, "1999-01-01 UTC 7d"])
+            return await HistoryReader(connection).context([key, "1999-01-01 UTC 7d"])
         finally:
             await connection.close()
 

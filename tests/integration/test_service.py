@@ -26,18 +26,17 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
-from bentos import reasons as why
-from bentos.access import AccessLog
-from bentos.api import Api
-from bentos.environment import variables
-from bentos.front import Front
-from bentos.guard import Guard
-from bentos.models import Loaded
-from bentos.posting import MOST_WAITING
-from bentos.predictor import Question, predict
+from bentos.event_writer import MAX_PENDING
+from bentos.http.access_log import AccessLog
+from bentos.http.fast_path import FastPath
+from bentos.http.guard import Guard
+from bentos.http.routes import create_app
+from bentos.messages import Answer
+from bentos.model_loader import LoadedModel
+from bentos.model_store import variables
+from bentos.prediction_service import PredictionService
+from bentos.predictor import PreparedItem, add_reasons, predict, with_requested_reasons
 from bentos.problems import Problem
-from bentos.routes import create_app
-from bentos.wire import Answer
 from retail_core.client import Client, Prediction, PredictRequest, RejectedRequest
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.features.feature_export import export_features
@@ -85,6 +84,12 @@ def batch(api: httpx.Client, name: str, content: bytes, **form: str) -> httpx.Re
             break
         time.sleep(0.2)
     return api.get("/score_batch/get", params=task)
+
+
+def service_without_loading(settings: Settings, shop: Shop, fast_path: FastPath) -> PredictionService:
+    """A service in this process with the shop's champion, not imported into BentoML's store."""
+    loaded = LoadedModel("tag", load_champion(shop.settings))
+    return PredictionService(settings, loaded, fast_path.metrics)
 
 
 def parquet(**columns: list[object]) -> bytes:
@@ -181,17 +186,17 @@ def test_reasons_come_where_they_are_asked_for(api: httpx.Client, shop: Shop) ->
 def test_what_the_reasons_of_one_request_may_cost_is_bounded(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(why, "WORK", 0)
+    monkeypatch.setattr("bentos.predictor.REASON_BUDGET", 0)
     served = load_champion(shop.settings)
     questions = [
-        Question("a", AS_OF, features={}),
+        PreparedItem("a", AS_OF, features={}),
         *(
-            Question(user, AS_OF, features={"unknown": 1.0} if user == "b" else {}, reasons=True)
+            PreparedItem(user, AS_OF, features={"unknown": 1.0} if user == "b" else {}, reasons=True)
             for user in "bcd"
         ),
     ]
     answers = predict(served, questions)
-    why.add_reasons(served, list(why.asking(questions, answers)))
+    add_reasons(served, list(with_requested_reasons(questions, answers)))
     plain, refused, told, beyond = answers
     assert isinstance(refused, Problem)
     assert isinstance(plain, Answer)
@@ -435,18 +440,20 @@ def test_when_mongodb_is_away_only_questions_that_need_it_wait(shop: Shop) -> No
     nowhere = shop.settings.model_copy(
         update={"mongodb_uri": SecretStr(f"mongodb://127.0.0.1:{free_port()}/?replicaSet=rs0")}
     )
-    front = Front(create_app(), Guard((), 1000), AccessLog(enabled=False))
-    api = front.api = Api(nowhere, Loaded("tag", load_champion(shop.settings)), front.meters)
+    fast_path = FastPath(create_app(), Guard((), 1000), AccessLog(enabled=False))
+    service = fast_path.service = PredictionService(
+        nowhere, LoadedModel("tag", load_champion(shop.settings)), fast_path.metrics
+    )
     event = {"event_time": "2025-01-28T23:00:00Z", "event_type": "view_item", "item_id": "i"}
     by_user = {"user_id": "a", "as_of": INSTANT}
     by_events, by_features = {**by_user, "events": [event]}, {**by_user, "features": {}}
 
     async def ask_all() -> list[httpx.Response]:
-        transport = httpx.ASGITransport(front)
+        transport = httpx.ASGITransport(fast_path)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             items = (by_user, by_events, by_features, [by_user, by_events], [by_user, by_user])
             answers = [await http.post("/predict", json=item) for item in items]
-        await api.close()
+        await service.close()
         return answers
 
     user, events, features, mixed, users = asyncio.run(ask_all())
@@ -469,15 +476,14 @@ def test_a_mongodb_that_hangs_holds_up_neither_predictions_nor_posts_for_long(
     status = mongod_status(own)
     assert status is not None
     own = own.model_copy(update={"mongodb_uri": SecretStr(str(status["uri"]))})
-    front = Front(create_app(), Guard((), 1000), AccessLog(enabled=False))
-    api = front.api = front.own.state.api = Api(
-        own, Loaded("tag", load_champion(shop.settings)), front.meters
-    )  # type: ignore[attr-defined]
+    own_app = create_app()
+    fast_path = FastPath(own_app, Guard((), 1000), AccessLog(enabled=False))
+    service = fast_path.service = own_app.state.service = service_without_loading(own, shop, fast_path)
     event = {"event_time": "2025-01-28T23:00:00Z", "event_type": "view_item", "item_id": "i"}
     question = {"user_id": "a", "as_of": INSTANT, "events": [event]}
 
     async def meanwhile() -> tuple[list[httpx.Response], httpx.Response]:
-        transport = httpx.ASGITransport(front)
+        transport = httpx.ASGITransport(fast_path)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
 
             async def post(user: str) -> httpx.Response:
@@ -487,7 +493,7 @@ def test_a_mongodb_that_hangs_holds_up_neither_predictions_nor_posts_for_long(
             os.kill(int(status["pid"]), signal.SIGSTOP)
             try:
                 async with asyncio.timeout(60):
-                    posts = [asyncio.create_task(post(f"u{n}")) for n in range(MOST_WAITING + 40)]
+                    posts = [asyncio.create_task(post(f"u{n}")) for n in range(MAX_PENDING + 40)]
                     predicted = await http.post("/predict", json=question)
                     refused = await asyncio.gather(*posts)
             finally:
@@ -495,7 +501,7 @@ def test_a_mongodb_that_hangs_holds_up_neither_predictions_nor_posts_for_long(
             async with asyncio.timeout(60):
                 while (await post("second")).status_code != 202:
                     await asyncio.sleep(0.2)
-        await api.close()
+        await service.close()
         return refused, predicted
 
     try:
@@ -555,10 +561,12 @@ def test_the_client_does_not_wait_for_ever_for_a_file(
 
 
 def test_a_key_that_asks_too_fast_is_slowed_down_and_the_client_waits(shop: Shop) -> None:
-    front = Front(create_app(), Guard((), 1000, rate=4), AccessLog(enabled=False))
-    front.api = Api(shop.settings, Loaded("tag", load_champion(shop.settings)), front.meters)
+    fast_path = FastPath(create_app(), Guard((), 1000, rate=4), AccessLog(enabled=False))
+    fast_path.service = PredictionService(
+        shop.settings, LoadedModel("tag", load_champion(shop.settings)), fast_path.metrics
+    )
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(front, port=port, lifespan="off", log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(fast_path, port=port, lifespan="off", log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     url = f"http://127.0.0.1:{port}"
@@ -575,7 +583,7 @@ def test_a_key_that_asks_too_fast_is_slowed_down_and_the_client_waits(shop: Shop
     finally:
         server.should_exit = True
         thread.join()
-    assert 'retail_problems_total{kind="too-fast"}' in front.meters.text()
+    assert 'retail_problems_total{kind="too-fast"}' in fast_path.metrics.text()
 
 
 def wait_until_answering(url: str) -> None:

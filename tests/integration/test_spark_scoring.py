@@ -21,7 +21,7 @@ from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker, build_forest
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.scoring.bulk import score_in_bulk
-from retail_core.scoring.scores import answers
+from retail_core.scoring.scores import predict_features
 from retail_core.times import to_micros
 from tests.feature_logs import MINUTE, FolderLake, write_lake
 
@@ -80,7 +80,7 @@ def test_scores_on_spark_are_the_local_ones(lake: FolderLake, tmp_path: Path) ->
     out = tmp_path / "scores.parquet"
     report = score_in_bulk(lake, served, EngineOptions("spark"), as_of=AS_OF, out=str(out))
     pairs = daily_pairs(lake, PredictionTask(), [AS_OF])
-    local = answers(served, compute_features(lake, pairs, served.spec.feature_set))
+    local = predict_features(served, compute_features(lake, pairs, served.spec.feature_set))
     written = pd.read_parquet(out).sort_values("user_id", ignore_index=True)
     assert report.users == len(local) > 40
     assert local["probability"].nunique() > 5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bentos.predictor import merge
+from bentos.predictor import merge_events
 from retail_core.features.feature_set import default_feature_set
 from retail_core.features.online.event_columns import EventColumns, OnlineEvent
 from retail_core.features.online.online_interpreter import compute_user_features, compute_user_values
@@ -28,12 +28,12 @@ def test_events_as_columns_keep_their_order() -> None:
 
 def test_a_stored_event_stays_where_another_is_sent_under_its_id() -> None:
     stored = EventColumns.from_events([event(1, 5), event(2, 9)])
-    together = merge(stored, [event(2, 3, "purchase"), event(3, 1), event(3, 2)])
+    together = merge_events(stored, [event(2, 3, "purchase"), event(3, 1), event(3, 2)])
     assert together.event_id == tuple(f"{number:032x}" for number in (1, 2, 3))
     assert together.event_type == ("view_item",) * 3
     assert together.event_time == tuple(NOW - hours * HOUR for hours in (5, 9, 1))
-    assert merge(stored, []) is stored
-    assert list(merge(EventColumns(), [event(3, 1)]).event_time) == [NOW - HOUR]
+    assert merge_events(stored, []) is stored
+    assert list(merge_events(EventColumns(), [event(3, 1)]).event_time) == [NOW - HOUR]
 
 
 def test_columns_give_the_features_of_their_events() -> None:

@@ -16,7 +16,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from bentos import bentoml_patches
-from bentos.guard import FORM_PATHS
+from bentos.http.guard import UPLOAD_PATHS
 from bentos.service import PurchaseService
 
 URL = "http://127.0.0.1:1/"
@@ -71,4 +71,4 @@ def test_bentoml_has_no_other_place_that_fetches() -> None:
 
 def test_every_route_that_takes_a_body_is_checked_or_withheld() -> None:
     paths = PurchaseService.openapi_spec.asdict()["paths"]  # type: ignore[attr-defined]
-    assert {path for path, item in paths.items() if "post" in item} - {"/score_batch/retry"} == FORM_PATHS
+    assert {path for path, item in paths.items() if "post" in item} - {"/score_batch/retry"} == UPLOAD_PATHS

@@ -1,4 +1,4 @@
-"""Our OpenAPI document: the mounted routes, described from their own types, merged with BentoML's paths."""
+"""The OpenAPI document: our routes, described by their message types, merged with BentoML's paths."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from bentos.front import WITHHELD
-from bentos.wire import (
+from bentos.http.fast_path import WITHHELD_ROUTES
+from bentos.messages import (
     MAX_ITEMS,
     Answer,
     EventsAccepted,
@@ -25,7 +25,7 @@ TYPES = (PredictItem, Answer, ItemError, EventsAccepted, ModelAnswer, ProblemDoc
 DESCRIPTION = """Which app users will buy within the next 24 hours?
 
 Send a user's id, their events or their features to `POST /predict`; upload a whole file to
-`POST /score_batch/submit`, ask `/score_batch/status` and take the scored CSV from `/score_batch/get`.
+`POST /score_batch/submit`, poll `/score_batch/status` and get the scored CSV from `/score_batch/get`.
 Where keys are set, each request carries one in `X-API-Key`. Errors are RFC 9457 problem documents.
 """
 
@@ -33,9 +33,9 @@ LIST: Json = {
     "type": "array",
     "minItems": 1,
     "maxItems": MAX_ITEMS,
-    "items": {"description": "A `PredictItem`; whatever is none gets an `ItemError` in its place."},
+    "items": {"description": "A `PredictItem`; any other value gets an `ItemError` in its place."},
 }
-"""Anything may stand in a list, since one bad item must not spoil the others."""
+"""A list may hold any values, since a bad item must not affect the others."""
 
 TASK: Json = {
     "type": "object",
@@ -47,20 +47,20 @@ TASK: Json = {
         "executed_at": {"type": ["string", "null"]},
     },
 }
-"""What BentoML answers about a task; its own description asks for more than it gives."""
+"""BentoML's task status; its own schema requires fields that its responses lack."""
 
 CANCEL = "/score_batch/cancel"
 NO_CANCEL: Json = {
     "summary": "Not supported: always 400",
-    "description": "BentoML cancels tasks only where its cloud runs them. A file that was sent is scored.",
+    "description": "BentoML cancels tasks in its cloud only. An accepted file is always scored.",
 }
 
 ALWAYS = (401, 403, 413, 429)
-"""What any route behind a key may answer."""
+"""Error statuses of every route that needs a key."""
 
 EXAMPLES: Json = {
     "by user": {"value": {"user_id": "u1"}},
-    "by user, saying why": {"value": {"user_id": "u1", "reasons": True}},
+    "by user, with reasons": {"value": {"user_id": "u1", "reasons": True}},
     "by events": {
         "value": {
             "user_id": "u1",
@@ -81,8 +81,9 @@ EXAMPLES: Json = {
 
 
 def document(bento: Json) -> Json:
-    """The whole document (OpenAPI 3.1): ours merged with `bento`, BentoML's own of the service."""
-    paths = {path: _secured(path, item) for path, item in bento["paths"].items() if path not in WITHHELD}
+    """The complete document (OpenAPI 3.1): our paths merged with `bento`, BentoML's own document."""
+    public = {path: item for path, item in bento["paths"].items() if path not in WITHHELD_ROUTES}
+    paths = {path: _secured(path, item) for path, item in public.items()}
     _, schemas = msgspec.json.schema_components(TYPES, ref_template=REF)
     return {
         "openapi": "3.1.0",
@@ -103,11 +104,11 @@ def document(bento: Json) -> Json:
 
 
 def own_paths() -> Json:
-    """The mounted routes."""
-    answers = {
+    """The paths of our routes."""
+    predictions = {
         "anyOf": [_ref(Answer), {"type": "array", "items": {"anyOf": [_ref(Answer), _ref(ItemError)]}}]
     }
-    question = {"anyOf": [_ref(PredictItem), LIST]}
+    items = {"anyOf": [_ref(PredictItem), LIST]}
     event = {"type": "object", "additionalProperties": True}
     example = {"user_id": "u1", **EXAMPLES["by events"]["value"]["events"][0]}
     posted = {"anyOf": [event, {"type": "array", "items": event, "minItems": 1}]}
@@ -116,64 +117,66 @@ def own_paths() -> Json:
             "post": _operation(
                 "Prediction",
                 "Probability that a user buys within the horizon after as_of",
-                _body(question, EXAMPLES),
-                {"200": _content("An answer, or one per item in order", answers)},
+                _body(items, EXAMPLES),
+                {"200": _content("A prediction, or one per item in order", predictions)},
                 (400, 404, 415, 422, 503),
             )
         },
         "/events": {
             "post": _operation(
                 "Prediction",
-                "Store one or many canonical events, durably and once",
+                "Store one or many canonical events, each once",
                 _body(
                     posted,
                     {"one": {"value": example}},
                 ),
-                {"202": _content("Stored by a majority of MongoDB's members", _ref(EventsAccepted))},
+                {"202": _content("Written to a majority of MongoDB's members", _ref(EventsAccepted))},
                 (400, 415, 422, 503),
             )
         },
         "/model": {
             "get": _operation(
                 "Model",
-                "The model that answers now",
+                "The loaded model",
                 None,
-                {"200": _content("It", _ref(ModelAnswer))},
+                {"200": _content("The loaded model", _ref(ModelAnswer))},
                 (),
             )
         },
         "/model/reload": {
             "post": _operation(
                 "Model",
-                "Load what is under the alias production; the old model stays if that fails its test",
+                "Load the version under the alias production; the old one stays if that fails its self-test",
                 None,
-                {"200": _content("The model that answers now", _ref(ModelAnswer))},
+                {"200": _content("The loaded model", _ref(ModelAnswer))},
                 (409,),
             )
         },
     }
 
 
-def _operation(tag: str, summary: str, body: Json | None, answers: Json, problems: tuple[int, ...]) -> Json:
+def _operation(tag: str, summary: str, body: Json | None, successes: Json, problems: tuple[int, ...]) -> Json:
     failures = {str(status): _problem(status) for status in sorted({*problems, *ALWAYS})}
-    operation: Json = {"tags": [tag], "summary": summary, "responses": {**answers, **failures}}
+    operation: Json = {"tags": [tag], "summary": summary, "responses": {**successes, **failures}}
     if body is not None:
         operation["requestBody"] = body
     return operation
 
 
 def _secured(path: str, item: Json) -> Json:
-    """BentoML's path with our errors; its health and metrics need no key."""
+    """One of BentoML's paths with our error responses; health and metrics need no key."""
     is_open = path in {"/livez", "/readyz", "/healthz", "/metrics"}
     secured: Json = {}
     for method, operation in item.items():
         if not isinstance(operation, dict):
             continue
-        answers = {str(status): answer for status, answer in operation["responses"].items()}
-        good = {status: answer for status, answer in answers.items() if status.startswith("2")}
+        responses = {str(status): response for status, response in operation["responses"].items()}
+        successes = {status: response for status, response in responses.items() if status.startswith("2")}
         failures = {} if is_open else {str(status): _problem(status) for status in (*ALWAYS, 400, 404, 422)}
-        shown = {**operation, "responses": {**good, **failures}}
-        secured[method] = shown | {**NO_CANCEL, "responses": failures} if path == CANCEL else shown
+        documented = {**operation, "responses": {**successes, **failures}}
+        if path == CANCEL:
+            documented |= {**NO_CANCEL, "responses": failures}
+        secured[method] = documented
         if is_open:
             secured[method]["security"] = []
     return secured
@@ -191,20 +194,20 @@ def _content(description: str, schema: Json) -> Json:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-_MEANING = {
-    400: "Not JSON, or not usable as a file",
+_DESCRIPTIONS = {
+    400: "Not JSON, or not a readable file",
     401: "No valid key in X-API-Key",
-    403: "Without keys only the machine itself may ask, and no page of another site",
-    404: "Nothing is known of this user (or task)",
-    409: "The new version was refused; the old one keeps answering",
+    403: "No keys are set, and the request is not from this machine or from a page of another site",
+    404: "No such user, task or path",
+    409: "The new version was refused; the old one stays loaded",
     413: "The body is too large",
     415: "The body has to be JSON, and its content-type to say so",
     422: "A field breaks a rule, or an upload is not a form with one file",
-    429: "This key asks too often; Retry-After says when it may again",
-    503: "MongoDB is away; Retry-After says when to ask again",
+    429: "The rate limit of this key is exceeded; see Retry-After",
+    503: "MongoDB is unreachable; see Retry-After",
 }
 
 
 def _problem(status: int) -> Json:
     content = {"application/problem+json": {"schema": _ref(ProblemDocument)}}
-    return {"description": _MEANING[status], "content": content}
+    return {"description": _DESCRIPTIONS[status], "content": content}

@@ -12,10 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bentos.access import AccessLog
-from bentos.front import Front
-from bentos.guard import JSON_LIMIT_BYTES, Guard
-from bentos.limits import Limits
+from bentos.http.access_log import AccessLog
+from bentos.http.fast_path import FastPath
+from bentos.http.guard import JSON_LIMIT_BYTES, Guard, RateLimiter
 from bentos.problems import MEDIA_TYPE
 
 
@@ -55,14 +54,14 @@ def ask(
     content: bytes | AsyncIterator[bytes] = b"",
     rate: float = 0.0,
 ) -> httpx.Response:
-    async def once() -> httpx.Response:
-        guarded = Front(APP, Guard(keys, 1000, rate), AccessLog(enabled=False))
-        guarded.behind = APP
-        transport = httpx.ASGITransport(guarded, raise_app_exceptions=False, client=(client, 1))
+    async def send() -> httpx.Response:
+        fast_path = FastPath(APP, Guard(keys, 1000, rate), AccessLog(enabled=False))
+        fast_path.bentoml_app = APP
+        transport = httpx.ASGITransport(fast_path, raise_app_exceptions=False, client=(client, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             return await http.request(method, path, headers=headers, content=content)
 
-    return asyncio.run(once())
+    return asyncio.run(send())
 
 
 FILE_PART = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
@@ -160,13 +159,13 @@ def test_a_second_file_far_behind_the_first_is_refused() -> None:
 
 
 def test_a_key_has_its_own_pace() -> None:
-    limits = Limits(2.0)
-    assert [limits.wait(b"a", 0.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.5]
-    assert limits.wait(b"b", 0.0) == 0.0
-    assert limits.wait(b"a", 0.25) == 0.25
-    assert limits.wait(b"a", 0.5) == 0.0
-    assert [limits.wait(b"a", 100.0) for _ in range(5)].count(0.0) == 4
-    assert Limits(0.0).wait(b"a", 0.0) == 0.0
+    limiter = RateLimiter(2.0)
+    assert [limiter.wait_seconds(b"a", 0.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.5]
+    assert limiter.wait_seconds(b"b", 0.0) == 0.0
+    assert limiter.wait_seconds(b"a", 0.25) == 0.25
+    assert limiter.wait_seconds(b"a", 0.5) == 0.0
+    assert [limiter.wait_seconds(b"a", 100.0) for _ in range(5)].count(0.0) == 4
+    assert RateLimiter(0.0).wait_seconds(b"a", 0.0) == 0.0
 
 
 def test_a_crash_is_a_problem_without_its_cause() -> None:

@@ -1,4 +1,4 @@
-"""What travels over HTTP, as types: decoding is validating."""
+"""Request and response bodies as msgspec types, which validate while they decode."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ EventRows = Annotated[
 
 
 class PredictItem(msgspec.Struct, forbid_unknown_fields=True):
-    """One question: will this user buy in the hours after `as_of`?
+    """One prediction request: will this user buy within the horizon after `as_of`?
 
-    By `user_id` alone the stored events of the look-back are used, with `events` those as well, and
-    with `features` nothing but these values.
+    With `user_id` alone the stored events of the look-back are used, with `events` those too, with
+    `features` these values only.
     """
 
     user_id: UserId
@@ -37,20 +37,20 @@ class PredictItem(msgspec.Struct, forbid_unknown_fields=True):
     events: EventRows | None = None
     features: dict[str, FeatureValue | None] | None = None
     reasons: Annotated[
-        bool, msgspec.Meta(description="Whether the answer says why; takes some milliseconds more.")
+        bool, msgspec.Meta(description="Whether the response has reasons; takes some milliseconds more.")
     ] = False
 
 
 class Reason(msgspec.Struct):
-    """One of the few things that move this probability most, the largest first."""
+    """One of the largest contributions to a probability; they are sorted by size."""
 
-    text: Annotated[str, msgspec.Meta(description="In plain words, as `3 items in the cart for 5 h`.")]
+    text: Annotated[str, msgspec.Meta(description="In words, such as `3 items in the cart for 5 h`.")]
     effect: Annotated[str, msgspec.Meta(description="`raises` or `lowers` the probability.")]
-    share: Annotated[float, msgspec.Meta(description="Its part of all that moves it, 0 to 1.")]
+    share: Annotated[float, msgspec.Meta(description="Share of all contributions, 0 to 1.")]
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
-    """The prediction for one item. `threshold` is the one behind `contact` (the certified recall)."""
+    """The prediction for one item; `contact` is whether the probability is at or above `threshold`."""
 
     user_id: str
     probability: float
@@ -61,20 +61,19 @@ class Answer(msgspec.Struct, omit_defaults=True):
     policy: str
     as_of: str
     history: Annotated[
-        str, msgspec.Meta(description="`features`, `stored`, `stored+request`, or `request` (store away).")
+        str,
+        msgspec.Meta(description="`features`, `stored`, `stored+request`, or `request` (store unreachable)."),
     ]
     eligible: Annotated[
-        bool | None, msgspec.Meta(description="Whether the user is in the population the metrics are about.")
+        bool | None, msgspec.Meta(description="Whether the user is in the population of the metrics.")
     ] = None
     features_missing: int | None = None
     warnings: list[str] = []
-    reasons: Annotated[
-        list[Reason] | None, msgspec.Meta(description="Where the item asked for them with `reasons`.")
-    ] = None
+    reasons: Annotated[list[Reason] | None, msgspec.Meta(description="If the item has `reasons`.")] = None
 
 
 class ProblemDocument(msgspec.Struct, omit_defaults=True):
-    """RFC 9457."""
+    """An RFC 9457 problem document."""
 
     type: str
     title: str
@@ -85,14 +84,14 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
 
 
 class ItemError(msgspec.Struct):
-    """What a list's answer holds in the place of an item that could not be answered."""
+    """The entry of an item without a prediction in the response to a list."""
 
     user_id: str | None
     error: ProblemDocument
 
 
 class EventsAccepted(msgspec.Struct):
-    """What became of posted events: received = inserted + duplicates + refused."""
+    """Counts of posted events: received = inserted + duplicates + refused."""
 
     received: int
     inserted: int
@@ -102,7 +101,7 @@ class EventsAccepted(msgspec.Struct):
 
 
 class ModelAnswer(msgspec.Struct):
-    """The model that answers now; metrics, threshold and certificate are of its primary (first) policy."""
+    """The loaded model; metrics, threshold and certificate are of its primary (first) policy."""
 
     name: str
     version: str

@@ -1,4 +1,4 @@
-"""The access log: which route, how it ended, how long it took. No user, no address, no query, no body."""
+"""The access log: method, route, status and duration of each request; no user, address, query or body."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ import asyncio
 import logging
 from collections import deque
 
-EVERY_SECONDS = 0.5
-KEPT_LINES = 50_000
-"""Lines that may wait to be written; beyond that the oldest go."""
+FLUSH_SECONDS = 0.5
+MAX_PENDING_LINES = 50_000
+"""Lines that may wait to be written; beyond that the oldest are dropped."""
 
 log = logging.getLogger("bentoml.access")
 
 
 class AccessLog:
-    """Collects lines while requests are answered and writes them together, twice a second."""
+    """Buffers one line per request and writes them together, twice a second."""
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
-        self._lines: deque[tuple[str, str, int, float]] = deque(maxlen=KEPT_LINES)
+        self._lines: deque[tuple[str, str, int, float]] = deque(maxlen=MAX_PENDING_LINES)
 
     def add(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Remember one request."""
+        """Buffer the line of one request."""
         if self._enabled:
             self._lines.append((method, route, status, seconds))
 
     async def run(self) -> None:
-        """Write until cancelled."""
+        """Flush periodically until cancelled."""
         while True:
-            await asyncio.sleep(EVERY_SECONDS)
+            await asyncio.sleep(FLUSH_SECONDS)
             self.flush()
 
     def flush(self) -> None:
-        """Write what has collected, as one message."""
+        """Write the buffered lines as one log message."""
         if not self._lines:
             return
         lines = [self._lines.popleft() for _ in range(len(self._lines))]

@@ -1,4 +1,4 @@
-"""`/docs` and `/openapi.json`: Swagger UI from the files BentoML brings, so that no network is needed."""
+"""`/docs` and `/openapi.json`: Swagger UI from the files of BentoML's package, without network access."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from bentos.openapi import document
+from bentos.http.openapi import document
 from bentos.problems import Problem
 
 ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js")
@@ -45,7 +45,7 @@ START = """SwaggerUIBundle({
 
 
 def docs_routes() -> list[Route]:
-    """The routes, all open: they hold no data."""
+    """The routes; open without a key, as they hold no data."""
     return [
         Route("/docs", _page, methods=["GET"]),
         Route("/docs/{asset}", _asset, methods=["GET"]),
@@ -55,11 +55,11 @@ def docs_routes() -> list[Route]:
 
 @lru_cache(maxsize=1)
 def assets_folder() -> Path:
-    """Where BentoML's package keeps Swagger UI."""
-    found = find_spec("bentoml")
-    if found is None or found.origin is None:
+    """The folder of Swagger UI in BentoML's package."""
+    package = find_spec("bentoml")
+    if package is None or package.origin is None:
         raise FileNotFoundError("bentoml")
-    return Path(found.origin).parent / "_internal" / "server" / "static_content"
+    return Path(package.origin).parent / "_internal" / "server" / "static_content"
 
 
 async def _page(_: Request) -> Response:
@@ -76,4 +76,4 @@ async def _asset(request: Request) -> Response:
 
 
 async def _openapi(request: Request) -> Response:
-    return JSONResponse(document(request.app.state.bento_document()))
+    return JSONResponse(document(request.app.state.bentoml_openapi()))

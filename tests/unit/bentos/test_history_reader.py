@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from bentos.history import spans_of
+from bentos.history_reader import time_spans
 
 DAY = timedelta(days=1)
 LOOKBACK = 28 * DAY
@@ -12,20 +12,20 @@ NOW = datetime(2025, 2, 1, tzinfo=UTC)
 
 
 def test_users_asked_about_at_one_instant_are_read_together() -> None:
-    assert spans_of([("a", NOW), ("b", NOW), ("a", NOW)], LOOKBACK) == {(NOW - LOOKBACK, NOW): ["a", "b"]}
+    assert time_spans([("a", NOW), ("b", NOW), ("a", NOW)], LOOKBACK) == {(NOW - LOOKBACK, NOW): ["a", "b"]}
 
 
 def test_one_item_long_ago_makes_no_other_read_more() -> None:
     long_ago = datetime(1990, 1, 1, tzinfo=UTC)
-    assert spans_of([("a", NOW), ("b", long_ago), ("a", long_ago)], LOOKBACK) == {
+    assert time_spans([("a", NOW), ("b", long_ago), ("a", long_ago)], LOOKBACK) == {
         (long_ago - LOOKBACK, long_ago): ["a", "b"],
         (NOW - LOOKBACK, NOW): ["a"],
     }
 
 
 def test_look_backs_of_one_user_that_meet_are_read_once() -> None:
-    asked = [("a", NOW + 20 * DAY), ("a", NOW), ("a", NOW + 48 * DAY), ("a", NOW + 80 * DAY)]
-    assert spans_of(asked, LOOKBACK) == {
+    cutoffs = [("a", NOW + 20 * DAY), ("a", NOW), ("a", NOW + 48 * DAY), ("a", NOW + 80 * DAY)]
+    assert time_spans(cutoffs, LOOKBACK) == {
         (NOW - LOOKBACK, NOW + 48 * DAY): ["a"],
         (NOW + 52 * DAY, NOW + 80 * DAY): ["a"],
     }

@@ -1,4 +1,4 @@
-"""What the service counts, as Prometheus reads it; plain numbers of one process, no lock and no file."""
+"""Metrics of one real-time process in Prometheus' text format; plain numbers, no lock and no file."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Nulls:
         self.rows += len(rows)
 
 
-class Meters:
-    """All of it; `gauges` are asked when somebody reads."""
+class ServiceMetrics:
+    """All metrics of the process; `gauges` are evaluated when the metrics are read."""
 
     def __init__(self) -> None:
         self.seconds: defaultdict[Labels, Distribution] = defaultdict(lambda: Distribution(SECONDS))
@@ -68,11 +68,25 @@ class Meters:
         self.nulls: dict[str, Nulls] = {}
         self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
 
-    def request(self, route: str, status: int, seconds: float) -> None:
+    def record_request(self, route: str, status: int, seconds: float) -> None:
         """One request of a known route (`other` for the rest), answered."""
         self.seconds[route, str(status)].add(seconds)
 
-    def scored(self, version: str, policy: str, columns: Sequence[str], rows: Floats, shares: Floats) -> None:
+    def record_problem(self, kind: str) -> None:
+        """One problem document."""
+        self.problems[kind,] += 1
+
+    def record_reload(self, outcome: str) -> None:
+        """One attempt to change the model."""
+        self.reloads[outcome,] += 1
+
+    def record_missing_context(self) -> None:
+        """One prediction without the context features that its model needs."""
+        self.without_context += 1
+
+    def record_scored(
+        self, version: str, policy: str, columns: Sequence[str], rows: Floats, shares: Floats
+    ) -> None:
         """Rows that a model scored; `shares` are the probabilities."""
         self.predictions[version, policy] += len(rows)
         distribution = self.shares[(version,)]

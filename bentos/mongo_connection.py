@@ -1,4 +1,4 @@
-"""One connection to MongoDB for everything that must never wait for it."""
+"""An asynchronous MongoDB connection with short time limits, for callers that must not wait."""
 
 from __future__ import annotations
 
@@ -20,51 +20,55 @@ from retail_core.store.mongod.embedded import ensure_mongod
 
 TIMEOUT_MS = 500
 PAUSE_SECONDS = 1.0
+"""How long calls fail immediately after MongoDB was unreachable."""
 
 Document = dict[str, object]
-T = TypeVar("T")
+Result = TypeVar("Result")
 _MILLISECONDS: CodecOptions[Document] = CodecOptions(datetime_conversion=DatetimeConversion.DATETIME_MS)
 log = logging.getLogger("bentoml.serve")
 
 
-class Connection:
-    """Asks MongoDB with short time limits, in the loop of the caller.
+class MongoConnection:
+    """Runs operations on MongoDB in the caller's event loop, each with its own time limit.
 
-    When MongoDB is away it says so at once for `PAUSE_SECONDS` before it tries again, so that nobody
-    queues behind a dead server. A question that takes too long fails alone. An embedded server that has
-    gone to sleep is started again.
+    After MongoDB was unreachable, calls fail immediately for `PAUSE_SECONDS` before the next attempt, so
+    that no queue forms. An operation that exceeds its time limit fails alone. An embedded server that has
+    stopped because it was idle is started again.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._client: AsyncMongoClient[Document] | None = None
         self._connecting: asyncio.Task[AsyncMongoClient[Document]] | None = None
-        self._away_until = 0.0
+        self._unreachable_until = 0.0
 
-    async def ask(
-        self, name: str, question: Callable[[AsyncCollection[Document]], Awaitable[T]], seconds: float
-    ) -> T:
-        """What `question` says of the collection `name`; times in documents are integers of milliseconds.
+    async def run(
+        self,
+        collection_name: str,
+        operation: Callable[[AsyncCollection[Document]], Awaitable[Result]],
+        timeout_seconds: float,
+    ) -> Result:
+        """The result of `operation` on the collection; times in documents are integers of milliseconds.
 
         Raises:
             DependencyError: MongoDB does not answer within the limit.
         """
-        if time.perf_counter() < self._away_until:
-            raise away("it did not answer a moment ago")
+        if time.perf_counter() < self._unreachable_until:
+            raise unreachable("it did not answer a moment ago")
         client = None
         try:
             client = await self._connected()
             database = client.get_database(self._settings.mongodb_database, _MILLISECONDS)
-            with pymongo.timeout(seconds):
-                return await question(database[name])
+            with pymongo.timeout(timeout_seconds):
+                return await operation(database[collection_name])
         except PyMongoError as error:
-            if not only_late(error):
-                await self._forget(client)
+            if not is_operation_timeout(error):
+                await self._disconnect(client)
             log.warning("MongoDB does not answer: %s", type(error).__name__)
-            raise away(type(error).__name__) from error
+            raise unreachable(type(error).__name__) from error
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the client."""
         if self._client is not None:
             await self._client.close()
 
@@ -75,7 +79,7 @@ class Connection:
             connecting = self._connecting
             done, _ = await asyncio.wait({connecting}, timeout=TIMEOUT_MS / 1000)
             if not done:
-                raise away("it is still starting")
+                raise unreachable("it is still starting")
             self._connecting = None
             self._client = connecting.result()
         return self._client
@@ -84,8 +88,8 @@ class Connection:
         try:
             uri = await asyncio.to_thread(self._uri)
         except RetailError as error:
-            self._away_until = time.perf_counter() + PAUSE_SECONDS
-            raise away(str(error)) from error
+            self._unreachable_until = time.perf_counter() + PAUSE_SECONDS
+            raise unreachable(str(error)) from error
         return AsyncMongoClient(
             uri,
             serverSelectionTimeoutMS=TIMEOUT_MS,
@@ -98,23 +102,24 @@ class Connection:
             return self._settings.mongodb_uri.get_secret_value()
         return ensure_mongod(self._settings)
 
-    async def _forget(self, used: AsyncMongoClient[Document] | None) -> None:
-        if used is not self._client:
+    async def _disconnect(self, client: AsyncMongoClient[Document] | None) -> None:
+        """Drop a client that failed, unless another call has replaced it already."""
+        if client is not self._client:
             return
-        self._away_until = time.perf_counter() + PAUSE_SECONDS
+        self._unreachable_until = time.perf_counter() + PAUSE_SECONDS
         self._client = None
-        if used is not None:
-            await used.close()
+        if client is not None:
+            await client.close()
 
 
-def only_late(error: PyMongoError) -> bool:
-    """Whether one question passed its own limit: that says nothing of the server or of other questions."""
+def is_operation_timeout(error: PyMongoError) -> bool:
+    """Whether one operation exceeded its own time limit, which does not mean that the server is down."""
     return error.timeout and not isinstance(error, ServerSelectionTimeoutError)
 
 
-def away(why: str) -> DependencyError:
+def unreachable(cause: str) -> DependencyError:
     """The error for a MongoDB that does not answer."""
     return DependencyError(
-        f"MongoDB does not answer ({why}).",
+        f"MongoDB does not answer ({cause}).",
         remedy="try again in a moment, or ask with `features` or `events`, which need no store.",
     )

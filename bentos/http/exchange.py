@@ -1,0 +1,151 @@
+"""One HTTP request and its response: limits the body, checks uploads, gives errors the one shape.
+
+BentoML and Starlette write their errors in shapes of their own; here they become problem documents.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bentos.http.guard import is_upload, too_large
+from bentos.http.upload_form import UploadForm, form_boundary, with_canonical_media_type
+from bentos.problems import MEDIA_TYPE, Problem, split_error_text, unexpected
+
+FORWARDED_HEADERS = frozenset({b"allow"})
+"""Headers of an error response that its problem document keeps."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+log = logging.getLogger("bentoml.serve")
+
+
+class _RefusedBody(Exception):  # noqa: N818 - never leaves this module
+    """Raised from `receive` when the body is refused."""
+
+
+class Exchange:
+    """Wraps `receive` and `send` of one request.
+
+    Attributes:
+        status: status of the response; 0 before it begins.
+        problem_kind: kind of the problem that was sent, if one was.
+    """
+
+    def __init__(self, limit_bytes: int, receive: Receive, send: Send) -> None:
+        self.limit_bytes = limit_bytes
+        self.receive = receive
+        self.send = send
+        self.received_bytes = 0
+        self.refusal: Problem | None = None
+        self.status = 0
+        self.problem_kind = ""
+        self._form: UploadForm | None = None
+        self._first_message: Message | None = None
+        self._error_start: Message | None = None
+        self._error_body = b""
+
+    async def run(self, app: ASGIApp, scope: Scope) -> None:
+        """Run the application; an exception that escapes it becomes a 500, or the refusal of the body."""
+        if is_upload(scope):
+            self._form = UploadForm(form_boundary(scope["headers"]))
+            scope = {**scope, "headers": with_canonical_media_type(scope["headers"])}
+        try:
+            if self._form is not None:  # a small form is checked completely before BentoML sees it
+                self._first_message = await self._receive()
+            await app(scope, self._receive, self._send)
+        except Exception:
+            if self.status:
+                raise
+            if self.refusal is None:
+                log.exception("%s %s failed", scope["method"], scope["path"])
+            await self.send_problem(self.refusal or unexpected())
+
+    async def send_response(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+        """Send a complete response."""
+        self.status = status
+        all_headers = [*headers, (b"content-length", str(len(body)).encode())]
+        await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def send_problem(self, problem: Problem, further_headers: Headers = ()) -> None:
+        """Send a problem document."""
+        self.problem_kind = problem.kind
+        headers = [*problem.raw_headers(), *further_headers]
+        await self.send_response(problem.status, problem.encoded(), *headers)
+
+    async def _receive(self) -> Message:
+        if self._first_message is not None:
+            message, self._first_message = self._first_message, None
+            return message
+        message = await self.receive()
+        body = message.get("body", b"")
+        self.received_bytes += len(body)
+        if self.received_bytes > self.limit_bytes:
+            self.refusal = too_large(self.limit_bytes)
+        elif self._form is not None and message["type"] == "http.request":
+            self._check_form(self._form, body, last=not message.get("more_body", False))
+        if self.refusal is not None:
+            raise _RefusedBody
+        return message
+
+    def _check_form(self, form: UploadForm, chunk: bytes, *, last: bool) -> None:
+        try:
+            form.feed(chunk, last=last)
+        except Problem as problem:
+            self.refusal = problem
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and _is_foreign_error(message):
+            self._error_start = message
+            return
+        if self._error_start is None:
+            self.status = message.get("status", self.status)
+            await self.send(message)
+            return
+        self._error_body += message.get("body", b"")
+        if not message.get("more_body", False):
+            problem = self.refusal or _as_problem(self._error_start["status"], self._error_body)
+            headers = self._error_start["headers"]
+            forwarded = [pair for pair in headers if pair[0].lower() in FORWARDED_HEADERS]
+            await self.send_problem(problem, forwarded)
+
+
+def _is_foreign_error(start: Message) -> bool:
+    if start["status"] < 400:
+        return False
+    headers = dict(start.get("headers", []))
+    return not headers.get(b"content-type", b"").startswith(MEDIA_TYPE.encode())
+
+
+_KINDS = {400: "invalid-request", 404: "not-found", 405: "method", 422: "invalid-request", 504: "too-slow"}
+
+
+def _as_problem(status: int, body: bytes) -> Problem:
+    """The problem for an error body of BentoML or Starlette."""
+    try:
+        content = json.loads(body)
+    except ValueError:
+        content = body.decode("utf-8", "replace").strip()
+    if isinstance(content, list) and len(content) == 1:
+        content = content[0]
+    if isinstance(content, dict):
+        sentences = [str(content.get("error", "")), *_details(content.get("detail"))]
+        content = "; ".join(sentence for sentence in sentences if sentence)
+    kind = _KINDS.get(status, "unexpected" if status >= 500 else "refused")
+    detail, remedy = split_error_text(str(content))
+    return Problem(status, kind, detail or "No further detail.", retry=status == 503, remedy=remedy)
+
+
+def _details(detail: object) -> list[str]:
+    """Pydantic's list of errors, or a single sentence, as sentences."""
+    if not isinstance(detail, list):
+        return [str(detail)] if detail else []
+    return [
+        ".".join(map(str, error.get("loc", ()))) + ": " + str(error.get("msg", ""))
+        for error in detail
+        if isinstance(error, dict)
+    ]

@@ -1,0 +1,176 @@
+"""Load models from BentoML's store and replace the one in use after it has passed its self-test."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from pymongo.asynchronous.collection import AsyncCollection
+
+from bentos.model_store import default_tag, stored_model, tag_of_version, variables
+from bentos.mongo_connection import Document, MongoConnection
+from bentos.service_metrics import ServiceMetrics
+from retail_core.errors import IntegrityError, RetailError
+from retail_core.model.served_model import ServedModel, load_served_model
+from retail_core.settings import Settings
+from retail_core.subprocesses import call_json
+
+MODEL_FOLDER = "mlflow_model"
+RETRY_SECONDS = 60.0
+"""How long after a failed attempt to load a promoted version the next one is made."""
+
+TIMEOUT_SECONDS = 2.0
+log = logging.getLogger("bentoml.serve")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that has passed its self-test, and its tag in BentoML's store."""
+
+    tag: str
+    served: ServedModel
+
+
+def load_model(settings: Settings, tag: str | None = None) -> LoadedModel:
+    """Load and test the model `tag`, by default the one in RETAIL_BENTO_MODEL or the newest.
+
+    Raises:
+        DataError: BentoML's store has no such model.
+        IntegrityError: features, types or the self-test of the model do not hold.
+    """
+    stored = stored_model(tag or default_tag(settings))
+    metadata = stored.info.metadata
+    served = load_served_model(Path(stored.path_of(MODEL_FOLDER)), str(metadata["version"]))
+    imported_hash = str(metadata["feature_set_hash"])
+    if served.spec.feature_set.hash != imported_hash:
+        raise IntegrityError(
+            f"{stored.tag} was imported with features {imported_hash[:12]}, its folder says "
+            f"{served.spec.feature_set.hash[:12]}.",
+            remedy="run `python -m bentos.import_model` again.",
+        )
+    return LoadedModel(str(stored.tag), served)
+
+
+async def import_again(settings: Settings) -> str:
+    """Import the model under `production` in a process of its own; returns its tag.
+
+    In an image without MLflow it is the newest model of the store.
+
+    Raises:
+        RetailError: the import failed.
+    """
+    if find_spec("mlflow") is None:
+        return f"{settings.model_name}:latest"
+    environment = {**os.environ, **variables(settings)}
+    imported = await asyncio.to_thread(call_json, "bentos.import_model", [], environment)
+    return str(imported["tag"])
+
+
+@dataclass
+class ModelReloader:
+    """Holds the model in use. A swap is one assignment to `loaded`, which each request reads once.
+
+    Attributes:
+        loaded: the model in use.
+        reload_error: why the promoted version was refused; None if it was not.
+    """
+
+    settings: Settings
+    connection: MongoConnection
+    metrics: ServiceMetrics
+    loaded: LoadedModel
+    reload_error: str | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _attempted_version: str = ""
+    _attempted_at: float = 0.0
+
+    async def reload(self) -> LoadedModel:
+        """Import, load and test the model under `production`; the old model stays if any of it fails.
+
+        Raises:
+            RetailError: why the new version was refused.
+        """
+        async with self._lock:
+            return await self._swap(None)
+
+    async def run(self) -> None:
+        """Follow the promotion record until cancelled."""
+        while self.settings.poll_seconds:
+            await asyncio.sleep(self.settings.poll_seconds)
+            try:
+                await self._follow_promotion()
+            except RetailError as error:
+                log.warning("The model was not changed: %s", error)
+
+    async def catch_up(self) -> None:
+        """Load the model that the previous leader may have used, without waiting for an import."""
+        try:
+            tag = await self._imported_tag()
+            if tag and tag != self.loaded.tag:
+                self.loaded = await asyncio.to_thread(load_model, self.settings, tag)
+        except RetailError as error:
+            log.warning("The model was not changed: %s", error)
+
+    async def _imported_tag(self) -> str | None:
+        """The tag of the promoted version if it is imported and another one; the newest without polling."""
+        if not self.settings.poll_seconds:
+            newest = await asyncio.to_thread(stored_model, default_tag(self.settings))
+            return str(newest.tag)
+        promoted = await self._promoted_version()
+        if promoted == self.version:
+            return None
+        return await asyncio.to_thread(tag_of_version, self.settings, promoted)
+
+    async def _promoted_version(self) -> str:
+        async def newest(promotions: AsyncCollection[Document]) -> Mapping[str, object] | None:
+            return await promotions.find_one({}, {"version": 1}, sort=[("_id", -1)])
+
+        entry = await self.connection.run("promotions", newest, TIMEOUT_SECONDS)
+        return str(entry["version"]) if entry else self.version
+
+    async def _follow_promotion(self) -> None:
+        promoted = await self._promoted_version()
+        if promoted == self.version:
+            return
+        elapsed = time.perf_counter() - self._attempted_at
+        if promoted == self._attempted_version and elapsed < RETRY_SECONDS:
+            return
+        self._attempted_version, self._attempted_at = promoted, time.perf_counter()
+        async with self._lock:
+            await self._swap(promoted)
+
+    async def _swap(self, version: str | None) -> LoadedModel:
+        """Swap to `version` if BentoML's store has it, else to a new import of `production`."""
+        try:
+            tag = version and await asyncio.to_thread(tag_of_version, self.settings, version)
+            tag = tag or await import_again(self.settings)
+            loaded = await asyncio.to_thread(load_model, self.settings, tag)
+        except RetailError as error:
+            self.reload_error = str(error)
+            self.metrics.record_reload("refused")
+            raise
+        self.reload_error = None
+        self.metrics.record_reload("taken")
+        log.info("Version %s replaces version %s.", loaded.served.spec.version, self.version)
+        self.loaded = loaded
+        freeze_live_objects()
+        return loaded
+
+    @property
+    def version(self) -> str:
+        """The version in use."""
+        return self.loaded.served.spec.version
+
+
+def freeze_live_objects() -> None:
+    """Exclude all live objects, the model above all, from further garbage collections."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()

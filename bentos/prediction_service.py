@@ -1,0 +1,248 @@
+"""The running service: reads stored histories, predicts, logs predictions, follows promotions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from bentos.event_writer import EventWriter
+from bentos.history_reader import HistoryReader, time_spans
+from bentos.messages import Answer
+from bentos.model_loader import LoadedModel, ModelReloader
+from bentos.mongo_connection import Document, MongoConnection
+from bentos.prediction_log import PredictionLog
+from bentos.predictor import (
+    PreparedItem,
+    add_reasons,
+    merge_events,
+    missing_context_warning,
+    predict,
+    with_requested_reasons,
+)
+from bentos.problems import Problem, from_retail
+from bentos.request_items import DecodedItem, RejectedItem, parse_events
+from bentos.service_metrics import ServiceMetrics
+from retail_core.errors import DependencyError
+from retail_core.features.cutoff_context import ContextFeatures, context_key, has_context_features, local_day
+from retail_core.features.feature_set import FeatureSet
+from retail_core.features.online.event_columns import EventColumns, OnlineEvent
+from retail_core.settings import Settings
+
+Outcome = Answer | Problem
+Item = DecodedItem | RejectedItem
+
+SLICE_ITEMS = 16
+"""Items predicted without a pause; then other requests run, so that a list of 1,000 does not block them."""
+
+READ_ITEMS = 48
+"""Items whose histories are read by one MongoDB query; the next are read while these are predicted."""
+
+CONCURRENT_READS = 3
+"""Queries of one list that run at the same time, which also bounds the results in memory."""
+
+PARSER_THREADS = 2
+"""Threads that parse the events of requests."""
+
+CLOSE_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class StoredInputs:
+    """What MongoDB holds for the users of one request; `failure` says why it could not be read.
+
+    `context` is None for a cut-off on whose day the model needs context features that are not stored.
+    """
+
+    events: Mapping[str, EventColumns] = field(default_factory=dict)
+    attributes: Mapping[str, Sequence[Document]] = field(default_factory=dict)
+    context: Mapping[datetime, ContextFeatures | None] = field(default_factory=dict)
+    failure: DependencyError | None = None
+
+
+class PredictionService:
+    """The state of one real-time process and the prediction of items.
+
+    Everything runs in the process's event loop, except parsing events, reasons and loading models.
+    """
+
+    def __init__(self, settings: Settings, loaded: LoadedModel, metrics: ServiceMetrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self._read_connection, self._background_connection = (
+            MongoConnection(settings),
+            MongoConnection(settings),
+        )
+        self.history = HistoryReader(self._read_connection)
+        self.event_writer = EventWriter(settings)
+        self.prediction_log = PredictionLog(self._background_connection, enabled=settings.prediction_log)
+        self.reloader = ModelReloader(settings, self._background_connection, metrics, loaded)
+        self._register_gauges()
+        # Reasons take seconds and events come from anybody: neither may fill asyncio's common thread pool.
+        self._reason_thread = ThreadPoolExecutor(1, "reasons")
+        self._parser_threads = ThreadPoolExecutor(PARSER_THREADS, "event-parser")
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def _register_gauges(self) -> None:
+        predictions = self.prediction_log
+        self.metrics.gauges |= {
+            "retail_prediction_log_waiting": (
+                "Answers not yet in the prediction log",
+                lambda: len(predictions),
+            ),
+            "retail_prediction_log_dropped": (
+                "Answers the prediction log lost",
+                lambda: predictions.dropped,
+            ),
+            "retail_prediction_log_written": (
+                "Answers in the prediction log",
+                lambda: predictions.written,
+            ),
+            "retail_reload_refused": (
+                "1 while production is refused",
+                lambda: self.reloader.reload_error is not None,
+            ),
+        }
+
+    def start(self) -> None:
+        """Start the background tasks; call it in the event loop of the requests."""
+        background: list[Coroutine[Any, Any, None]] = [self.prediction_log.run(), self.reloader.run()]
+        self._tasks = [asyncio.create_task(coroutine) for coroutine in background]
+
+    async def close(self) -> None:
+        """Stop the background tasks and close the connections."""
+        for task in self._tasks:
+            task.cancel()
+        # Before Python 3.12 a cancelled `wait_for`, which PyMongo uses, may swallow the cancellation.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._read_connection.close()
+                await self._background_connection.close()
+        await asyncio.to_thread(self.event_writer.close)
+        for pool in (self._reason_thread, self._parser_threads):
+            await asyncio.to_thread(pool.shutdown)
+
+    async def predict_items(self, items: Sequence[Item]) -> list[Outcome]:
+        """Predictions or problems in the order of the items; all of one model version."""
+        loaded = self.reloader.loaded
+        outcomes: list[Outcome] = []
+        to_explain: list[tuple[PreparedItem, Answer]] = []
+        async with aclosing(self._read_slices(loaded, items)) as slices:
+            async for item_slice, stored in slices:
+                if outcomes:
+                    await asyncio.sleep(0)
+                prepared = [await self._prepare(item, stored) for item in item_slice]
+                valid = [entry for entry in prepared if isinstance(entry, PreparedItem)]
+                predictions = predict(loaded.served, valid, self.metrics.record_scored)
+                to_explain += with_requested_reasons(valid, predictions)
+                remaining = iter(predictions)
+                outcomes += [
+                    next(remaining) if isinstance(entry, PreparedItem) else entry for entry in prepared
+                ]
+        if to_explain:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._reason_thread, add_reasons, loaded.served, to_explain)
+        answered = (outcome for outcome in outcomes if isinstance(outcome, Answer))
+        self.prediction_log.put(answered, datetime.now(UTC))
+        return outcomes
+
+    async def _read_slices(
+        self, loaded: LoadedModel, items: Sequence[Item]
+    ) -> AsyncGenerator[tuple[Sequence[Item], StoredInputs], None]:
+        """The items in slices of `SLICE_ITEMS` with their stored inputs, some of which are read ahead."""
+        if len(items) <= SLICE_ITEMS:
+            yield items, await self._read(loaded, items)
+            return
+        batches = [items[start : start + READ_ITEMS] for start in range(0, len(items), READ_ITEMS)]
+        unread = iter(batches)
+        reads: deque[asyncio.Task[StoredInputs]] = deque()
+
+        def start_reads() -> None:
+            for batch in islice(unread, CONCURRENT_READS - len(reads)):
+                reads.append(asyncio.create_task(self._read(loaded, batch)))
+
+        start_reads()
+        try:
+            for batch in batches:
+                stored = await reads.popleft()
+                start_reads()
+                for start in range(0, len(batch), SLICE_ITEMS):
+                    yield batch[start : start + SLICE_ITEMS], stored
+        finally:
+            for task in reads:
+                task.cancel()
+
+    async def _read(self, loaded: LoadedModel, items: Sequence[Item]) -> StoredInputs:
+        by_history = [item for item in items if isinstance(item, DecodedItem) and item.features is None]
+        if not by_history:
+            return StoredInputs()
+        feature_set = loaded.served.spec.feature_set
+        users = list({item.user_id for item in by_history})
+        lookback = timedelta(days=feature_set.task.lookback_days)
+        spans = time_spans(((item.user_id, item.as_of) for item in by_history), lookback)
+        try:
+            events = await self.history.events(spans)
+            attributes = await self.history.attributes(users) if feature_set.attributes else {}
+            context = await self._read_context(feature_set, {item.as_of for item in by_history})
+        except DependencyError as error:
+            return StoredInputs(failure=error)
+        return StoredInputs(events, attributes, context)
+
+    async def _read_context(
+        self, feature_set: FeatureSet, cutoffs: Collection[datetime]
+    ) -> dict[datetime, ContextFeatures | None]:
+        if not has_context_features(feature_set.names):
+            return {}
+        task = feature_set.task
+        keys = {as_of: context_key(local_day(as_of, task), task) for as_of in cutoffs}
+        stored = await self.history.context(list({*keys.values()}))
+        return {as_of: stored.get(key) for as_of, key in keys.items()}
+
+    async def _prepare(self, item: Item, stored: StoredInputs) -> PreparedItem | Problem:
+        if isinstance(item, RejectedItem):
+            return item.problem
+        if item.features is not None:
+            return PreparedItem(item.user_id, item.as_of, features=item.features, reasons=item.reasons)
+        if stored.failure is not None and item.event_rows is None:
+            return from_retail(stored.failure)
+        try:
+            sent = await self._parse_events(item) if item.event_rows else []
+        except Problem as problem:
+            return problem
+        context = stored.context.get(item.as_of, {})
+        if context is None:
+            self.metrics.record_missing_context()
+        return PreparedItem(
+            item.user_id,
+            item.as_of,
+            events=merge_events(stored.events.get(item.user_id, EventColumns()), sent),
+            attribute_rows=stored.attributes.get(item.user_id, ()),
+            context=context or {},
+            history=_history(item, stored),
+            warnings=_warnings(item, stored),
+            reasons=item.reasons,
+        )
+
+    async def _parse_events(self, item: DecodedItem) -> list[OnlineEvent]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._parser_threads, parse_events, item)
+
+
+def _warnings(item: DecodedItem, stored: StoredInputs) -> tuple[str, ...]:
+    if stored.failure is not None:
+        return (f"Only the events of the request were used: {stored.failure.message}",)
+    return (missing_context_warning(item.as_of),) if stored.context.get(item.as_of, {}) is None else ()
+
+
+def _history(item: DecodedItem, stored: StoredInputs) -> str:
+    """Where the events of an item come from, as in `Answer.history`."""
+    if stored.failure is not None:
+        return "request"
+    return "stored" if item.event_rows is None else "stored+request"
