@@ -13,7 +13,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from bentos.limits import Limits
+from bentos.http.guard import RateLimiter
 
 CHECKS, ROUNDS = 5_000, 20
 KEYS = [f"key{number}" for number in range(10)]
@@ -32,8 +32,8 @@ def _round(check: Callable[[str], object]) -> float:
 
 
 def project_bucket() -> Callable[[str], object]:
-    limiter, keys = Limits(1e9), {key: key.encode() for key in KEYS}
-    return lambda key: limiter.wait(keys[key], time.monotonic())
+    limiter, keys = RateLimiter(1e9), {key: key.encode() for key in KEYS}
+    return lambda key: limiter.wait_seconds(keys[key], time.monotonic())
 
 
 def limits_library(strategy: str) -> Callable[[str], object]:
