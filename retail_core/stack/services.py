@@ -15,7 +15,7 @@ from retail_core.stack.child import Service
 from retail_core.subprocesses import free_port
 
 ROOT = Path(retail_core.__file__).resolve().parent.parent
-"""Folder of flows/, bentos/, app/ and prefect.yaml."""
+"""Folder that holds the packages flows, bentos and app: the repository or site-packages."""
 
 LOOPBACK = "127.0.0.1"
 POOL = "retail"
@@ -136,7 +136,7 @@ def _deployments(settings: Settings) -> list[Service]:
     pool = Service(name="pool", command=_module("retail_core.stack.work_pool", *pool_options), after=server)
     deployments = Service(
         name="deployments",
-        command=_module(*_words("prefect --no-prompt deploy --all --prefect-file prefect.yaml")),
+        command=_module(*_words("prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml")),
         after=(*server, "pool"),
     )
     worker = Service(

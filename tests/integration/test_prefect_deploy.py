@@ -1,4 +1,4 @@
-"""`prefect.yaml` on a real server, and one real worker: matured outcomes start the retraining check."""
+"""`flows/prefect.yaml` on a real server, and one real worker: matured outcomes start the retraining check."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def prefect(shop: FlowShop, *args: str) -> None:
 
 @pytest.fixture(scope="module")
 def deployments(flow_shop: FlowShop) -> dict[str, Any]:
-    prefect(flow_shop, "work-pool", "create", "retail", "--type", "process")
-    prefect(flow_shop, "deploy", "--all")
+    prefect(flow_shop, "work-pool", "create", "retail", "--type", "process", "--overwrite")
+    prefect(flow_shop, "deploy", "--all", "--prefect-file", "flows/prefect.yaml")
     return {one["name"]: one for one in flow_shop.ask("deployments/filter", {})}
 
 
@@ -91,7 +91,7 @@ def test_every_deployment_is_accepted_as_written(deployments: dict[str, Any]) ->
 
 
 def test_the_file_names_no_machine() -> None:
-    text = (ROOT / "prefect.yaml").read_text()
+    text = (ROOT / "flows" / "prefect.yaml").read_text()
     assert str(ROOT) not in text
     assert {one["name"] for one in yaml.safe_load(text)["deployments"]} == NAMES
 
