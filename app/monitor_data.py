@@ -15,8 +15,8 @@ from retail_core.monitoring.live_metrics import live_metrics
 from retail_core.settings import Settings
 from retail_core.store.lake.table import Lake
 from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongo.ledger import shop_zone
 from retail_core.store.mongo.predictions import read_outcomes
-from retail_core.store.mongo.shop import shop_zone
 
 RECENT_DOCUMENTS = 200
 _COUNTS = ("rows_read", "inserted", "duplicates", "quarantined")

@@ -20,7 +20,7 @@ from retail_core.errors import InputError
 from retail_core.features.definitions import expand_definitions
 from retail_core.features.feature_set import FeatureSet
 from retail_core.schemas import MAX_ID_LENGTH, Event, EventFrame
-from retail_core.sources.files import Unpacked, file_kind
+from retail_core.sources.compressed_files import DecompressedFile, file_kind
 
 CANONICAL = "canonical"
 KEY_COLUMNS = frozenset({"user_id", "as_of", "policy", "label"})
@@ -141,7 +141,7 @@ def _events(path: Path, source: str) -> EventFile:
     users: list[pd.DataFrame] = []
     examples: list[dict[str, object]] = []
     rows_read = refused = 0
-    for chunk in sources.read_events(path, sources.get(source)):
+    for chunk in sources.read_events(path, sources.get_preset(source)):
         frames.append(chunk.events.assign(properties=None))
         users.append(chunk.users)
         rows_read += chunk.rows_read
@@ -167,7 +167,7 @@ def _columns(path: Path) -> tuple[str, ...]:
             raise InputError(
                 f"The file is damaged Parquet: {error}.", remedy="write the file again and send that."
             ) from error
-    with io.BufferedReader(Unpacked(path, kind)) as file:
+    with io.BufferedReader(DecompressedFile(path, kind)) as file:
         first = file.readline(1 << 20)
     header = first.decode("utf-8-sig", "replace").strip().split(",")
     return tuple(name.strip().strip('"') for name in header)
@@ -213,7 +213,7 @@ def _read_table(path: Path, features: Sequence[str]) -> pa.Table:
         convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types)
         if kind == "plain":
             return arrow_csv.read_csv(pa.OSFile(str(path)), convert_options=convert)
-        with Unpacked(path, kind) as unpacked:
+        with DecompressedFile(path, kind) as unpacked:
             table = arrow_csv.read_csv(unpacked, convert_options=convert)
             problem = unpacked.problem
     except (*_CAST_ERRORS, pa.ArrowKeyError, OSError) as error:

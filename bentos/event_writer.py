@@ -72,7 +72,7 @@ class EventWriter:
         try:
             store = self._reachable_store()
             with pymongo.timeout(WRITE_SECONDS):
-                counts, refused = store_events(store, rows, sources.get("canonical"))
+                counts, refused = store_events(store, rows, sources.get_preset("canonical"))
         except (PyMongoError, DependencyError) as error:
             if store is not None and not _is_operation_timeout(error):
                 self._discard(store)

@@ -90,7 +90,7 @@ def parse_events(item: DecodedItem) -> list[OnlineEvent]:
     if not rows:
         return []
     try:
-        frame, refused = sources.parse_events(rows, sources.get("canonical"))
+        frame, refused = sources.parse_events(rows, sources.get_preset("canonical"))
     except RetailError as error:
         raise from_retail(error) from error
     if refused:

@@ -18,7 +18,7 @@ from pymongo.errors import ConnectionFailure
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import load_settings
 from retail_core.store.mongo.connection import open_store
-from retail_core.store.mongo.shop import shop_zone
+from retail_core.store.mongo.ledger import shop_zone
 from retail_core.times import last_midnight, to_utc_ms
 
 P = ParamSpec("P")

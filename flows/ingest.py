@@ -44,7 +44,7 @@ def store_events(
     files: list[Path], source: str, mapping: Path | None, timezone: str | None, at: datetime
 ) -> Report:
     """Read the files into MongoDB. Idempotent: files that are already stored are skipped."""
-    dialect = sources.from_mapping(mapping) if mapping else sources.get(source)
+    dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
     with open_store(load_settings()) as store:
         return asdict(ingest(store, files, dialect, timezone=timezone, at=at))
 

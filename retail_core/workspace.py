@@ -17,7 +17,7 @@ from retail_core.features.prediction_task import PredictionTask
 from retail_core.settings import Settings
 from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import Store, open_store
-from retail_core.store.mongo.shop import shop_zone
+from retail_core.store.mongo.ledger import shop_zone
 from retail_core.times import last_midnight, parse_instant
 
 

@@ -69,7 +69,7 @@ def trained_shop(folder: Path, mongodb_uri: str, options: TrainOptions = OPTIONS
     log, out = folder / "log.csv", folder / "scores.csv"
     simulate(SimulationConfig(users=1_200, days=28, seed=5, start=START), log)
     with open_store(settings) as store:
-        ingest(store, [log], sources.get("canonical"), at=AS_OF)
+        ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
         work = Workspace.synchronized(store)
         store_recent_context(work, AS_OF)
         report = train(work, as_of=AS_OF, options=options)

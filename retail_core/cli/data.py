@@ -71,7 +71,7 @@ def ingest(
     from retail_core.ingest import ingest as run
     from retail_core.store.mongo.connection import open_store
 
-    dialect = sources.from_mapping(mapping) if mapping else sources.get(source)
+    dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
     with open_store(load_settings()) as store, progress("ingest", quiet=json_output) as advance:
         report = run(store, files, dialect, timezone=timezone, at=datetime.now(UTC), progress=advance)
     emit(asdict(report), json_output=json_output, title="Ingested")
@@ -149,7 +149,7 @@ def replay_quarantine(
     from retail_core.ingest import replay
     from retail_core.store.mongo.connection import open_store
 
-    dialect = sources.from_mapping(mapping) if mapping else sources.get(source)
+    dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
     with open_store(load_settings()) as store:
         report = replay(store, dialect, at=datetime.now(UTC))
     emit(asdict(report), json_output=json_output, title="Replayed")

@@ -56,21 +56,21 @@ def examine(
 
 def _source(path: Path, dialect: tuple[str | None, Path | None], label: str) -> Source | None:
     from retail_core import sources
-    from retail_core.sources.presets import fitting
+    from retail_core.sources.presets import matching_preset
     from retail_core.training.leakage_inspection import columns_of
 
     preset, mapping = dialect
     if mapping:
         return sources.from_mapping(mapping)
     if preset:
-        return sources.get(preset)
+        return sources.get_preset(preset)
     header = columns_of(path)
     if label in header:
         return None
-    fits = fitting(header)
+    fits = matching_preset(header)
     if fits is None:
         raise InputError(
             f"{path} has no column {label!r} and is of no source that is known by its columns.",
             remedy="name its --source or --mapping, or the --label column of a table.",
         )
-    return sources.get(fits)
+    return sources.get_preset(fits)

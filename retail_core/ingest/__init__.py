@@ -1,8 +1,7 @@
-"""Raw files -> MongoDB, idempotently and resumably. `ingest` stores; `read_events` only reads."""
+"""Raw files and posted events -> MongoDB, idempotently and resumably."""
 
-from retail_core.ingest.posted import store_events
+from retail_core.ingest.ingestion import IngestReport, ingest, store_events
 from retail_core.ingest.replay import ReplayReport, replay
-from retail_core.ingest.run import IngestReport, ingest
-from retail_core.sources.read import read_events
+from retail_core.sources.event_reader import read_events
 
 __all__ = ["IngestReport", "ReplayReport", "ingest", "read_events", "replay", "store_events"]

@@ -19,8 +19,8 @@ from retail_core.monitoring.live_metrics import live_metrics
 from retail_core.registry.versions import version_spec
 from retail_core.schemas import Outcome, Pairs
 from retail_core.store.mongo.connection import Document, Store
+from retail_core.store.mongo.ledger import shop_zone
 from retail_core.store.mongo.predictions import read_outcomes, read_predictions, write_outcomes
-from retail_core.store.mongo.shop import shop_zone
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import Workspace
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from retail_core import sources
 from retail_core.errors import InputError
-from retail_core.sources.source import Written
+from retail_core.sources.source import RowFormat
 from retail_core.store.mongo.connection import Document, Store
 
 _FORMAT_FIELDS = {"header": 1, "delimiter": 1, "user_columns": 1}
@@ -48,19 +48,19 @@ def _belongs_to(user_id: str, document: Document, ledger_window: Mapping[str, An
     return any(values[name] == user_id for name in columns)
 
 
-def _row_format(ledger_window: Mapping[str, Any], source: str) -> Written:
+def _row_format(ledger_window: Mapping[str, Any], source: str) -> RowFormat:
     """Format of the rows of a window; that of the preset where an older release did not record it."""
     header = tuple(ledger_window.get("header", ()))
     if "delimiter" in ledger_window:
-        return Written(header, str(ledger_window["delimiter"]), tuple(ledger_window["user_columns"]))
+        return RowFormat(header, str(ledger_window["delimiter"]), tuple(ledger_window["user_columns"]))
     try:
-        preset = sources.get(source)
+        preset = sources.get_preset(source)
     except InputError:
-        preset = sources.get("canonical")
-    return Written(header, preset.layout.delimiter, preset.columns.get("user_id", ()))
+        preset = sources.get_preset("canonical")
+    return RowFormat(header, preset.layout.delimiter, preset.columns.get("user_id", ()))
 
 
-def _values_by_column(raw: str, row_format: Written) -> dict[str, str]:
+def _values_by_column(raw: str, row_format: RowFormat) -> dict[str, str]:
     """The row's values as text, without surrounding white space, as in the user ids of events."""
     if row_format.header:
         cells = map(str.strip, _cells(raw, row_format.delimiter))

@@ -22,8 +22,8 @@ from retail_core.schemas import Prediction
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, from_lake, with_reasons
 from retail_core.scoring.scores import predict_eligible
 from retail_core.scoring.sizing import Sizing, chosen_by, expected
-from retail_core.store.mongo.audiences import replace_audience
 from retail_core.store.mongo.connection import Document, Store
+from retail_core.store.mongo.predictions import replace_audience
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import Workspace
 

@@ -1,9 +1,21 @@
-"""Raw dialects -> events. `get` a preset or describe a source with `from_mapping`; see docs/sources.md."""
+"""Raw files of many dialects -> events.
 
+Use a preset (`get_preset`) or describe a source (`from_mapping`); see docs/sources.md.
+"""
+
+from retail_core.sources.event_reader import parse_events, read_events
 from retail_core.sources.mapping import from_mapping
-from retail_core.sources.presets import PRESETS, get
-from retail_core.sources.read import parse_events, read_events
-from retail_core.sources.rules import Refusal
+from retail_core.sources.presets import PRESETS, get_preset
+from retail_core.sources.refusals import Refusal
 from retail_core.sources.source import Chunk, Source
 
-__all__ = ["PRESETS", "Chunk", "Refusal", "Source", "from_mapping", "get", "parse_events", "read_events"]
+__all__ = [
+    "PRESETS",
+    "Chunk",
+    "Refusal",
+    "Source",
+    "from_mapping",
+    "get_preset",
+    "parse_events",
+    "read_events",
+]

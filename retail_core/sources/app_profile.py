@@ -1,4 +1,4 @@
-"""A user table without events: dates of first visit and purchase, and the screens seen."""
+"""Preset for a table with one row per app user: first visit, purchase and the screens viewed, no events."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from retail_core.arrays import IntArray
 from retail_core.schemas import EARLIEST, LATEST, MAX_ID_LENGTH
-from retail_core.sources.source import Problems, Source, Table, TimeFormat
-from retail_core.sources.values import NOT_A_TIME, text, times
+from retail_core.sources.source import Problems, RawTable, Source, TimeFormat
+from retail_core.sources.value_parsing import NOT_A_TIME, cleaned_text, parse_times
 
 SCREENS = {
     "productdetail": "product",
@@ -31,63 +31,63 @@ SCREENS = {
     "addressbook": "address_book",
     "colorpicker": "color_picker",
 }
-"""Screen name, lower case and without separators -> the one name both vocabularies get."""
+"""Screen name in lower case without separators -> normalised name."""
 
 _DATES = ("%m/%d/%y %H:%M", "%m/%d/%y", "%m/%d/%Y %H:%M", "%m/%d/%Y", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d")
-_FORM = TimeFormat("strptime", formats=_DATES)
-_SECOND = 1_000
+_TIME_FORMAT = TimeFormat("strptime", formats=_DATES)
+_SECOND_MS = 1_000
 
 
 def screen_name(raw: str) -> str:
-    """The normalised name of a screen; one that is not in the table is lower-cased.
+    """The normalised name of a screen; one that is not in `SCREENS` in lower case.
 
     >>> screen_name("ProductDetail"), screen_name("product"), screen_name("Search")
     ('product', 'product', 'search')
     """
-    plain = re.sub(r"[\s_-]+", "", raw).lower()
-    return SCREENS.get(plain, plain)
+    key = re.sub(r"[\s_-]+", "", raw).lower()
+    return SCREENS.get(key, key)
 
 
-def prepare(table: Table, source: Source) -> Table:
-    """One `screen_view` per screen at the first visit, one `purchase` where there is a purchase date.
+def prepare(table: RawTable, source: Source) -> RawTable:
+    """Events of each user: a `screen_view` per screen at the first visit, and a `purchase` at its date.
 
-    A row is taken or refused as a whole. A purchase exactly at the first visit is moved one second
-    on: the screens come first. What is known of the user holds from the first visit on.
+    A row with any problem is refused. A purchase at the time of the first visit is stored one second later,
+    so that it follows the screen views. User attributes are valid from the first visit.
     """
     problems: Problems = {}
     visit = _instants(table, source, "first_visit_date", problems)
-    bought = _instants(table, source, "purchase_date", problems)
-    _missing(table, visit, problems)
+    purchase = _instants(table, source, "purchase_date", problems)
+    _report_missing(table, visit, problems)
     if problems:
-        table, kept = table.without(problems)
-        visit, bought = visit[kept], bought[kept]
-    bought = np.where(bought == visit, bought + _SECOND, bought)
-    events = list(_events(table, visit, bought))
-    owners = np.array([event[0] for event in events], dtype=np.int64)
-    spread = table.take(owners)
+        table, accepted = table.refuse(problems)
+        visit, purchase = visit[accepted], purchase[accepted]
+    purchase = np.where(purchase == visit, purchase + _SECOND_MS, purchase)
+    events = list(_events(table, visit, purchase))
+    user_rows = np.array([event[0] for event in events], dtype=np.int64)
+    event_table = table.take(user_rows)
     columns = {
-        "user_id": text(table.columns["user_id"]).take(pa.array(owners)),
-        "platform": _optional(table, "platform").take(pa.array(owners)),
+        "user_id": cleaned_text(table.columns["user_id"]).take(pa.array(user_rows)),
+        "platform": _optional(table, "platform").take(pa.array(user_rows)),
         "event_time": pa.array([event[1] for event in events], pa.timestamp("ms", "UTC")),
         "event_type": pa.array([event[2] for event in events], pa.string()),
         "category": pa.array([event[3] for event in events], pa.string()),
         "position": pa.array([event[4] for event in events], pa.string()),
     }
-    return replace(spread, columns=columns, users=_profiles(table, source, visit))
+    return replace(event_table, columns=columns, users=_attribute_columns(table, source, visit))
 
 
-def _instants(table: Table, source: Source, name: str, problems: Problems) -> npt.NDArray[np.int64]:
+def _instants(table: RawTable, source: Source, name: str, problems: Problems) -> IntArray:
     raw = table.columns[name]
-    found, rules = times(raw, _FORM, source.timezone)
-    early, late = EARLIEST.value // 10**6, LATEST.value // 10**6
-    outside = np.flatnonzero((found != NOT_A_TIME) & ((found < early) | (found >= late)))
+    instants, rules = parse_times(raw, _TIME_FORMAT, source.timezone)
+    earliest, latest = EARLIEST.value // 10**6, LATEST.value // 10**6
+    outside = np.flatnonzero((instants != NOT_A_TIME) & ((instants < earliest) | (instants >= latest)))
     for row, rule in (rules | {int(row): "time_range" for row in outside}).items():
         problems.setdefault(row, (name, rule, raw[row].as_py()))
-    return found
+    return instants
 
 
-def _missing(table: Table, visit: npt.NDArray[np.int64], problems: Problems) -> None:
-    for row, user in enumerate(text(table.columns["user_id"]).to_pylist()):
+def _report_missing(table: RawTable, visit: IntArray, problems: Problems) -> None:
+    for row, user in enumerate(cleaned_text(table.columns["user_id"]).to_pylist()):
         if user is None or visit[row] == NOT_A_TIME:
             name = "user_id" if user is None else "first_visit_date"
             problems.setdefault(row, (name, "missing", None))
@@ -95,26 +95,26 @@ def _missing(table: Table, visit: npt.NDArray[np.int64], problems: Problems) -> 
             problems.setdefault(row, ("user_id", "length", user))
 
 
-def _optional(table: Table, name: str) -> pa.Array:
-    return text(table.columns[name]) if name in table.columns else pa.nulls(len(table), pa.string())
+def _optional(table: RawTable, name: str) -> pa.Array:
+    return cleaned_text(table.columns[name]) if name in table.columns else pa.nulls(len(table), pa.string())
 
 
 def _events(
-    table: Table, visit: npt.NDArray[np.int64], bought: npt.NDArray[np.int64]
+    table: RawTable, visit: IntArray, purchase: IntArray
 ) -> Iterator[tuple[int, int, str, str | None, str | None]]:
-    """Owner row, instant in ms, type, category and position of each event, row by row."""
-    for row, screens in enumerate(text(table.columns["screen_list"]).to_pylist()):
-        names = [name for part in (screens or "").split(",") if (name := part.strip())]
+    """Row of the user, instant in ms since 1970 UTC, type, category and position of each event."""
+    for row, screens in enumerate(cleaned_text(table.columns["screen_list"]).to_pylist()):
+        names = [name for entry in (screens or "").split(",") if (name := entry.strip())]
         for position, name in enumerate(names):
             category = screen_name(name)[:MAX_ID_LENGTH]
             yield row, int(visit[row]), "screen_view", category or None, str(position)
-        if bought[row] != NOT_A_TIME:
-            yield row, int(bought[row]), "purchase", None, None
+        if purchase[row] != NOT_A_TIME:
+            yield row, int(purchase[row]), "purchase", None, None
 
 
-def _profiles(table: Table, source: Source, visit: npt.NDArray[np.int64]) -> dict[str, pa.Array]:
-    known = {name: table.columns[name] for name in source.attributes if name in table.columns}
-    return {"user_id": text(table.columns["user_id"]), "valid_from": pa.array(visit)} | known
+def _attribute_columns(table: RawTable, source: Source, visit: IntArray) -> dict[str, pa.Array]:
+    attributes = {name: table.columns[name] for name in source.attributes if name in table.columns}
+    return {"user_id": cleaned_text(table.columns["user_id"]), "valid_from": pa.array(visit)} | attributes
 
 
 APP_PROFILE = Source(

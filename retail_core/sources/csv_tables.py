@@ -1,37 +1,40 @@
-"""Lines of CSV as a table of raw records: quickly where they are plain, with care where they are not."""
+"""CSV lines as tables of raw records.
+
+Lines without quotation marks are parsed by Arrow. All others go through `RecordParser`, for which a broken
+quotation mark costs one line, not the rest of the file.
+"""
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 
+from retail_core.arrays import IntArray
 from retail_core.arrow_compute import arrow_csv
-from retail_core.sources.records import RecordParser
-from retail_core.sources.rules import refusal, text_problem
-from retail_core.sources.source import Lines, Table
+from retail_core.sources.refusals import REMEDIES, Refusal, broken_text_rule, refusal
+from retail_core.sources.source import RawTable
 
-_STEP = 1_000
-
-
-def csv_maker(parser: RecordParser, header: tuple[str, ...]) -> Callable[[list[str], int], Table]:
-    """`csv_table` for one file."""
-
-    def make(lines: list[str], base: int) -> Table:
-        return csv_table(parser, header, lines, base)
-
-    return make
+_BREAK = re.compile(r"\r\n|\r|\n")
+_UNTERMINATED = "unexpected end of data"
+_PARSE_LINES = 5_000
+_MAX_QUOTED_CHARACTERS = 200_000
+"""Longest quoted field that spans lines; beyond it the opening quotation mark is treated as the error."""
+_CHECK_ROWS = 1_000
 
 
-def csv_table(parser: RecordParser, header: tuple[str, ...], lines: list[str], base: int) -> Table:
-    """The records of CSV lines, of which the first is line `base` + 1 of its file."""
+def csv_table(parser: RecordParser, header: tuple[str, ...], lines: list[str], base: int) -> RawTable:
+    """Records of CSV `lines`, of which the first is line `base` + 1 of its file."""
     content = "".join(lines)
-    columns = _plain_columns(content, header, parser.delimiter, len(lines))
+    columns = _unquoted_columns(content, header, parser.delimiter, len(lines))
     if columns is None:
-        return _careful_table(parser, header, lines, base)
-    return Table(
+        return _parsed_table(parser, header, lines, base)
+    return RawTable(
         columns,
         np.arange(base + 1, base + len(lines) + 1, dtype=np.int64),
         lambda row: lines[row].rstrip("\r\n"),
@@ -42,21 +45,21 @@ def csv_table(parser: RecordParser, header: tuple[str, ...], lines: list[str], b
     )
 
 
-def _plain_columns(
+def _unquoted_columns(
     content: str, header: tuple[str, ...], delimiter: str, count: int
 ) -> dict[str, pa.Array] | None:
-    """The columns of lines where nothing is quoted, ragged, blank or undecodable; else None.
+    """Columns by name; None if any line is quoted, ragged, blank or undecodable.
 
-    Arrow reads them without holding Python's lock; whatever is not plain is read with care instead.
+    Arrow parses without holding Python's global interpreter lock.
     """
     if '"' in content or "\x00" in content or len(header) == 1 or not delimiter.isascii():
         return None
     try:
-        packed = content.encode()
+        encoded = content.encode()
         table = arrow_csv.read_csv(
-            pa.py_buffer(packed),
+            pa.py_buffer(encoded),
             arrow_csv.ReadOptions(
-                use_threads=False, column_names=header, block_size=min(len(packed) + 1, 1 << 30)
+                use_threads=False, column_names=header, block_size=min(len(encoded) + 1, 1 << 30)
             ),
             arrow_csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
             arrow_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
@@ -68,7 +71,7 @@ def _plain_columns(
     return {name: table.column(name).combine_chunks() for name in header}
 
 
-def _careful_table(parser: RecordParser, header: tuple[str, ...], lines: list[str], base: int) -> Table:
+def _parsed_table(parser: RecordParser, header: tuple[str, ...], lines: list[str], base: int) -> RawTable:
     records = parser.parse(lines, base)
     starts, spans = np.array(records.starts, dtype=np.int64), records.spans
 
@@ -81,24 +84,147 @@ def _careful_table(parser: RecordParser, header: tuple[str, ...], lines: list[st
 
 
 def rows_table(
-    rows: Sequence[Sequence[str]], header: tuple[str, ...], lines: Lines, raw: Callable[[int], str]
-) -> Table:
-    """Split records as a table; those that are not clean text are refused."""
-    bad = _unclean(rows)
-    refused = tuple(refusal(lines[row], None, rule, None, raw(row)) for row, rule in bad.items())
-    kept = np.array([row for row in range(len(rows)) if row not in bad], dtype=np.int64)
-    clean = [rows[row] for row in kept] if bad else rows
+    rows: Sequence[Sequence[str]], header: tuple[str, ...], lines: IntArray, raw: Callable[[int], str]
+) -> RawTable:
+    """Table of split records; those with undecodable bytes or NUL are refused."""
+    broken = _broken_text_rows(rows)
+    refused = tuple(refusal(lines[row], None, rule, None, raw(row)) for row, rule in broken.items())
+    accepted = np.array([row for row in range(len(rows)) if row not in broken], dtype=np.int64)
+    clean = [rows[row] for row in accepted] if broken else rows
     values = zip(*clean, strict=True) if clean else ([] for _ in header)
     columns = {name: pa.array(column, pa.string()) for name, column in zip(header, values, strict=True)}
-    return Table(columns, lines[kept], lambda row: raw(int(kept[row])), refused, 1, len(rows), header=header)
+    return RawTable(
+        columns, lines[accepted], lambda row: raw(int(accepted[row])), refused, 1, len(rows), header=header
+    )
 
 
-def _unclean(rows: Sequence[Sequence[str]]) -> dict[int, str]:
-    """Records with bytes the encoding could not read, or with NUL bytes, and which of the two."""
-    found: dict[int, str] = {}
-    for start in range(0, len(rows), _STEP):
-        step = rows[start : start + _STEP]
-        if text_problem("".join(map("".join, step))):
-            rules = {start + at: text_problem("".join(row)) for at, row in enumerate(step)}
-            found |= {row: rule for row, rule in rules.items() if rule}
-    return found
+def _broken_text_rows(rows: Sequence[Sequence[str]]) -> dict[int, str]:
+    """Rule (`nul` or `encoding`) by row number of the records that break one."""
+    broken: dict[int, str] = {}
+    for start in range(0, len(rows), _CHECK_ROWS):
+        batch = rows[start : start + _CHECK_ROWS]
+        if broken_text_rule("".join(map("".join, batch))):
+            rules = {start + offset: broken_text_rule("".join(row)) for offset, row in enumerate(batch)}
+            broken |= {row: rule for row, rule in rules.items() if rule}
+    return broken
+
+
+@dataclass
+class Records:
+    """Split records of equal width.
+
+    Attributes:
+        rows: fields of each record.
+        starts: index of each record's first line.
+        spans: number of lines of each record.
+        refused: lines that are no record.
+    """
+
+    rows: list[list[str]]
+    starts: list[int]
+    spans: list[int]
+    refused: list[Refusal]
+
+
+class RecordParser:
+    """Splits lines into records of `width` fields.
+
+    While a quoted field continues beyond the given lines, further ones are read with `read_more()` (an empty
+    list at the end of the file) and appended to the caller's list.
+    """
+
+    def __init__(self, delimiter: str, width: int, read_more: Callable[[], list[str]]) -> None:
+        self.delimiter = delimiter
+        self._width = width
+        self._read_more = read_more
+
+    def parse(self, lines: list[str], base: int) -> Records:
+        """Records of `lines`, of which the first is line `base` + 1 of its file."""
+        records, at = Records([], [], [], []), 0
+        while at < len(lines):
+            at = self._parse_batch(lines, at, base, records)
+        return records
+
+    def _parse_batch(self, lines: list[str], at: int, base: int, records: Records) -> int:
+        end = min(at + _PARSE_LINES, len(lines))
+        rows: list[list[str]] = []
+        reader = csv.reader(islice(lines, at, end), delimiter=self.delimiter, strict=True)
+        error: csv.Error | None = None
+        try:
+            rows.extend(reader)
+        except csv.Error as csv_error:
+            error = csv_error
+        single_lines = error is None and len(rows) == end - at
+        spans = [1] * len(rows) if single_lines else [_span(row) for row in rows]
+        stop = self._first_misshapen(rows, spans)
+        if stop is not None:
+            rows, spans, error = rows[:stop], spans[:stop], csv.Error("swallowed lines")
+        self._accept(rows, spans, at, lines, base, records)
+        at += sum(spans)
+        if error is None:
+            return at
+        if str(error) == _UNTERMINATED and (len(lines) > end or self._append_lines(lines)):
+            return self._parse_spanning(lines, at, base, records)
+        rule = "too_long" if len(lines[at]) > csv.field_size_limit() else "quotes"
+        records.refused.append(refusal(base + at + 1, None, rule, None, lines[at].rstrip("\r\n")))
+        return at + 1
+
+    def _first_misshapen(self, rows: list[list[str]], spans: list[int]) -> int | None:
+        """Index of the first record that spans lines and has a wrong width: a stray quotation mark."""
+        if max(spans, default=1) == 1:
+            return None
+        pairs = zip(rows, spans, strict=True)
+        return next((i for i, (row, span) in enumerate(pairs) if span > 1 and len(row) != self._width), None)
+
+    def _append_lines(self, lines: list[str]) -> bool:
+        further = self._read_more()
+        lines.extend(further)
+        return bool(further)
+
+    def _parse_spanning(self, lines: list[str], at: int, base: int, records: Records) -> int:
+        """Parse one record that continues beyond its batch, or refuse its first line if that fails."""
+        end, size = at, 0
+        while size < _MAX_QUOTED_CHARACTERS:
+            if end == len(lines) and not self._append_lines(lines):
+                break
+            size += len(lines[end])
+            end += 1
+            if '"' not in lines[end - 1] or end == at + 1:
+                continue
+            try:
+                row = next(csv.reader(lines[at:end], delimiter=self.delimiter, strict=True))
+            except csv.Error as error:
+                if str(error) == _UNTERMINATED:
+                    continue
+                break
+            if len(row) != self._width:
+                break
+            self._accept([row], [end - at], at, lines, base, records)
+            return end
+        records.refused.append(refusal(base + at + 1, None, "quotes", None, lines[at].rstrip("\r\n")))
+        return at + 1
+
+    def _accept(
+        self, rows: list[list[str]], spans: list[int], at: int, lines: list[str], base: int, records: Records
+    ) -> None:
+        if set(map(len, rows)) <= {self._width} and max(spans, default=1) == 1:
+            records.rows.extend(rows)
+            records.starts.extend(range(at, at + len(rows)))
+            records.spans.extend(spans)
+            return
+        for row, span in zip(rows, spans, strict=True):
+            if len(row) == self._width:
+                records.rows.append(row)
+                records.starts.append(at)
+                records.spans.append(span)
+            elif row:
+                records.refused.append(self._ragged(row, base + at + 1, lines[at]))
+            at += span
+
+    def _ragged(self, row: list[str], line: int, raw: str) -> Refusal:
+        value = f"{len(row)} fields where {self._width} are expected"
+        return Refusal(line, None, "fields", value, raw.rstrip("\r\n"), REMEDIES["fields"])
+
+
+def _span(row: list[str]) -> int:
+    return 1 + sum(len(_BREAK.findall(text)) for text in row if "\n" in text or "\r" in text)

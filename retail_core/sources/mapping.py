@@ -1,4 +1,4 @@
-"""A source described in YAML, for every CSV that no preset knows. `docs/sources.md` has an example."""
+"""Sources that users describe in a YAML mapping, for files without a preset; see `docs/sources.md`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from retail_core.errors import InputError
 from retail_core.sources.presets import CANONICAL, PRESETS
 from retail_core.sources.source import REQUIRED, Layout, Source, TimeFormat
-from retail_core.sources.values import times
+from retail_core.sources.value_parsing import parse_times
 from retail_core.times import zone
 
 EventField = Literal[
@@ -26,7 +26,7 @@ _UNITS: dict[str, Literal["s", "ms", "us"]] = {"unix_s": "s", "unix_ms": "ms", "
 
 
 class Mapping(BaseModel):
-    """The keys a mapping file may have. What is left out is as in the canonical CSV, or in `extends`."""
+    """Keys of a mapping file. Absent ones have the value of the preset `extends`, else of `canonical`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,7 +76,7 @@ class Mapping(BaseModel):
     def _formats(cls, value: str | list[str] | None) -> str | list[str] | None:
         for form in value if isinstance(value, list) else ():
             try:
-                times(pa.array(["never"]), TimeFormat("strptime", formats=(form,)), "UTC")
+                parse_times(pa.array(["never"]), TimeFormat("strptime", formats=(form,)), "UTC")
             except ValueError as error:
                 raise ValueError(f"{form!r} is no time format ({error})") from error
         return value
@@ -100,7 +100,7 @@ class Mapping(BaseModel):
 
 
 def from_mapping(path: Path) -> Source:
-    """The source a mapping file describes.
+    """The source that a mapping file describes.
 
     Raises:
         InputError: no such file, not YAML, or a key that is missing, unknown or has a wrong value.
@@ -111,18 +111,18 @@ def from_mapping(path: Path) -> Source:
     except FileNotFoundError as error:
         raise InputError(f"There is no mapping file {path}.", remedy="check the path.") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        what = " ".join(str(error).split())
-        raise InputError(f"The mapping {path} is not readable YAML: {what}.", remedy=remedy) from error
+        detail = " ".join(str(error).split())
+        raise InputError(f"The mapping {path} is not readable YAML: {detail}.", remedy=remedy) from error
     if not isinstance(content, dict):
         raise InputError(f"The mapping {path} holds no keys.", remedy=remedy)
     try:
         return _source(Mapping.model_validate(content))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"][:2])
-        what = first["msg"].removeprefix("Value error, ")
-        place = f"key {key}: {what}" if key else what
-        raise InputError(f"The mapping {path}, {place}.", remedy=remedy) from error
+        key = ".".join(str(name) for name in first["loc"][:2])
+        detail = first["msg"].removeprefix("Value error, ")
+        problem = f"key {key}: {detail}" if key else detail
+        raise InputError(f"The mapping {path}, {problem}.", remedy=remedy) from error
 
 
 def _source(mapping: Mapping) -> Source:

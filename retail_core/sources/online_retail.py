@@ -1,4 +1,4 @@
-"""UCI Online Retail: invoice lines of a British shop. Its quirks, and what they become."""
+"""Preset for UCI Online Retail: invoice lines of a British shop."""
 
 from __future__ import annotations
 
@@ -7,39 +7,43 @@ from dataclasses import replace
 import pyarrow as pa
 
 from retail_core.arrow_compute import pc
-from retail_core.sources.source import Problems, Source, Table
-from retail_core.sources.values import text
+from retail_core.sources.source import Problems, RawTable, Source
+from retail_core.sources.value_parsing import cleaned_text
 
 BOOKKEEPING = ("AMAZONFEE", "B", "BANK CHARGES", "CRUK", "S")
-"""Stock codes of fees, bad debt, charity and samples: the shop's own entries, not a user's."""
+"""Stock codes of fees, bad debt, charity and samples: bookkeeping of the shop, no act of a user."""
 
 
-def prepare(table: Table, _: Source) -> Table:
-    """Cancellations become refunds of a positive quantity; bookkeeping lines are refused.
+def prepare(table: RawTable, _: Source) -> RawTable:
+    """Turn cancellations into refunds of a positive quantity and refuse bookkeeping lines.
 
-    An invoice number that begins with C, or a negative quantity, makes a `refund`; one that begins
-    with A is an adjustment. `17850.0` as a customer is user `17850`.
+    A line with an invoice number that begins with C or with a negative quantity is a `refund`; an invoice
+    number that begins with A is an adjustment. Customer `17850.0` is user `17850`.
     """
-    invoice, code = text(table.columns["InvoiceNo"]), text(table.columns["StockCode"])
-    quantity = text(table.columns["Quantity"])
-    back = pc.or_(
+    invoice, code = cleaned_text(table.columns["InvoiceNo"]), cleaned_text(table.columns["StockCode"])
+    quantity = cleaned_text(table.columns["Quantity"])
+    is_refund = pc.or_(
         pc.fill_null(pc.starts_with(invoice, "C"), False),
         pc.fill_null(pc.match_substring_regex(quantity, r"^-\d"), False),
     )
     columns = dict(table.columns)
-    columns["CustomerID"] = pc.replace_substring_regex(text(columns["CustomerID"]), r"\.0+$", "")
-    columns["Quantity"] = pc.if_else(back, pc.replace_substring_regex(quantity, r"^-(\d)", r"\1"), quantity)
-    columns["event_type"] = pc.if_else(back, pa.scalar("refund"), pa.scalar("purchase"))
-    changed = replace(table, columns=columns)
-    problems = _bookkeeping(invoice, code)
-    return changed.without(problems)[0] if problems else changed
+    columns["CustomerID"] = pc.replace_substring_regex(cleaned_text(columns["CustomerID"]), r"\.0+$", "")
+    columns["Quantity"] = pc.if_else(
+        is_refund, pc.replace_substring_regex(quantity, r"^-(\d)", r"\1"), quantity
+    )
+    columns["event_type"] = pc.if_else(is_refund, pa.scalar("refund"), pa.scalar("purchase"))
+    prepared = replace(table, columns=columns)
+    problems = _bookkeeping_lines(invoice, code)
+    return prepared.refuse(problems)[0] if problems else prepared
 
 
-def _bookkeeping(invoice: pa.Array, code: pa.Array) -> Problems:
-    own = pc.fill_null(pc.is_in(code, value_set=pa.array(BOOKKEEPING)), False)
-    problems: Problems = {row: ("StockCode", "not_a_product", code[row].as_py()) for row in _rows(own)}
-    adjusted = pc.fill_null(pc.starts_with(invoice, "A"), False)
-    problems |= {row: ("InvoiceNo", "adjustment", invoice[row].as_py()) for row in _rows(adjusted)}
+def _bookkeeping_lines(invoice: pa.Array, code: pa.Array) -> Problems:
+    is_bookkeeping = pc.fill_null(pc.is_in(code, value_set=pa.array(BOOKKEEPING)), False)
+    problems: Problems = {
+        row: ("StockCode", "not_a_product", code[row].as_py()) for row in _rows(is_bookkeeping)
+    }
+    is_adjustment = pc.fill_null(pc.starts_with(invoice, "A"), False)
+    problems |= {row: ("InvoiceNo", "adjustment", invoice[row].as_py()) for row in _rows(is_adjustment)}
     return problems
 
 

@@ -1,4 +1,4 @@
-"""OTTO's sessions: one JSON object a line, a session and its events. The session is the user."""
+"""Preset for OTTO: JSON lines with one session and its events each; a session counts as a user."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 import pyarrow as pa
 
 from retail_core.sources.json_tables import as_text, load_object
-from retail_core.sources.rules import Refusal, refusal
-from retail_core.sources.source import Layout, Source, Table, TimeFormat
+from retail_core.sources.refusals import Refusal, refusal
+from retail_core.sources.source import Layout, RawTable, Source, TimeFormat
 
 _NAMES = ("session", "aid", "ts", "type")
 
 
-def prepare(table: Table, _: Source) -> Table:
-    """One record for each event of each session; a line that is no session is one refusal.
+def prepare(table: RawTable, _: Source) -> RawTable:
+    """One record per event of each session; a line that is no session is one refusal.
 
-    A refused event is kept as a session of its own, so that it can be replayed alone.
+    The raw row of an event is a session with this event alone, so that it can be replayed on its own.
     """
     rows: list[tuple[str | None, ...]] = []
-    owners: list[int] = []
+    session_rows: list[int] = []
     refused: list[Refusal] = []
     for row, line in enumerate(table.columns["json"].to_pylist()):
         value = load_object(line)
@@ -31,14 +31,14 @@ def prepare(table: Table, _: Source) -> Table:
             continue
         user = as_text(value.get("session"))
         rows += [(user, *(as_text(event.get(name)) for name in _NAMES[1:])) for event in events]
-        owners += [row] * len(events)
-    spread = table.take(np.array(owners, dtype=np.int64), (*table.refused, *refused))
+        session_rows += [row] * len(events)
+    event_table = table.take(np.array(session_rows, dtype=np.int64), (*table.refused, *refused))
     values = zip(*rows, strict=True) if rows else ([] for _ in _NAMES)
     columns = {name: pa.array(column, pa.string()) for name, column in zip(_NAMES, values, strict=True)}
-    return replace(spread, columns=columns, raw=lambda row: _alone(rows[row]))
+    return replace(event_table, columns=columns, raw=lambda row: _single_event_session(rows[row]))
 
 
-def _alone(record: tuple[str | None, ...]) -> str:
+def _single_event_session(record: tuple[str | None, ...]) -> str:
     user, *event = record
     return json.dumps({"session": user, "events": [dict(zip(_NAMES[1:], event, strict=True))]})
 

@@ -1,4 +1,4 @@
-"""Parquet files as tables of raw records. Its types are kept; texts must be as clean as those of a CSV."""
+"""Parquet files as tables of raw records, with the file's types; text is checked like that of a CSV."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import pyarrow as pa
 
 from retail_core.arrow_compute import pc, pq, python_value
 from retail_core.errors import InputError
-from retail_core.sources.source import Problems, Table
+from retail_core.sources.source import Problems, RawTable
 
 CheckHeader = Callable[[tuple[str, ...]], None]
+"""Called with the column names of a file; raises InputError if the source cannot read them."""
 
 
-def parquet_tables(path: Path, check: CheckHeader, skip: int, rows: int) -> Iterator[tuple[Table, int]]:
-    """Windows of at most `rows` rows after row `skip`, each with the bytes read so far.
+def parquet_tables(path: Path, check: CheckHeader, skip: int, rows: int) -> Iterator[tuple[RawTable, int]]:
+    """Windows of at most `rows` rows after row `skip`, each with an estimate of the bytes read so far.
 
     Raises:
-        InputError: it is no whole Parquet file.
+        InputError: the file is no complete Parquet file, or `check` rejects its columns.
     """
     size = path.stat().st_size
     done = 0
@@ -31,18 +32,17 @@ def parquet_tables(path: Path, check: CheckHeader, skip: int, rows: int) -> Iter
                 start = max(skip - done, 0)
                 done += batch.num_rows
                 if start < batch.num_rows:
-                    rest = batch.slice(start)
-                    yield _table(rest, done), size * done // max(file.metadata.num_rows, 1)
+                    yield _table(batch.slice(start), done), size * done // max(file.metadata.num_rows, 1)
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             f"{path} is not a whole Parquet file: {str(error).splitlines()[0]}.", remedy="fetch it again."
         ) from error
 
 
-def _table(batch: pa.RecordBatch, last: int) -> Table:
+def _table(batch: pa.RecordBatch, last: int) -> RawTable:
     problems: Problems = {}
     columns = {
-        name: _clean(name, column, problems)
+        name: _checked_text(name, column, problems)
         for name, column in zip(batch.schema.names, batch.columns, strict=True)
     }
     first = last - batch.num_rows + 1
@@ -53,37 +53,37 @@ def _table(batch: pa.RecordBatch, last: int) -> Table:
         }
         return json.dumps(values, default=str, ensure_ascii=False)
 
-    table = Table(columns, np.arange(first, last + 1, dtype=np.int64), raw, (), first, last)
-    return table.without(problems)[0] if problems else table
+    table = RawTable(columns, np.arange(first, last + 1, dtype=np.int64), raw, (), first, last)
+    return table.refuse(problems)[0] if problems else table
 
 
-def _clean(name: str, column: pa.Array, problems: Problems) -> pa.Array:
-    """Texts and bytes as UTF-8 text; what is none, or holds NUL, is null here and a problem of its row."""
+def _checked_text(name: str, column: pa.Array, problems: Problems) -> pa.Array:
+    """Text and bytes as UTF-8 text; undecodable values and those with NUL become null and a problem."""
     if isinstance(column, pa.DictionaryArray):
         column = column.dictionary_decode()
-    if not _textual(column.type):
+    if not _is_text_or_binary(column.type):
         return column
-    packed = column.cast(pa.binary())
-    unclean: dict[int, str] = {}
+    binary = column.cast(pa.binary())
+    broken: dict[int, str] = {}
     try:
-        packed.cast(pa.string())
+        binary.cast(pa.string())
     except pa.ArrowInvalid:
-        unclean = {row: "encoding" for row, value in enumerate(packed.to_pylist()) if not _utf8(value)}
-    holds_nul = pc.fill_null(pc.match_substring(packed, "\x00"), False)
-    unclean = dict.fromkeys(pc.indices_nonzero(holds_nul).to_pylist(), "nul") | unclean
-    for row, rule in unclean.items():
+        broken = {row: "encoding" for row, value in enumerate(binary.to_pylist()) if not _is_utf8(value)}
+    contains_nul = pc.fill_null(pc.match_substring(binary, "\x00"), False)
+    broken = dict.fromkeys(pc.indices_nonzero(contains_nul).to_pylist(), "nul") | broken
+    for row, rule in broken.items():
         problems.setdefault(row, (name, rule, None))
-    bad = np.isin(np.arange(len(column)), list(unclean))
-    return pc.if_else(pa.array(bad), pa.scalar(None, pa.binary()), packed).cast(pa.string())
+    is_broken = np.isin(np.arange(len(column)), list(broken))
+    return pc.if_else(pa.array(is_broken), pa.scalar(None, pa.binary()), binary).cast(pa.string())
 
 
-def _textual(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    return any(test(kind) for test in (*tests, *binary, pa.types.is_binary_view))
+def _is_text_or_binary(kind: pa.DataType) -> bool:
+    text_types = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    binary_types = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(is_type(kind) for is_type in (*text_types, *binary_types, pa.types.is_binary_view))
 
 
-def _utf8(value: bytes | None) -> bool:
+def _is_utf8(value: bytes | None) -> bool:
     try:
         (value or b"").decode()
     except UnicodeDecodeError:

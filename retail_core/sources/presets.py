@@ -1,4 +1,4 @@
-"""The dialects that are known by name."""
+"""Presets: built-in descriptions of the raw files of public data sets and exports."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ RETAILROCKET = Source(
 
 
 def _ga4(*names: str) -> tuple[str, ...]:
-    """The three ways flattened exports write a nested name: `items.price`, `items_price`, `price`."""
+    """Spellings of a nested name in flattened exports: `items.price`, `items_price`, `price`."""
     return tuple(
-        spelled for name in names for spelled in (name, name.replace(".", "_"), name.rpartition(".")[2])
+        spelling for name in names for spelling in (name, name.replace(".", "_"), name.rpartition(".")[2])
     )
 
 
@@ -106,22 +106,22 @@ PRESETS = MappingProxyType(
 """Every preset by name."""
 
 
-def get(name: str) -> Source:
+def get_preset(name: str) -> Source:
     """The preset of that name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such preset.
     """
     if name not in PRESETS:
         raise InputError(f"There is no source named {name!r}.", remedy=f"use one of: {', '.join(PRESETS)}.")
     return PRESETS[name]
 
 
-def fitting(header: tuple[str, ...]) -> str | None:
-    """The preset whose columns a header (or a first row, where there is none) has; None if none does."""
-    special = [source for source in PRESETS.values() if source is not CANONICAL]
-    for source in (*special, CANONICAL):
-        if source.layout.header is None and not source.missing(header):
+def matching_preset(header: tuple[str, ...]) -> str | None:
+    """Name of the preset whose columns a header has, or a first row without one; None if there is none."""
+    dialects = [source for source in PRESETS.values() if source is not CANONICAL]
+    for source in (*dialects, CANONICAL):
+        if source.layout.header is None and not source.missing_columns(header):
             return source.name
     if len(header) == 5 and header[3] in TAOBAO.vocabulary:
         return TAOBAO.name

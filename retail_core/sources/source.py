@@ -1,4 +1,8 @@
-"""What a source is: a dialect of raw file described by data, plus at most one function for its quirks."""
+"""A source describes one dialect of raw files, and the tables that pass between the stages of reading one.
+
+A file is read as `RawTable`s (text columns), which the event parser turns into `Chunk`s (typed events, user
+attributes and refused rows).
+"""
 
 from __future__ import annotations
 
@@ -9,29 +13,33 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal, cast
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 from pandera.typing.pandas import DataFrame
 
+from retail_core.arrays import IntArray
 from retail_core.schemas import EventFrame, UserAttributes
-from retail_core.sources.rules import Refusal, refusal
+from retail_core.sources.refusals import Refusal, refusal
 from retail_core.times import zone
 
-Lines = npt.NDArray[np.int64]
 Problems = dict[int, tuple[str | None, str, object]]
-"""Record number -> (raw field, rule, value); the first problem found in a record is the one named."""
+"""Record number -> (raw field, rule, value) of the first problem of each record."""
 
 REQUIRED = ("user_id", "event_time", "event_type")
-"""Event fields every source must give."""
+"""Event fields that every source must provide."""
 
 
 @dataclass(frozen=True)
 class TimeFormat:
-    """How a source writes instants.
+    """How a source writes times.
 
-    `iso`: ISO 8601, also with a trailing " UTC". `unix`: a number since 1970 in `unit`. `strptime`:
-    each of `formats` is tried in turn. Times without an offset are read in the source's zone.
+    Times without an offset are in the source's time zone.
+
+    Attributes:
+        kind: `iso` is ISO 8601, also with a trailing " UTC"; `unix` a number since 1970; `strptime` tries
+            each of `formats` in turn.
+        unit: unit of `unix` times.
+        formats: `strptime` formats.
     """
 
     kind: Literal["iso", "unix", "strptime"] = "iso"
@@ -41,7 +49,7 @@ class TimeFormat:
 
 @dataclass(frozen=True)
 class Layout:
-    """How records are laid out in a file. `header` names the columns of a file without a header line."""
+    """How records are laid out in a text file; `header` names the columns of a file without a header line."""
 
     kind: Literal["csv", "jsonl"] = "csv"
     delimiter: str = ","
@@ -50,16 +58,22 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Table:
-    """The raw records of one window: text (or, from Parquet, typed) columns of equal length.
+class RawTable:
+    """The raw records of one window of a file; with `refused`, every record of its lines is in it.
 
-    `lines` has the line of each record; `raw(i)` the record as it stood in the file. `first` and
-    `last` are the lines this window covers; together with `refused`, every record in them is here.
-    `header` names the fields of a raw CSV record; it is empty where a raw record is JSON.
+    Attributes:
+        columns: text (or, from Parquet, typed) columns of equal length by raw name.
+        lines: line of each record, shape (records,).
+        raw: `raw(i)` is record i as it is in the file.
+        refused: records that could not be read.
+        first: first line of the window.
+        last: last line of the window.
+        users: columns of user attributes where these are not columns of the records.
+        header: field names of a raw CSV record; empty if a raw record is JSON.
     """
 
     columns: Mapping[str, pa.Array]
-    lines: Lines
+    lines: IntArray
     raw: Callable[[int], str]
     refused: tuple[Refusal, ...]
     first: int
@@ -71,17 +85,19 @@ class Table:
         """Number of records."""
         return len(self.lines)
 
-    def without(self, problems: Problems) -> tuple[Table, npt.NDArray[np.int64]]:
-        """The table less the records in `problems`, which become refusals, and what is left of it."""
-        kept = np.setdiff1d(np.arange(len(self)), np.fromiter(problems, dtype=np.int64), assume_unique=True)
+    def refuse(self, problems: Problems) -> tuple[RawTable, IntArray]:
+        """The table with the records in `problems` moved to `refused`, and the row numbers of the others."""
+        accepted = np.setdiff1d(
+            np.arange(len(self)), np.fromiter(problems, dtype=np.int64), assume_unique=True
+        )
         refused = tuple(
             refusal(self.lines[row], name, rule, value, self.raw(row))
             for row, (name, rule, value) in sorted(problems.items())
         )
-        return self.take(kept, self.refused + refused), kept
+        return self.take(accepted, self.refused + refused), accepted
 
-    def take(self, rows: npt.NDArray[np.int64], refused: tuple[Refusal, ...] | None = None) -> Table:
-        """The given records, in that order; a record may be taken several times."""
+    def take(self, rows: IntArray, refused: tuple[Refusal, ...] | None = None) -> RawTable:
+        """Records `rows` in that order, with repetitions; `refused` replaces the refusals unless None."""
         indices, raw = pa.array(rows), self.raw
         return replace(
             self,
@@ -94,18 +110,27 @@ class Table:
 
 @dataclass(frozen=True)
 class Chunk:
-    """The events, user attributes and refusals of one window of a file.
+    """The events, user attributes and refused rows of one window of a file.
 
-    `rows_read` is what was counted as read: events plus refusals. `given` has the ids that the file
-    gives its events in column `id_column`, null where it gives none. `position` is how many bytes of the
-    file have been read so far.
+    Attributes:
+        events: valid events.
+        users: user attributes.
+        refused: rows that could not become events, by line.
+        source_ids: event ids of the file's column `id_column`, shape (events,), null where it has none.
+        lines: line of each event, shape (events,).
+        raw: `raw(i)` is the raw row of event i.
+        first: first line of the window.
+        last: last line of the window.
+        header: field names of a raw CSV row; empty if a raw row is JSON.
+        id_column: raw column of the event id.
+        position: bytes of the (compressed) file read so far.
     """
 
     events: EventFrame
     users: DataFrame[UserAttributes]
     refused: tuple[Refusal, ...]
-    given: pa.Array
-    lines: Lines
+    source_ids: pa.Array
+    lines: IntArray
     raw: Callable[[int], str]
     first: int
     last: int
@@ -120,11 +145,13 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Written:
-    """How the raw rows of a window are written, so that a refused one can be read on its own.
+class RowFormat:
+    """How the raw rows of a window are written, so that a refused one can be parsed without its file.
 
-    `header` names the fields of a CSV row and is empty where a row is a JSON object; `user_columns` are
-    the raw columns that say whose a row is.
+    Attributes:
+        header: field names of a CSV row; empty if a row is a JSON object.
+        delimiter: of CSV fields.
+        user_columns: raw columns of the user id.
     """
 
     header: tuple[str, ...] = ()
@@ -134,14 +161,22 @@ class Written:
 
 @dataclass(frozen=True)
 class Source:
-    """One dialect of raw file.
+    """One dialect of raw file. The names of its attributes are part of `options_hash`: do not rename them.
 
-    `columns` maps event fields to raw columns; of several, the first that has a value counts.
-    `vocabulary` maps raw event names to ours; others are kept. `properties` lists the raw columns
-    kept as properties, None means all that are not mapped. `attributes` maps raw columns to their
-    kind and makes rows of `users`. `needs` are further raw columns it cannot do without. `prepare`
-    turns a dialect's quirks into plain columns, among them those of the event fields in `derived`.
-    `policy` is the cut-off policy that fits, where the dialect decides it.
+    Attributes:
+        name: of the source; part of every event id.
+        columns: raw columns by event field; of several, the first with a value is used.
+        timezone: IANA zone of times without an offset.
+        policy: cut-off policy that the dialect requires, None if it leaves that open.
+        layout: of a text file.
+        time: format of times.
+        vocabulary: event types by raw event name; other names are used unchanged.
+        constants: values of event fields that the file does not have.
+        properties: raw columns stored as properties; None means all that are not mapped.
+        attributes: raw columns of user attributes with their kind.
+        needs: further raw columns that must be present.
+        derived: event fields that `prepare` provides.
+        prepare: turns the dialect's peculiarities into plain columns.
     """
 
     name: str
@@ -156,13 +191,13 @@ class Source:
     attributes: Mapping[str, Literal["number", "text"]] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     derived: tuple[str, ...] = ()
-    prepare: Callable[[Table, Source], Table] | None = None
+    prepare: Callable[[RawTable, Source], RawTable] | None = None
 
     def with_timezone(self, name: str | None) -> Source:
-        """This source with naive times read in another zone; None changes nothing.
+        """This source with times without an offset read in zone `name`; None changes nothing.
 
         Raises:
-            InputError: no such zone.
+            InputError: there is no such zone.
         """
         if name is None:
             return self
@@ -170,11 +205,11 @@ class Source:
         return replace(self, timezone=name)
 
     def raw_name(self, event_field: str) -> str:
-        """The raw column behind an event field, for messages."""
+        """The (first) raw column of an event field, for messages."""
         return self.columns.get(event_field, (event_field,))[0]
 
-    def missing(self, header: tuple[str, ...]) -> list[str]:
-        """Raw columns this source cannot do without and `header` does not have."""
+    def missing_columns(self, header: tuple[str, ...]) -> list[str]:
+        """Raw columns that this source requires and `header` lacks."""
         required = [] if self.layout.kind == "jsonl" else [self.columns[name] for name in self._required()]
         groups = required + [(name,) for name in self.needs]
         return [names[0] for names in groups if not set(names) & set(header)]
@@ -183,19 +218,21 @@ class Source:
         return [name for name in REQUIRED if name not in self.constants and name not in self.derived]
 
     def options_hash(self) -> str:
-        """Identifies everything that decides how a file is read, code apart: 16 hex characters."""
-        options = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "prepare"}
+        """Hash of all options that decide how a file is read, 16 hex digits; part of a file's ledger id."""
+        options = {
+            option.name: getattr(self, option.name) for option in fields(self) if option.name != "prepare"
+        }
         options["layout"], options["time"] = vars(self.layout), vars(self.time)
-        text = json.dumps({key: _plain(value) for key, value in options.items()}, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        encoded = json.dumps({key: _as_dict(value) for key, value in options.items()}, sort_keys=True)
+        return hashlib.blake2b(encoded.encode(), digest_size=8).hexdigest()
 
 
-def _plain(value: object) -> object:
+def _as_dict(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else value
 
 
 def empty_users() -> DataFrame[UserAttributes]:
-    """No user attributes, with the contract's columns and types."""
+    """A frame of `UserAttributes` without rows."""
     frame = pd.DataFrame(
         {
             "user_id": pd.Series(dtype="str"),

@@ -21,8 +21,8 @@ from retail_core.stack.commands import status
 from retail_core.stack.services import api_url, runs_mlflow, services
 from retail_core.store.lake.manifest import Manifest
 from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongo.ledger import shop_zone
 from retail_core.store.mongo.quarantine import count_open
-from retail_core.store.mongo.shop import shop_zone
 from retail_core.store.mongod.embedded import mongod_status
 from retail_core.subprocesses import port_is_free
 from retail_core.times import iso

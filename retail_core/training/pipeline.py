@@ -21,7 +21,7 @@ from retail_core.model.spec import ModelSpec
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
 from retail_core.settings import Settings
-from retail_core.store.mongo.shop import named_policy
+from retail_core.store.mongo.ledger import source_policy
 from retail_core.times import iso, to_utc_ms
 from retail_core.training.champion_comparison import compare_with_champion, decide_promotion
 from retail_core.training.options import TrainOptions, TrainReport
@@ -70,7 +70,9 @@ def train(
     advance = progress or (lambda _stage, _done, _total: None)
     work, instant, settings = work.pinned(), to_utc_ms(as_of), work.settings
     promotion.repair(work.store)
-    policies = options.policies or default_policies(work.lake, named_policy(work.store), instant, work.engine)
+    policies = options.policies or default_policies(
+        work.lake, source_policy(work.store), instant, work.engine
+    )
     options = replace(options, policies=policies)
     data = _prepare(work, instant, options, advance)
     goal = RecallGoal(options.target_recall, options.confidence, settings.seed, options.must_certify)

@@ -90,7 +90,7 @@ def lake_of(folder: Path, name: str, files: Iterable[Path], preset: str) -> Fold
     chunks = [
         chunk.events.assign(properties=None)
         for path in files
-        for chunk in sources.read_events(path, sources.get(preset))
+        for chunk in sources.read_events(path, sources.get_preset(preset))
     ]
     events = pd.concat(chunks, ignore_index=True).drop_duplicates("event_id")
     path = folder / f"{name}.parquet"

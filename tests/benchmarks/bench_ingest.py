@@ -24,7 +24,7 @@ import numpy as np
 
 from retail_core import sources
 from retail_core.ingest import ingest
-from retail_core.ingest.window import BATCH, prepare
+from retail_core.ingest.window_writer import BATCH, prepare
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Document, Store, open_store
 from retail_core.store.mongod.embedded import stop_mongod
@@ -67,7 +67,7 @@ def _lines(rng: np.random.Generator, rows: int) -> Iterator[str]:
 def plain(store: Store, path: Path) -> dict[str, float]:
     """The bare loop: seconds spent in `insert_many` alone."""
     seconds, rows = 0.0, 0
-    for chunk in sources.read_events(path, sources.get("canonical")):
+    for chunk in sources.read_events(path, sources.get_preset("canonical")):
         documents: list[Document] = prepare(chunk, "canonical").events
         for document in documents:
             document["window_id"] = 1
@@ -82,7 +82,7 @@ def plain(store: Store, path: Path) -> dict[str, float]:
 def ours(store: Store, path: Path) -> dict[str, float]:
     """The whole ingestion, and the most memory this process ever had, in MB."""
     started = time.perf_counter()
-    report = ingest(store, [path], sources.get("canonical"), at=datetime.now(UTC))
+    report = ingest(store, [path], sources.get_preset("canonical"), at=datetime.now(UTC))
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"rows": report.events_inserted, "seconds": seconds, "peak_mb": peak}

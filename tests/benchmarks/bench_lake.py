@@ -52,7 +52,7 @@ def load(store: Store, folder: Path, rows: int, seed: int) -> None:
     """Ingest random events, as `retail ingest` does."""
     path = folder / f"{seed}.csv"
     write_events(path, rows, seed)
-    ingest(store, [path], sources.get("canonical"), at=datetime.now(UTC))
+    ingest(store, [path], sources.get_preset("canonical"), at=datetime.now(UTC))
     path.unlink()
 
 

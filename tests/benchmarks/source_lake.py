@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from retail_core import sources
 from retail_core.schemas import EVENT_ARROW
-from retail_core.sources.read import read_events
+from retail_core.sources.event_reader import read_events
 from tests.benchmarks.bench_features import DayFiles
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -20,7 +20,7 @@ SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 def write_lake(files: Iterable[Path], source: str, folder: Path) -> DayFiles:
     """The events of `files`, each once, as one Parquet file a UTC day; refused rows are left out."""
-    dialect = sources.get(source)
+    dialect = sources.get_preset(source)
     parts = [chunk.events for path in files for chunk in read_events(path, dialect)]
     events = pd.concat(parts, ignore_index=True).drop_duplicates("event_id")
     events = events.sort_values(["event_time", "user_id", "event_id"], ignore_index=True)

@@ -85,7 +85,7 @@ def test_the_real_lake_gives_the_same_in_batch(store: Store, tmp_path: Path) -> 
     """Its folders are named by day, which the engine reads as a column."""
     log = tmp_path / "log.csv"
     simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
-    ingest(store, [log], sources.get("canonical"), at=NOW)
+    ingest(store, [log], sources.get_preset("canonical"), at=NOW)
     lake, question = Workspace.synchronized(store).lake, PredictionTask()
     context = compute_context(lake.snapshot(), question, NOW)[date(2025, 1, 31)]
     assert context["buyers_usual"] is not None
@@ -103,7 +103,7 @@ def test_every_day_that_the_lake_tells_of_is_stored(store: Store, tmp_path: Path
     log = tmp_path / "log.csv"
     simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
     assert store_known_context(Workspace(store)) == 0
-    ingest(store, [log], sources.get("canonical"), at=NOW)
+    ingest(store, [log], sources.get_preset("canonical"), at=NOW)
     work = Workspace.synchronized(store)
     # The first day has nothing before it; the log ends on the 30th.
     assert store_known_context(work) == 20

@@ -53,7 +53,7 @@ def shop(store: Store, tmp_path: Path) -> Store:
     lines += [f"{user},not a time,view_item,7" for user in (ERASED, OTHER_USER)]
     log = tmp_path / "log.csv"
     log.write_text("\n".join(lines) + "\n")
-    ingest(store, [log], sources.get("canonical"), at=AS_OF)
+    ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
     sync(store)
     scored = ranked(
         [
@@ -273,7 +273,7 @@ def test_refused_rows_of_windows_without_a_recorded_format(store: Store, tmp_pat
     log.write_text(
         f"user_id,event_time,event_type,quantity\n{ERASED},soon,search,1\n{OTHER_USER},soon,search,{ERASED}\n"
     )
-    ingest(store, [log], sources.get("canonical"), at=AS_OF)
+    ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
     store.ledger.update_many({"kind": "window"}, {"$unset": {"delimiter": "", "user_columns": ""}})
     assert (
         erasure.count_stored(store, ERASED)["quarantine"]
@@ -281,7 +281,7 @@ def test_refused_rows_of_windows_without_a_recorded_format(store: Store, tmp_pat
         == 1
     )
     (tmp_path / "long.csv").write_text(f"user_id,event_time,event_type\n{ERASED},{'9' * 140_000},search\n")
-    ingest(store, [tmp_path / "long.csv"], sources.get("canonical"), at=AS_OF)
+    ingest(store, [tmp_path / "long.csv"], sources.get_preset("canonical"), at=AS_OF)
     assert erasure.count_stored(store, ERASED)["quarantine"] == 2
 
 

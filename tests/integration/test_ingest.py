@@ -1,4 +1,4 @@
-"""Ingestion on a real MongoDB: counts, resuming, conflicts, two at once, quarantine and replay."""
+"""Ingestion into a real MongoDB: counts, resuming, conflicts, concurrent runs, quarantine and replay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from retail_core.ingest import IngestReport, ingest, replay, store_events
 from retail_core.privacy.erasure import count_stored
 from retail_core.settings import Settings
 from retail_core.sources import Source
-from retail_core.sources.readers import WINDOW_ROWS
+from retail_core.sources.raw_tables import WINDOW_ROWS
 from retail_core.store.mongo import quarantine
 from retail_core.store.mongo.connection import Document, Store, open_store
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 HEADER = "event_id,user_id,event_time,event_type,item_id,price\n"
-CANONICAL = sources.get("canonical")
+CANONICAL = sources.get_preset("canonical")
 BROKEN = ",u0,never,view_item,,\n"
 
 RUN = """
@@ -45,7 +45,7 @@ from retail_core.store.mongo.connection import open_store
 uri, name, home, file = sys.argv[1:]
 with open_store(Settings(home=Path(home), mongodb_uri=uri, mongodb_database=name)) as store:
     print("go", flush=True)
-    ingest(store, [Path(file)], sources.get("canonical"), at=datetime(2025, 3, 1, tzinfo=UTC))
+    ingest(store, [Path(file)], sources.get_preset("canonical"), at=datetime(2025, 3, 1, tzinfo=UTC))
 """
 
 HALF = """
@@ -53,17 +53,18 @@ import os, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from retail_core import sources
-from retail_core.ingest.window import insert_events, prepare, written
+from retail_core.ingest.window_writer import insert_events, prepare, row_format_of
 from retail_core.settings import Settings
-from retail_core.store import ledger
+from retail_core.store.mongo import ledger
 from retail_core.store.mongo.connection import open_store
 
 uri, name, home, file = sys.argv[1:]
 store = open_store(Settings(home=Path(home), mongodb_uri=uri, mongodb_database=name))
-about = {"kind": "file", "file": "killed.csv", "source": "canonical"}
-run = ledger.begin(store, "file:killed", about, datetime(2025, 3, 1, tzinfo=UTC))
-chunk = next(sources.read_events(Path(file), sources.get("canonical")))
-window = ledger.open_window(store, run, (chunk.first, chunk.last), written(chunk, sources.get("canonical")))
+description = {"kind": "file", "file": "killed.csv", "source": "canonical"}
+run = ledger.begin_run(store, "file:killed", description, datetime(2025, 3, 1, tzinfo=UTC))
+source = sources.get_preset("canonical")
+chunk = next(sources.read_events(Path(file), source))
+window = ledger.open_window(store, run, (chunk.first, chunk.last), row_format_of(chunk, source))
 insert_events(store, prepare(chunk, "canonical"), window.window_id)
 os._exit(9)
 """
@@ -88,7 +89,7 @@ def _file(tmp_path: Path, rows: list[str], name: str = "log.csv") -> Path:
 
 
 def _mixed(rows: int) -> list[str]:
-    """Good rows, each 1000th broken, each 700th repeated."""
+    """Valid rows, every 1000th broken, every 700th repeated."""
     lines = [_row(user) if user % 1000 else f",u{user},never,view_item,,\n" for user in range(1, rows)]
     return [line for row, line in enumerate(lines) for _ in range(2 if row % 700 == 1 else 1)]
 
@@ -98,7 +99,7 @@ def _counts(report: IngestReport) -> tuple[int, int, int, int]:
 
 
 def _ledger_adds_up(store: Store) -> None:
-    """Every window is committed, its counts add up, and they are the number of events that carry its id."""
+    """Every window is committed, its counts add up and match the number of events with its id."""
     for window in store.ledger.find({"kind": "window"}):
         counts = window["counts"]
         assert window["state"] == "committed"
@@ -110,23 +111,25 @@ def _content(store: Store) -> tuple[list[Document], list[Document], list[Documen
     """Events, refused rows and file counts, without the ids of windows."""
     hidden = {"window_id": 0}
     events = list(store.events.find({}, hidden, sort=[("_id", 1)]))
-    refused = sorted((one["line"], one["rule"], one["raw"]) for one in store.quarantine.find())
+    refused = sorted((row["line"], row["rule"], row["raw"]) for row in store.quarantine.find())
     files = list(store.ledger.find({"kind": "file"}, {"counts": 1, "state": 1, "offset": 1, "lease": 1}))
     return events, [{"refused": refused}], files
 
 
-def test_every_row_is_accounted_for_and_a_second_run_does_nothing(store: Store, tmp_path: Path) -> None:
+def test_counts_add_up_and_a_second_run_does_nothing(store: Store, tmp_path: Path) -> None:
     rows = [BROKEN, BROKEN, *_mixed(WINDOW_ROWS + 5_000), BROKEN, BROKEN]
     path = _file(tmp_path, rows)
-    told: list[tuple[str, int, int]] = []
-    report = ingest(store, [path, path], CANONICAL, at=AT, progress=lambda *now: told.append(now))
+    progress: list[tuple[str, int, int]] = []
+    report = ingest(
+        store, [path, path], CANONICAL, at=AT, progress=lambda *arguments: progress.append(arguments)
+    )
     bad = sum("never" in row for row in rows)
-    kept = {row for row in rows if "never" not in row}
-    assert _counts(report) == (len(rows), len(kept), len(rows) - bad - len(kept), bad)
+    valid = {row for row in rows if "never" not in row}
+    assert _counts(report) == (len(rows), len(valid), len(rows) - bad - len(valid), bad)
     assert (report.files, report.skipped_files) == (2, 1)
     assert store.events.count_documents({}) == report.events_inserted
     assert store.quarantine.count_documents({}) == bad
-    assert told[-1] == (path.name, path.stat().st_size, path.stat().st_size)
+    assert progress[-1] == (path.name, path.stat().st_size, path.stat().st_size)
     _ledger_adds_up(store)
     again = ingest(store, [path], CANONICAL, at=AT)
     assert (_counts(again), again.skipped_files) == ((0, 0, 0, 0), 1)
@@ -148,15 +151,15 @@ def test_an_event_document_has_what_the_event_has_and_no_more(store: Store, tmp_
     assert (file["timezone"], file["policy"], file["finished_at"]) == ("UTC", None, AT)
 
 
-def test_an_id_taken_by_other_content_is_a_conflict(store: Store, tmp_path: Path) -> None:
+def test_an_existing_id_with_another_content_is_a_conflict(store: Store, tmp_path: Path) -> None:
     first = [_row(1, "a"), _row(2, "b"), _row(1, "a"), _row(3, "a")]
     report = ingest(store, [_file(tmp_path, first)], CANONICAL, at=AT)
     assert _counts(report) == (4, 2, 1, 1)
     report = ingest(store, [_file(tmp_path, [_row(1, "a"), _row(9, "b"), _row(4)])], CANONICAL, at=AT)
     assert _counts(report) == (3, 1, 1, 1)
     shown = [
-        tuple(one[name] for name in ("line", "field", "rule", "value", "raw"))
-        for one in quarantine.list_open(store)
+        tuple(row[name] for name in ("line", "field", "rule", "value", "raw"))
+        for row in quarantine.list_open(store)
     ]
     assert shown == [
         (3, "event_id", "conflict", "b", _row(9, "b").strip()),
@@ -172,38 +175,38 @@ def test_user_attributes_are_stored_once_with_their_time(store: Store, tmp_path:
     )
     for name in ("a", "b"):
         (tmp_path / name).write_text(text + "\n" * (name == "b"))
-        report = ingest(store, [tmp_path / name], sources.get("app_profile"), at=AT)
+        report = ingest(store, [tmp_path / name], sources.get_preset("app_profile"), at=AT)
     assert _counts(report) == (2, 0, 2, 0)
     users = list(store.users.find({}, {"_id": 0}, sort=[("user_id", 1)]))
-    assert [(one["user_id"], one["attributes"], one["window_id"]) for one in users] == [
+    assert [(row["user_id"], row["attributes"], row["window_id"]) for row in users] == [
         ("1", '{"age":66}', 1), ("2", '{"age":7}', 1),
     ]  # fmt: skip
     assert users[0]["valid_from"] == datetime(2023, 4, 29, tzinfo=UTC)
-    assert [one["users"] for one in store.ledger.find({"kind": "window"}, sort=[("window_id", 1)])] == [2, 0]
+    assert [row["users"] for row in store.ledger.find({"kind": "window"}, sort=[("window_id", 1)])] == [2, 0]
 
 
 @pytest.fixture
 def undisturbed(settings: Settings) -> Iterator[Store]:
     """Another database on the same server."""
-    other = settings.model_copy(update={"mongodb_database": f"{settings.mongodb_database}_plain"})
-    with open_store(other) as store:
+    second_database = settings.model_copy(update={"mongodb_database": f"{settings.mongodb_database}_plain"})
+    with open_store(second_database) as store:
         yield store
-        store.client.drop_database(other.mongodb_database)
+        store.client.drop_database(second_database.mongodb_database)
 
 
-def test_a_run_killed_at_any_moment_ends_as_if_undisturbed(
+def test_a_killed_run_that_is_repeated_has_the_result_of_an_undisturbed_one(
     settings: Settings, store: Store, undisturbed: Store, tmp_path: Path
 ) -> None:
     path = _file(tmp_path, _mixed(2 * WINDOW_ROWS))
     started = time.perf_counter()
     ingest(undisturbed, [path], CANONICAL, at=AT)
     duration = time.perf_counter() - started
-    chance = random.Random(5)
+    generator = random.Random(5)
     for _ in range(4):
         process = _start(RUN, settings, path)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(chance.uniform(0, duration * 0.6))
+        time.sleep(generator.uniform(0, duration * 0.6))
         process.send_signal(signal.SIGKILL)
         process.communicate()
     ingest(store, [path], CANONICAL, at=AT)
@@ -211,7 +214,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_undisturbed(
     _ledger_adds_up(store)
 
 
-def test_two_at_once_is_one_clear_line_until_the_first_is_gone(
+def test_a_second_run_is_an_input_error_until_the_first_has_ended(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
     path = _file(tmp_path, [_row(user) for user in range(WINDOW_ROWS + 5_000)])
@@ -231,30 +234,30 @@ def test_two_at_once_is_one_clear_line_until_the_first_is_gone(
     _ledger_adds_up(store)
 
 
-def test_events_of_a_window_nobody_will_commit_are_taken_over(
+def test_events_of_an_abandoned_window_move_to_the_next_run(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
     killed = _file(tmp_path, [_row(user, "x" if user == 1 else "") for user in range(100)], "killed.csv")
     process = _start(HALF, settings, killed)
     process.communicate()
     assert process.returncode == 9
-    whole = _file(tmp_path, [_row(user, "x" if user == 1 else "") for user in range(150)], "whole.csv")
-    assert _counts(ingest(store, [whole], CANONICAL, at=AT)) == (150, 150, 0, 0)
+    complete = _file(tmp_path, [_row(user, "x" if user == 1 else "") for user in range(150)], "complete.csv")
+    assert _counts(ingest(store, [complete], CANONICAL, at=AT)) == (150, 150, 0, 0)
     assert store.events.distinct("window_id") == [2]
 
 
-def test_of_a_broken_archive_the_rows_before_the_break_are_stored(store: Store, tmp_path: Path) -> None:
+def test_rows_before_a_truncation_are_stored(store: Store, tmp_path: Path) -> None:
     rows = [_row(user * 7919 % 100_003) for user in range(30_000)]
-    packed = gzip.compress((HEADER + "".join(rows)).encode())
+    compressed = gzip.compress((HEADER + "".join(rows)).encode())
     path = tmp_path / "log.csv.gz"
-    path.write_bytes(packed[: len(packed) * 9 // 10])
+    path.write_bytes(compressed[: len(compressed) * 9 // 10])
     for _ in range(2):
         with pytest.raises(InputError, match="cut off or damaged"):
             ingest(store, [path], CANONICAL, at=AT)
     stored = store.events.count_documents({})
     assert 20_000 < stored < 30_000
     assert store.quarantine.count_documents({}) == 0
-    path.write_bytes(packed)
+    path.write_bytes(compressed)
     assert _counts(ingest(store, [path], CANONICAL, at=AT)) == (30_000, 30_000 - stored, stored, 0)
     _ledger_adds_up(store)
 
@@ -265,7 +268,7 @@ def _mapping(tmp_path: Path, text: str) -> Source:
     return sources.from_mapping(path)
 
 
-def test_replay_stores_what_passes_now_and_keeps_the_rest(store: Store, tmp_path: Path) -> None:
+def test_replay_stores_valid_rows_and_leaves_others_in_quarantine(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     body = _row(1) + _row(2).replace("i2", "caf\xe9") + _row(3, price="1,5") + _row(4).replace("2025", "25")
     path.write_bytes((HEADER + body + ',u5,2025-01-01,search,"a\nb,1\n').encode("latin-1"))
@@ -275,9 +278,9 @@ def test_replay_stores_what_passes_now_and_keeps_the_rest(store: Store, tmp_path
     replayed = replay(store, fixed, at=AT)
     assert (replayed.rows, replayed.events_inserted, replayed.quarantined) == (5, 1, 4)
     assert store.events.find_one({"item_id": "café"}) is not None
-    again = replay(store, fixed, at=AT)
-    assert (again.rows, again.events_inserted, again.quarantined) == (4, 0, 4)
-    states = [one["state"] for one in store.quarantine.find(sort=[("line", 1)])]
+    second_replay = replay(store, fixed, at=AT)
+    assert (second_replay.rows, second_replay.events_inserted, second_replay.quarantined) == (4, 0, 4)
+    states = [row["state"] for row in store.quarantine.find(sort=[("line", 1)])]
     assert states == ["replayed", "refused", "refused", "refused", "refused"]
     assert quarantine.count_open(store) == 4
     _ledger_adds_up(store)
@@ -289,14 +292,14 @@ def test_a_refused_row_of_a_changed_copy_is_in_quarantine_once(store: Store, tmp
         rows = [*broken, *map(_row, range(10, 20 + number))]
         report = ingest(store, [_file(tmp_path, rows)], CANONICAL, at=AT)
         assert (report.rows_read, report.quarantined) == (len(rows), 3)
-    kept = [(one["line"], one["rule"]) for one in store.quarantine.find(sort=[("_id", 1)])]
-    assert kept == [(2, "time"), (3, "price_negative"), (4, "time")]
+    quarantined = [(row["line"], row["rule"]) for row in store.quarantine.find(sort=[("_id", 1)])]
+    assert quarantined == [(2, "time"), (3, "price_negative"), (4, "time")]
     _ledger_adds_up(store)
     mapping = "columns: {quantity: price, price: cost}\n"
     ingest(store, [_file(tmp_path, broken)], _mapping(tmp_path, f"extends: canonical\n{mapping}"), at=AT)
-    assert [one["rule"] for one in quarantine.list_open(store)] == ["time", "quantity", "time"]
-    other = _mapping(tmp_path, f"extends: canonical\nname: other\n{mapping}")
-    assert ingest(store, [_file(tmp_path, broken)], other, at=AT).quarantined == 3
+    assert [row["rule"] for row in quarantine.list_open(store)] == ["time", "quantity", "time"]
+    second_source = _mapping(tmp_path, f"extends: canonical\nname: other\n{mapping}")
+    assert ingest(store, [_file(tmp_path, broken)], second_source, at=AT).quarantined == 3
     assert quarantine.count_open(store) == 6
     assert replay(store, CANONICAL, at=AT).rows == 3
 
@@ -304,7 +307,7 @@ def test_a_refused_row_of_a_changed_copy_is_in_quarantine_once(store: Store, tmp
 def test_replay_of_sessions_and_conflicts(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "otto.jsonl"
     path.write_text('{"session": 1, "events": [{"aid": 1, "ts": "2022-01-01", "type": "clicks"}]}\nno json\n')
-    assert _counts(ingest(store, [path], sources.get("otto"), at=AT)) == (2, 0, 0, 2)
+    assert _counts(ingest(store, [path], sources.get_preset("otto"), at=AT)) == (2, 0, 0, 2)
     fixed = _mapping(tmp_path, "extends: otto\ntime: iso\n")
     assert replay(store, fixed, at=AT).events_inserted == 1
     log = _file(tmp_path, [_row(1, "a"), _row(2, "a")])
@@ -314,7 +317,7 @@ def test_replay_of_sessions_and_conflicts(store: Store, tmp_path: Path) -> None:
     assert (report.rows, report.events_inserted, report.quarantined) == (1, 1, 0)
 
 
-def test_list_and_export_are_readable_and_harmless(store: Store, tmp_path: Path) -> None:
+def test_list_and_export_are_readable_without_formulas(store: Store, tmp_path: Path) -> None:
     rows = [",=cmd|'/C calc'!A1,never,search,,\n", ",u\udcff,never,search,,\n"]
     path = tmp_path / "log.csv"
     path.write_bytes((HEADER + "".join(rows)).encode("utf-8", "surrogateescape"))
@@ -326,14 +329,14 @@ def test_list_and_export_are_readable_and_harmless(store: Store, tmp_path: Path)
     assert quarantine.export(store, out) == 2
     with out.open(newline="") as file:
         exported = list(csv.DictReader(file))
-    assert [one["field"] for one in exported] == ["event_time", ""]
-    assert not any(cell.startswith(("=", "+", "-", "@")) for one in exported for cell in one.values())
+    assert [row["field"] for row in exported] == ["event_time", ""]
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in exported for cell in row.values())
     assert [file.name for file in tmp_path.iterdir() if file.name.endswith(".part")] == []
     with pytest.raises(InputError, match="cannot be written"):
         quarantine.export(store, tmp_path / "no" / "refused.csv")
 
 
-def test_posted_events_go_the_same_way(store: Store) -> None:
+def test_posted_events_use_the_same_windows(store: Store) -> None:
     rows: list[dict[str, object]] = [
         {"event_id": "1", "user_id": "u", "event_time": "2025-01-01T00:00:00Z", "event_type": "search"},
         {"event_id": "1", "user_id": "vä", "event_time": "2025-01-01T00:00:00Z", "event_type": "search"},
@@ -342,8 +345,8 @@ def test_posted_events_go_the_same_way(store: Store) -> None:
     for inserted in (1, 0):
         counts, refused = store_events(store, rows, CANONICAL)
         assert (counts.rows_read, counts.inserted, counts.duplicates) == (3, inserted, 1 - inserted)
-        assert sorted((one.line, one.rule) for one in refused) == [(2, "conflict"), (3, "time")]
-    shown = [(one["file"], one["line"], one["rule"], one["value"]) for one in quarantine.list_open(store)]
+        assert sorted((row.line, row.rule) for row in refused) == [(2, "conflict"), (3, "time")]
+    shown = [(row["file"], row["line"], row["rule"], row["value"]) for row in quarantine.list_open(store)]
     assert shown == [("api", 3, "time", "soon"), ("api", 2, "conflict", "1")]
     _ledger_adds_up(store)
     assert count_stored(store, "vä")["quarantine"] == 1
@@ -353,7 +356,7 @@ def test_posted_events_go_the_same_way(store: Store) -> None:
     assert store.events.find_one({}, {"_id": 0, "user_id": 1}) == {"user_id": "vä"}
 
 
-def test_a_file_that_is_refused_as_a_whole_leaves_nothing(store: Store, tmp_path: Path) -> None:
+def test_a_refused_file_leaves_nothing(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="no column 'user_id'"):

@@ -25,9 +25,8 @@ from retail_core.model.leakage.future_removal import check_future_removal, trunc
 from retail_core.model.leakage.guard_data import draw_sample
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.sources.read import read_events
-from retail_core.store.lake.scratch import scratch_lake
-from retail_core.store.lake.table import Lake
+from retail_core.sources.event_reader import read_events
+from retail_core.store.lake.table import Lake, scratch_lake
 from retail_core.times import last_midnight
 from retail_core.training.leakage_inspection import build_guard_data
 
@@ -154,7 +153,7 @@ def test_doctor_judges_a_table_and_says_what_it_needs(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def gathered(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, GuardData]:
     """Evidence of two policies on the honest log."""
-    lake = scratch_lake(read_events(log, sources.get("canonical")), tmp_path_factory.mktemp("scratch"))
+    lake = scratch_lake(read_events(log, sources.get_preset("canonical")), tmp_path_factory.mktemp("scratch"))
     newest = lake.state().last_event
     assert newest is not None
     settings = Settings(home=log.parent)
@@ -198,7 +197,7 @@ def test_other_simulated_logs_raise_no_alarm(seed: int, tmp_path: Path) -> None:
     simulate(
         SimulationConfig(users=500, days=28, seed=seed, start=date(2025, 3, 1)), tmp_path / "log.csv", None
     )
-    lake = scratch_lake(read_events(tmp_path / "log.csv", sources.get("canonical")), tmp_path)
+    lake = scratch_lake(read_events(tmp_path / "log.csv", sources.get_preset("canonical")), tmp_path)
     newest = lake.state().last_event
     assert newest is not None
     settings = Settings(home=tmp_path)

@@ -30,9 +30,13 @@ from retail_core.scoring.scores import CSV_COLUMNS, ScoreReport, score
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.store.lake.table import sync
-from retail_core.store.mongo.audiences import read_members
 from retail_core.store.mongo.connection import Store, open_store
-from retail_core.store.mongo.predictions import read_outcomes, read_predictions, replace_predictions
+from retail_core.store.mongo.predictions import (
+    read_members,
+    read_outcomes,
+    read_predictions,
+    replace_predictions,
+)
 from retail_core.training.pipeline import TrainOptions, TrainReport, train
 from retail_core.workspace import Workspace
 
@@ -87,7 +91,7 @@ def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     )
     simulate(SimulationConfig(users=700, days=34, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
     before, after = split(home / "log.csv", TRAINED)
-    source = sources.get("canonical")
+    source = sources.get_preset("canonical")
     with open_store(settings) as store:
         ingest(store, [before], source, at=AT)
         work = Workspace.synchronized(store)
@@ -272,7 +276,7 @@ def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(store: Store, tmp_
 
     days = [day for day in range(10) if day != silent]
     rows = [(f"u{user}", first + day * DAY + 9 * DAY / 24, "view_item") for day in days for user in range(3)]
-    source = sources.get("canonical")
+    source = sources.get_preset("canonical")
     ingest(store, [write("first.csv", rows)], source, at=AT)
     for day in (3, silent, 7):
         as_of = first + day * DAY

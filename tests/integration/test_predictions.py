@@ -16,13 +16,13 @@ from pandera.errors import SchemaErrors
 from retail_core.errors import IntegrityError
 from retail_core.schemas import Outcome, Prediction
 from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.ledger import shop_zone, source_policy
 from retail_core.store.mongo.predictions import (
     read_outcomes,
     read_predictions,
     replace_predictions,
     write_outcomes,
 )
-from retail_core.store.mongo.shop import named_policy, shop_zone
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,13 +175,13 @@ def ledger_file(
 
 
 def test_the_source_with_most_events_names_zone_and_policy(store: Store) -> None:
-    assert (shop_zone(store), named_policy(store)) == ("UTC", None)
+    assert (shop_zone(store), source_policy(store)) == ("UTC", None)
     ledger_file(store, "1", "taobao", "Asia/Shanghai", "daily", 60)
     ledger_file(store, "2", "taobao", "Asia/Shanghai", "daily", 60)
     ledger_file(store, "3", "app_profile", "Europe/London", "first-visit", 100)
     ledger_file(store, "4", "api", None, None, 1_000)
-    assert (shop_zone(store), named_policy(store)) == ("Asia/Shanghai", "daily")
+    assert (shop_zone(store), source_policy(store)) == ("Asia/Shanghai", "daily")
     ledger_file(store, "5", "app_profile", "Europe/London", "first-visit", 30)
-    assert (shop_zone(store), named_policy(store)) == ("Europe/London", "first-visit")
+    assert (shop_zone(store), source_policy(store)) == ("Europe/London", "first-visit")
     chosen = store.settings.model_copy(update={"timezone": "Asia/Tokyo"})
     assert shop_zone(Store(chosen, store.client, store.database)) == "Asia/Tokyo"

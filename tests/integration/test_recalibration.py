@@ -24,7 +24,7 @@ from retail_core.registry import versions as registry
 from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.sources import get
+from retail_core.sources import get_preset
 from retail_core.store.mongo.connection import open_store
 from retail_core.training.pipeline import TrainOptions, train
 from retail_core.training.recalibration import RecalibrationReport, recalibrate
@@ -56,7 +56,7 @@ def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     )
     simulate(SimulationConfig(users=900, days=50, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
     with open_store(settings) as store:
-        ingest(store, [home / "log.csv"], get("canonical"), at=NOW)
+        ingest(store, [home / "log.csv"], get_preset("canonical"), at=NOW)
         work = Workspace.synchronized(store)
         options = TrainOptions(policies=("daily",), model="logistic", reason="test")
         honest = train(work, as_of=TRAINED, options=options).version

@@ -121,7 +121,7 @@ def test_doctor_knows_its_own_api_from_a_stranger_on_the_port(
 def test_doctor_tells_of_refused_rows_that_wait(store: Store, tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("user_id,event_time,event_type\nu,soon,search\nu,2025-01-01,search\n")
-    ingest(store, [log], sources.get("canonical"), at=datetime(2025, 1, 2, tzinfo=UTC))
+    ingest(store, [log], sources.get_preset("canonical"), at=datetime(2025, 1, 2, tzinfo=UTC))
     findings = {check["name"]: check for check in doctor(store.settings)}
     assert (findings["quarantine"]["state"], findings["quarantine"]["what"]) == (
         "warn",

@@ -27,7 +27,7 @@ from retail_core.registry import versions as registry
 from retail_core.registry.versions import load_champion
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.sources import get
+from retail_core.sources import get_preset
 from retail_core.store.mongo.connection import open_store
 from retail_core.training.champion_comparison import PairedScores, compare_with_champion, decide_promotion
 from retail_core.training.pipeline import STAGES, TrainOptions, TrainReport, train
@@ -59,7 +59,7 @@ def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     )
     simulate(SimulationConfig(users=900, days=34, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
     with open_store(settings) as store:
-        ingest(store, [home / "log.csv"], get("canonical"), at=AS_OF)
+        ingest(store, [home / "log.csv"], get_preset("canonical"), at=AS_OF)
         work = Workspace.synchronized(store)
         stages: list[str] = []
         options = TrainOptions(policies=("daily", "first-visit"), reason="test")

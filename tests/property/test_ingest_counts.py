@@ -1,4 +1,4 @@
-"""Whatever a file holds, every record in it is read, and each is stored, a duplicate or refused."""
+"""Every record of any file is read, and each is stored, a duplicate or refused."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from retail_core.store.mongo import quarantine
 from retail_core.store.mongo.connection import Store
 
 HEADER = b"event_id,user_id,event_time,event_type,item_id,price\n"
-CANONICAL = sources.get("canonical")
-TIDY = b"t,u9,2025-01-01,search,,"
-"""A line that is good in any company, so that no file is wholly unreadable."""
+CANONICAL = sources.get_preset("canonical")
+VALID = b"t,u9,2025-01-01,search,,"
+"""A valid line, so that no generated file is unreadable as a whole."""
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -38,55 +38,57 @@ tidy = st.builds(
     st.sampled_from([b"purchase", b"search"]),
     st.sampled_from([b"", b"1.50", b"2"]),
 )
-CAREFUL = rules(
+SLOW_DATABASE = rules(
     max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
-@CAREFUL
+@SLOW_DATABASE
 @given(st.lists(st.one_of(tidy, unquoted), max_size=30), st.sampled_from([b"\n", b"\r\n"]))
 def test_without_quotes_each_line_is_one_record(tmp_path: Path, lines: list[bytes], ending: bytes) -> None:
     path = tmp_path / "log.csv"
-    path.write_bytes(HEADER + ending.join([*lines, TIDY]))
+    path.write_bytes(HEADER + ending.join([*lines, VALID]))
     chunks = list(sources.read_events(path, CANONICAL))
-    refused = [one.line for chunk in chunks for one in chunk.refused]
-    kept = [int(line) for chunk in chunks for line in chunk.lines]
-    assert sorted(refused + kept) == [number for number, line in enumerate([*lines, TIDY], start=2) if line]
+    refused = [refusal.line for chunk in chunks for refusal in chunk.refused]
+    accepted = [int(line) for chunk in chunks for line in chunk.lines]
+    assert sorted(refused + accepted) == [
+        number for number, line in enumerate([*lines, VALID], start=2) if line
+    ]
 
 
-@CAREFUL
+@SLOW_DATABASE
 @given(st.lists(messy, max_size=20))
 def test_with_quotes_no_line_is_lost(tmp_path: Path, lines: list[bytes]) -> None:
     path = tmp_path / "log.csv"
-    lines = [TIDY, *lines]
+    lines = [VALID, *lines]
     path.write_bytes(HEADER + b"".join(line + b"\n" for line in lines))
     chunks = list(sources.read_events(path, CANONICAL))
     raw = [chunk.raw(row) for chunk in chunks for row in range(len(chunk.events))]
-    raw += [one.raw for chunk in chunks for one in chunk.refused]
-    found = sorted(part.encode("utf-8", "surrogateescape") for text in raw for part in text.split("\n"))
-    assert found == sorted(line for line in lines if line)
+    raw += [refusal.raw for chunk in chunks for refusal in chunk.refused]
+    raw_lines = sorted(line.encode("utf-8", "surrogateescape") for text in raw for line in text.split("\n"))
+    assert raw_lines == sorted(line for line in lines if line)
 
 
 @pytest.mark.integration
-@rules(CAREFUL, max_examples=12)
+@rules(SLOW_DATABASE, max_examples=12)
 @given(st.lists(st.one_of(tidy, tidy, messy), max_size=40))
 def test_counts_add_up_in_the_store(store: Store, tmp_path: Path, lines: list[bytes]) -> None:
     path = tmp_path / "log.csv"
-    path.write_bytes(HEADER + b"\n".join([TIDY, *lines]) + b"\n")
-    events, refused = store.events.count_documents({}), _quarantined(store)
+    path.write_bytes(HEADER + b"\n".join([VALID, *lines]) + b"\n")
+    events, quarantined_before = store.events.count_documents({}), _quarantined(store)
     report = ingest(store, [path], CANONICAL, at=AT)
     assert report.rows_read == report.events_inserted + report.duplicates + report.quarantined
     assert store.events.count_documents({}) == events + report.events_inserted
-    now = _quarantined(store)
-    unreadable = [one.raw for chunk in sources.read_events(path, CANONICAL) for one in chunk.refused]
-    assert Counter(map(quarantine.readable, unreadable)) <= now
-    assert refused <= now
-    assert (now - refused).total() <= report.quarantined
-    assert refused or now.total() == report.quarantined
+    quarantined = _quarantined(store)
+    unreadable = [refusal.raw for chunk in sources.read_events(path, CANONICAL) for refusal in chunk.refused]
+    assert Counter(map(quarantine.escape_undecodable, unreadable)) <= quarantined
+    assert quarantined_before <= quarantined
+    assert (quarantined - quarantined_before).total() <= report.quarantined
+    assert quarantined_before or quarantined.total() == report.quarantined
 
 
 def _quarantined(store: Store) -> Counter[str]:
     """How often each raw row is in quarantine."""
-    return Counter(one["raw"] for one in store.quarantine.find())
+    return Counter(document["raw"] for document in store.quarantine.find())

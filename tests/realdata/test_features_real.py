@@ -26,9 +26,8 @@ from retail_core.features.feature_set import default_feature_set
 from retail_core.features.online.event_columns import OnlineEvent, event_from_document
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
-from retail_core.sources.read import read_events
-from retail_core.store.lake.scratch import scratch_lake
-from retail_core.store.lake.table import Lake
+from retail_core.sources.event_reader import read_events
+from retail_core.store.lake.table import Lake, scratch_lake
 from retail_core.times import parse_instant
 from tests.feature_logs import FolderLake, write_lake
 
@@ -105,7 +104,7 @@ def test_spark_equals_duckdb_equals_online(
     folder: str, cutoffs: tuple[str, ...], shared_data: Path, tmp_path: Path
 ) -> None:
     """Every pair of three cut-offs on both engines, and 150 of them online."""
-    source = sources.get(folder)
+    source = sources.get_preset(folder)
     files = sorted((shared_data / folder).iterdir())
     lake = scratch_lake((chunk for file in files for chunk in read_events(file, source)), tmp_path)
     question = PredictionTask(timezone=source.timezone)

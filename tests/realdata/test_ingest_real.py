@@ -31,11 +31,11 @@ def test_every_real_row_is_accounted_for_and_a_second_run_is_quick(
 ) -> None:
     pattern, counts = EXPECTED[source]
     files = sorted(shared_data.glob(pattern))
-    first = ingest(store, files, sources.get(source), at=AT)
+    first = ingest(store, files, sources.get_preset(source), at=AT)
     assert (first.rows_read, first.events_inserted, first.duplicates, first.quarantined) == counts
     assert store.events.count_documents({}) == first.events_inserted
     assert store.quarantine.count_documents({}) == first.quarantined
-    second = ingest(store, files, sources.get(source), at=AT)
+    second = ingest(store, files, sources.get_preset(source), at=AT)
     assert (second.rows_read, second.events_inserted, second.skipped_files) == (0, 0, len(files))
     assert second.seconds <= first.seconds / 5 or second.seconds < 0.1
 
@@ -43,13 +43,15 @@ def test_every_real_row_is_accounted_for_and_a_second_run_is_quick(
 @pytest.mark.parametrize(("source", "line"), [("taobao", 84_476), ("rees46", 17_436)])
 def test_exactly_the_cut_off_last_line_is_refused(shared_data: Path, source: str, line: int) -> None:
     (path,) = shared_data.glob(EXPECTED[source][0])
-    refused = [one for chunk in sources.read_events(path, sources.get(source)) for one in chunk.refused]
+    refused = [
+        one for chunk in sources.read_events(path, sources.get_preset(source)) for one in chunk.refused
+    ]
     assert [(one.line, one.rule) for one in refused] == [(line, "fields")]
 
 
 def test_the_user_table_becomes_users_screens_and_purchases(shared_data: Path) -> None:
     path = shared_data / "app_profile" / "retail_app_data.csv.gz"
-    chunks = list(sources.read_events(path, sources.get("app_profile")))
+    chunks = list(sources.read_events(path, sources.get_preset("app_profile")))
     assert sum(len(chunk.users) for chunk in chunks) == 12_000
     bought = [(chunk.events["event_type"] == "purchase").sum() for chunk in chunks]
     assert sum(bought) == 7_053

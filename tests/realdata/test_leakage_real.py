@@ -24,8 +24,8 @@ from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.leakage import inspect_leakage
 from retail_core.schemas import Pairs
 from retail_core.settings import Settings
-from retail_core.sources.read import read_events
-from retail_core.store.lake.scratch import scratch_lake
+from retail_core.sources.event_reader import read_events
+from retail_core.store.lake.table import scratch_lake
 from retail_core.times import parse_instant
 from retail_core.training.leakage_inspection import build_guard_data, inspect_log
 
@@ -39,7 +39,7 @@ PROFILES = "app_profile/retail_app_data.csv.gz"
     ("folder", "as_of"), [("taobao", "2017-12-04T00:00:00+08:00"), ("online_retail", "2011-12-09T00:00:00Z")]
 )
 def test_real_logs_raise_no_alarm(shared_data: Path, tmp_path: Path, folder: str, as_of: str) -> None:
-    source, settings = sources.get(folder), Settings(home=tmp_path)
+    source, settings = sources.get_preset(folder), Settings(home=tmp_path)
     files = sorted((shared_data / folder).iterdir())
     lake = scratch_lake((chunk for file in files for chunk in read_events(file, source)), tmp_path)
     question = PredictionTask.from_settings(settings, source.timezone)
@@ -49,7 +49,7 @@ def test_real_logs_raise_no_alarm(shared_data: Path, tmp_path: Path, folder: str
 
 
 def test_the_user_table_is_refused_for_its_segment_alone(shared_data: Path, tmp_path: Path) -> None:
-    source = sources.get("app_profile")
+    source = sources.get_preset("app_profile")
     report = inspect_log(shared_data / PROFILES, source, Settings(home=tmp_path))
     assert report.refused == ("user_segment",)
     (found,) = (one for one in report.findings if one.check == "b")
@@ -65,7 +65,7 @@ def test_the_user_table_is_refused_for_its_segment_alone(shared_data: Path, tmp_
 def test_rule_that_flags_every_buyer_and_power_user_reproduces_the_headline(
     shared_data: Path, tmp_path: Path
 ) -> None:
-    source = sources.get("app_profile")
+    source = sources.get_preset("app_profile")
     lake = scratch_lake(read_events(shared_data / PROFILES, source), tmp_path)
     question = PredictionTask(timezone=source.timezone)
     newest = lake.state().last_event

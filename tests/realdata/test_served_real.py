@@ -31,7 +31,7 @@ def test_every_user_is_told_what_the_list_says(
     small = settings.model_copy(update={"search_rows": 1_000})
     instant = parse_instant(AS_OF)
     log = shared_data / "taobao" / "UserBehavior_head.csv.gz"
-    ingest(store, [log], sources.get("taobao"), at=instant)
+    ingest(store, [log], sources.get_preset("taobao"), at=instant)
     work = Workspace.synchronized(replace(store, settings=small))
     train(work, as_of=instant, options=TrainOptions(policies=("daily",), model=family))
     report = score(work, as_of=instant, out=tmp_path / "scores.csv")

@@ -50,7 +50,7 @@ def both(folder: Path, events: list[OnlineEvent], names: tuple[str, ...], now: i
     ],
 )
 def test_what_no_feature_may_see_is_quarantined_with_its_rule(changed: dict[str, str], rule: str) -> None:
-    events, refused = sources.parse_events([ROW | changed, ROW], sources.get("canonical"))
+    events, refused = sources.parse_events([ROW | changed, ROW], sources.get_preset("canonical"))
     assert len(events) == 1
     assert [one.rule for one in refused] == [rule]
 

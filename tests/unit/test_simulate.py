@@ -19,7 +19,7 @@ from retail_core.simulate import DRIFTS, SimulationConfig, is_promotion, simulat
 from retail_core.simulate.intent import live, odds_of
 from retail_core.simulate.simulation import World
 from retail_core.simulate.simulation_config import calendar
-from retail_core.sources.read import read_events
+from retail_core.sources.event_reader import read_events
 
 CONFIG = SimulationConfig(users=600, days=30, seed=11)
 
@@ -147,7 +147,7 @@ def test_the_log_is_sorted_complete_and_reads_without_a_refusal(folder: Path, lo
     assert log["event_time"].iloc[0] >= pd.Timestamp(CONFIG.start, tz="UTC")
     assert set(log["event_type"]) == set(EVENT_TYPES)
     assert not log.duplicated().any()
-    chunks = list(read_events(folder / "log.csv", sources.get("canonical")))
+    chunks = list(read_events(folder / "log.csv", sources.get_preset("canonical")))
     assert sum(len(chunk.events) for chunk in chunks) == len(log)
     assert not any(chunk.refused for chunk in chunks)
     ids = pd.concat([chunk.events["event_id"] for chunk in chunks])

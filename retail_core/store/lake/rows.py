@@ -40,7 +40,7 @@ USERS_ARROW = pa.schema(
 
 
 @dataclass(frozen=True)
-class Window:
+class PendingWindow:
     """A committed ledger window that the lake does not have."""
 
     window_id: int
@@ -54,19 +54,21 @@ def source_identity(store: Store) -> str:
     return f"{store.database.name}:{found[0]['info']['uuid'].hex()}" if found else store.database.name
 
 
-def pending_windows(store: Store, manifest: Manifest) -> list[Window]:
+def pending_windows(store: Store, manifest: Manifest) -> list[PendingWindow]:
     """Committed windows that are not applied, ascending."""
     query = {"kind": "window", "state": "committed", "window_id": {"$gt": manifest.contiguous}}
     fields = {"window_id": 1, "counts.inserted": 1, "users": 1}
     found = _majority(store.ledger).find(query, fields).sort("window_id")
     windows = (
-        Window(int(one["window_id"]), int(one.get("counts", {}).get("inserted", 0)), int(one.get("users", 0)))
+        PendingWindow(
+            int(one["window_id"]), int(one.get("counts", {}).get("inserted", 0)), int(one.get("users", 0))
+        )
         for one in found
     )
     return [window for window in windows if not manifest.has(window.window_id)]
 
 
-def read_events(store: Store, windows: list[Window]) -> Iterator[pa.Table]:
+def read_events(store: Store, windows: list[PendingWindow]) -> Iterator[pa.Table]:
     """The events of the windows as tables of `EVENT_ARROW`, the next ones being fetched meanwhile."""
     pending = deque(_batches(windows))
     running: deque[Future[pa.Table]] = deque()
@@ -77,7 +79,7 @@ def read_events(store: Store, windows: list[Window]) -> Iterator[pa.Table]:
             yield running.popleft().result()
 
 
-def read_users(store: Store, windows: list[Window]) -> pa.Table:
+def read_users(store: Store, windows: list[PendingWindow]) -> pa.Table:
     """The user attributes of the windows as one table of `USERS_ARROW`."""
     ids = [window.window_id for window in windows if window.users]
     groups = [ids[start : start + BATCH_WINDOWS] for start in range(0, len(ids), BATCH_WINDOWS)]
@@ -86,7 +88,7 @@ def read_users(store: Store, windows: list[Window]) -> pa.Table:
     )
 
 
-def _batches(windows: list[Window]) -> Iterator[list[int]]:
+def _batches(windows: list[PendingWindow]) -> Iterator[list[int]]:
     batch: list[int] = []
     rows = 0
     for window in windows:

@@ -7,20 +7,26 @@ the commit, so a reader sees one state or the next, and a killed sync has change
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 from pymongo.errors import PyMongoError
 
 from retail_core.errors import DependencyError, IntegrityError
+from retail_core.schemas import EVENT_ARROW
+from retail_core.sources.source import Chunk
 from retail_core.store.lake.folder import LakeFolder
 from retail_core.store.lake.manifest import LakeFile, LakeState, Manifest
 from retail_core.store.lake.merge import cut, merge
 from retail_core.store.lake.rows import (
+    USERS_ARROW,
+    PendingWindow,
     Spool,
-    Window,
     pending_windows,
     read_events,
     read_users,
@@ -145,7 +151,7 @@ def _base(store: Store, folder: LakeFolder, present: Manifest, *, anew: bool) ->
 
 
 def _advance(
-    store: Store, folder: LakeFolder, base: Manifest, windows: list[Window], progress: Progress | None
+    store: Store, folder: LakeFolder, base: Manifest, windows: list[PendingWindow], progress: Progress | None
 ) -> Manifest:
     kept = base.days if base.applied else {}
     kept_users = base.users if base.applied else None
@@ -174,9 +180,38 @@ def _merge_days(
 
 
 def _merge_users(
-    store: Store, folder: LakeFolder, windows: list[Window], kept: LakeFile | None, generation: int
+    store: Store, folder: LakeFolder, windows: list[PendingWindow], kept: LakeFile | None, generation: int
 ) -> LakeFile | None:
     rows = read_users(store, windows)
     if not len(rows):
         return kept
     return merge(folder, f"users/{generation:08d}.parquet", [rows], kept, USER_KEYS)
+
+
+def scratch_lake(chunks: Iterable[Chunk], folder: Path) -> Lake:
+    """Write the chunks' events and user attributes as a lake below `folder`; refused rows are left out."""
+    target, users = LakeFolder(str(folder / "lake")), [USERS_ARROW.empty_table()]
+    with Spool(folder / "spool") as spool:
+        for chunk in chunks:
+            spool.add(_arrow(chunk.events, EVENT_ARROW))
+            if len(chunk.users):
+                users.append(_arrow(chunk.users, USERS_ARROW))
+        days = {
+            day: merge(target, f"events/day={day}/00000001.parquet", spool.parts(day), None, EVENT_KEYS)
+            for day in spool.days()
+        }
+    known = merge(target, "users/00000001.parquet", users, None, USER_KEYS) if len(users) > 1 else None
+    target.write_manifest(Manifest("scratch").advanced([1], days, known))
+    return Lake(str(folder / "lake"))
+
+
+def _arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """The frame's columns as the schema says; times are UTC."""
+    columns = []
+    for field in schema:
+        column = frame[field.name]
+        if isinstance(column.dtype, pd.DatetimeTZDtype):
+            column = column.dt.tz_localize(None)
+        values = pa.array(column, from_pandas=True)
+        columns.append(values.cast(pa.timestamp("us")) if pa.types.is_timestamp(values.type) else values)
+    return pa.table(columns, names=schema.names).cast(schema)

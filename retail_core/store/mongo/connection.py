@@ -21,16 +21,16 @@ from retail_core.store.mongod.embedded import ensure_mongod
 Document = dict[str, Any]
 SELECT_SECONDS = 10
 LOG_SECONDS = 30 * 24 * 3600
-"""MongoDB drops entries of the prediction log after 30 days."""
+"""Entries of the prediction log expire after 30 days."""
 
-_REFUSED = (13, 18)
-_DUPLICATE = 11_000
+_AUTHENTICATION_ERRORS = (13, 18)
+_DUPLICATE_KEY = 11_000
 
 
 def _index(*names: str, unique: bool = False, partial: bool = False) -> IndexModel:
-    """`partial`: only of documents that have the (first) field."""
-    having = {"partialFilterExpression": {names[0]: {"$exists": True}}} if partial else {}
-    return IndexModel([(name, ASCENDING) for name in names], unique=unique, **having)
+    """Ascending index on `names`; `partial` limits it to documents that have the first field."""
+    options = {"partialFilterExpression": {names[0]: {"$exists": True}}} if partial else {}
+    return IndexModel([(name, ASCENDING) for name in names], unique=unique, **options)
 
 
 INDEXES: dict[str, list[IndexModel]] = {
@@ -43,7 +43,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "quarantine": [_index("state"), _index("file_id"), _index("row", unique=True, partial=True)],
     "ingest_ledger": [_index("window_id")],
 }
-"""Indexes by collection; `_id` is always there."""
+"""Indexes by collection, in addition to the one on `_id`."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +56,17 @@ class Store:
 
     @property
     def events(self) -> Collection[Document]:
-        """The record of what users did; `_id` is the event id."""
+        """Events of users, the system of record; `_id` is the event id."""
         return self.database["events"]
 
     @property
     def users(self) -> Collection[Document]:
-        """User attributes, each valid from an instant on."""
+        """User attributes, valid from `valid_from`."""
         return self.database["users"]
 
     @property
     def predictions(self) -> Collection[Document]:
-        """One document per user, as_of and model version; read them through `store.predictions`."""
+        """One document per user, as_of and model version; read with `store.mongo.predictions`."""
         return self.database["predictions"]
 
     @property
@@ -76,17 +76,17 @@ class Store:
 
     @property
     def prediction_windows(self) -> Collection[Document]:
-        """Which (as_of, model version) windows of predictions and outcomes are whole."""
+        """State of each (as_of, model version) window of predictions and outcomes."""
         return self.database["prediction_windows"]
 
     @property
     def ledger(self) -> Collection[Document]:
-        """Files and windows of ingestion."""
+        """Ingestion ledger: files and windows."""
         return self.database["ingest_ledger"]
 
     @property
     def quarantine(self) -> Collection[Document]:
-        """What was refused, and why."""
+        """Refused rows with the reason."""
         return self.database["quarantine"]
 
     @property
@@ -101,17 +101,17 @@ class Store:
 
     @property
     def audiences(self) -> Collection[Document]:
-        """Whom to contact, with the control group."""
+        """Audiences and their members, control group included."""
         return self.database["audiences"]
 
     @property
     def prediction_log(self) -> Collection[Document]:
-        """What the service answered, for 30 days."""
+        """Responses of the prediction service, stored for 30 days."""
         return self.database["prediction_log"]
 
     @property
     def context(self) -> Collection[Document]:
-        """Context features per as_of day."""
+        """Context features by as_of day."""
         return self.database["context"]
 
     def close(self) -> None:
@@ -128,19 +128,21 @@ class Store:
 
 
 def open_store(settings: Settings, *, select_seconds: float = SELECT_SECONDS) -> Store:
-    """Connect to `settings.mongodb_uri`, else to the embedded server, and see that the indexes exist.
+    """Connect to `settings.mongodb_uri`, else to the embedded server, and create missing indexes.
 
-    `select_seconds` is how long the server may take to say that it is there, now and later.
+    Args:
+        settings: URI, database name and home.
+        select_seconds: server selection timeout of this and all later operations.
 
     Raises:
         DependencyError: the server is unreachable, refuses the credentials or is no replica set.
         InputError: RETAIL_MONGODB_URI is no MongoDB URI.
     """
-    given = settings.mongodb_uri
-    uri = given.get_secret_value() if given else ensure_mongod(settings)
+    secret_uri = settings.mongodb_uri
+    uri = secret_uri.get_secret_value() if secret_uri else ensure_mongod(settings)
     client = _connect(uri, select_seconds)
     try:
-        _check(client, redact(uri))
+        _require_replica_set(client, redact(uri))
         store = Store(settings, client, client[settings.mongodb_database])
         for name, models in INDEXES.items():
             store.database[name].create_indexes(models)
@@ -154,22 +156,26 @@ def open_store(settings: Settings, *, select_seconds: float = SELECT_SECONDS) ->
 
 
 def server_time(store: Store) -> datetime:
-    """MongoDB's clock, in UTC."""
-    now: datetime = store.client.admin.command("hello")["localTime"]
-    return now.replace(tzinfo=UTC)
+    """Present time of the MongoDB server, UTC."""
+    local_time: datetime = store.client.admin.command("hello")["localTime"]
+    return local_time.replace(tzinfo=UTC)
 
 
-def taken(error: BulkWriteError) -> list[Document]:
-    """The documents of an unordered insert whose keys are taken; any other failure is raised."""
+def duplicate_key_documents(error: BulkWriteError) -> list[Document]:
+    """Documents of an unordered insert that failed because their key exists.
+
+    Raises:
+        BulkWriteError: `error`, if it has any other cause.
+    """
     details: Mapping[str, Any] = error.details or {}
-    failed = details.get("writeErrors", [])
-    if details.get("writeConcernErrors") or any(one["code"] != _DUPLICATE for one in failed):
+    write_errors = details.get("writeErrors", [])
+    if details.get("writeConcernErrors") or any(entry["code"] != _DUPLICATE_KEY for entry in write_errors):
         raise error
-    return [one["op"] for one in failed]
+    return [entry["op"] for entry in write_errors]
 
 
 def redact(uri: str) -> str:
-    """`uri` without user, password and options: all that may be shown.
+    """`uri` without user, password and options, for messages.
 
     >>> redact("mongodb://app:s3cr@t@db.example:27017/?tlsCertificateKeyFilePassword=x")
     'mongodb://***@db.example:27017/'
@@ -178,21 +184,21 @@ def redact(uri: str) -> str:
 
 
 def unreachable(uri: str, error: PyMongoError) -> DependencyError:
-    """The error for a server that does not do what was asked, without secrets."""
-    if isinstance(error, OperationFailure) and error.code in _REFUSED:
+    """The error to raise for a failure of the server at `uri`; its text has no secrets."""
+    if isinstance(error, OperationFailure) and error.code in _AUTHENTICATION_ERRORS:
         return DependencyError(
             f"MongoDB at {redact(uri)} refused the credentials.",
             remedy="correct user, password and authSource in RETAIL_MONGODB_URI.",
         )
-    said = str(error).split(", Timeout:", 1)[0].replace(uri, redact(uri))
+    detail = str(error).split(", Timeout:", 1)[0].replace(uri, redact(uri))
     return DependencyError(
-        f"MongoDB at {redact(uri)} cannot be used: {said}.",
+        f"MongoDB at {redact(uri)} cannot be used: {detail}.",
         remedy="start it, correct RETAIL_MONGODB_URI, or unset it to use the embedded server.",
     )
 
 
 def _connect(uri: str, select_seconds: float) -> MongoClient[Document]:
-    # The driver's own words may quote parts of a malformed URI, password included: they are not passed on.
+    # The driver's message may quote a malformed URI with its password, so it is not shown.
     try:
         return MongoClient(
             uri,
@@ -210,7 +216,7 @@ def _connect(uri: str, select_seconds: float) -> MongoClient[Document]:
         ) from None
 
 
-def _check(client: MongoClient[Document], shown: str) -> None:
+def _require_replica_set(client: MongoClient[Document], shown: str) -> None:
     hello = client.admin.command("hello")
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
         raise DependencyError(

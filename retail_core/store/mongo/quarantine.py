@@ -1,4 +1,4 @@
-"""What could not be stored, and why: add, list, export."""
+"""Quarantine: refused rows with file, line, rule and raw text; add, list and export them."""
 
 from __future__ import annotations
 
@@ -19,141 +19,161 @@ from pymongo.errors import BulkWriteError
 from retail_core.csv_export import escape_formula
 from retail_core.errors import InputError
 from retail_core.file_locks import replace_file
-from retail_core.sources.rules import Refusal
-from retail_core.sources.source import Written
-from retail_core.store.mongo.connection import Document, Store, taken
+from retail_core.sources.refusals import Refusal
+from retail_core.sources.source import RowFormat
+from retail_core.store.mongo.connection import Document, Store, duplicate_key_documents
 from retail_core.times import iso
 
 COLUMNS = ("file", "line", "field", "rule", "value", "remedy", "raw", "state", "source", "at")
-"""Columns of an export, and keys of a listed row."""
+"""Columns of an export and keys of a listed row."""
 
 RAW_LIMIT = 1_000_000
-"""Characters of a raw row that are kept; a longer one cannot be replayed."""
+"""Stored characters of a raw row; a longer row cannot be replayed."""
 
 _BATCH = 5_000
 _REASON = ("field", "rule", "value", "remedy")
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where refused rows come from."""
+class RefusalOrigin:
+    """Where refused rows come from.
+
+    Attributes:
+        file_id: `_id` of the file in the ledger.
+        file: name of the file or channel.
+        source: name of the source.
+        window_id: ledger window.
+        at: time of ingestion.
+        row_format: how the raw rows are written.
+    """
 
     file_id: str
     file: str
     source: str
     window_id: int
     at: datetime
-    written: Written = field(default_factory=Written)
+    row_format: RowFormat = field(default_factory=RowFormat)
 
 
-def forget(store: Store, window_id: int) -> None:
-    """Remove what an earlier, killed try of this window left."""
+def remove_window(store: Store, window_id: int) -> None:
+    """Remove the rows that a killed run of this window stored."""
     store.quarantine.delete_many({"_id": {"$gte": _key(window_id, 0), "$lt": _key(window_id + 1, 0)}})
 
 
-def add(store: Store, refused: Iterable[Refusal], origin: Origin) -> int:
-    """Store the refusals of a window; how many there are.
+def add_refusals(store: Store, refused: Iterable[Refusal], origin: RefusalOrigin) -> int:
+    """Store the refusals of a window and return their number.
 
-    A row is there as often as the file has it that has it most often: a changed copy of a file, or an event
-    posted again, adds nothing. What waits already stays where it stood first, with the reason of now.
+    Equal rows of several files are stored as often as they occur in the file that has most of them, so a
+    corrected copy of a file or an event that is posted twice adds no row. A row that is in quarantine already
+    stays as it is, with the reason updated.
     """
-    seen: Counter[str] = Counter()
-    documents = (_document(one, place, origin, seen) for place, one in enumerate(refused))
+    occurrences: Counter[str] = Counter()
+    documents = (_document(refused_row, n, origin, occurrences) for n, refused_row in enumerate(refused))
     count = 0
     while batch := list(islice(documents, _BATCH)):
-        again = _insert(store, batch)
-        if again:
-            _settle(store, again, origin)
+        existing = _insert(store, batch)
+        if existing:
+            _merge_existing(store, existing, origin)
         count += len(batch)
     return count
 
 
 def _insert(store: Store, batch: list[Document]) -> list[Document]:
-    """Those of the documents whose row is there already."""
+    """Insert documents and return those whose `row` exists."""
     try:
         if batch:
             store.quarantine.insert_many(batch, ordered=False)
     except BulkWriteError as error:
-        return taken(error)
+        return duplicate_key_documents(error)
     return []
 
 
-def _settle(store: Store, again: list[Document], origin: Origin) -> None:
-    """Rows that are there already: those of earlier windows of the same file are counted on from there."""
-    query = {"row": {"$in": [one["row"] for one in again]}, "file_id": origin.file_id}
-    own = {one["row"] for one in store.quarantine.find(query, {"row": 1})}
-    others = [one for one in again if one["row"] not in own]
+def _merge_existing(store: Store, documents: list[Document], origin: RefusalOrigin) -> None:
+    """Store documents whose `row` exists.
+
+    If the existing row is of an earlier window of the same file, the document is a further occurrence: it
+    gets the next number and is inserted. Else only the reason of the existing row is updated.
+    """
+    query = {"row": {"$in": [document["row"] for document in documents]}, "file_id": origin.file_id}
+    rows_of_file = {document["row"] for document in store.quarantine.find(query, {"row": 1})}
+    of_other_files = [document for document in documents if document["row"] not in rows_of_file]
+    further = [document for document in documents if document["row"] in rows_of_file]
     earlier: dict[str, int] = {}
-    repeated = [one for one in again if one["row"] in own]
-    for one in repeated:
-        key, place = one["row"].split(":")
+    for document in further:
+        key, occurrence = document["row"].split(":")
         if key not in earlier:
-            same = {"row": {"$gte": f"{key}:", "$lt": f"{key};"}, "file_id": origin.file_id}
-            earlier[key] = store.quarantine.count_documents(same | {"window_id": {"$ne": origin.window_id}})
-        one["row"] = f"{key}:{int(place) + earlier[key]}"
-    _renew(store, others + _insert(store, repeated))
+            equal_rows = {"row": {"$gte": f"{key}:", "$lt": f"{key};"}, "file_id": origin.file_id}
+            in_other_windows = equal_rows | {"window_id": {"$ne": origin.window_id}}
+            earlier[key] = store.quarantine.count_documents(in_other_windows)
+        document["row"] = f"{key}:{int(occurrence) + earlier[key]}"
+    _update_reasons(store, of_other_files + _insert(store, further))
 
 
-def _renew(store: Store, again: list[Document]) -> None:
-    """Tell of rows that wait already why they are refused now."""
+def _update_reasons(store: Store, documents: list[Document]) -> None:
+    """Set the reason of the stored rows with the same `row` that are still refused."""
     updates = [
-        UpdateOne({"row": one["row"], "state": "refused"}, {"$set": {name: one[name] for name in _REASON}})
-        for one in again
+        UpdateOne(
+            {"row": document["row"], "state": "refused"}, {"$set": {name: document[name] for name in _REASON}}
+        )
+        for document in documents
     ]
     if updates:
         store.quarantine.bulk_write(updates, ordered=False)
 
 
-def _key(window_id: int, place: int) -> str:
-    return f"{window_id:012d}:{place:09d}"
+def _key(window_id: int, position: int) -> str:
+    return f"{window_id:012d}:{position:09d}"
 
 
-def _row_key(one: Refusal, origin: Origin) -> str:
-    """Tells rows apart by what they say: their text, and what its fields mean."""
-    parts = (origin.source, origin.written.delimiter, *origin.written.header, one.raw)
-    return hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+def _content_key(refused_row: Refusal, origin: RefusalOrigin) -> str:
+    """Hash of a row's text, source and CSV format: equal for equal rows of different files."""
+    fields = (origin.source, origin.row_format.delimiter, *origin.row_format.header, refused_row.raw)
+    return hashlib.blake2b("\x1f".join(fields).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def _document(one: Refusal, place: int, origin: Origin, seen: Counter[str]) -> Document:
-    key = _row_key(one, origin)
-    seen[key] += 1
+def _document(
+    refused_row: Refusal, position: int, origin: RefusalOrigin, occurrences: Counter[str]
+) -> Document:
+    key = _content_key(refused_row, origin)
+    occurrences[key] += 1
     document: Document = {
-        "_id": _key(origin.window_id, place),
-        "row": f"{key}:{seen[key]}",
+        "_id": _key(origin.window_id, position),
+        "row": f"{key}:{occurrences[key]}",
         "file_id": origin.file_id,
         "file": origin.file,
         "source": origin.source,
         "window_id": origin.window_id,
         "at": origin.at,
-        "line": one.line,
+        "line": refused_row.line,
         "state": "refused",
-        "raw": readable(one.raw[:RAW_LIMIT]),
-    } | reason(one)
-    if document["raw"] != one.raw:
-        document["raw_bytes"] = one.raw[:RAW_LIMIT].encode("utf-8", "surrogateescape")
+        "raw": escape_undecodable(refused_row.raw[:RAW_LIMIT]),
+    } | reason_fields(refused_row)
+    if document["raw"] != refused_row.raw:
+        document["raw_bytes"] = refused_row.raw[:RAW_LIMIT].encode("utf-8", "surrogateescape")
     return document
 
 
-def reason(one: Refusal) -> Document:
-    """The part of a document that says why."""
-    value = None if one.value is None else readable(one.value)
-    return dict(zip(_REASON, (one.field, one.rule, value, one.remedy), strict=True))
+def reason_fields(refused_row: Refusal) -> Document:
+    """Fields of a quarantine document that say why the row was refused."""
+    value = None if refused_row.value is None else escape_undecodable(refused_row.value)
+    reason = (refused_row.field, refused_row.rule, value, refused_row.remedy)
+    return dict(zip(_REASON, reason, strict=True))
 
 
-def readable(text: str) -> str:
-    """`text` with whatever is not valid Unicode written out as escapes."""
+def escape_undecodable(text: str) -> str:
+    """`text` with undecodable bytes written as backslash escapes."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def count_open(store: Store) -> int:
-    """How many rows wait in quarantine."""
+    """Number of refused rows that have not been replayed."""
     return store.quarantine.count_documents({"state": "refused"})
 
 
 def list_open(store: Store, limit: int = 50) -> list[dict[str, object]]:
-    """Rows that wait in quarantine, newest first, with the keys of `COLUMNS`; `at` in ISO 8601."""
-    found = store.quarantine.find({"state": "refused"}, sort=[("_id", DESCENDING)], limit=limit)
-    return [_row(document) for document in found]
+    """Refused rows that have not been replayed, newest first, with the keys `COLUMNS`; `at` in ISO 8601."""
+    documents = store.quarantine.find({"state": "refused"}, sort=[("_id", DESCENDING)], limit=limit)
+    return [_row(document) for document in documents]
 
 
 def _row(document: Mapping[str, Any]) -> dict[str, object]:
@@ -162,9 +182,9 @@ def _row(document: Mapping[str, Any]) -> dict[str, object]:
 
 
 def export(store: Store, file: Path) -> int:
-    """Write every row ever refused, with its state, to a CSV; how many. The file appears whole or not at all.
+    """Write every refused row, replayed ones included, to a CSV and return their number.
 
-    Cells that a spreadsheet would take for a formula are written with an apostrophe in front.
+    The file is replaced in one step. Formulas are escaped, see `escape_formula`.
 
     Raises:
         InputError: the file cannot be written.

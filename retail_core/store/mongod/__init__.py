@@ -1,1 +1,1 @@
-"""The embedded MongoDB server: its process, options and idle shutdown."""
+"""The embedded MongoDB server: its process, replica set and idle shutdown."""

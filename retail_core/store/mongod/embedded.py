@@ -1,8 +1,8 @@
-"""The embedded MongoDB: a real `mongod`, one per home, started on demand, stopped when idle or asked.
+"""The embedded MongoDB: one `mongod` per home, started on demand, stopped when idle or on request.
 
-Starting, adopting, stopping and the supervisor's idle stop all happen under one file lock, so that any
-number of commands at once end up with one server. Nothing is believed from a file alone: the server is
-the process whose pid mongod wrote into its own data folder and whose command line names that folder.
+Starting, adopting, stopping and the supervisor's idle stop happen under one file lock, so that concurrent
+commands use one server. A file alone is never trusted: the server is the process whose id mongod wrote into
+its data folder and whose command line names that folder.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from retail_core.errors import DependencyError
 from retail_core.file_locks import try_lock
 from retail_core.settings import Settings
 from retail_core.store.mongod.process import (
-    Place,
-    Server,
+    RunningServer,
+    ServerFiles,
     cannot_run,
     find_running,
     launch,
     locate_binary,
     server_of,
 )
+from retail_core.store.mongod.replica_set import initiate_replica_set
 
 IDLE_SECONDS = 900.0
 PRIMARY_SECONDS = 120.0
@@ -40,75 +41,78 @@ _NOT_INITIALIZED = 94
 def ensure_mongod(
     settings: Settings, *, idle_seconds: float = IDLE_SECONDS, binary: Path | None = None
 ) -> str:
-    """The URI of this home's server, which is primary and accepts writes; starts it when it does not run.
+    """Start this home's server if it does not run, wait until it accepts writes, and return its URI.
 
     Args:
-        settings: says where the home is.
-        idle_seconds: the server is stopped after so long without a client; only a supervisor started by
-            this call takes it over.
-        binary: another mongod than the installed one.
+        settings: with the home folder.
+        idle_seconds: the server is stopped after this time without a client; ignored if a supervisor runs.
+        binary: `mongod` to use instead of the installed one.
 
     Raises:
-        DependencyError: the server cannot run here; the text says why and what else to do.
+        DependencyError: the server cannot run on this machine; the message says why.
         InputError: the home cannot be written.
     """
-    place = _place(settings)
-    place.prepare()
-    with place.locked():
-        server = find_running(place)
-        if server is None or server != place.recorded():
-            server = server or launch(place, binary or locate_binary(place))
-            _make_primary(server, place)
-            place.write_record(server)
-        _start_supervisor(place, idle_seconds)
+    files = _server_files(settings)
+    files.prepare()
+    with files.locked():
+        server = find_running(files)
+        if server is None or server != files.recorded():
+            server = server or launch(files, binary or locate_binary(files))
+            _make_primary(server, files)
+            files.write_record(server)
+        _start_supervisor(files, idle_seconds)
     return server.uri
 
 
 def stop_mongod(settings: Settings) -> bool:
-    """Stop this home's server cleanly; True when one was running."""
-    place = _place(settings)
-    if not place.folder.is_dir():
+    """Stop this home's server; True if it was running.
+
+    Raises:
+        DependencyError: it belongs to another user.
+    """
+    files = _server_files(settings)
+    if not files.folder.is_dir():
         return False
-    with place.locked():
-        return end_server(place)
+    with files.locked():
+        return end_server(files)
 
 
 def mongod_status(settings: Settings) -> dict[str, str | int] | None:
-    """`uri, pid, port, data, log` of the running server; None when none runs. Starts nothing."""
-    place = _place(settings)
-    server = find_running(place)
+    """`uri, pid, port, data, log` of the running server; None if none runs. Starts nothing."""
+    files = _server_files(settings)
+    server = find_running(files)
     if server is None:
         return None
     return {
         "uri": server.uri,
         "pid": server.pid,
         "port": server.port,
-        "data": str(place.data),
-        "log": str(place.log),
+        "data": str(files.data),
+        "log": str(files.log),
     }
 
 
-def end_server(place: Place) -> bool:
-    """End the server, politely and then by force; the caller holds the lock. True when one was running.
+def end_server(files: ServerFiles) -> bool:
+    """Stop the server with SIGTERM, then SIGKILL; True if it was running. The caller holds the lock.
 
     Raises:
         DependencyError: it belongs to another user.
     """
-    server = find_running(place)
+    server = find_running(files)
     if server is not None:
         for sign in (signal.SIGTERM, signal.SIGKILL):
             _signal(server, sign)
-            if _gone(place, server, STOP_SECONDS):
+            if _wait_for_end(files, server, STOP_SECONDS):
                 break
-    place.record.unlink(missing_ok=True)
+    files.record.unlink(missing_ok=True)
     return server is not None
 
 
-def _place(settings: Settings) -> Place:
-    return Place(settings.home_dir / "mongo")
+def _server_files(settings: Settings) -> ServerFiles:
+    return ServerFiles(settings.home_dir / "mongo")
 
 
-def _signal(server: Server, sign: signal.Signals) -> None:
+def _signal(server: RunningServer, sign: signal.Signals) -> None:
     try:
         os.kill(server.pid, sign)
     except ProcessLookupError:
@@ -120,17 +124,17 @@ def _signal(server: Server, sign: signal.Signals) -> None:
         ) from error
 
 
-def _gone(place: Place, server: Server, seconds: float) -> bool:
+def _wait_for_end(files: ServerFiles, server: RunningServer, seconds: float) -> bool:
     deadline = time.monotonic() + seconds
-    while server_of(place, server.pid) is not None:
+    while server_of(files, server.pid) is not None:
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
     return True
 
 
-def _make_primary(server: Server, place: Place) -> None:
-    """Initiate the replica set, or move its only member to this port; wait until writes are accepted."""
+def _make_primary(server: RunningServer, files: ServerFiles) -> None:
+    """Initiate the replica set or move its member to the server's port, and wait until it accepts writes."""
     deadline = time.monotonic() + PRIMARY_SECONDS
     problem = "it did not become primary"
     client: MongoClient[dict[str, Any]] = MongoClient(
@@ -148,10 +152,10 @@ def _make_primary(server: Server, place: Place) -> None:
                 _configure(client, f"127.0.0.1:{server.port}")
             except PyMongoError as error:
                 problem = str(error)
-                if find_running(place) is None:
-                    raise cannot_run(f"it ended while starting (log: {place.log}).") from error
+                if find_running(files) is None:
+                    raise cannot_run(f"it ended while starting (log: {files.log}).") from error
             time.sleep(0.02)
-    raise cannot_run(f"{problem} (log: {place.log}).")
+    raise cannot_run(f"{problem} (log: {files.log}).")
 
 
 def _configure(client: MongoClient[dict[str, Any]], member: str) -> None:
@@ -160,18 +164,17 @@ def _configure(client: MongoClient[dict[str, Any]], member: str) -> None:
     except OperationFailure as error:
         if error.code != _NOT_INITIALIZED:
             raise
-        config = {"_id": "rs0", "members": [{"_id": 0, "host": member}]}
-        client.admin.command("replSetInitiate", config)
+        initiate_replica_set(client, member)
         return
-    if [one["host"] for one in config["members"]] != [member]:
+    if [entry["host"] for entry in config["members"]] != [member]:
         config["members"] = [{"_id": 0, "host": member}]
         config["version"] += 1
         client.admin.command("replSetReconfig", config, force=True)
 
 
-def _start_supervisor(place: Place, idle_seconds: float) -> None:
-    """Start the process that stops an idle server, unless one holds the supervisor's lock."""
-    lock = try_lock(place.supervisor_lock)
+def _start_supervisor(files: ServerFiles, idle_seconds: float) -> None:
+    """Start the process that stops an idle server, unless it is running."""
+    lock = try_lock(files.supervisor_lock)
     if lock is None:
         return
     lock.release()
@@ -179,7 +182,7 @@ def _start_supervisor(place: Place, idle_seconds: float) -> None:
         sys.executable,
         "-m",
         "retail_core.store.mongod.idle_supervisor",
-        str(place.folder),
+        str(files.folder),
         str(idle_seconds),
     ]
     subprocess.run(

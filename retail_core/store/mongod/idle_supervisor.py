@@ -1,8 +1,8 @@
 """The process that stops an idle embedded server: `python -m MODULE FOLDER SECONDS`.
 
-It detaches itself, holds the supervisor's lock while it lives, and leaves when no server runs. In use
-means: some client other than this one is connected (a driver's monitoring connections count), clients
-have come and gone since the last look, or a command has asked for the server.
+It detaches itself, holds the supervisor's lock until it ends, and ends when no server runs. The server is in
+use while another client is connected (monitoring connections of drivers count) or a command has requested it
+since the last check.
 """
 
 from __future__ import annotations
@@ -15,66 +15,65 @@ from pathlib import Path
 from filelock import FileLock
 
 from retail_core.file_locks import try_lock
-from retail_core.store.mongod.process import Place, Server, find_running
+from retail_core.store.mongod.process import RunningServer, ServerFiles, find_running
 
 APPNAME = "retail-supervisor"
 
 
 def main() -> None:
-    """Detach from whoever started this and watch until there is nothing left to watch."""
-    place, idle_seconds = Place(Path(sys.argv[1])), float(sys.argv[2])
+    """Detach from the parent process and watch the server in the folder `sys.argv[1]` until it has ended."""
+    files, idle_seconds = ServerFiles(Path(sys.argv[1])), float(sys.argv[2])
     if os.fork():
         os._exit(0)
     os.chdir("/")
-    lock = try_lock(place.supervisor_lock)
+    lock = try_lock(files.supervisor_lock)
     if lock is not None:
-        watch(place, idle_seconds, lock)
+        watch(files, idle_seconds, lock)
 
 
-def watch(place: Place, idle_seconds: float, lock: FileLock) -> None:
-    """Stop the server after `idle_seconds` without use; return when none runs any more."""
+def watch(files: ServerFiles, idle_seconds: float, lock: FileLock) -> None:
+    """Stop the server after `idle_seconds` without use; return when no server runs."""
     interval = min(15.0, max(0.1, idle_seconds / 8))
-    seen: tuple[object, ...] = ()
-    since = time.monotonic()
+    last_use: tuple[object, ...] = ()
+    idle_since = time.monotonic()
     while True:
-        server = find_running(place)
+        server = find_running(files)
         if server is None:
-            if _leave(place, lock):
+            if _release_lock(files, lock):
                 return
             continue
-        used = place.used.stat().st_mtime_ns if place.used.exists() else 0
-        clients = _clients(server)
-        now = (server.pid, used)
-        if clients or now != seen:
-            seen, since = now, time.monotonic()
-        elif time.monotonic() - since >= idle_seconds:
-            _stop_if_still_idle(place, server, used)
-        _sleep(place, interval)
+        used = files.used.stat().st_mtime_ns if files.used.exists() else 0
+        current_use = (server.pid, used)
+        if _has_clients(server) or current_use != last_use:
+            last_use, idle_since = current_use, time.monotonic()
+        elif time.monotonic() - idle_since >= idle_seconds:
+            _stop_if_still_idle(files, server, used)
+        _sleep_while_running(files, interval)
 
 
-def _leave(place: Place, lock: FileLock) -> bool:
-    """Give up the lock, unless a command has started a server meanwhile. True when given up.
+def _release_lock(files: ServerFiles, lock: FileLock) -> bool:
+    """Release the supervisor's lock unless a command has started a server since; True if released.
 
-    A command that starts a server holds the same main lock while it looks for a supervisor, so there
-    is no moment in which it counts on this one and this one leaves.
+    A command that starts a server holds the same main lock while it checks for a supervisor, so it cannot
+    rely on this one while this one ends.
     """
-    with place.locked():
-        if find_running(place) is not None:
+    with files.locked():
+        if find_running(files) is not None:
             return False
         lock.release()
         return True
 
 
-def _stop_if_still_idle(place: Place, server: Server, used: int) -> None:
+def _stop_if_still_idle(files: ServerFiles, server: RunningServer, used: int) -> None:
     from retail_core.store.mongod.embedded import end_server
 
-    with place.locked():
-        if place.used.stat().st_mtime_ns == used and not _clients(server):
-            end_server(place)
+    with files.locked():
+        if files.used.stat().st_mtime_ns == used and not _has_clients(server):
+            end_server(files)
 
 
-def _clients(server: Server) -> bool:
-    """Whether anybody else is connected; a server that does not answer counts as in use."""
+def _has_clients(server: RunningServer) -> bool:
+    """Whether another client is connected; a server that does not answer counts as in use."""
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError
 
@@ -92,10 +91,10 @@ def _clients(server: Server) -> bool:
         return True
 
 
-def _sleep(place: Place, seconds: float) -> None:
-    """Sleep, but not on after the server has gone."""
+def _sleep_while_running(files: ServerFiles, seconds: float) -> None:
+    """Sleep until `seconds` have passed or the server has ended."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and find_running(place) is not None:
+    while time.monotonic() < deadline and find_running(files) is not None:
         time.sleep(min(0.5, seconds))
 
 

@@ -28,7 +28,7 @@ import pyarrow as pa
 from retail_core import sources
 from retail_core.arrow_compute import arrow_csv
 from retail_core.errors import InputError
-from retail_core.sources.readers import tables
+from retail_core.sources.raw_tables import read_raw_tables
 
 HEADER = "user_id,event_time,event_type,item_id,note\n"
 ROWS, DAMAGED = 10_000, 5_000
@@ -39,7 +39,7 @@ Result = tuple[int, str]
 def project_reader(path: Path) -> Result:
     rows, refused = 0, []
     try:
-        for table, _ in tables(path, sources.get("canonical"), lambda header: None):
+        for table, _ in read_raw_tables(path, sources.get_preset("canonical"), lambda header: None):
             rows += len(table)
             refused += [f"line {row.line}: {row.rule}" for row in table.refused]
     except InputError as error:

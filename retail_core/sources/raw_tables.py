@@ -1,4 +1,7 @@
-"""Files of any layout as tables of raw records, one window at a time, in bounded memory."""
+"""Files of every layout (CSV, JSON lines, Parquet) as tables of raw records, one window at a time.
+
+Memory is bounded by the size of a window.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,37 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from retail_core.errors import InputError
-from retail_core.sources.csv_tables import csv_maker
-from retail_core.sources.files import Unpacked, file_kind, looks_utf16
+from retail_core.sources.compressed_files import DecompressedFile, file_kind, looks_utf16
+from retail_core.sources.csv_tables import RecordParser, csv_table
 from retail_core.sources.json_tables import flat_json_lines, json_lines, load_object
 from retail_core.sources.parquet_tables import CheckHeader, parquet_tables
-from retail_core.sources.records import RecordParser
-from retail_core.sources.source import Layout, Source, Table
+from retail_core.sources.source import Layout, RawTable, Source
 
 WINDOW_ROWS = 25_000
-"""Lines (or Parquet rows) of one window: what is validated, inserted and committed together."""
+"""Lines (or Parquet rows) of one window, which is validated, inserted and committed as one."""
 
-_STEP = 1_000
 WINDOW_CHARACTERS = 1 << 24
-"""Lines of one window stop after so many characters, however few they are; one line may be as long."""
+"""A window ends after this many characters even if it has fewer lines."""
+
+_SKIP_LINES = 1_000
 
 
 class TextLines:
-    """The physical lines of a text file, line breaks included; counts them.
+    """Reader of the physical lines of a text file, with their line breaks.
 
-    Bytes that the encoding cannot read come through as surrogate escapes. Where the file is cut
-    short, its unfinished last line is left out and `problem` says so.
+    Undecodable bytes become surrogate escapes. The incomplete last line of a truncated file is left out.
+
+    Attributes:
+        count: lines read so far.
     """
 
     def __init__(self, path: Path, kind: str, layout: Layout) -> None:
-        self._bytes = Unpacked(path, kind)
+        self._bytes = DecompressedFile(path, kind)
         encoding = "utf-8-sig" if layout.encoding.lower() in {"utf-8", "utf8"} else layout.encoding
         buffered = io.BufferedReader(self._bytes, 1 << 16)
         self._text = io.TextIOWrapper(buffered, encoding, errors="surrogateescape", newline="")
@@ -41,22 +47,22 @@ class TextLines:
 
     @property
     def problem(self) -> str | None:
-        """What cut the file short, once its end is reached."""
+        """After the end, what truncated the file; None if it is complete."""
         return self._bytes.problem
 
     @property
     def position(self) -> int:
-        """Bytes of the file read so far."""
+        """Bytes of the (compressed) file read so far."""
         return self._bytes.position
 
     def take(self, count: int) -> list[str]:
-        """At most `count` further lines, or fewer where they are long; none only at the end."""
+        """At most `count` further lines, fewer if they are long; an empty list only at the end."""
         lines: list[str] = []
-        room = WINDOW_CHARACTERS
+        free_characters = WINDOW_CHARACTERS
         for line in islice(self._text, count):
             lines.append(line)
-            room -= len(line)
-            if room <= 0:
+            free_characters -= len(line)
+            if free_characters <= 0:
                 break
         if lines and self.problem and not lines[-1].endswith(("\n", "\r")):
             lines.pop()
@@ -64,8 +70,8 @@ class TextLines:
         return lines
 
     def skip(self, last: int) -> None:
-        """Go on after line `last`."""
-        while self.count < last and self.take(min(_STEP, last - self.count)):
+        """Read and drop lines up to line `last`."""
+        while self.count < last and self.take(min(_SKIP_LINES, last - self.count)):
             pass
 
     def close(self) -> None:
@@ -73,12 +79,14 @@ class TextLines:
         self._text.close()
 
 
-def tables(path: Path, source: Source, check: CheckHeader, *, skip: int = 0) -> Iterator[tuple[Table, int]]:
-    """The tables of a file's windows after line (Parquet: row) `skip`, with the bytes read so far.
+def read_raw_tables(
+    path: Path, source: Source, check: CheckHeader, *, skip: int = 0
+) -> Iterator[tuple[RawTable, int]]:
+    """Tables of a file's windows after line (Parquet: row) `skip`, each with the bytes read so far.
 
     Raises:
-        InputError: the file as a whole cannot be read so; or, after the rows before it were given, it is
-            cut short or damaged.
+        InputError: the file cannot be read as `source`, or `check` rejects its columns; or it is truncated or
+            damaged, which is raised after the tables of the rows before.
     """
     kind = file_kind(path)
     if kind == "parquet" and source.layout.kind == "csv":
@@ -102,31 +110,31 @@ def tables(path: Path, source: Source, check: CheckHeader, *, skip: int = 0) -> 
 
 def _text_tables(
     path: Path, lines: TextLines, source: Source, check: CheckHeader, skip: int
-) -> Iterator[tuple[Table, int]]:
+) -> Iterator[tuple[RawTable, int]]:
     layout = source.layout
     first = lines.take(1)
     if not first and lines.problem:
         return
-    make: Callable[[list[str], int], Table]
+    to_table: Callable[[list[str], int], RawTable]
     if first and first[0].lstrip().startswith("{"):
-        make = json_lines if layout.kind == "jsonl" else flat_json_lines
+        to_table = json_lines if layout.kind == "jsonl" else flat_json_lines
         check(tuple(load_object(first[0]) or ()) if layout.kind == "csv" else source.needs)
     else:
         first, header = _header(path, lines, first, layout)
         check(tuple(header))
-        parser = RecordParser(layout.delimiter, len(header), lambda: lines.take(_STEP))
-        make = csv_maker(parser, tuple(header))
+        parser = RecordParser(layout.delimiter, len(header), lambda: lines.take(_SKIP_LINES))
+        to_table = partial(csv_table, parser, tuple(header))
     if lines.count < skip:
         lines.skip(skip)
         first = []
     while window := first + lines.take(WINDOW_ROWS):
         first = []
         base = lines.count - len(window)
-        yield make(window, base), lines.position
+        yield to_table(window, base), lines.position
 
 
 def _header(path: Path, lines: TextLines, first: list[str], layout: Layout) -> tuple[list[str], list[str]]:
-    """Lines read too far, and the column names."""
+    """Data lines among `first`, and the column names."""
     if layout.kind == "jsonl":
         raise InputError(f"{path} is not JSON lines.", remedy="use a source that reads CSV.")
     if layout.header is not None:
@@ -134,7 +142,7 @@ def _header(path: Path, lines: TextLines, first: list[str], layout: Layout) -> t
     if first and first[0].lstrip().startswith("["):
         raise InputError(f"{path} is a JSON array.", remedy="write one JSON object a line, without brackets.")
     try:
-        record = next(csv.reader(_until_closed(first, lines), delimiter=layout.delimiter, strict=True), [])
+        record = next(csv.reader(_header_lines(first, lines), delimiter=layout.delimiter, strict=True), [])
     except csv.Error as error:
         raise InputError(f"The header of {path} cannot be read: {error}.", remedy="correct it.") from error
     names = [name.strip() for name in record]
@@ -143,7 +151,7 @@ def _header(path: Path, lines: TextLines, first: list[str], layout: Layout) -> t
     return [], names
 
 
-def _until_closed(first: list[str], lines: TextLines) -> Iterator[str]:
+def _header_lines(first: list[str], lines: TextLines) -> Iterator[str]:
     yield from first
     for _ in range(100):
         yield from lines.take(1)

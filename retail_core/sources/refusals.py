@@ -1,11 +1,11 @@
-"""Why a row can be refused, and what to do about it. `docs/sources.md` lists the same rules."""
+"""Refused rows: the rules a raw row can break, with their remedies, as in `docs/sources.md`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 VALUE_LIMIT = 200
-"""Characters of an offending value that are kept; the raw row is kept whole."""
+"""Stored characters of an offending value; the raw row is stored beside it in full."""
 
 REMEDIES: dict[str, str] = {
     "fields": "give the row as many fields as the header; where the file ends in it, fetch the file again",
@@ -37,9 +37,13 @@ REMEDIES: dict[str, str] = {
 class Refusal:
     """One row that could not be stored.
 
-    `line` is the physical line (CSV, JSON lines; the header is line 1) or the row number (Parquet,
-    lists), from 1. `field` is the raw column, None where the whole row is meant. `raw` is the row as
-    it stood in the file; bytes that could not be decoded are in it as surrogate escapes.
+    Attributes:
+        line: physical line (CSV, JSON lines; the header is line 1) or row number (Parquet, lists), from 1.
+        field: raw column, None if the whole row is refused.
+        rule: key of `REMEDIES`.
+        value: offending value, shortened to `VALUE_LIMIT` characters; None if there is none.
+        raw: the row as it is in the file; bytes that cannot be decoded appear as surrogate escapes.
+        remedy: what to correct.
     """
 
     line: int
@@ -51,13 +55,13 @@ class Refusal:
 
 
 def refusal(line: int, field: str | None, rule: str, value: object, raw: str) -> Refusal:
-    """A refusal with the rule's own remedy and the value cut to `VALUE_LIMIT` characters."""
-    text = None if value is None else str(value)[:VALUE_LIMIT]
-    return Refusal(int(line), field, rule, text, raw, REMEDIES[rule])
+    """A refusal with the remedy of `rule` and `value` shortened to `VALUE_LIMIT` characters."""
+    shortened = None if value is None else str(value)[:VALUE_LIMIT]
+    return Refusal(int(line), field, rule, shortened, raw, REMEDIES[rule])
 
 
-def text_problem(text: str) -> str | None:
-    """The rule a record's text breaks as text: `nul`, `encoding` or none."""
+def broken_text_rule(text: str) -> str | None:
+    """`nul` if `text` contains NUL, `encoding` if it has undecodable bytes (surrogate escapes), else None."""
     if "\x00" in text:
         return "nul"
     try:

@@ -1,4 +1,4 @@
-"""Each dialect as events, on rows in its documented form."""
+"""Events of each preset, from rows in its documented format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from retail_core.sources.app_profile import screen_name
 def _read(tmp_path: Path, source: str, text: str) -> Chunk:
     path = tmp_path / "raw"
     path.write_text(text)
-    (chunk,) = sources.read_events(path, sources.get(source))
+    (chunk,) = sources.read_events(path, sources.get_preset(source))
     return chunk
 
 
@@ -36,7 +36,7 @@ def test_taobao(tmp_path: Path) -> None:
         ("1", "2017-11-24 17:21:11", "purchase", "2268318"),
     ]
     assert chunk.events["category"].tolist() == ["2520377"] * 2
-    assert [(one.line, one.rule) for one in chunk.refused] == [(3, "fields")]
+    assert [(refusal.line, refusal.rule) for refusal in chunk.refused] == [(3, "fields")]
 
 
 def test_rees46_falls_back_to_the_category_id(tmp_path: Path) -> None:
@@ -91,14 +91,14 @@ def test_online_retail_turns_cancellations_into_refunds_and_refuses_bookkeeping(
         "Country": "United Kingdom",
         "Description": "LIGHT HOLDER",
     }
-    assert sorted((one.line, one.rule, one.field) for one in chunk.refused) == [
+    assert sorted((refusal.line, refusal.rule, refusal.field) for refusal in chunk.refused) == [
         (4, "missing", "CustomerID"),
         (5, "adjustment", "InvoiceNo"),
         (6, "not_a_product", "StockCode"),
     ]
 
 
-def test_otto_sessions_become_users_and_a_bad_event_spoils_no_other(tmp_path: Path) -> None:
+def test_otto_sessions_become_users_and_a_bad_event_is_refused_alone(tmp_path: Path) -> None:
     good = {"aid": 7, "ts": 1659304800025, "type": "clicks"}
     session = {
         "session": 3,
@@ -109,7 +109,7 @@ def test_otto_sessions_become_users_and_a_bad_event_spoils_no_other(tmp_path: Pa
         ("3", "2022-07-31 22:00:00", "view_item", "7"),
         ("3", "2022-07-31 22:00:00", "add_to_cart", "7"),
     ]
-    assert sorted((one.line, one.rule) for one in chunk.refused) == [(1, "time"), (2, "json")]
+    assert sorted((refusal.line, refusal.rule) for refusal in chunk.refused) == [(1, "time"), (2, "json")]
     assert chunk.rows_read == 4
 
 
@@ -153,19 +153,19 @@ def test_app_profile_makes_screens_purchase_and_attributes_of_a_row(tmp_path: Pa
         ("2", "2024-12-01 13:05:00", "screen_view"),
     ]
     assert chunk.events["category"].tolist()[:2] == ["product", "product"]
-    assert [json.loads(one)["position"] for one in chunk.events["properties"].dropna()] == ["0", "1", "0"]
+    assert [json.loads(text)["position"] for text in chunk.events["properties"].dropna()] == ["0", "1", "0"]
     assert chunk.users["user_id"].tolist() == ["1", "2", "6"]
     assert json.loads(chunk.users["attributes"][0]) == {
         "age": 66, "platform": "Android", "user_segment": "Senior Buyer", "app_version": "2.0",
     }  # fmt: skip
     assert chunk.users["valid_from"].dt.strftime("%Y-%m-%d %H:%M").tolist()[1] == "2024-12-01 13:05"
-    assert [(one.line, one.field, one.rule) for one in chunk.refused] == [
+    assert [(refusal.line, refusal.field, refusal.rule) for refusal in chunk.refused] == [
         (4, "first_visit_date", "time"), (5, "purchase_date", "time"), (6, "user_id", "missing"),
     ]  # fmt: skip
     assert chunk.rows_read == 4 + 3
 
 
-def test_both_vocabularies_of_screens_meet() -> None:
+def test_both_vocabularies_of_screens_have_the_same_names() -> None:
     pairs = [
         ("ProductDetail", "product"),
         ("ShoppingCart", "cart"),
@@ -177,25 +177,27 @@ def test_both_vocabularies_of_screens_meet() -> None:
 
 def test_an_unknown_source_names_the_known_ones() -> None:
     with pytest.raises(InputError, match="canonical, taobao, rees46"):
-        sources.get("adobe")
+        sources.get_preset("adobe")
 
 
 def test_event_ids_do_not_depend_on_the_file(tmp_path: Path) -> None:
     row = "u1,2025-01-01T00:00:00Z,view_item"
-    one = _read(tmp_path, "canonical", f"user_id,event_time,event_type\n{row}\n")
-    other = _read(tmp_path, "canonical", f"user_id,event_time,event_type,item_id,price\n{row},,\n")
+    bare = _read(tmp_path, "canonical", f"user_id,event_time,event_type\n{row}\n")
+    with_empty_columns = _read(
+        tmp_path, "canonical", f"user_id,event_time,event_type,item_id,price\n{row},,\n"
+    )
     offset = _read(
         tmp_path, "canonical", "event_type,user_id,event_time\nview_item,u1,2025-01-01T08:00:00+08:00\n"
     )
     (posted, _) = sources.parse_events(
         [{"user_id": "u1", "event_time": "2025-01-01T00:00:00.000Z", "event_type": "view_item"}]
     )
-    ids = [frame["event_id"][0] for frame in (one.events, other.events, offset.events, posted)]
+    ids = [frame["event_id"][0] for frame in (bare.events, with_empty_columns.events, offset.events, posted)]
     assert len(set(ids)) == 1
     assert len(ids[0]) == 32
 
 
-def test_given_ids_decide_and_differ_from_hashed_ones(tmp_path: Path) -> None:
+def test_ids_of_the_file_replace_hashed_ones(tmp_path: Path) -> None:
     header = "event_id,user_id,event_time,event_type\n"
     chunk = _read(
         tmp_path,
@@ -205,7 +207,7 @@ def test_given_ids_decide_and_differ_from_hashed_ones(tmp_path: Path) -> None:
     )
     ids = chunk.events["event_id"].tolist()
     assert ids[0] == ids[1] != ids[2]
-    assert chunk.given.is_valid().to_pylist() == [True, True, False]
+    assert chunk.source_ids.is_valid().to_pylist() == [True, True, False]
 
 
 def test_posted_events_may_have_numbers_and_objects() -> None:
@@ -222,7 +224,7 @@ def test_posted_events_may_have_numbers_and_objects() -> None:
     assert events["user_id"].tolist() == ["12"]
     assert events["price_minor"].tolist() == [30]
     assert json.loads(events["properties"][0]) == {"coupon": "X", "campaign": "mail"}
-    assert sorted((one.line, one.rule) for one in refused) == [
+    assert sorted((refusal.line, refusal.rule) for refusal in refused) == [
         (2, "time"), (3, "price_finite"), (4, "properties"), (5, "missing"), (6, "nul"),
     ]  # fmt: skip
     assert len(sources.parse_events([])[0]) == 0
@@ -233,4 +235,4 @@ def test_a_quantity_with_two_signs_is_no_refund(tmp_path: Path) -> None:
     rows = "".join(f"1,M,x,{quantity},2010-12-01 08:26:00,1,1,UK\n" for quantity in ("-3", "--3", "-"))
     chunk = _read(tmp_path, "online_retail", head + rows)
     assert chunk.events["event_type"].tolist() == ["refund"]
-    assert [(one.line, one.rule) for one in chunk.refused] == [(3, "quantity"), (4, "quantity")]
+    assert [(refusal.line, refusal.rule) for refusal in chunk.refused] == [(3, "quantity"), (4, "quantity")]

@@ -1,4 +1,4 @@
-"""Events of a file, window by window, and of rows at hand."""
+"""Read events from files, one window at a time, and from rows in memory; explain files of a wrong source."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from pathlib import Path
 
 from retail_core.errors import InputError
 from retail_core.schemas import EventFrame
+from retail_core.sources.event_parser import parse_table
 from retail_core.sources.json_tables import flat_json_lines, json_lines, object_table
-from retail_core.sources.parse import parse
-from retail_core.sources.presets import fitting, get
-from retail_core.sources.readers import tables
-from retail_core.sources.rules import Refusal, text_problem
-from retail_core.sources.source import Chunk, Source, Table
+from retail_core.sources.presets import get_preset, matching_preset
+from retail_core.sources.raw_tables import read_raw_tables
+from retail_core.sources.refusals import Refusal, broken_text_rule
+from retail_core.sources.source import Chunk, RawTable, Source
 
 
 def read_events(path: Path, source: Source, *, skip: int = 0) -> Iterator[Chunk]:
-    """What `path` holds after line (Parquet: row) `skip`, one window at a time; stores nothing.
+    """Parsed windows of the file after line (Parquet: row) `skip`; nothing is stored.
 
     Raises:
-        InputError: the file as a whole is missing, empty, unreadable or of another source; or it is cut
-            short, after the rows before the cut were given.
+        InputError: the file is missing, empty, unreadable or of another source; or it is truncated, which is
+            raised after the windows before.
     """
 
     def check(header: tuple[str, ...]) -> None:
         check_header(path, source, header)
 
-    begun = skip > 0
-    for table, position in tables(path, source, check, skip=skip):
-        if not begun:
+    recognised = skip > 0
+    for table, position in read_raw_tables(path, source, check, skip=skip):
+        if not recognised:
             _check_readable(path, source, table)
-        chunk = parse(table, source)
-        if not begun and source.layout.header is not None and not len(chunk.events) and chunk.refused:
-            raise _no_row_fits(path, source, chunk.refused[0])
-        begun = True
+        chunk = parse_table(table, source)
+        if not recognised and source.layout.header is not None and not len(chunk.events) and chunk.refused:
+            raise _no_readable_row(path, source, chunk.refused[0])
+        recognised = True
         yield replace(chunk, position=position)
 
 
 def check_header(path: Path, source: Source, header: tuple[str, ...]) -> None:
-    """Refuse a file whose columns are not those of the source.
+    """Check that a file has the columns of the source.
 
     Raises:
-        InputError: naming the file, the column, and the preset that fits, if one does.
+        InputError: it does not; the message names the column and the matching preset, if there is one.
     """
     _check_names(path, source, header)
-    missing = source.missing(header)
-    preset = fitting(header)
+    missing = source.missing_columns(header)
+    preset = matching_preset(header)
     if not missing and source.name == "canonical" and preset not in {None, source.name}:
         raise InputError(
             f"{path} is of source {preset}: canonical would keep its event names as they are.",
@@ -57,7 +57,7 @@ def check_header(path: Path, source: Source, header: tuple[str, ...]) -> None:
     raise InputError(
         f"{path} has no column {missing[0]!r}, which source {source.name} needs; "
         f"its columns are {', '.join(header)[:200]}.",
-        remedy=f"use --source {preset}." if preset else _advice(header, source),
+        remedy=f"use --source {preset}." if preset else _mapping_advice(header, source),
     )
 
 
@@ -66,7 +66,7 @@ def _check_names(path: Path, source: Source, header: tuple[str, ...]) -> None:
         raise InputError(
             f"Line 1 of {path} begins as JSON and is no object.", remedy="write one JSON object a line."
         )
-    if any(text_problem(name) for name in header):
+    if any(broken_text_rule(name) for name in header):
         raise InputError(
             f"{path} is not {source.layout.encoding} text.",
             remedy="name its encoding in a mapping (utf-16, latin-1, ...), or unpack it where it is packed.",
@@ -79,29 +79,29 @@ def _check_names(path: Path, source: Source, header: tuple[str, ...]) -> None:
         )
 
 
-def _advice(header: tuple[str, ...], source: Source) -> str:
-    other = next((mark for mark in ";\t|" if mark in header[0] and mark != source.layout.delimiter), None)
-    if other is not None:
-        return f"the fields seem to be separated by {other!r}: say delimiter in a mapping."
+def _mapping_advice(header: tuple[str, ...], source: Source) -> str:
+    separator = next((mark for mark in ";\t|" if mark in header[0] and mark != source.layout.delimiter), None)
+    if separator is not None:
+        return f"the fields seem to be separated by {separator!r}: say delimiter in a mapping."
     return "name the columns in a mapping (--mapping FILE.yaml), or choose the source the file is from."
 
 
-def _check_readable(path: Path, source: Source, table: Table) -> None:
-    """Refuse a file of whose first window not one record could be read, and no header vouches for it."""
+def _check_readable(path: Path, source: Source, table: RawTable) -> None:
+    """Raise InputError if no record of the first window is readable and no header identifies the source."""
     if len(table) or not table.refused:
         return
     first = table.refused[0]
-    if all(one.rule == "encoding" for one in table.refused):
+    if all(row.rule == "encoding" for row in table.refused):
         raise InputError(
             f"{path} is not {source.layout.encoding} text.", remedy="name its encoding in a mapping."
         )
     if source.layout.header is not None or not table.header:
-        raise _no_row_fits(path, source, first)
+        raise _no_readable_row(path, source, first)
 
 
-def _no_row_fits(path: Path, source: Source, first: Refusal) -> InputError:
+def _no_readable_row(path: Path, source: Source, first: Refusal) -> InputError:
     header = tuple(first.raw.split(","))
-    preset = fitting(header)
+    preset = matching_preset(header)
     detail = first.value or first.rule
     return InputError(
         f"No row of {path} can be read as source {source.name}; line {first.line}: {first.rule} ({detail}).",
@@ -112,20 +112,25 @@ def _no_row_fits(path: Path, source: Source, first: Refusal) -> InputError:
 def parse_events(
     rows: Sequence[Mapping[str, object]], source: Source | None = None
 ) -> tuple[EventFrame, list[Refusal]]:
-    """Events of rows given as mappings (JSON objects: numbers or text), and the refused ones.
+    """Events of rows in memory, and the refused rows.
 
-    The default source is `canonical`. A refusal's `line` is the row's place in `rows`, from 1.
+    Args:
+        rows: JSON objects; values are numbers or text.
+        source: dialect of the rows, `canonical` by default.
+
+    Returns:
+        A frame of `Event`, and refusals whose `line` is the position in `rows`, from 1.
     """
-    chunk = parse_rows(rows, source or get("canonical"))
+    chunk = parse_rows(rows, source or get_preset("canonical"))
     return chunk.events, list(chunk.refused)
 
 
 def parse_rows(rows: Sequence[Mapping[str, object]], source: Source) -> Chunk:
-    """As `parse_events`, with user attributes and the origin of each event."""
-    return parse(object_table(rows), source)
+    """Like `parse_events`, with user attributes and the raw row of each event."""
+    return parse_table(object_table(rows), source)
 
 
 def parse_json_lines(lines: list[str], source: Source) -> Chunk:
-    """Events of JSON text, one object a line."""
+    """Events of JSON lines, one object per line."""
     table = json_lines(lines, 0) if source.layout.kind == "jsonl" else flat_json_lines(lines, 0)
-    return parse(table, source)
+    return parse_table(table, source)

@@ -1,4 +1,4 @@
-"""Any other CSV by a mapping; a mistake in it is one sentence with file and key."""
+"""Sources described by a YAML mapping; an error in it names file and key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from retail_core import sources
 from retail_core.errors import InputError
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "sources.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "sources.md"
 
 
 def _mapping(tmp_path: Path, text: str) -> Path:
@@ -24,24 +24,26 @@ def _example(language: str) -> str:
     return DOCS.read_text().split(f"```{language}\n", 1)[1].split("```", 1)[0]
 
 
-def test_the_documented_example_does_what_it_says(tmp_path: Path) -> None:
+def test_the_documented_example_gives_the_documented_events(tmp_path: Path) -> None:
     raw = tmp_path / "shop.csv"
     raw.write_bytes(_example("csv").encode("latin-1"))
     source = sources.from_mapping(_mapping(tmp_path, _example("yaml")))
     (chunk,) = sources.read_events(raw, source)
-    found = chunk.events.assign(event_time=chunk.events["event_time"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    events = chunk.events.assign(event_time=chunk.events["event_time"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
     shown = ["user_id", "event_time", "event_type", "item_id", "price_minor", "currency", "properties"]
-    assert found[shown].astype(object).where(found[shown].notna(), None).values.tolist() == [
+    assert events[shown].astype(object).where(events[shown].notna(), None).values.tolist() == [
         ["K-1", "2025-01-31T17:05:00Z", "add_to_cart", "4711", 1990, "EUR", '{"shop":"Köln"}'],
         ["K-1", "2025-01-31T17:06:00Z", "purchase", "4711", 1990, "EUR", '{"shop":"Köln"}'],
     ]
-    assert [(one.line, one.field, one.rule) for one in chunk.refused] == [(4, "preis", "price_separator")]
+    assert [(refusal.line, refusal.field, refusal.rule) for refusal in chunk.refused] == [
+        (4, "preis", "price_separator")
+    ]
     assert json.loads(chunk.users["attributes"][0]) == {"alter": 34, "ort": "Köln"}
     assert source.policy == "daily"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("name: x\ncolums: {}\n", "key colums"),
         ("name: x\ncolumns: {user: a}\n", "key columns.user"),
@@ -61,23 +63,23 @@ def test_the_documented_example_does_what_it_says(tmp_path: Path) -> None:
         ("a: [\n", "not readable YAML"),
     ],
 )
-def test_a_mistake_names_file_and_key(tmp_path: Path, text: str, said: str) -> None:
+def test_an_error_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         sources.from_mapping(_mapping(tmp_path, text))
-    assert said in caught.value.message
+    assert message in caught.value.message
     assert "shop.yaml" in caught.value.message
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_mapping_is_said(tmp_path: Path) -> None:
+def test_a_missing_mapping_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no mapping file"):
         sources.from_mapping(tmp_path / "no.yaml")
 
 
-def test_what_changes_the_reading_changes_the_options_hash(tmp_path: Path) -> None:
-    preset = sources.get("rees46")
+def test_options_that_change_the_events_change_the_options_hash(tmp_path: Path) -> None:
+    preset = sources.get_preset("rees46")
     same = sources.from_mapping(_mapping(tmp_path, "extends: rees46\n"))
-    other = sources.from_mapping(_mapping(tmp_path, "extends: rees46\nencoding: latin-1\n"))
-    assert preset.options_hash() == same.options_hash() != other.options_hash()
+    latin_1 = sources.from_mapping(_mapping(tmp_path, "extends: rees46\nencoding: latin-1\n"))
+    assert preset.options_hash() == same.options_hash() != latin_1.options_hash()
     assert preset.with_timezone("Europe/Paris").options_hash() != preset.options_hash()
     assert same.name == "rees46"

@@ -1,4 +1,7 @@
-"""Bytes of a file, unpacked, in bounded memory; what breaks on the way is remembered, not raised."""
+"""Decompressed bytes of gzip, Zstandard and plain files in bounded memory; kind and hash of a file.
+
+Damage is recorded in `problem` instead of raised, so that the rows before it can be used.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +18,22 @@ from retail_core.errors import InputError
 
 BLOCK = 1 << 18
 GZIP_BLOCK = 1 << 16
-"""Small, because a block can unpack to a thousand times its size."""
+"""Small, because a block can decompress to a thousand times its size."""
 MAX_LINE = 1 << 24
-"""Longest run of bytes without a line break, 16 MB; beyond it the file is not lines."""
+"""Most bytes without a line break, 16 MB; a file with a longer line is not read as lines."""
 
-_UNREAD = {"zip": b"PK\x03\x04", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00", "7z": b"7z\xbc\xaf\x27\x1c"}
+_UNSUPPORTED = {"zip": b"PK\x03\x04", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00", "7z": b"7z\xbc\xaf\x27\x1c"}
 _MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst", b"PAR1": "parquet"} | {
-    magic: kind for kind, magic in _UNREAD.items()
+    magic: kind for kind, magic in _UNSUPPORTED.items()
 }
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def file_kind(path: Path) -> str:
-    """`gz`, `zst`, `parquet` or `plain`, by content, never by name.
+    """`gz`, `zst`, `parquet` or `plain`, recognised by content, never by name.
 
     Raises:
-        InputError: missing, a folder, not readable, empty, or packed in a way that is not read.
+        InputError: the file is missing, a folder, unreadable, empty, or compressed in an unsupported way.
     """
     try:
         with path.open("rb") as file:
@@ -44,7 +47,7 @@ def file_kind(path: Path) -> str:
     if not head:
         raise InputError(f"{path} is empty.", remedy="fetch the file again.")
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "plain")
-    if kind in _UNREAD:
+    if kind in _UNSUPPORTED:
         raise InputError(
             f"{path} is packed as {kind}.", remedy="unpack it; .gz and .zst are read as they are."
         )
@@ -52,23 +55,25 @@ def file_kind(path: Path) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of the file as it lies on disk, hex."""
+    """SHA-256 of the (compressed) file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class Unpacked(io.RawIOBase):
-    """A file's unpacked bytes. `position` is how many packed ones were read for them.
+class DecompressedFile(io.RawIOBase):
+    """Stream of a file's decompressed bytes.
 
-    After the end, `problem` says what cut them short, if anything did.
+    Attributes:
+        position: bytes of the compressed file read so far.
+        problem: after the end, what ended the stream early; None if it is complete.
     """
 
     def __init__(self, path: Path, kind: str) -> None:
         super().__init__()
         self._file = path.open("rb")
         self._blocks = _BLOCKS[kind](self._file)
-        self._rest = memoryview(b"")
-        self._since_break = 0
+        self._buffered = memoryview(b"")
+        self._line_bytes = 0
         self.position = 0
         self.problem: str | None = None
 
@@ -77,18 +82,18 @@ class Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        """Fill `buffer`; 0 at the end, and at the first problem."""
-        while not self._rest and self.problem is None:
-            block = self._next()
+        """Fill `buffer` and return the number of bytes; 0 at the end and after a problem."""
+        while not self._buffered and self.problem is None:
+            block = self._next_block()
             if not block:
                 return 0
-            self._rest = memoryview(block)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
+            self._buffered = memoryview(block)
+        count = min(len(buffer), len(self._buffered))
+        buffer[:count] = self._buffered[:count]
+        self._buffered = self._buffered[count:]
         return count
 
-    def _next(self) -> bytes:
+    def _next_block(self) -> bytes:
         try:
             block = next(self._blocks, b"")
         except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
@@ -97,8 +102,8 @@ class Unpacked(io.RawIOBase):
         if not self._file.closed:
             self.position = self._file.tell()
         last_break = max(block.rfind(b"\n"), block.rfind(b"\r"))
-        self._since_break = self._since_break + len(block) if last_break < 0 else len(block) - last_break
-        if self._since_break > MAX_LINE:
+        self._line_bytes = self._line_bytes + len(block) if last_break < 0 else len(block) - last_break
+        if self._line_bytes > MAX_LINE:
             self.problem = "a line is longer than 16 MB"
             return b""
         return block
@@ -115,15 +120,15 @@ def _plain_blocks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _gzip_blocks(file: BinaryIO) -> Iterator[bytes]:
-    inflate = zlib.decompressobj(wbits=31)
-    while packed := file.read(GZIP_BLOCK):
-        while packed:
-            if inflate.eof:
-                inflate = zlib.decompressobj(wbits=31)
-            if block := inflate.decompress(packed):
+    decompressor = zlib.decompressobj(wbits=31)
+    while compressed := file.read(GZIP_BLOCK):
+        while compressed:
+            if decompressor.eof:
+                decompressor = zlib.decompressobj(wbits=31)
+            if block := decompressor.decompress(compressed):
                 yield block
-            packed = inflate.unused_data.lstrip(b"\x00")
-    if not inflate.eof:
+            compressed = decompressor.unused_data.lstrip(b"\x00")
+    if not decompressor.eof:
         raise EOFError("the compressed data end early")
 
 
@@ -137,6 +142,6 @@ _BLOCKS = {"plain": _plain_blocks, "gz": _gzip_blocks, "zst": _zstd_blocks}
 
 
 def looks_utf16(path: Path) -> bool:
-    """Whether an unpacked file begins with a UTF-16 byte order mark."""
+    """Whether an uncompressed file begins with a UTF-16 byte order mark."""
     with path.open("rb") as file:
         return file.read(2) in _UTF16

@@ -1,4 +1,4 @@
-"""Parquet as other programs write it: typed, with NaN, bytes, nested columns and instants out of reach."""
+"""Parquet of other programs: typed columns, NaN, bytes, nested values and instants beyond the calendar."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DAY = pa.array([date(2025, 1, 1)] * 3)
 def _read(tmp_path: Path, table: pa.Table) -> Chunk:
     path = tmp_path / "log.parquet"
     pq.write_table(table, path)
-    (chunk,) = sources.read_events(path, sources.get("canonical"))
+    (chunk,) = sources.read_events(path, sources.get_preset("canonical"))
     assert chunk.rows_read == table.num_rows
     return chunk
 
@@ -32,7 +32,7 @@ def _log(**columns: pa.Array) -> pa.Table:
 
 
 def _refused(chunk: Chunk) -> list[tuple[int, str | None, str]]:
-    return [(one.line, one.field, one.rule) for one in chunk.refused]
+    return [(refusal.line, refusal.field, refusal.rule) for refusal in chunk.refused]
 
 
 def test_a_price_that_is_no_number_costs_its_row_only(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_price_that_is_no_number_costs_its_row_only(tmp_path: Path) -> None:
     assert _refused(chunk) == [(2, "price", "price_finite"), (3, "price", "price_finite")]
 
 
-def test_a_price_beyond_what_an_event_can_hold_is_named_as_the_file_has_it(tmp_path: Path) -> None:
+def test_a_too_large_price_is_named_by_its_raw_column(tmp_path: Path) -> None:
     chunk = _read(tmp_path, _log(price=pa.array([1e22, 1e12, 2.0])))
     assert _refused(chunk) == [(1, "price", "too_large"), (2, "price", "too_large")]
 
@@ -52,7 +52,7 @@ def test_an_id_that_is_no_number_is_missing(tmp_path: Path) -> None:
     assert _refused(chunk) == [(2, "user_id", "missing")]
 
 
-def test_a_whole_number_is_the_same_id_whatever_stands_beside_it(tmp_path: Path) -> None:
+def test_a_whole_number_is_the_same_id_beside_fractions_and_nulls(tmp_path: Path) -> None:
     chunk = _read(tmp_path, _log(user_id=pa.array([17850.0, 17850.5, None])))
     assert chunk.events["user_id"].tolist() == ["17850", "17850.5"]
     assert _refused(chunk) == [(3, "user_id", "missing")]
@@ -77,7 +77,7 @@ def test_a_time_of_day_is_no_instant(tmp_path: Path) -> None:
     assert {rule for _, _, rule in _refused(chunk)} == {"time"}
 
 
-def test_bytes_are_read_as_text_and_refused_where_they_are_none(tmp_path: Path) -> None:
+def test_bytes_are_read_as_text_or_refused(tmp_path: Path) -> None:
     chunk = _read(tmp_path, _log(user_id=pa.array([b"a", b"\xff", b"c\x00"])))
     assert chunk.events["user_id"].tolist() == ["a"]
     assert _refused(chunk) == [(2, "user_id", "encoding"), (3, "user_id", "nul")]
@@ -85,11 +85,11 @@ def test_bytes_are_read_as_text_and_refused_where_they_are_none(tmp_path: Path) 
 
 def test_nested_columns_become_json(tmp_path: Path) -> None:
     chunk = _read(tmp_path, _log(tags=pa.array([["x"], None, []])))
-    held = [json.loads(one) if isinstance(one, str) else None for one in chunk.events["properties"]]
-    assert held == [{"tags": '["x"]'}, None, {"tags": "[]"}]
+    properties = [json.loads(text) if isinstance(text, str) else None for text in chunk.events["properties"]]
+    assert properties == [{"tags": '["x"]'}, None, {"tags": "[]"}]
 
 
-def test_a_column_named_twice_is_refused_as_in_a_csv(tmp_path: Path) -> None:
+def test_a_repeated_column_name_is_refused(tmp_path: Path) -> None:
     names = ["user_id", "user_id", "event_time", "event_type"]
     table = pa.table([USERS, USERS, DAY, TYPES], names=names)
     with pytest.raises(InputError, match="'user_id' twice"):

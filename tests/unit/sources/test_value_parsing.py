@@ -8,14 +8,21 @@ import pyarrow as pa
 import pytest
 
 from retail_core.sources.source import TimeFormat
-from retail_core.sources.values import NOT_A_TIME, minor_units, prices, text, times, whole_number
+from retail_core.sources.value_parsing import (
+    NOT_A_TIME,
+    cleaned_text,
+    minor_units,
+    parse_prices,
+    parse_quantity,
+    parse_times,
+)
 
 ISO = TimeFormat()
 
 
 def _instants(values: list[str | None], form: TimeFormat = ISO, zone: str = "UTC") -> list[str | None]:
-    found, rules = times(pa.array(values, pa.string()), form, zone)
-    assert all(found[row] == NOT_A_TIME for row in rules)
+    instants, rules = parse_times(pa.array(values, pa.string()), form, zone)
+    assert all(instants[row] == NOT_A_TIME for row in rules)
     return [
         rules.get(row)
         if instant == NOT_A_TIME
@@ -23,11 +30,11 @@ def _instants(values: list[str | None], form: TimeFormat = ISO, zone: str = "UTC
         .replace(microsecond=instant % 1000 * 1000)
         .isoformat()
         .replace("+00:00", "Z")
-        for row, instant in enumerate(found.tolist())
+        for row, instant in enumerate(instants.tolist())
     ]
 
 
-def test_iso_times_with_and_without_offset_are_utc_cut_to_milliseconds() -> None:
+def test_iso_times_become_utc_rounded_down_to_milliseconds() -> None:
     assert _instants(
         [
             "2025-01-31T00:00:00Z",
@@ -50,16 +57,16 @@ def test_iso_times_with_and_without_offset_are_utc_cut_to_milliseconds() -> None
 
 
 @pytest.mark.parametrize("bad", ["2025-13-01", "20", "2019-10-01 02:5", "yesterday", "2025-02-30T00:00:00Z"])
-def test_what_is_no_time_is_refused(bad: str) -> None:
+def test_text_that_is_no_time_is_refused(bad: str) -> None:
     assert _instants([bad]) == ["time"]
 
 
-def test_a_far_year_is_out_of_range_not_unreadable() -> None:
+def test_a_year_beyond_9999_is_out_of_range() -> None:
     assert _instants(["99999999999999"], TimeFormat("unix", "s")) == ["time_range"]
     assert _instants(["9999-12-31T23:59:59.1234567Z"]) == ["9999-12-31T23:59:59.123000Z"]
 
 
-def test_clock_changes_have_one_defined_meaning() -> None:
+def test_repeated_and_skipped_local_times_are_defined() -> None:
     # London: 01:30 on 27 March 2011 does not exist, 01:30 on 30 October 2011 happens twice.
     assert _instants(["2011-03-27 01:30:00", "2011-10-30 01:30:00"], zone="Europe/London") == [
         "2011-03-27T01:00:00Z",
@@ -107,7 +114,7 @@ def test_several_formats_are_tried_in_turn_in_the_zone() -> None:
 )
 def test_prices_are_exact_or_refused(raw: str, hundredths: int | str) -> None:
     assert minor_units(raw) == hundredths
-    values, rules = prices(pa.array([raw, None, "7.5"]))
+    values, rules = parse_prices(pa.array([raw, None, "7.5"]))
     assert (rules.get(0, values[0].as_py()), values.to_pylist()[1:]) == (hundredths, [None, 750])
 
 
@@ -115,11 +122,13 @@ def test_prices_are_exact_or_refused(raw: str, hundredths: int | str) -> None:
     ("raw", "number"), [("3", 3), ("3.0", 3), ("2.5", "quantity"), ("-1", "quantity"), ("1e16", "too_large")]
 )
 def test_quantities_are_whole(raw: str, number: int | str) -> None:
-    assert whole_number(raw) == number
+    assert parse_quantity(raw) == number
 
 
-def test_typed_columns_become_the_text_a_csv_would_hold() -> None:
-    assert text(pa.array([17850.0, None])).to_pylist() == ["17850", None]
-    assert text(pa.array([1.5])).to_pylist() == ["1.5"]
-    assert text(pa.array([" a ", "", "  "])).to_pylist() == ["a", None, None]
-    assert times(pa.array([1751328000000000], pa.timestamp("us")), ISO, "Europe/London")[0] == [1751324400000]
+def test_typed_columns_become_the_text_of_a_csv() -> None:
+    assert cleaned_text(pa.array([17850.0, None])).to_pylist() == ["17850", None]
+    assert cleaned_text(pa.array([1.5])).to_pylist() == ["1.5"]
+    assert cleaned_text(pa.array([" a ", "", "  "])).to_pylist() == ["a", None, None]
+    assert parse_times(pa.array([1751328000000000], pa.timestamp("us")), ISO, "Europe/London")[0] == [
+        1751324400000
+    ]

@@ -1,4 +1,4 @@
-"""Files as they come: packed, quoted, ragged, badly encoded, cut off. One bad line costs one line."""
+"""Compressed, quoted, ragged, wrongly encoded and truncated files: a bad line costs only itself."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ import pytest
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.sources import Chunk, Refusal, Source
-from retail_core.sources.readers import WINDOW_CHARACTERS, WINDOW_ROWS
+from retail_core.sources.raw_tables import WINDOW_CHARACTERS, WINDOW_ROWS
 from retail_core.sources.source import Layout
 
 HEADER = "user_id,event_time,event_type,item_id,note\n"
 GOOD = "u{0},2025-01-01T00:00:00Z,view_item,i{0},\n"
-CANONICAL = sources.get("canonical")
+CANONICAL = sources.get_preset("canonical")
 
 
 def _read(path: Path, source: Source = CANONICAL) -> list[Chunk]:
     return list(sources.read_events(path, source))
 
 
-def _both(path: Path, source: Source = CANONICAL) -> tuple[list[str], list[tuple[int, str]]]:
+def _users_and_refusals(path: Path, source: Source = CANONICAL) -> tuple[list[str], list[tuple[int, str]]]:
     """Users of the events, and line and rule of the refusals."""
     chunks = _read(path, source)
     users = [user for chunk in chunks for user in chunk.events["user_id"]]
-    return users, [(one.line, one.rule) for chunk in chunks for one in chunk.refused]
+    return users, [(refusal.line, refusal.rule) for chunk in chunks for refusal in chunk.refused]
 
 
 def _file(tmp_path: Path, text: str | bytes) -> Path:
@@ -44,7 +44,7 @@ def _parquet(data: bytes) -> bytes:
     return pd.read_csv(io.BytesIO(data)).to_parquet(None) or b""
 
 
-PACKERS: dict[str, Callable[[bytes], bytes]] = {
+ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
     "plain": bytes,
     "bom": lambda data: b"\xef\xbb\xbf" + data,
     "crlf": lambda data: data.replace(b"\n", b"\r\n"),
@@ -55,31 +55,33 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("packer", PACKERS)
-def test_the_same_rows_come_out_however_they_are_packed(tmp_path: Path, packer: str) -> None:
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_every_compression_and_encoding_gives_the_same_events(tmp_path: Path, encoding: str) -> None:
     plain = HEADER + "".join(GOOD.format(row) for row in range(20))
     expected = _read(_file(tmp_path, plain))[0].events
-    found = _read(_file(tmp_path, PACKERS[packer](plain.encode())))[0].events
-    pd.testing.assert_frame_equal(found, expected)
+    events = _read(_file(tmp_path, ENCODINGS[encoding](plain.encode())))[0].events
+    pd.testing.assert_frame_equal(events, expected)
 
 
 def test_quoted_newlines_keep_physical_line_numbers(tmp_path: Path) -> None:
     body = 'u1,2025-01-01T00:00:00Z,view_item,i1,"two\nlines, ""quoted"""\n\nu2,nonsense,view_item,i2,\n'
     chunk = _read(_file(tmp_path, HEADER + body))[0]
     assert chunk.events["properties"].tolist() == ['{"note":"two\\nlines, \\"quoted\\""}']
-    assert [(one.line, one.rule, one.field) for one in chunk.refused] == [(5, "time", "event_time")]
+    assert [(refusal.line, refusal.rule, refusal.field) for refusal in chunk.refused] == [
+        (5, "time", "event_time")
+    ]
 
 
 def test_a_stray_quotation_mark_costs_its_line_only(tmp_path: Path) -> None:
     rows = [GOOD.format(row) for row in range(12_000)]
     rows[3] = 'u3,2025-01-01T00:00:00Z,view_item,"i3,\n'
     rows[9_000] = 'u9000,2025-01-01T00:00:00Z,view_item,"i"3,\n'
-    users, refused = _both(_file(tmp_path, HEADER + "".join(rows)))
+    users, refused = _users_and_refusals(_file(tmp_path, HEADER + "".join(rows)))
     assert refused == [(5, "quotes"), (9_002, "quotes")]
     assert len(users) == 11_998
 
 
-def test_a_quoted_field_may_run_over_the_end_of_a_window(tmp_path: Path) -> None:
+def test_a_quoted_field_may_continue_beyond_a_window(tmp_path: Path) -> None:
     rows = [GOOD.format(row) for row in range(WINDOW_ROWS + 5_000)]
     rows[WINDOW_ROWS - 1] = 'uX,2025-01-01T00:00:00Z,view_item,i,"a\nb\nc"\n'
     chunks = _read(_file(tmp_path, HEADER + "".join(rows)))
@@ -103,7 +105,7 @@ def test_each_kind_of_bad_row_is_refused_by_its_rule(tmp_path: Path) -> None:
         b"u11,2025-01-01T00:00:00Z," + b"e" * 65 + b",i,n\n",
         b"u12,2025-01-01T00:00:00Z,view_item",
     ]
-    users, refused = _both(_file(tmp_path, HEADER.encode() + b"".join(rows)))
+    users, refused = _users_and_refusals(_file(tmp_path, HEADER.encode() + b"".join(rows)))
     assert users == ["u1"]
     assert sorted(refused) == [
         (3, "fields"), (4, "fields"), (5, "encoding"), (6, "nul"), (7, "too_long"), (8, "too_long"),
@@ -111,7 +113,7 @@ def test_each_kind_of_bad_row_is_refused_by_its_rule(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_refusal_says_line_field_rule_value_raw_row_and_remedy(tmp_path: Path) -> None:
+def test_a_refusal_has_line_field_rule_value_raw_row_and_remedy(tmp_path: Path) -> None:
     bad = "u1,2025-01-01T00:00:00Z,view_item,i1"
     header = HEADER.replace("note", "price")
     chunk = _read(_file(tmp_path, f'{header}{bad},"1,5"\n'))[0]
@@ -123,17 +125,17 @@ def test_a_refusal_says_line_field_rule_value_raw_row_and_remedy(tmp_path: Path)
     )  # fmt: skip
 
 
-def test_latin_1_is_read_by_name(tmp_path: Path) -> None:
+def test_a_mapping_names_the_encoding(tmp_path: Path) -> None:
     path = _file(tmp_path, HEADER.encode() + "Zoë,2025-01-01T00:00:00Z,view_item,i,n\n".encode("latin-1"))
     mapping = tmp_path / "latin.yaml"
     mapping.write_text("extends: canonical\nencoding: latin-1\n")
-    assert _both(path, sources.from_mapping(mapping)) == (["Zoë"], [])
+    assert _users_and_refusals(path, sources.from_mapping(mapping)) == (["Zoë"], [])
 
 
-def test_rows_before_the_cut_are_given_first(tmp_path: Path) -> None:
+def test_rows_before_a_truncation_are_read_before_the_error(tmp_path: Path) -> None:
     lines = [GOOD.format(row * 7919 % 100_003) for row in range(60_000)]
-    packed = gzip.compress((HEADER + "".join(lines)).encode())
-    reader = sources.read_events(_file(tmp_path, packed[: len(packed) * 3 // 4]), CANONICAL)
+    compressed = gzip.compress((HEADER + "".join(lines)).encode())
+    reader = sources.read_events(_file(tmp_path, compressed[: len(compressed) * 3 // 4]), CANONICAL)
     chunks: list[Chunk] = []
     with pytest.raises(InputError, match=r"ends at line \d+: it is cut off or damaged"):
         chunks.extend(reader)
@@ -144,7 +146,7 @@ def test_rows_before_the_cut_are_given_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"PK\x03\x04....", "packed as zip"),
@@ -171,41 +173,45 @@ def test_rows_before_the_cut_are_given_first(tmp_path: Path) -> None:
         (b"1,2268318,2520377,pv,1511544070\n", "--source taobao"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: bytes, said: str) -> None:
+def test_an_unusable_file_is_one_line_of_message(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(InputError) as caught:
         _read(_file(tmp_path, content))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_and_a_folder_are_said(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "no.csv", tmp_path):
         with pytest.raises(InputError, match=str(path)):
             _read(path)
 
 
-def test_reading_goes_on_after_any_line(tmp_path: Path) -> None:
+def test_reading_continues_after_a_skipped_window(tmp_path: Path) -> None:
     path = _file(tmp_path, HEADER + "".join(GOOD.format(row) for row in range(2 * WINDOW_ROWS + 5)))
-    whole = _read(path)
-    rest = list(sources.read_events(path, CANONICAL, skip=whole[0].last))
-    assert [(chunk.first, chunk.last) for chunk in rest] == [(chunk.first, chunk.last) for chunk in whole[1:]]
-    pd.testing.assert_frame_equal(rest[0].events, whole[1].events)
+    chunks = _read(path)
+    later = list(sources.read_events(path, CANONICAL, skip=chunks[0].last))
+    assert [(chunk.first, chunk.last) for chunk in later] == [
+        (chunk.first, chunk.last) for chunk in chunks[1:]
+    ]
+    pd.testing.assert_frame_equal(later[0].events, chunks[1].events)
 
 
-def test_json_lines_that_are_no_clean_text_cost_their_line_only(tmp_path: Path) -> None:
+def test_json_lines_with_nul_or_lone_surrogates_cost_their_line_only(tmp_path: Path) -> None:
     row = '{{"user_id": "{0}", "event_time": "2025-01-01", "event_type": "search"}}\n'
-    users, refused = _both(_file(tmp_path, "".join(map(row.format, ["a", r"\ud800", r"\u0000", "b"]))))
+    users, refused = _users_and_refusals(
+        _file(tmp_path, "".join(map(row.format, ["a", r"\ud800", r"\u0000", "b"])))
+    )
     assert users == ["a", "b"]
     assert refused == [(2, "encoding"), (3, "nul")]
 
 
 @pytest.mark.parametrize(
-    "inner", ['{"k": NaN}', '{"k": "\\ud800"}', "[1]", '{"k": ' * 5_000 + "1" + "}" * 5_000]
+    "nested", ['{"k": NaN}', '{"k": "\\ud800"}', "[1]", '{"k": ' * 5_000 + "1" + "}" * 5_000]
 )
-def test_properties_that_no_json_reader_would_take_back_are_refused(tmp_path: Path, inner: str) -> None:
-    quoted = inner.replace('"', '""')
+def test_properties_that_some_json_readers_reject_are_refused(tmp_path: Path, nested: str) -> None:
+    quoted = nested.replace('"', '""')
     text = f'user_id,event_time,event_type,properties\nu,2025-01-01,search,"{quoted}"\nv,2025-01-01,search,\n'
-    assert _both(_file(tmp_path, text)) == (["v"], [(2, "properties")])
+    assert _users_and_refusals(_file(tmp_path, text)) == (["v"], [(2, "properties")])
 
 
 def test_a_window_of_long_lines_is_short(tmp_path: Path) -> None:
@@ -214,11 +220,13 @@ def test_a_window_of_long_lines_is_short(tmp_path: Path) -> None:
     chunks = _read(_file(tmp_path, HEADER + "".join(lines)))
     assert [chunk.rows_read for chunk in chunks] == [4, 4, 1]
     assert [(chunk.first, chunk.last) for chunk in chunks] == [(2, 5), (6, 9), (10, 10)]
-    (rest,) = sources.read_events(tmp_path / "events.csv", CANONICAL, skip=9)
-    assert rest.lines.tolist() == [10]
+    (last_chunk,) = sources.read_events(tmp_path / "events.csv", CANONICAL, skip=9)
+    assert last_chunk.lines.tolist() == [10]
 
 
 def test_any_character_may_separate_the_fields(tmp_path: Path) -> None:
     source = replace(CANONICAL, layout=Layout(delimiter="é"))
-    users, refused = _both(_file(tmp_path, "user_idéevent_timeéevent_type\nué2025-01-01ésearch\n"), source)
+    users, refused = _users_and_refusals(
+        _file(tmp_path, "user_idéevent_timeéevent_type\nué2025-01-01ésearch\n"), source
+    )
     assert (users, refused) == (["u"], [])
