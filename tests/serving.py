@@ -21,8 +21,9 @@ from retail_core.features.feature_set import default_feature_set
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.ingest import ingest
 from retail_core.model.calibration import fit_calibrator
-from retail_core.model.estimator import CalibratedRanker, build_forest
+from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.families import RankerConfig
+from retail_core.model.families.random_forest import build_forest
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec

@@ -1,7 +1,8 @@
-"""LightGBM as it is stored: the booster's own text in a plain class, without a pickle.
+"""LightGBM's boosted trees, stored as the booster's own text in a plain class instead of a pickle.
 
-What is fitted is turned into text at once and every answer comes from that text, so what is judged,
-stored, loaded and served is one object.
+The booster becomes text as soon as it is fitted, and every score comes from that text, so that the model
+evaluated, stored, loaded and served is the same. Saved models name `retail_core.model.boosting.BoostedTrees`,
+its parameters and attributes: keep them.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from lightgbm import Booster
 
 LEARNING_RATE = 0.05
-COLUMNS_A_TREE = 90
-"""Columns a tree may choose from, or half of all where that is more: many of them say nearly the same."""
+COLUMNS_PER_TREE = 90
+"""Columns sampled for a tree, or half of all where that is more: many columns are strongly correlated."""
 
 _FIXED: dict[str, Any] = {
     "objective": "binary",
@@ -37,8 +38,8 @@ _FIXED: dict[str, Any] = {
 }
 """Not searched: strong subsampling and shrinkage, which suit many correlated features and few buyers.
 
-One thread: two of them wait for each other at every node, on a busy machine five times as long as they
-work. The search and the refit run two fits side by side instead.
+One thread per fit: two threads wait for each other at every node, on a busy machine five times as long as
+they work. The search and the refit run two fits side by side instead.
 """
 
 
@@ -46,14 +47,14 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Gradient-boosted trees (LightGBM: Ke et al., NIPS 2017); parameters named as the forest's are.
 
     Args:
-        n_estimators: trees.
-        max_depth: of a tree; it has at most 2 ** max_depth leaves.
+        n_estimators: number of trees.
+        max_depth: depth of a tree, which has at most 2 ** max_depth leaves.
         min_samples_leaf: fewest rows in a leaf.
-        random_state: of the subsampling.
+        random_state: seed of the subsampling.
 
     Attributes:
         text_: the fitted booster as LightGBM writes it; "" before `fit`.
-        n_features_in_: columns it was fitted on; 0 before.
+        n_features_in_: number of columns it was fitted on; 0 before.
     """
 
     text_: str = ""
@@ -72,7 +73,7 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: Float32Array, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
-        """Fit on rows without nulls (`estimator.to_matrix`)."""
+        """Fit on rows without nulls (`feature_matrix.to_matrix`)."""
         import lightgbm
 
         parameters = _FIXED | {
@@ -80,7 +81,7 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "num_leaves": 2**self.max_depth,
             "min_data_in_leaf": self.min_samples_leaf,
             "seed": self.random_state,
-            "feature_fraction": min(1.0, max(0.5, COLUMNS_A_TREE / X.shape[1])),
+            "feature_fraction": min(1.0, max(0.5, COLUMNS_PER_TREE / X.shape[1])),
         }
         rows = lightgbm.Dataset(X, np.asarray(y, dtype=np.float32), params=parameters)
         self.text_ = lightgbm.train(parameters, rows, self.n_estimators).model_to_string()
@@ -94,25 +95,19 @@ class BoostedTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def booster(self) -> Booster:
-        """LightGBM's object, built from the text once a process.
+        """LightGBM's booster, built from the text once per process.
 
         Raises:
             InputError: it was not fitted.
         """
         if not self.text_:
-            raise InputError("The boosted trees were not fitted.", remedy="call fit before asking them.")
+            raise InputError("The boosted trees were not fitted.", remedy="call fit first.")
         return _load(self.text_)
 
     def predict_proba(self, X: Float32Array) -> npt.NDArray[np.float64]:  # noqa: N803
-        """Shape (rows, 2). A row gives the same bits alone or among many: trees are added in order."""
+        """Probabilities of the classes, shape (rows, 2); trees are added in order, in any batch."""
         bought = np.asarray(self.booster.predict(X, num_threads=1), dtype=np.float64)
         return np.column_stack([1 - bought, bought])
-
-    @property
-    def feature_importances_(self) -> npt.NDArray[np.float64]:
-        """Share of the total gain by feature; sums to one."""
-        gain = np.asarray(self.booster.feature_importance("gain"), dtype=np.float64)
-        return gain / max(float(gain.sum()), 1e-12)
 
 
 @lru_cache(maxsize=16)

@@ -1,49 +1,40 @@
-"""The object that is fitted, judged, stored and served: a ranker and a calibrator for every policy."""
+"""The estimator that is fitted, evaluated, stored and served: a ranker and a calibrator per cut-off policy.
+
+Saved models name `retail_core.model.estimator.CalibratedRanker`, its parameters and attributes: keep them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TypeAlias
+from functools import partial
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import RandomForestClassifier
 
-from retail_core.arrays import Float32Array, FloatArray
+from retail_core.arrays import BoolArray, Float32Array, FloatArray
 from retail_core.errors import InputError
-from retail_core.model.boosting import BoostedTrees
 from retail_core.model.calibration import Calibrator
-from retail_core.model.feature_matrix import Features, to_matrix
-from retail_core.model.linear import LogisticRanker
+from retail_core.model.families import Ranker, family_of
+from retail_core.model.feature_matrix import FeatureInput, to_matrix
 from retail_core.model.sampling import correct_prior
 
-_CHUNK = 8_192
-
-Ranker: TypeAlias = RandomForestClassifier | BoostedTrees | LogisticRanker
-"""What ranks: a stock forest, LightGBM as its text, or a line as its arrays."""
-
-
-def build_forest(*, trees: int, depth: int, leaf: int, seed: int) -> RandomForestClassifier:
-    """A stock forest; unfitted."""
-    return RandomForestClassifier(
-        n_estimators=trees, max_depth=depth, min_samples_leaf=leaf, random_state=seed, n_jobs=2
-    )
+_CHUNK_ROWS = 8_192
 
 
 class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Ranks with what was fitted on sampled rows, corrects the prior exactly, then calibrates; by policy.
+    """Scores with a policy's ranker, corrects the prior for the sampling of the fit, then calibrates.
 
-    Who is in the app right now and who may come tomorrow are told apart by different things: one ranker
-    for both ranks the morning's list worse, after a week of log by a fifth (`docs/benchmarks.md`).
+    Each cut-off policy has its own ranker, because different features separate buyers during a session and
+    on the next day: one ranker for all policies ranks the daily list worse (`docs/benchmarks.md`).
 
     Args:
-        rankers: one per cut-off policy (`fitting.fit_ranker`); their classes are False and True.
+        rankers: fitted ranker by cut-off policy (`fitting.fit_ranker`).
         factor: k of the prior correction (`sampling.correct_prior`).
-        calibrators: one per cut-off policy; monotone, so the order of users is the ranker's.
-        primary: the policy that is meant where none is named.
-        threshold: probability from which on `predict` says True.
+        calibrators: calibrator by cut-off policy; monotone, so the ranker's order of users is kept.
+        primary: policy used where none is named.
+        threshold: probability from which on `predict` returns True.
     """
 
     def __init__(
@@ -60,44 +51,43 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.primary = primary
         self.threshold = threshold
 
-    def fit(self, X: Features, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
+    def fit(self, X: FeatureInput, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
         """Refit the primary policy's ranker in place; calibrators stay as they are."""
         self.ranker().fit(to_matrix(X), np.asarray(y, dtype=bool))
         return self
 
     @property
-    def classes_(self) -> npt.NDArray[np.bool_]:
+    def classes_(self) -> BoolArray:
         """False (does not buy) and True (buys)."""
         return np.array([False, True])
 
     @property
     def n_features_in_(self) -> int:
-        """How many feature columns it expects."""
+        """Number of feature columns it expects."""
         return int(self.ranker().n_features_in_)
 
     def ranker(self, policy: str | None = None) -> Ranker:
-        """What ranks rows of that policy (None: of the primary one).
+        """The ranker of a cut-off policy; None means the primary one.
 
         Raises:
-            InputError: the model has none.
+            InputError: the model has none for it.
         """
-        found = (self.rankers or {}).get(policy or self.primary)
-        if found is None:
+        ranker = (self.rankers or {}).get(policy or self.primary)
+        if ranker is None:
             raise InputError(
                 f"The model has no ranker for the cut-off policy {policy or self.primary!r}.",
                 remedy=f"use one of {sorted(self.rankers or {})}, or train with --cutoffs.",
             )
-        return found
+        return ranker
 
-    def raw_score(self, X: Features, policy: str | None = None) -> FloatArray:  # noqa: N803 - scikit-learn's name
-        """Prior-corrected score in [0, 1], not calibrated; scores of two policies do not compare.
+    def raw_score(self, X: FeatureInput, policy: str | None = None) -> FloatArray:  # noqa: N803
+        """Prior-corrected score in [0, 1], not calibrated; scores of two policies are not comparable.
 
-        Trees and terms are added up in their own order, row by row, so one row gives to the bit what
-        it gives among many; scikit-learn's own sum over a forest depends on which thread is first.
+        A row gets the same bits alone as among other rows (`ModelFamily.score`).
 
         Args:
             X: rows of features.
-            policy: whose rows they are; None means the primary one.
+            policy: cut-off policy of the rows; None means the primary one.
 
         Returns:
             Shape (rows,).
@@ -111,9 +101,9 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"The model expects {self.n_features_in_} feature columns and got shape {matrix.shape}.",
                 remedy="compute the features with the model's own feature set.",
             )
-        return correct_prior(_score(self.ranker(policy), matrix), self.factor)
+        return correct_prior(_score_in_chunks(self.ranker(policy), matrix), self.factor)
 
-    def probability(self, X: Features, policy: str) -> FloatArray:  # noqa: N803 - scikit-learn's name
+    def probability(self, X: FeatureInput, policy: str) -> FloatArray:  # noqa: N803 - scikit-learn's name
         """Calibrated probability of buying within the horizon, for rows of that cut-off policy."""
         return self.calibrate(self.raw_score(X, policy), policy)
 
@@ -131,38 +121,22 @@ class CalibratedRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return calibrator(raw)
 
-    def predict_proba(self, X: Features) -> FloatArray:  # noqa: N803 - scikit-learn's name
-        """Shape (rows, 2): not buying, buying; of the primary policy."""
+    def predict_proba(self, X: FeatureInput) -> FloatArray:  # noqa: N803 - scikit-learn's name
+        """Probabilities of not buying and of buying for the primary policy, shape (rows, 2)."""
         bought = self.probability(X, self.primary)
         return np.column_stack([1 - bought, bought])
 
-    def predict(self, X: Features) -> npt.NDArray[np.bool_]:  # noqa: N803 - scikit-learn's name
-        """Whether the probability reaches `threshold`."""
+    def predict(self, X: FeatureInput) -> BoolArray:  # noqa: N803 - scikit-learn's name
+        """Whether the probability for the primary policy reaches `threshold`."""
         return np.asarray(self.probability(X, self.primary) >= self.threshold, dtype=np.bool_)
 
-    def importances(self) -> FloatArray:
-        """By feature, in the primary ranker's own coin (impurity, gain or coefficient); sums to one."""
-        return np.asarray(self.ranker().feature_importances_, dtype=np.float64)
 
-
-def _score(ranker: Ranker, matrix: Float32Array) -> FloatArray:
-    """Bounded in memory; the same bits for a row whatever it is asked with."""
-    chunks = [matrix[start : start + _CHUNK] for start in range(0, len(matrix), _CHUNK)] or [matrix]
-    if isinstance(ranker, RandomForestClassifier):
-        forest = _forest_score(ranker)
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            return np.concatenate(list(map(forest, chunks) if len(chunks) < 2 else pool.map(forest, chunks)))
-    return np.concatenate([ranker.predict_proba(chunk)[:, 1] for chunk in chunks])
-
-
-def _forest_score(forest: RandomForestClassifier) -> Callable[[Float32Array], FloatArray]:
-    trees = [estimator.tree_ for estimator in forest.estimators_]
-    column = int(np.flatnonzero(forest.classes_)[0])
-
-    def score(chunk: Float32Array) -> FloatArray:
-        total = np.zeros(len(chunk))
-        for tree in trees:
-            total += tree.predict(chunk)[:, column]
-        return total / len(trees)
-
-    return score
+def _score_in_chunks(ranker: Ranker, matrix: Float32Array) -> FloatArray:
+    """Scores of all rows, in chunks that bound the memory."""
+    family = family_of(ranker)
+    score = partial(family.score, ranker)
+    chunks = [matrix[start : start + _CHUNK_ROWS] for start in range(0, len(matrix), _CHUNK_ROWS)] or [matrix]
+    if family.score_threads == 1 or len(chunks) == 1:
+        return np.concatenate([score(chunk) for chunk in chunks])
+    with ThreadPoolExecutor(max_workers=family.score_threads) as pool:
+        return np.concatenate(list(pool.map(score, chunks)))

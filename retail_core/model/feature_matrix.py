@@ -1,24 +1,23 @@
-"""Features as a model sees them: one dense float32 matrix, nulls as a number of their own."""
+"""Features as a ranker sees them: one dense float32 matrix with nulls encoded as a number.
+
+Separate because fit, search and prediction must all encode features the same way.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from retail_core.arrays import Float32Array
+from retail_core.arrays import Float32Array, FloatArray
 
 MISSING = np.float32(1e9)
-"""What a null becomes: larger than any value. Most nulls mean "never", and never is longest ago."""
+"""Encodes a null: larger than any value, since most nulls mean "never", which is the longest time ago."""
 
-Features = pd.DataFrame | npt.NDArray[np.float64] | Float32Array
+FeatureInput = pd.DataFrame | FloatArray | Float32Array
 
 
-def to_matrix(features: Features) -> Float32Array:
-    """Features as a ranker sees them: float64 cast to float32, nulls as `MISSING`, C order.
-
-    Fit, search and predict all go through here.
-    """
+def to_matrix(features: FeatureInput) -> Float32Array:
+    """Features cast from float64 to float32, nulls as `MISSING`, C order, shape (rows, features)."""
     if isinstance(features, np.ndarray) and features.dtype == np.float32 and not np.isnan(features).any():
         return np.ascontiguousarray(features)
     largest = np.finfo(np.float32).max

@@ -13,8 +13,8 @@ from retail_core.arrays import BoolArray, Float32Array, FloatArray
 from retail_core.errors import DataError
 from retail_core.model.calibration import Calibrator, fit_calibrator
 from retail_core.model.dataset import TrainingData, policies_of
-from retail_core.model.estimator import CalibratedRanker, Ranker
-from retail_core.model.families import RankerConfig
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.families import Ranker, RankerConfig
 from retail_core.model.sampling import Sampling
 from retail_core.model.splits import cutoffs_after, cutoffs_before, has_enough_days, time_blocks
 
@@ -104,7 +104,7 @@ def cross_fit_and_refit(
         model = fit_ranker(rows[outside], matrix[outside], sampling, light)
         raw[inside] = raw_scores(model, rows[inside], matrix[inside])
 
-    with ThreadPoolExecutor(max_workers=recipe.config.fits_at_once) as pool:
+    with ThreadPoolExecutor(max_workers=recipe.config.parallel_fits) as pool:
         refitted = pool.submit(fit_ranker, rows, matrix, sampling, recipe)
         list(pool.map(score_block, range(CROSS_FIT_BLOCKS)))
     return raw, refitted.result()

@@ -1,4 +1,7 @@
-"""Logistic regression on logarithms: the floor every other family has to clear, as plain arrays."""
+"""Logistic regression on logarithms of the features, stored as plain arrays.
+
+Saved models name `retail_core.model.linear.LogisticRanker`, its parameter and attributes: keep them.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ class LogisticRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         C: inverse of the penalty, as scikit-learn names it.
 
     Attributes:
-        centre_, scale_: of the columns, logarithms first, then the marks of missing values.
-        coef_, intercept_: of the standardised columns.
-        n_features_in_: columns it was fitted on; 0 before.
+        centre_, scale_: mean and spread of the columns: logarithms first, then missing indicators.
+        coef_, intercept_: coefficients of the standardised columns.
+        n_features_in_: number of columns it was fitted on; 0 before.
     """
 
     n_features_in_: int = 0
@@ -32,7 +35,7 @@ class LogisticRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.C = C
 
     def fit(self, X: Float32Array, y: npt.ArrayLike) -> Self:  # noqa: N803 - scikit-learn's name
-        """Fit on rows without nulls (`estimator.to_matrix`)."""
+        """Fit on rows without nulls (`feature_matrix.to_matrix`)."""
         from sklearn.linear_model import LogisticRegression
 
         columns = _columns(X)
@@ -41,7 +44,7 @@ class LogisticRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.scale_ = np.where(spread > 0, spread, 1.0)
         vary = np.flatnonzero(spread > 0)
         model = LogisticRegression(C=self.C, max_iter=500, tol=1e-3)
-        # Two threads of the matrix library wait for each other longer than either works.
+        # With two BLAS threads more time is spent waiting than computing.
         with threadpool_limits(limits=1, user_api="blas"):
             model.fit(((columns - self.centre_) / self.scale_)[:, vary], np.asarray(y, dtype=bool))
         self.coef_ = np.zeros(columns.shape[1])
@@ -56,25 +59,19 @@ class LogisticRanker(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.array([False, True])
 
     def contributions(self, X: Float32Array) -> FloatArray:  # noqa: N803 - scikit-learn's name
-        """What each feature adds to the log odds of the average row; shape (rows, features).
+        """What each feature adds to the log odds of the average row, shape (rows, features).
 
-        For a linear model these are its exact Shapley values, features taken as independent
+        For a linear model these are the exact Shapley values under independent features
         (Lundberg and Lee, NIPS 2017, section 4.1).
         """
         terms = self._terms(X)
         return terms[:, : self.n_features_in_] + terms[:, self.n_features_in_ :]
 
     def predict_proba(self, X: Float32Array) -> FloatArray:  # noqa: N803 - scikit-learn's name
-        """Shape (rows, 2). Each row is added up by itself: the same bits alone or among many."""
+        """Probabilities of the classes, shape (rows, 2); each row is summed separately."""
         odds = self.intercept_ + self._terms(X).sum(axis=1)
         bought = expit(odds)
         return np.column_stack([1 - bought, bought])
-
-    @property
-    def feature_importances_(self) -> FloatArray:
-        """Share of the coefficients' sizes by feature, columns standardised; sums to one."""
-        size = np.abs(self.coef_).reshape(2, -1).sum(axis=0)
-        return np.asarray(size / max(float(size.sum()), 1e-12), dtype=np.float64)
 
     def _terms(self, matrix: Float32Array) -> FloatArray:
         return np.asarray((_columns(matrix) - self.centre_) / self.scale_ * self.coef_, dtype=np.float64)

@@ -1,18 +1,16 @@
-"""Grid search over families and their parameters, on time-ordered folds, with the fast forest where it runs.
+"""Grid search over model families and their parameters on time-ordered folds.
 
-Only the choice comes from the fast forest of scikit-learn-intelex. What is evaluated and served is a
-stock forest fitted anew with the chosen parameters: the two grow different trees, and one rebuilt from
-the other's trees does not give the other's probabilities.
+The search returns a configuration only; what is evaluated and served is fitted anew with it.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,40 +19,54 @@ from sklearn.model_selection import GridSearchCV
 
 from retail_core.arrays import BoolArray, Float32Array, FloatArray
 from retail_core.model.evaluation.metrics import WeightedRanking, bootstrap_user_weights
-from retail_core.model.families import FOREST, Family, RankerConfig, fits_at_once, for_search
+from retail_core.model.families import ModelFamily, RankerConfig
 from retail_core.model.splits import PeriodFolds
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 BOOTSTRAP_REPLICATES = 100
-"""Draws of the users behind every standard error and interval of the search."""
+"""Resamples of the users behind every standard error and interval of the search."""
 
 
 @dataclass(frozen=True)
 class GridCell:
-    """One cell of a grid: its parameters and its average precision over the folds."""
+    """One cell of a grid with its average precision (AP) over the folds.
+
+    Attributes:
+        params: parameters of the ranker.
+        mean_ap: mean over the folds.
+        std_ap: standard deviation over the folds.
+        fold_ap: AP of each fold.
+        fit_seconds: mean seconds of a fit.
+        family: name of the model family.
+    """
 
     params: dict[str, float]
     mean_ap: float
     std_ap: float
     fold_ap: tuple[float, ...]
     fit_seconds: float
-    family: str = FOREST
+    family: str
 
     @property
     def config(self) -> RankerConfig:
-        """What it would be to fit it."""
+        """The configuration of the cell."""
         return RankerConfig(self.family, self.params)
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Every cell, the chosen one, and how the search was done.
+    """Every cell, the selected configuration, and how the search was done.
 
-    `compared` holds by name the best cell of every family, and the rule "open cart" where there are carts:
-    its average precision, and how far the chosen one is ahead (`lead`, 95 % interval `low` to `high`, users
-    resampled).
+    Attributes:
+        config: the selected configuration.
+        cells: every cell that was tried.
+        engine: libraries that fitted the cells.
+        folds: number and kind of the folds.
+        rows: number of rows searched on.
+        positives: number of rows of buyers among them.
+        negative_rate: share of the negatives that the sample kept.
+        seconds: duration.
+        compared: by name the best cell of every family, and the rule "open cart" where there are carts: its
+            `ap`, and the `lead` of the selected cell with its 95 % interval `low` to `high`, users resampled.
     """
 
     config: RankerConfig
@@ -69,21 +81,26 @@ class SearchResult:
 
     @property
     def best_params(self) -> dict[str, float]:
-        """Parameters of the chosen one."""
+        """Parameters of the selected configuration."""
         return dict(self.config.params)
 
     def to_dict(self) -> dict[str, object]:
-        """How it was done, without the cells; plain values."""
-        kept = ("engine", "folds", "rows", "positives", "negative_rate", "seconds", "compared")
-        return {"family": self.config.family} | {name: getattr(self, name) for name in kept}
+        """How the search was done, without the cells; plain values."""
+        names = ("engine", "folds", "rows", "positives", "negative_rate", "seconds", "compared")
+        return {"family": self.config.family} | {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class SearchRows:
-    """What is searched on: `matrix` (`estimator.to_matrix`) and `rows` (`user_id, as_of, label`), aligned.
+    """Rows to search on.
 
-    `rule` is the score of a rule of thumb to compare with. `negative_rate` is the share of the negatives
-    that the sample kept; recorded, average precision on sampled rows being comparable between cells only.
+    Attributes:
+        matrix: features (`feature_matrix.to_matrix`), aligned with `rows`.
+        rows: `user_id, as_of, label`.
+        folds: train and validation rows.
+        negative_rate: share of the negatives that the sample kept; recorded, because average precision on
+            sampled rows is comparable between cells only.
+        rule: score of a rule to compare with, aligned with `rows`.
     """
 
     matrix: Float32Array
@@ -93,83 +110,85 @@ class SearchRows:
     rule: FloatArray | None = None
 
 
-def search_families(data: SearchRows, families: Sequence[Family], *, seed: int) -> SearchResult:
-    """Try every cell of every family and choose: the simplest that is as good as the best."""
+def search_families(data: SearchRows, families: Sequence[ModelFamily[Any]], *, seed: int) -> SearchResult:
+    """Try every cell of every family and select the simplest that is as good as the best."""
     started = time.perf_counter()
-    tried = [_search_family(data, family, seed) for family in families]
-    cells = tuple(cell for found, _, _ in tried for cell in found)
-    drawn = _resample_users(data, [scores for _, found, _ in tried for scores in found], seed)
-    chosen = simplest_within_standard_error(cells, drawn)
+    searched = [_search_family(data, family, seed) for family in families]
+    cells = tuple(cell for family_cells, _, _ in searched for cell in family_cells)
+    resampled = _resample_users(
+        data, [scores for _, cell_scores, _ in searched for scores in cell_scores], seed
+    )
+    selected = simplest_within_standard_error(cells, resampled)
     return SearchResult(
-        config=cells[chosen].config,
+        config=cells[selected].config,
         cells=cells,
-        engine=", ".join(dict.fromkeys(engine for _, _, engine in tried)),
+        engine=", ".join(dict.fromkeys(library for _, _, library in searched)),
         folds=f"{data.folds.get_n_splits()} {data.folds.kind} folds",
         rows=len(data.rows),
         positives=int(data.rows["label"].sum()),
         negative_rate=data.negative_rate,
         seconds=time.perf_counter() - started,
-        compared=_compare_candidates(data, cells, drawn, chosen, seed),
+        compared=_compare_candidates(data, cells, resampled, selected, seed),
     )
 
 
-def simplest_within_standard_error(cells: Sequence[GridCell], drawn: FloatArray) -> int:
-    """The place of the smallest cell whose loss against the best is within one standard error.
+def simplest_within_standard_error(cells: Sequence[GridCell], resampled: FloatArray) -> int:
+    """Position of the least complex cell whose loss against the best is within one standard error.
 
     Args:
         cells: with their mean average precision.
-        drawn: the same mean for each draw of the users, shape (draws, cells). The error is that of the
-            paired differences: rows differ in difficulty, cells share the rows.
+        resampled: the same mean for each resample of the users, shape (replicates, cells). The error is that
+            of the paired differences, since all cells are evaluated on the same rows.
     """
     means = np.array([cell.mean_ap for cell in cells])
     best = int(np.argmax(means))
-    errors = (drawn[:, [best]] - drawn).std(axis=0)
-    close = np.flatnonzero(means[best] - means <= errors)
-    return min(close.tolist(), key=lambda place: (cells[place].config.size, -means[place]))
+    errors = (resampled[:, [best]] - resampled).std(axis=0)
+    candidates = np.flatnonzero(means[best] - means <= errors)
+    return min(candidates.tolist(), key=lambda index: (cells[index].config.complexity, -means[index]))
 
 
 class _ScoreRecorder:
-    """Average precision as scikit-learn scores it, keeping what each fit says of its validation rows."""
+    """Scikit-learn scorer (average precision) that stores the scores of each fit's validation rows."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = tuple(names)
+    def __init__(self, param_names: Sequence[str]) -> None:
+        self._param_names = tuple(param_names)
         self._scores: dict[tuple[object, ...], FloatArray] = {}
 
     def __call__(self, estimator: Any, matrix: Float32Array, labels: BoolArray) -> float:
         bought = estimator.predict_proba(matrix)[:, int(np.flatnonzero(estimator.classes_)[0])]
-        score = np.asarray(bought, dtype=np.float64)
-        self._scores[self._key(estimator.get_params(), matrix)] = score
-        return _ap(score, labels)
+        scores = np.asarray(bought, dtype=np.float64)
+        self._scores[self._key(estimator.get_params(), matrix)] = scores
+        return _average_precision(scores, labels)
 
     def scores(self, params: Mapping[str, float], matrix: Float32Array) -> FloatArray:
-        """What the cell with `params` said of the rows of `matrix`; fits end in any order."""
+        """Scores of the rows of `matrix` by the cell with `params`; fits end in any order."""
         return self._scores[self._key(params, matrix)]
 
     def _key(self, params: Mapping[str, object], matrix: Float32Array) -> tuple[object, ...]:
-        return (hash(matrix.tobytes()), *(params[name] for name in self._names))
+        return (hash(matrix.tobytes()), *(params[name] for name in self._param_names))
 
 
-def _ap(score: FloatArray, labels: BoolArray) -> float:
-    return WeightedRanking(score, labels).average_precision(np.ones(len(labels), np.int64))
+def _average_precision(scores: FloatArray, labels: BoolArray) -> float:
+    return WeightedRanking(scores, labels).average_precision(np.ones(len(labels), np.int64))
 
 
 def _search_family(
-    data: SearchRows, family: Family, seed: int
+    data: SearchRows, family: ModelFamily[Any], seed: int
 ) -> tuple[list[GridCell], list[list[FloatArray]], str]:
-    """Cells of one family, their validation scores by fold, and the engine."""
-    estimator, engine = for_search(family, seed)
+    """Cells of one family, their validation scores by fold, and the library that fitted them."""
+    estimator, library = family.search_estimator(seed)
     recorder = _ScoreRecorder(tuple(family.grid))
-    values = {name: list(choices) for name, choices in family.grid.items()}
-    grid = GridSearchCV(estimator, values, scoring=recorder, cv=data.folds, refit=False, error_score="raise")
-    with _quiet(), parallel_config(backend="threading", n_jobs=fits_at_once(family.name)):
-        grid.fit(data.matrix, data.rows["label"].to_numpy(bool))
-    cells = _cells(grid.cv_results_, family.name, data.folds.get_n_splits())
-    valid = [data.matrix[rows] for _, rows in data.folds.split()]
-    scores = [[recorder.scores(cell.params, matrix) for matrix in valid] for cell in cells]
-    return cells, scores, engine
+    grid = {name: list(values) for name, values in family.grid.items()}
+    search = GridSearchCV(estimator, grid, scoring=recorder, cv=data.folds, refit=False, error_score="raise")
+    with _without_fit_messages(), parallel_config(backend="threading", n_jobs=family.parallel_fits):
+        search.fit(data.matrix, data.rows["label"].to_numpy(bool))
+    cells = _grid_cells(search.cv_results_, family.name, data.folds.get_n_splits())
+    validation = [data.matrix[rows] for _, rows in data.folds.split()]
+    scores = [[recorder.scores(cell.params, matrix) for matrix in validation] for cell in cells]
+    return cells, scores, library
 
 
-def _cells(results: dict[str, Any], family: str, folds: int) -> list[GridCell]:
+def _grid_cells(results: dict[str, Any], family: str, folds: int) -> list[GridCell]:
     by_fold = np.column_stack([results[f"split{number}_test_score"] for number in range(folds)])
     return [
         GridCell(
@@ -185,52 +204,65 @@ def _cells(results: dict[str, Any], family: str, folds: int) -> list[GridCell]:
 
 
 def _resample_users(data: SearchRows, scores: Sequence[Sequence[FloatArray]], seed: int) -> FloatArray:
-    """Mean average precision over the folds for every draw of the users; shape (draws, scores)."""
+    """Mean average precision over the folds in every resample of the users.
+
+    Args:
+        data: rows and folds.
+        scores: by candidate, the scores of each fold's validation rows.
+        seed: of the resampling.
+
+    Returns:
+        Shape (replicates, candidates).
+    """
     labels = data.rows["label"].to_numpy(bool)
-    valid = [valid for _, valid in data.folds.split()]
+    validation = [rows for _, rows in data.folds.split()]
     rankings = [
-        [WeightedRanking(score, labels[rows]) for score, rows in zip(one, valid, strict=True)]
-        for one in scores
+        [
+            WeightedRanking(fold_scores, labels[rows])
+            for fold_scores, rows in zip(by_fold, validation, strict=True)
+        ]
+        for by_fold in scores
     ]
-    drawn = np.empty((BOOTSTRAP_REPLICATES, len(scores)))
-    for number, weights in enumerate(
-        bootstrap_user_weights(data.rows["user_id"], BOOTSTRAP_REPLICATES, seed)
-    ):
-        here = [weights[rows] for rows in valid]
-        for place, one in enumerate(rankings):
-            drawn[number, place] = np.mean(
-                [ranking.average_precision(mine) for ranking, mine in zip(one, here, strict=True)]
+    means = np.empty((BOOTSTRAP_REPLICATES, len(scores)))
+    resamples = bootstrap_user_weights(data.rows["user_id"], BOOTSTRAP_REPLICATES, seed)
+    for replicate, weights in enumerate(resamples):
+        fold_weights = [weights[rows] for rows in validation]
+        for candidate, by_fold in enumerate(rankings):
+            means[replicate, candidate] = np.mean(
+                [ranking.average_precision(w) for ranking, w in zip(by_fold, fold_weights, strict=True)]
             )
-    return drawn
+    return means
 
 
 def _compare_candidates(
-    data: SearchRows, cells: Sequence[GridCell], drawn: FloatArray, chosen: int, seed: int
+    data: SearchRows, cells: Sequence[GridCell], resampled: FloatArray, selected: int, seed: int
 ) -> dict[str, dict[str, float]]:
-    found = {}
+    """See `SearchResult.compared`."""
+    candidates: dict[str, tuple[float, FloatArray]] = {}
     for family in dict.fromkeys(cell.family for cell in cells):
-        places = [place for place, cell in enumerate(cells) if cell.family == family]
-        best = max(places, key=lambda place: cells[place].mean_ap)
-        found[family] = (cells[best].mean_ap, drawn[:, best])
+        indices = [index for index, cell in enumerate(cells) if cell.family == family]
+        best = max(indices, key=lambda index: cells[index].mean_ap)
+        candidates[family] = (cells[best].mean_ap, resampled[:, best])
     if data.rule is not None:
-        valid = [data.rule[rows] for _, rows in data.folds.split()]
+        validation = [data.rule[rows] for _, rows in data.folds.split()]
         labels = data.rows["label"].to_numpy(bool)
-        parts = [_ap(data.rule[rows], labels[rows]) for _, rows in data.folds.split()]
-        found["open cart"] = (float(np.mean(parts)), _resample_users(data, [valid], seed)[:, 0])
+        fold_ap = [_average_precision(data.rule[rows], labels[rows]) for _, rows in data.folds.split()]
+        candidates["open cart"] = (float(np.mean(fold_ap)), _resample_users(data, [validation], seed)[:, 0])
     return {
-        name: _lead_with_interval(cells[chosen].mean_ap - ap, drawn[:, chosen] - other) | {"ap": ap}
-        for name, (ap, other) in found.items()
+        name: _lead_with_interval(cells[selected].mean_ap - ap, resampled[:, selected] - candidate)
+        | {"ap": ap}
+        for name, (ap, candidate) in candidates.items()
     }
 
 
-def _lead_with_interval(lead: float, drawn: FloatArray) -> dict[str, float]:
-    low, high = np.quantile(drawn, [0.025, 0.975])
+def _lead_with_interval(lead: float, resampled_leads: FloatArray) -> dict[str, float]:
+    low, high = np.quantile(resampled_leads, [0.025, 0.975])
     return {"lead": lead, "low": float(low), "high": float(high)}
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without a line from scikit-learn-intelex for every fit and prediction."""
+def _without_fit_messages() -> Iterator[None]:
+    """Suppress the line that scikit-learn-intelex logs for every fit and prediction."""
     logger = logging.getLogger("sklearnex")
     level = logger.level
     logger.setLevel(logging.WARNING)

@@ -29,15 +29,10 @@ __all__ = ["ModelSpec", "ServedModel", "load_served_model", "read_spec"]
 EXTRA_FILES = "extra_files"
 MODEL_FILE, SPEC_FILE, REGISTRY_FILE = "model.skops", f"{EXTRA_FILES}/spec.json", "registered_model_meta"
 
-TRUSTED_TYPES = [
-    "retail_core.model.boosting.BoostedTrees",
+_ESTIMATOR_TYPES = (
     "retail_core.model.calibration.Calibrator",
     "retail_core.model.estimator.CalibratedRanker",
-    "retail_core.model.linear.LogisticRanker",
-    "sklearn.tree._tree.Tree",
-]
-"""Types a stored model may contain beyond those skops trusts by itself: plain classes of ours that
-hold arrays, numbers and (LightGBM) text, and scikit-learn's tree, which is rebuilt from arrays."""
+)
 
 SELF_TEST_TOLERANCE = 1e-9
 
@@ -154,6 +149,17 @@ class ServedModel:
             )
 
 
+def trusted_types() -> list[str]:
+    """Types that a stored model may contain besides those that skops trusts by itself.
+
+    They are classes that hold arrays, numbers and text, and scikit-learn's tree, rebuilt from arrays.
+    """
+    from retail_core.model.families import MODEL_FAMILIES
+
+    families = {name for family in MODEL_FAMILIES.values() for name in family.trusted_types}
+    return sorted({*_ESTIMATOR_TYPES, *families})
+
+
 def load_served_model(path: Path, version: str | None = None) -> ServedModel:
     """A model from its local MLflow folder, self-tested; `version` where the folder does not say it.
 
@@ -168,7 +174,7 @@ def load_served_model(path: Path, version: str | None = None) -> ServedModel:
 
     spec = read_spec(path, version)
     try:
-        estimator = skops.io.load(path / MODEL_FILE, trusted=TRUSTED_TYPES)
+        estimator = skops.io.load(path / MODEL_FILE, trusted=trusted_types())
     except (OSError, ValueError, KeyError, BadZipFile, UntrustedTypesFoundException) as error:
         raise IntegrityError(
             f"The model in {path} cannot be read: {error}", remedy="train and register it again."

@@ -15,10 +15,10 @@ from retail_core.errors import DataError, IntegrityError
 from retail_core.model.served_model import (
     MODEL_FILE,
     SPEC_FILE,
-    TRUSTED_TYPES,
     ServedModel,
     load_served_model,
     read_spec,
+    trusted_types,
 )
 from retail_core.model.spec import ModelSpec
 from retail_core.registry.mlflow_session import MlflowSession, open_session
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from retail_core.model.search import SearchResult
 
 ALIAS, CARD_FILE = "production", "model_card.md"
-REQUIREMENTS = ("scikit-learn", "skops", "numpy", "pandas", "scipy", "lightgbm")
+BASE_REQUIREMENTS = ("scikit-learn", "skops", "numpy", "pandas", "scipy")
 
 log = logging.getLogger(__name__)
 
@@ -262,6 +262,14 @@ def _log_model(session: MlflowSession, candidate: Candidate, folder: Path) -> st
         run_id=spec.run_id,
         example=example.head(3),
         extra_files=[stored, *export_scorers(candidate.served, folder)],
-        trusted_types=TRUSTED_TYPES,
-        requirements=REQUIREMENTS,
+        trusted_types=trusted_types(),
+        requirements=_requirements(),
     )
+
+
+def _requirements() -> list[str]:
+    """Distributions that a stored model needs, those of all families."""
+    from retail_core.model.families import MODEL_FAMILIES
+
+    families = (name for family in MODEL_FAMILIES.values() for name in family.requirements)
+    return list(dict.fromkeys((*BASE_REQUIREMENTS, *families)))

@@ -15,7 +15,7 @@ class TrainOptions:
 
     Attributes:
         policies: cut-off policies that make rows; empty for those that fit the shop's log.
-        model: a family (`families.FAMILIES`), or `auto`: the one that does best on the folds.
+        model: a family (`families.MODEL_FAMILIES`), or `auto`: the one that does best on the folds.
         target_recall: share of buyers that `contact` is to find; 1.0 is the no-miss point.
         confidence: of the certificate.
         must_certify: refuse to train where a target below 1.0 cannot be certified; else it is left out.

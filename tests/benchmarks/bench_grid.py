@@ -19,7 +19,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from retail_core.arrays import BoolArray, Float32Array
-from retail_core.model.families import FAMILIES, FOREST, for_search
+from retail_core.model.families import MODEL_FAMILIES
 
 SEED = 7
 GRID = {"n_estimators": [50, 100, 150], "max_depth": [8, 12], "min_samples_leaf": [10]}
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=100_000)
     matrix, labels = rows(parser.parse_args().rows, 40)
-    fast, engine = for_search(FAMILIES[FOREST], SEED)
+    fast, engine = MODEL_FAMILIES["rf"].search_estimator(SEED)
     fast.fit(matrix[:1_000], labels[:1_000])
     ours, found = searched(fast, matrix, labels)
     stock, expected = searched(RandomForestClassifier(random_state=SEED, n_jobs=2), matrix, labels)

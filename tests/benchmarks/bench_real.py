@@ -100,9 +100,9 @@ def online_retail(folder: Path) -> dict[str, Any]:
     data, served, found = fit_at(lake, question, november, train)
     matrix = dataset.compute_feature_matrix(cast("Lake", lake), test, data.feature_set, ENGINE)
     scores = {
-        found.choice.family: (served.model.raw_score(matrix), served.model.probability(matrix, "daily"))
+        found.config.family: (served.model.raw_score(matrix), served.model.probability(matrix, "daily"))
     }
-    others = [one.name for one in select_families(AUTO) if one.name != found.choice.family]
+    others = [one.name for one in select_families(AUTO) if one.name != found.config.family]
     for name in others:
         best = max((cell for cell in found.cells if cell.family == name), key=lambda cell: cell.mean_ap)
         rows, refit = data.take(data.rows["refit"].to_numpy(bool))
@@ -114,7 +114,7 @@ def online_retail(folder: Path) -> dict[str, Any]:
     orders = next(column[name] for name in sorted(column) if name.startswith("orders_") and "300" in name)
     rules = {"orders x weekday": orders * weekday}
     return figures(test, scores, rules) | {
-        "chosen": found.choice.family, "params": found.best_params, "compared": found.compared,
+        "chosen": found.config.family, "params": found.best_params, "compared": found.compared,
         "train_rows": len(train), "first_cutoff": str(train["as_of"].min()),
         "features": len(data.feature_set.columns),
     }  # fmt: skip
@@ -137,7 +137,7 @@ def taobao(folder: Path) -> dict[str, Any]:
             raw.append(served.model.raw_score(matrix))
             probability.append(served.model.probability(matrix, "daily"))
             carts.append(matrix[:, data.feature_set.columns.index("cart_count")].astype(np.float64))
-            chosen.append(found.choice.family)
+            chosen.append(found.config.family)
         scores = {"model": (np.concatenate(probability), np.concatenate(probability))}
         rules = {"open cart": np.concatenate(carts)}
         result[name] = figures(pd.concat(tests, ignore_index=True), scores, rules) | {"chosen": chosen}

@@ -65,7 +65,7 @@ def searched(matrix: Float32Array, labels: BoolArray) -> RankerConfig:
     users = [f"session {number}" for number in range(len(labels))]
     rows = pd.DataFrame({"user_id": users, "as_of": day, "label": labels})
     folds = PeriodFolds(rows, timedelta(hours=24))
-    return search_families(SearchRows(matrix, rows, folds), select_families("lightgbm"), seed=7).choice
+    return search_families(SearchRows(matrix, rows, folds), select_families("lightgbm"), seed=7).config
 
 
 def figures(scores: FloatArray, labels: BoolArray, seed: int = 7) -> dict[str, Any]:

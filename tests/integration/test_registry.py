@@ -20,7 +20,8 @@ from retail_core.errors import DataError, DependencyError, InputError, Integrity
 from retail_core.features.feature_set import FeatureSet, default_feature_set
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.calibration import fit_calibrator
-from retail_core.model.estimator import CalibratedRanker, build_forest
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.families.random_forest import build_forest
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.search import GridCell, SearchResult
 from retail_core.model.served_model import MODEL_FILE, SPEC_FILE, load_served_model
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.integration
 
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 CELLS = tuple(
-    GridCell({"n_estimators": trees, "max_depth": depth}, 0.3, 0.01, (0.29, 0.31), 0.1)
+    GridCell({"n_estimators": trees, "max_depth": depth}, 0.3, 0.01, (0.29, 0.31), 0.1, "rf")
     for trees in (10, 20)
     for depth in (3, 4)
 )

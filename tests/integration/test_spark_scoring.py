@@ -18,7 +18,8 @@ from retail_core.features.feature_set import default_feature_set
 from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.calibration import fit_calibrator
-from retail_core.model.estimator import CalibratedRanker, build_forest
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.families.random_forest import build_forest
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.scoring.bulk import score_in_bulk
 from retail_core.scoring.scores import predict_features

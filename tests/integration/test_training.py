@@ -20,7 +20,7 @@ from retail_core.features.prediction_task import PredictionTask
 from retail_core.ingest import ingest
 from retail_core.model import dataset, procedure
 from retail_core.model.evaluation.metrics import ScoredRows, WeightedRanking, evaluate
-from retail_core.model.families import FAMILIES, RankerConfig
+from retail_core.model.families import MODEL_FAMILIES, RankerConfig
 from retail_core.model.labelled import build_labelled_rows
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
@@ -86,8 +86,8 @@ def test_report_names_what_was_found_for_whom_and_when(shop: Shop) -> None:
     assert metrics["ap_low"] <= metrics["ap"] <= metrics["ap_high"]
     assert set(report["by_policy"]) == {"daily", "first-visit"}
     assert report["split"] == "successive"
-    assert report["best_params"].keys() == FAMILIES[report["family"]].grid.keys()
-    assert report["search"]["compared"].keys() == {*FAMILIES, "open cart"}
+    assert report["best_params"].keys() == MODEL_FAMILIES[report["family"]].grid.keys()
+    assert report["search"]["compared"].keys() == {*MODEL_FAMILIES, "open cart"}
     assert report["eligible"]["eligible_days"] == 7
     assert (report["certificate"] is None) == (report["certificate_reason"] is not None)
     assert list(dict.fromkeys(shop.stages)) == list(STAGES)
@@ -133,7 +133,7 @@ def test_champion_is_what_was_registered(shop: Shop) -> None:
         f"plots/{name}.png"
         for name in ("precision_recall", "calibration", "gains", "confusion", "importance")
     }
-    cells = sum(math.prod(map(len, family.grid.values())) for family in FAMILIES.values())
+    cells = sum(math.prod(map(len, family.grid.values())) for family in MODEL_FAMILIES.values())
     runs = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{spec.run_id}'")
     assert len(runs) == cells, "every cell of the grid is a run"
 

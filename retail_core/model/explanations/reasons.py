@@ -21,7 +21,7 @@ from retail_core.features.kinds import Cart, Count, Feature, Gap, Since
 from retail_core.features.time_windows import FeatureWindow
 from retail_core.model.explanations import wording
 from retail_core.model.explanations.contributions import shapley_values
-from retail_core.model.feature_matrix import MISSING, Features
+from retail_core.model.feature_matrix import MISSING, FeatureInput
 
 if TYPE_CHECKING:
     from retail_core.model.estimator import CalibratedRanker
@@ -69,7 +69,7 @@ class PredictionReason:
 def explain_rows(
     model: CalibratedRanker,
     feature_set: FeatureSet,
-    features: Features,
+    features: FeatureInput,
     policies: Sequence[str] | None = None,
     most: int = MAX_REASONS,
 ) -> list[tuple[PredictionReason, ...]]:

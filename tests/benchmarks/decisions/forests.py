@@ -22,8 +22,10 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
 from retail_core.model.boosting import BoostedTrees
-from retail_core.model.estimator import CalibratedRanker, build_forest
-from retail_core.model.onnx_scorers import export_scorers, load_scorer, rows_at_thresholds
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.families.random_forest import build_forest
+from retail_core.model.forest_formats import forest_to_booster, rows_at_thresholds
+from retail_core.model.onnx_scorers import export_scorers, load_scorer
 
 Rows = npt.NDArray[np.float32]
 Score = Callable[[Rows], npt.NDArray[np.float64]]
@@ -178,10 +180,9 @@ def main() -> None:
 
 def explain(forest: RandomForestClassifier, rows: Rows) -> None:
     """TreeSHAP of a forest through LightGBM's text format, and by the shap library."""
-    from retail_core.model.explanations.forest_text import as_booster
 
     started = time.perf_counter()
-    booster = as_booster(forest)
+    booster = forest_to_booster(forest)
     built = time.perf_counter()
     contributions = np.asarray(booster.predict(rows, pred_contrib=True, num_threads=1))
     print(

@@ -13,9 +13,10 @@ from sklearn.base import clone
 
 from retail_core.errors import InputError
 from retail_core.model.calibration import fit_calibrator
-from retail_core.model.estimator import CalibratedRanker, build_forest
+from retail_core.model.estimator import CalibratedRanker
+from retail_core.model.families.random_forest import build_forest
 from retail_core.model.feature_matrix import MISSING, to_matrix
-from retail_core.model.served_model import TRUSTED_TYPES
+from retail_core.model.served_model import trusted_types
 
 Data = tuple[NDArray[np.float64], NDArray[np.bool_]]
 
@@ -77,8 +78,8 @@ def test_nulls_are_larger_than_any_value() -> None:
 def test_stored_and_loaded_it_answers_the_same(model: CalibratedRanker, data: Data, tmp_path: Path) -> None:
     path = tmp_path / "model.skops"
     skops.io.dump(model, path)
-    assert set(skops.io.get_untrusted_types(file=path)) <= set(TRUSTED_TYPES)
-    loaded = skops.io.load(path, trusted=TRUSTED_TYPES)
+    assert set(skops.io.get_untrusted_types(file=path)) <= set(trusted_types())
+    loaded = skops.io.load(path, trusted=trusted_types())
     assert np.array_equal(loaded.predict_proba(data[0][:500]), model.predict_proba(data[0][:500]))
     assert np.array_equal(loaded.predict(data[0][:500]), model.predict(data[0][:500]))
 
