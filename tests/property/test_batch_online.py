@@ -1,4 +1,4 @@
-"""Batch and online interpreters agree, whatever the log, the zone and the cut-offs."""
+"""The batch and the online interpreter give equal features for any log, zone and cut-offs."""
 
 from __future__ import annotations
 
@@ -29,13 +29,15 @@ CUTOFFS = {
 
 
 def online_rows(
-    events: list[OnlineEvent], pairs: pd.DataFrame, question: PredictionTask, shop: ContextByDay
+    events: list[OnlineEvent], pairs: pd.DataFrame, task: PredictionTask, shop: ContextByDay
 ) -> pd.DataFrame:
-    feature_set = default_feature_set(question)
+    feature_set = default_feature_set(task)
     rows = []
     for user, as_of in zip(pairs["user_id"], pairs["as_of"].dt.to_pydatetime(), strict=True):
-        own = [event for event in events if event.user_id == user]
-        rows.append(compute_user_features(own, as_of, feature_set, context=shop[local_day(as_of, question)]))
+        user_events = [event for event in events if event.user_id == user]
+        rows.append(
+            compute_user_features(user_events, as_of, feature_set, context=shop[local_day(as_of, task)])
+        )
     return pd.DataFrame(rows, columns=list(feature_set.columns), index=pairs.index, dtype="float64")
 
 
@@ -46,26 +48,28 @@ def assert_same(left: pd.DataFrame, right: pd.DataFrame) -> None:
 @given(data=st.data())
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 def test_batch_equals_online(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """To the bit, for midnights over clock changes and arbitrary instants, alone and together."""
+    """Equal to the bit, for midnights over clock changes and for arbitrary instants, at once or not."""
     folder = tmp_path_factory.mktemp("lake")
     zone = data.draw(st.sampled_from(sorted(CUTOFFS)))
-    question = PredictionTask(lookback_days=data.draw(st.sampled_from([28, 28, 1, 5, 40])), timezone=zone)
+    task = PredictionTask(lookback_days=data.draw(st.sampled_from([28, 28, 1, 5, 40])), timezone=zone)
     cutoffs = CUTOFFS[zone]
-    events = data.draw(logs(max(cutoffs), question.lookback_days))
-    odd = data.draw(st.lists(st.integers(-40 * HOUR, 2 * DAY).map(lambda x: x // 1000 * 1000), max_size=2))
+    events = data.draw(logs(max(cutoffs), task.lookback_days))
+    offsets = data.draw(
+        st.lists(st.integers(-40 * HOUR, 2 * DAY).map(lambda x: x // 1000 * 1000), max_size=2)
+    )
     daily = pairs_of((user, t) for user in "uvwx" for t in cutoffs)
-    arbitrary = pairs_of((user, max(cutoffs) + x) for user in "uv" for x in odd)
-    every = pd.concat([daily, arbitrary], ignore_index=True).drop_duplicates(ignore_index=True)
-    feature_set = default_feature_set(question)
+    arbitrary = pairs_of((user, max(cutoffs) + x) for user in "uv" for x in offsets)
+    all_pairs = pd.concat([daily, arbitrary], ignore_index=True).drop_duplicates(ignore_index=True)
+    feature_set = default_feature_set(task)
 
     noisy = events * 2
     random.Random(1).shuffle(noisy)
     lake = write_lake(folder, events)
     names = list(feature_set.columns)
-    alone = compute_features(lake, daily, feature_set)
-    together = compute_features(lake, every, feature_set)
+    daily_rows = compute_features(lake, daily, feature_set)
+    all_rows = compute_features(lake, all_pairs, feature_set)
 
-    shop = context_by_day(lake, question, {local_day(t, question) for t in every["as_of"].dt.to_pydatetime()})
-    assert_same(together[names], online_rows(noisy, every, question, shop))
-    assert_same(alone, together.iloc[: len(daily)])
-    assert np.isfinite(alone["event_count_1h"]).all()
+    shop = context_by_day(lake, task, {local_day(t, task) for t in all_pairs["as_of"].dt.to_pydatetime()})
+    assert_same(all_rows[names], online_rows(noisy, all_pairs, task, shop))
+    assert_same(daily_rows, all_rows.iloc[: len(daily)])
+    assert np.isfinite(daily_rows["event_count_1h"]).all()

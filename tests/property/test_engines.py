@@ -21,7 +21,7 @@ from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 
 BASE = micros("2025-03-31T00:00+02:00")
 CUTOFFS = [BASE - 23 * HOUR - DAY, BASE - 23 * HOUR, BASE, BASE + 12_345_000]
-QUESTION = PredictionTask(timezone="Europe/Berlin")
+TASK = PredictionTask(timezone="Europe/Berlin")
 SPARK = EngineOptions("spark")
 
 
@@ -35,15 +35,15 @@ def session_ends() -> Iterator[None]:
 
 
 def of_shop(number: int, events: list[OnlineEvent]) -> list[OnlineEvent]:
-    """The same log of other users, so that many random logs are one lake and Spark is asked once."""
+    """The log with user and event ids of its own, so that many logs are one lake and one Spark query."""
     return [
         event._replace(user_id=f"{number}-{event.user_id}", event_id=f"{number:08x}{event.event_id[8:]}")
         for event in events
     ]
 
 
-# Spark takes seconds a query: few examples, each of many logs, and nothing is shrunk.
-@given(shops=st.lists(logs(BASE, QUESTION.lookback_days), min_size=25, max_size=25))
+# Spark takes seconds per query: few examples, each of many logs, without shrinking.
+@given(shops=st.lists(logs(BASE, TASK.lookback_days), min_size=25, max_size=25))
 @settings(
     max_examples=2,
     deadline=None,
@@ -56,19 +56,21 @@ def test_spark_equals_duckdb_equals_online(
     events = [event for number, log in enumerate(shops) for event in of_shop(number, log)]
     lake = write_lake(tmp_path_factory.mktemp("lake"), events)
     pairs = pairs_of((f"{n}-{user}", t) for n in range(len(shops)) for user in "uvwx" for t in CUTOFFS)
-    feature_set = default_feature_set(QUESTION)
+    feature_set = default_feature_set(TASK)
     columns = list(feature_set.columns)
 
     spark = compute_features(lake, pairs, feature_set, engine=SPARK)[columns]
     duckdb = compute_features(lake, pairs, feature_set)[columns]
-    own: dict[str, list[OnlineEvent]] = {}
+    events_of_user: dict[str, list[OnlineEvent]] = {}
     for event in events:
-        own.setdefault(event.user_id, []).append(event)
+        events_of_user.setdefault(event.user_id, []).append(event)
     instants = pairs["as_of"].dt.to_pydatetime()
-    shop = context_by_day(lake, QUESTION, {local_day(t, QUESTION) for t in instants})
+    shop = context_by_day(lake, TASK, {local_day(t, TASK) for t in instants})
     online = pd.DataFrame(
         [
-            compute_user_features(own.get(user, []), t, feature_set, context=shop[local_day(t, QUESTION)])
+            compute_user_features(
+                events_of_user.get(user, []), t, feature_set, context=shop[local_day(t, TASK)]
+            )
             for user, t in zip(pairs["user_id"], instants, strict=True)
         ],
         columns=columns,
@@ -80,7 +82,7 @@ def test_spark_equals_duckdb_equals_online(
 
 def test_spark_without_events(tmp_path_factory: pytest.TempPathFactory) -> None:
     lake = write_lake(tmp_path_factory.mktemp("lake"), [])
-    feature_set = default_feature_set(QUESTION)
+    feature_set = default_feature_set(TASK)
     rows = compute_features(lake, pairs_of([("nobody", BASE)]), feature_set, engine=SPARK)
     assert rows["event_count_28d"].tolist() == [0.0]
     assert rows["hours_since_event"].isna().all()

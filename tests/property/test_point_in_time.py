@@ -19,11 +19,11 @@ from retail_core.features.prediction_task import PredictionTask
 from retail_core.times import from_micros
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 
-NOW = micros("2025-03-31T00:00+02:00")
-QUESTION = PredictionTask(lookback_days=5, timezone="Europe/Berlin")
-FEATURES = default_feature_set(QUESTION)
-# One of each kind in the batch, where every column costs time to compile; context has a test of its own.
-FEW = FEATURES.select(
+AS_OF = micros("2025-03-31T00:00+02:00")
+TASK = PredictionTask(lookback_days=5, timezone="Europe/Berlin")
+FEATURES = default_feature_set(TASK)
+# Fewer event types in the batch, where every column takes time; context features have tests of their own.
+BATCH_FEATURES = FEATURES.select(
     name
     for name in FEATURES.names
     if not any(word in name for word in ("search", "list", "screen", "start", "shop"))
@@ -31,61 +31,68 @@ FEW = FEATURES.select(
 )
 
 
-def seen(events: list[OnlineEvent], now: int = NOW) -> list[OnlineEvent]:
-    return [event for event in events if now - 5 * DAY <= event.event_time < now]
+def within_lookback(events: list[OnlineEvent], as_of: int = AS_OF) -> list[OnlineEvent]:
+    return [event for event in events if as_of - 5 * DAY <= event.event_time < as_of]
 
 
-@given(events=logs(NOW, 5), noise=logs(NOW, 5), order=st.randoms())
+@given(events=logs(AS_OF, 5), noise=logs(AS_OF, 5), order=st.randoms())
 @settings(max_examples=60, deadline=None)
-def test_online_sees_only_the_lookback(
+def test_online_uses_only_the_lookback(
     events: list[OnlineEvent], noise: list[OnlineEvent], order: object
 ) -> None:
-    own = [event for event in events if event.user_id == "u"]
-    expected = compute_user_features(seen(own), from_micros(NOW), FEATURES)
-    later = [
+    user_events = [event for event in events if event.user_id == "u"]
+    expected = compute_user_features(within_lookback(user_events), from_micros(AS_OF), FEATURES)
+    outside_lookback = [
         event._replace(event_id=f"n{event.event_id}", event_time=time)
         for event in noise
-        for time in (NOW + abs(NOW - event.event_time), NOW - 5 * DAY - 1000 - abs(NOW - event.event_time))
+        for time in (
+            AS_OF + abs(AS_OF - event.event_time),
+            AS_OF - 5 * DAY - 1000 - abs(AS_OF - event.event_time),
+        )
     ]
-    mixed = own + later
+    mixed = user_events + outside_lookback
     order.shuffle(mixed)  # type: ignore[attr-defined]
-    assert compute_user_features(mixed, from_micros(NOW), FEATURES) == expected
+    assert compute_user_features(mixed, from_micros(AS_OF), FEATURES) == expected
 
 
 @given(data=st.data())
 @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
-def test_batch_sees_only_the_lookback(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_batch_uses_only_the_lookback(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Several cut-offs at once: the events of a later one are the future of an earlier one."""
     folder = tmp_path_factory.mktemp("lake")
-    events = data.draw(logs(NOW, 5))
-    cutoffs = [NOW - 23 * HOUR, NOW, NOW + data.draw(st.sampled_from([0, 24 * HOUR, 7 * HOUR]))]
+    events = data.draw(logs(AS_OF, 5))
+    cutoffs = [AS_OF - 23 * HOUR, AS_OF, AS_OF + data.draw(st.sampled_from([0, 24 * HOUR, 7 * HOUR]))]
     pairs = pairs_of((user, t) for user in "uvw" for t in cutoffs)
-    whole = compute_features(write_lake(folder, events), pairs, FEW)
+    all_rows = compute_features(write_lake(folder, events), pairs, BATCH_FEATURES)
     for cutoff in dict.fromkeys(cutoffs):
-        alone = pairs[pairs["as_of"] == pd.Timestamp(cutoff, unit="us", tz="UTC")]
-        lake = write_lake(folder, seen(events, cutoff)[::-1])
+        cutoff_pairs = pairs[pairs["as_of"] == pd.Timestamp(cutoff, unit="us", tz="UTC")]
+        lake = write_lake(folder, within_lookback(events, cutoff)[::-1])
         pd.testing.assert_frame_equal(
-            compute_features(lake, alone, FEW), whole.loc[alone.index], check_exact=True
+            compute_features(lake, cutoff_pairs, BATCH_FEATURES),
+            all_rows.loc[cutoff_pairs.index],
+            check_exact=True,
         )
 
 
 @given(data=st.data())
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
-def test_rows_and_labels(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Eligible users come from before the cut-off, labels from [t, t + horizon); exactly."""
+def test_eligible_users_and_labels_respect_the_cutoff(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Eligible users have an event before the cut-off, labels are of [t, t + horizon)."""
     folder = tmp_path_factory.mktemp("lake")
-    events = data.draw(logs(NOW, 5))
-    question = PredictionTask(eligible_days=3, horizon_hours=6)
-    cutoffs = [NOW - 3 * DAY, NOW - 6 * HOUR, NOW]
+    events = data.draw(logs(AS_OF, 5))
+    task = PredictionTask(eligible_days=3, horizon_hours=6)
+    cutoffs = [AS_OF - 3 * DAY, AS_OF - 6 * HOUR, AS_OF]
     lake = write_lake(folder, events)
-    pairs = daily_pairs(lake, question, [from_micros(t) for t in cutoffs])
+    pairs = daily_pairs(lake, task, [from_micros(t) for t in cutoffs])
     assert list(zip(pairs["user_id"], pairs["as_of"], strict=True)) == [
         (user, pd.Timestamp(t, unit="us", tz="UTC"))
         for t in cutoffs
         for user in sorted({e.user_id for e in events if t - 3 * DAY <= e.event_time < t})
     ]
-    every = pairs_of((user, t) for t in cutoffs for user in "uvw")
-    labels = label_pairs(lake, question, every)
+    pairs_to_label = pairs_of((user, t) for t in cutoffs for user in "uvw")
+    labels = label_pairs(lake, task, pairs_to_label)
     expected = [
         any(
             e.user_id == user
@@ -93,6 +100,6 @@ def test_rows_and_labels(data: st.DataObject, tmp_path_factory: pytest.TempPathF
             and t <= from_micros(e.event_time) < t + timedelta(hours=6)
             for e in events
         )
-        for user, t in zip(every["user_id"], every["as_of"], strict=True)
+        for user, t in zip(pairs_to_label["user_id"], pairs_to_label["as_of"], strict=True)
     ]
     assert labels.tolist() == expected

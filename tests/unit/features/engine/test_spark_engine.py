@@ -1,4 +1,4 @@
-"""Which engine computes, and what a person is told where Spark cannot."""
+"""Engine options from the settings, and the error messages where Spark cannot start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from retail_core.features.engine import EngineOptions
 from retail_core.features.engine.spark_engine import java_memory
 from retail_core.settings import Settings
 
-ASK = """
+OPEN_SPARK = """
 from retail_core.errors import DependencyError
 from retail_core.features.engine import EngineOptions, open_engine
 try:
@@ -24,7 +24,7 @@ except DependencyError as error:
 """
 
 
-def test_the_settings_name_the_engine() -> None:
+def test_engine_options_come_from_the_settings() -> None:
     assert EngineOptions.from_settings(Settings()) == EngineOptions()
     settings = Settings(engine="spark", spark_master="spark://host:7077", memory_limit="512MB")
     assert EngineOptions.from_settings(settings) == EngineOptions(
@@ -33,14 +33,14 @@ def test_the_settings_name_the_engine() -> None:
 
 
 @pytest.mark.parametrize(("limit", "java"), [("3GB", "3g"), ("512 MiB", "512m"), ("80%", "2g")])
-def test_memory_as_java_writes_it(limit: str, java: str) -> None:
+def test_memory_limit_in_javas_notation(limit: str, java: str) -> None:
     assert java_memory(limit) == java
 
 
 def test_without_java_one_line_names_the_remedy(tmp_path: Path) -> None:
     """A JAVA_HOME without a Java in it, as left behind by an upgrade."""
     done = subprocess.run(
-        [sys.executable, "-c", ASK],
+        [sys.executable, "-c", OPEN_SPARK],
         env={**os.environ, "JAVA_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -54,7 +54,7 @@ def test_without_java_one_line_names_the_remedy(tmp_path: Path) -> None:
 
 
 def test_without_pyspark_one_line_names_the_extra() -> None:
-    blocked = "import sys; sys.modules['pyspark'] = None\n" + ASK
+    blocked = "import sys; sys.modules['pyspark'] = None\n" + OPEN_SPARK
     done = subprocess.run(
         [sys.executable, "-c", blocked], capture_output=True, text=True, check=True, timeout=60
     )

@@ -1,4 +1,4 @@
-"""The in-session policy: where its instants lie, what they may depend on, and when it applies."""
+"""Cut-off policies: where their instants lie, what they may depend on, and when they apply."""
 
 from __future__ import annotations
 
@@ -41,26 +41,25 @@ def lake(tmp_path: Path) -> FolderLake:
     return write_lake(tmp_path, EVENTS)
 
 
-def test_every_instant_lies_within_half_an_hour_after_an_event(lake: FolderLake) -> None:
+def test_every_instant_is_within_30_minutes_after_an_event(lake: FolderLake) -> None:
     plan = labelled_cutoffs(lake, PredictionTask(), BEFORE + timedelta(days=1))
     pairs = in_session_pairs(lake, PredictionTask(), plan, BEFORE)
     assert len(pairs) > 100
     assert pairs["as_of"].between(pd.Timestamp(plan.cutoffs[0]), pd.Timestamp(BEFORE)).all()
-    since = (pairs["as_of"] - pairs["as_of"].dt.floor("D") - pd.Timedelta(hours=9)).dt.total_seconds() / 60
-    assert ((since > 0) & (since < 50)).all()
+    minutes = (pairs["as_of"] - pairs["as_of"].dt.floor("D") - pd.Timedelta(hours=9)).dt.total_seconds() / 60
+    assert ((minutes > 0) & (minutes < 50)).all()
     assert pairs["user_id"].nunique() == 40
 
 
 def test_later_events_do_not_change_the_instants_before_them(lake: FolderLake, tmp_path: Path) -> None:
     plan = labelled_cutoffs(lake, PredictionTask(), BEFORE)
     middle = START + timedelta(days=6)
-    whole = in_session_pairs(lake, PredictionTask(), plan, middle)
-    (tmp_path / "cut").mkdir()
+    full_log_pairs = in_session_pairs(lake, PredictionTask(), plan, middle)
     cut = write_lake(tmp_path / "cut", [e for e in EVENTS if from_micros(e.event_time) < middle])
-    pd.testing.assert_frame_equal(whole, in_session_pairs(cut, PredictionTask(), plan, middle))
+    pd.testing.assert_frame_equal(full_log_pairs, in_session_pairs(cut, PredictionTask(), plan, middle))
 
 
-def test_no_instant_whose_horizon_touches_a_gap(lake: FolderLake) -> None:
+def test_no_instant_has_a_horizon_that_overlaps_a_gap(lake: FolderLake) -> None:
     gap = (START + timedelta(days=6)).date()
     plan = CutoffPlan((START,), (gap,))
     pairs = in_session_pairs(lake, PredictionTask(), plan, BEFORE)
@@ -73,18 +72,17 @@ def test_without_cutoffs_there_are_no_instants(lake: FolderLake) -> None:
     assert in_session_pairs(lake, PredictionTask(), CutoffPlan((), ()), BEFORE).empty
 
 
-def test_sessions_have_a_length_where_two_events_stand_apart(lake: FolderLake, tmp_path: Path) -> None:
+def test_in_session_needs_sessions_with_events_at_different_times(lake: FolderLake, tmp_path: Path) -> None:
     assert share_of_long_sessions(lake, BEFORE) == 1.0
     assert default_policies(lake, None, BEFORE) == ("daily", IN_SESSION)
     assert default_policies(lake, "first-visit", BEFORE) == ("first-visit",)
-    (tmp_path / "stamps").mkdir()
     stamps = [event(f"u{n}", START + timedelta(days=n % 5)) for n in range(20)]
     single = write_lake(tmp_path / "stamps", [*stamps, event("u0", START, "search")])
     assert share_of_long_sessions(single, BEFORE) == 0.0
     assert default_policies(single, None, BEFORE) == ("daily",)
 
 
-def test_online_and_batch_choose_the_policy_by_one_rule() -> None:
+def test_online_and_batch_select_the_policy_by_the_same_rule() -> None:
     hours = [0.0, 0.4999, 0.5, 30.0, np.nan]
     both = ("daily", IN_SESSION)
     frame = pd.DataFrame({"hours_since_event": hours})
