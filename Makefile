@@ -62,10 +62,11 @@ up: setup ## Run the whole stack on this machine
 down: ## Stop the stack
 	$(BIN)/retail down
 
-lint: setup-dev ## Check style and types
+lint: setup-dev ## Check style, types and the import rules between packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: setup-dev ## Rewrite the code in the house's style
 	$(BIN)/ruff check --fix .

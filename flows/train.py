@@ -23,7 +23,7 @@ from flows.flow_runtime import (
     non_retryable_task,
     retryable_task,
 )
-from retail_core.cli.models import AllowLeak, TargetRecall
+from retail_core.cli.model_commands import AllowLeak, TargetRecall
 from retail_core.cli.output import as_text
 from retail_core.model.thresholds import DEFAULT_TARGET
 from retail_core.scoring.shop_context import store_recent_context

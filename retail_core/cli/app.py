@@ -5,7 +5,14 @@ from __future__ import annotations
 import typer
 
 from retail_core import __version__
-from retail_core.cli import data, demo, models, stack, users, watch
+from retail_core.cli import (
+    data_commands,
+    demo_command,
+    model_commands,
+    monitoring_commands,
+    stack_commands,
+    user_commands,
+)
 from retail_core.cli.edge import run_with_exit_code, user_error_of
 
 app = typer.Typer(
@@ -15,7 +22,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (demo, data, models, watch, users, stack):
+for module in (
+    demo_command,
+    data_commands,
+    model_commands,
+    monitoring_commands,
+    user_commands,
+    stack_commands,
+):
     module.register(app)
 
 

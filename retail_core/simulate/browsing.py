@@ -10,8 +10,8 @@ from retail_core.arrays import IntArray
 from retail_core.simulate.acts import STEP, Acts, acts
 from retail_core.simulate.catalogue import Catalogue
 from retail_core.simulate.intent import RECENT_SLOTS, Hidden, Visits
-from retail_core.simulate.population import Population
 from retail_core.simulate.simulation_config import Day
+from retail_core.simulate.user_traits import Population
 from retail_core.simulate.visit_sessions import Sessions, trending
 
 # By mood: dormant, browsing, intent.

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from retail_core.arrays import BoolArray, FloatArray, IntArray
-from retail_core.simulate.population import Population
 from retail_core.simulate.simulation_config import Day
+from retail_core.simulate.user_traits import Population
 from retail_core.simulate.vectors import choose, rank_in_group, sigmoid
 
 DORMANT, BROWSING, INTENT, GONE, UNBORN = range(5)

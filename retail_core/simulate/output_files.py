@@ -21,8 +21,8 @@ from retail_core.schemas import EVENT_TYPES
 from retail_core.simulate.acts import TYPE
 from retail_core.simulate.catalogue import CURRENCY, Catalogue
 from retail_core.simulate.day import Events
-from retail_core.simulate.population import PLATFORMS
 from retail_core.simulate.simulation_config import Day
+from retail_core.simulate.user_traits import PLATFORMS
 
 COLUMNS: tuple[str, ...] = (
     "user_id", "event_time", "event_type", "item_id", "category", "brand", "price", "quantity", "currency",

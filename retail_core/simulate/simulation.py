@@ -17,7 +17,6 @@ from retail_core.simulate.catalogue import draw_catalogue
 from retail_core.simulate.day import Events, Numbering, Refunds, events_of, merge
 from retail_core.simulate.intent import live, new_hidden, odds_of
 from retail_core.simulate.output_files import Renderer, check_target, open_writer, truth_schema
-from retail_core.simulate.population import draw_population
 from retail_core.simulate.simulation_config import (
     BURN_IN_DAYS,
     Day,
@@ -25,6 +24,7 @@ from retail_core.simulate.simulation_config import (
     SimulationReport,
     calendar,
 )
+from retail_core.simulate.user_traits import draw_population
 
 Progress = Callable[[int, int], None]
 

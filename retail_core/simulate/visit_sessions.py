@@ -9,8 +9,8 @@ import numpy as np
 from retail_core.arrays import BoolArray, FloatArray, IntArray
 from retail_core.simulate.catalogue import TRENDING
 from retail_core.simulate.intent import INTENT, Hidden, Visits
-from retail_core.simulate.population import Population
 from retail_core.simulate.simulation_config import Day
+from retail_core.simulate.user_traits import Population
 from retail_core.simulate.vectors import rank_in_group
 
 _MAX_SESSIONS = 8

@@ -10,7 +10,7 @@ import typer
 
 from retail_core.cli.engine import EngineOption, with_engine
 from retail_core.cli.output import JsonFlag, emit, progress
-from retail_core.cli.versions import models_app
+from retail_core.cli.registry_commands import models_app
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
 

@@ -149,7 +149,7 @@ def doctor(
     Example: retail doctor --leakage features.parquet --label bought
     """
     if leakage is not None:
-        from retail_core.cli.leakage import examine
+        from retail_core.cli.leakage_command import examine
 
         examine(leakage, (source, mapping), label, load_settings(), json_output=json_output)
         return
