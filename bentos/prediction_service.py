@@ -90,25 +90,12 @@ class PredictionService:
         self._tasks: list[asyncio.Task[None]] = []
 
     def _register_gauges(self) -> None:
-        predictions = self.prediction_log
-        self.metrics.gauges |= {
-            "retail_prediction_log_waiting": (
-                "Answers not yet in the prediction log",
-                lambda: len(predictions),
-            ),
-            "retail_prediction_log_dropped": (
-                "Answers the prediction log lost",
-                lambda: predictions.dropped,
-            ),
-            "retail_prediction_log_written": (
-                "Answers in the prediction log",
-                lambda: predictions.written,
-            ),
-            "retail_reload_refused": (
-                "1 while production is refused",
-                lambda: self.reloader.reload_error is not None,
-            ),
-        }
+        log, gauge = self.prediction_log, self.metrics.register_gauge
+        gauge("retail_prediction_log_waiting", "Answers not yet in the prediction log", lambda: len(log))
+        gauge("retail_prediction_log_dropped", "Answers the prediction log lost", lambda: log.dropped)
+        gauge("retail_prediction_log_written", "Answers in the prediction log", lambda: log.written)
+        reloader = self.reloader
+        gauge("retail_reload_refused", "1 while production is refused", lambda: bool(reloader.reload_error))
 
     def start(self) -> None:
         """Start the background tasks; call it in the event loop of the requests."""

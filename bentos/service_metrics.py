@@ -1,143 +1,169 @@
-"""Metrics of one real-time process in Prometheus' text format; plain numbers, no lock and no file."""
+"""Metrics of one real-time process, exposed by `prometheus_client` from a registry of their own.
+
+The values are plain numbers that a collector turns into metric families when they are read. The library's own
+counters are not used: BentoML sets PROMETHEUS_MULTIPROC_DIR, which makes them write to BentoML's files, where
+they would be summed over processes and exposed twice. One real-time process serves at a time, so its own
+numbers are complete. All label values come from closed sets: known routes, statuses, problem kinds, policies,
+model versions and their features.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
-import numpy.typing as npt
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
-SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
-SHARES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+from retail_core.arrays import FloatArray, IntArray
 
-Labels = tuple[str, ...]
-Floats = npt.NDArray[np.float64]
+SECONDS_BUCKETS = (
+    *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02),
+    *(0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0),
+)
+PROBABILITY_BUCKETS = (
+    *(0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05),
+    *(0.075, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0),
+)
+
+LabelValues = tuple[str, ...]
 
 
-class Distribution:
-    """A histogram over fixed upper bounds."""
+class BucketCounts:
+    """Counts of a histogram with fixed upper bounds."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def add(self, value: float) -> None:
+    def observe(self, value: float) -> None:
         """Count one value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
-    def lines(self, name: str, labels: str) -> Iterator[str]:
-        """In the text format; buckets are cumulative."""
-        so_far = 0
-        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
-            so_far += count
-            yield f'{name}_bucket{{{labels},le="{bound}"}} {so_far}'
-        yield f"{name}_sum{{{labels}}} {self.total}"
-        yield f"{name}_count{{{labels}}} {so_far}"
+    def cumulative(self) -> list[tuple[str, float]]:
+        """(upper bound, number of values up to it), as `prometheus_client` takes them."""
+        labels = [*map(str, self.bounds), "+Inf"]
+        return list(zip(labels, map(float, accumulate(self.counts)), strict=True))
 
 
 @dataclass
-class Nulls:
-    """How often each feature was null, over so many rows."""
+class NullCounts:
+    """How often each feature was null in `rows` rows."""
 
     columns: Sequence[str]
     rows: int = 0
-    nulls: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    nulls: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def add(self, rows: Floats) -> None:
-        """Count rows of features, shape (rows, columns)."""
-        missing = np.isnan(rows).sum(axis=0)
-        self.nulls = missing if not self.rows else self.nulls + missing
-        self.rows += len(rows)
+    def add(self, features: FloatArray) -> None:
+        """Count an array of features, shape (rows, columns)."""
+        nulls = np.isnan(features).sum(axis=0)
+        self.nulls = nulls if not self.rows else self.nulls + nulls
+        self.rows += len(features)
 
 
-class ServiceMetrics:
-    """All metrics of the process; `gauges` are evaluated when the metrics are read."""
+class ServiceMetrics(Collector):
+    """Counts requests, predictions, problems and reloads; gauges are evaluated when they are read."""
 
     def __init__(self) -> None:
-        self.seconds: defaultdict[Labels, Distribution] = defaultdict(lambda: Distribution(SECONDS))
-        self.shares: defaultdict[Labels, Distribution] = defaultdict(lambda: Distribution(SHARES))
-        self.predictions: Counter[Labels] = Counter()
-        self.problems: Counter[Labels] = Counter()
-        self.reloads: Counter[Labels] = Counter()
-        self.without_context = 0
-        self.nulls: dict[str, Nulls] = {}
-        self.gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._request_seconds: defaultdict[LabelValues, BucketCounts] = defaultdict(
+            lambda: BucketCounts(SECONDS_BUCKETS)
+        )
+        self._probabilities: defaultdict[LabelValues, BucketCounts] = defaultdict(
+            lambda: BucketCounts(PROBABILITY_BUCKETS)
+        )
+        self._predictions: Counter[LabelValues] = Counter()
+        self._problems: Counter[LabelValues] = Counter()
+        self._reloads: Counter[LabelValues] = Counter()
+        self._without_context = 0
+        self._nulls: dict[str, NullCounts] = {}
+        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
 
     def record_request(self, route: str, status: int, seconds: float) -> None:
-        """One request of a known route (`other` for the rest), answered."""
-        self.seconds[route, str(status)].add(seconds)
+        """One answered request; `route` is a known route or `other`."""
+        self._request_seconds[route, str(status)].observe(seconds)
 
     def record_problem(self, kind: str) -> None:
         """One problem document."""
-        self.problems[kind,] += 1
+        self._problems[kind,] += 1
 
     def record_reload(self, outcome: str) -> None:
-        """One attempt to change the model."""
-        self.reloads[outcome,] += 1
+        """One attempt to change the model: `taken` or `refused`."""
+        self._reloads[outcome,] += 1
 
     def record_missing_context(self) -> None:
         """One prediction without the context features that its model needs."""
-        self.without_context += 1
+        self._without_context += 1
 
     def record_scored(
-        self, version: str, policy: str, columns: Sequence[str], rows: Floats, shares: Floats
+        self,
+        version: str,
+        policy: str,
+        columns: Sequence[str],
+        features: FloatArray,
+        probabilities: FloatArray,
     ) -> None:
-        """Rows that a model scored; `shares` are the probabilities."""
-        self.predictions[version, policy] += len(rows)
-        distribution = self.shares[(version,)]
-        for share in shares.tolist():
-            distribution.add(share)
-        self.nulls.setdefault(version, Nulls(columns)).add(rows)
+        """Rows scored by a model: features of shape (rows, columns) and their probabilities."""
+        self._predictions[version, policy] += len(features)
+        buckets = self._probabilities[(version,)]
+        for probability in probabilities.tolist():
+            buckets.observe(probability)
+        self._nulls.setdefault(version, NullCounts(columns)).add(features)
+
+    def register_gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """Expose what `read` returns under `name`."""
+        self._gauges[name] = (help_text, read)
 
     def text(self) -> str:
-        """Everything in Prometheus' text format."""
-        return "\n".join([*self._lines(), ""])
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry).decode()
 
-    def _lines(self) -> Iterator[str]:
-        yield from _histogram("retail_request_seconds", "Time to answer", ("route", "status"), self.seconds)
-        yield from _histogram("retail_probability", "Probabilities given", ("version",), self.shares)
-        yield from _counter(
-            "retail_predictions_total", "Predictions made", ("version", "policy"), self.predictions
+    def collect(self) -> Iterator[Metric]:
+        """The metric families with the values of this moment."""
+        yield _histogram("retail_request_seconds", "Time to answer", "route status", self._request_seconds)
+        yield _histogram("retail_probability", "Probabilities given", "version", self._probabilities)
+        yield _counter("retail_predictions", "Predictions made", "version policy", self._predictions)
+        yield _counter("retail_problems", "Problems answered", "kind", self._problems)
+        yield _counter("retail_reloads", "Changes of the model", "outcome", self._reloads)
+        yield CounterMetricFamily(
+            "retail_without_context",
+            "Questions on whose day nothing was stored of the shop",
+            self._without_context,
         )
-        yield from _counter("retail_problems_total", "Problems answered", ("kind",), self.problems)
-        yield from _counter("retail_reloads_total", "Changes of the model", ("outcome",), self.reloads)
-        name, said = "retail_without_context_total", "Questions on whose day nothing was stored of the shop"
-        yield from (f"# HELP {name} {said}.", f"# TYPE {name} counter", f"{name} {self.without_context}")
-        nulls: dict[Labels, int] = {
-            (version, name): int(count)
-            for version, one in self.nulls.items()
-            for name, count in zip(one.columns, one.nulls.tolist(), strict=True)
+        rows: dict[LabelValues, int] = {(version,): counts.rows for version, counts in self._nulls.items()}
+        yield _counter("retail_feature_rows", "Rows of features scored", "version", rows)
+        nulls: dict[LabelValues, int] = {
+            (version, column): int(count)
+            for version, counts in self._nulls.items()
+            for column, count in zip(counts.columns, counts.nulls.tolist(), strict=True)
         }
-        rows: dict[Labels, int] = {(version,): one.rows for version, one in self.nulls.items()}
-        yield from _counter("retail_feature_rows_total", "Rows of features scored", ("version",), rows)
-        yield from _counter(
-            "retail_feature_nulls_total", "Nulls among them, by feature", ("version", "feature"), nulls
-        )
-        for name, (help_text, read) in self.gauges.items():
-            yield from (f"# HELP {name} {help_text}.", f"# TYPE {name} gauge", f"{name} {float(read()):g}")
+        yield _counter("retail_feature_nulls", "Nulls among them, by feature", "version feature", nulls)
+        for name, (help_text, read) in self._gauges.items():
+            yield GaugeMetricFamily(name, help_text, float(read()))
+
+
+def _counter(
+    name: str, help_text: str, labels: str, values: Mapping[LabelValues, int]
+) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, help_text, labels=labels.split())
+    for label_values, value in sorted(values.items()):
+        family.add_metric(label_values, value)
+    return family
 
 
 def _histogram(
-    name: str, help_text: str, labels: Labels, series: Mapping[Labels, Distribution]
-) -> Iterator[str]:
-    yield from (f"# HELP {name} {help_text}.", f"# TYPE {name} histogram")
-    for values, distribution in sorted(series.items()):
-        yield from distribution.lines(name, _pairs(labels, values))
-
-
-def _counter(name: str, help_text: str, labels: Labels, series: Mapping[Labels, int]) -> Iterator[str]:
-    yield from (f"# HELP {name} {help_text}.", f"# TYPE {name} counter")
-    yield from (f"{name}{{{_pairs(labels, values)}}} {count}" for values, count in sorted(series.items()))
-
-
-def _pairs(names: Iterable[str], values: Iterable[str]) -> str:
-    return ",".join(f'{name}="{_escaped(value)}"' for name, value in zip(names, values, strict=True))
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    name: str, help_text: str, labels: str, series: Mapping[LabelValues, BucketCounts]
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, help_text, labels=labels.split())
+    for label_values, buckets in sorted(series.items()):
+        family.add_metric(label_values, buckets.cumulative(), buckets.total)
+    return family

@@ -24,6 +24,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import uvicorn
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from bentos.event_writer import MAX_PENDING
@@ -92,6 +93,17 @@ def service_without_loading(settings: Settings, shop: Shop, fast_path: FastPath)
     return PredictionService(settings, loaded, fast_path.metrics)
 
 
+def metric_samples(api: httpx.Client) -> list[tuple[str, dict[str, str], float]]:
+    """Name, labels and value of each of the service's own samples."""
+    families = text_string_to_metric_families(api.get("/metrics").text)
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in families
+        for sample in family.samples
+        if sample.name.startswith("retail_")
+    ]
+
+
 def parquet(**columns: list[object]) -> bytes:
     target = io.BytesIO()
     pd.DataFrame(columns).to_parquet(target)
@@ -132,7 +144,7 @@ def test_who_asks_is_told_where_the_shop_of_the_day_is_unknown(api: httpx.Client
     (said,) = ask(api, question).json()["warnings"]
     assert "2025-01-30" in said
     assert "warnings" not in ask(api, {**question, "features": {}}).json()
-    assert "retail_without_context_total 1\n" in api.get("/metrics").text
+    assert ("retail_without_context_total", {}, 1.0) in metric_samples(api)
     for as_of, warnings in ((day.isoformat(), [said]), (INSTANT, [])):
         answer = batch(api, "log.csv", shop.log.read_bytes(), as_of=as_of)
         assert answer.status_code == 200, answer.text
@@ -599,19 +611,31 @@ def wait_until_answering(url: str) -> None:
 
 def test_the_metrics_tell_latency_scores_versions_and_nulls(api: httpx.Client) -> None:
     ask(api, {"user_id": "u", "features": {}})
-    lines = api.get("/metrics").text.splitlines()
+    read = metric_samples(api)
     version = api.get("/model").json()["version"]
-    assert any(
-        line.startswith('retail_request_seconds_bucket{route="/predict",status="200"') for line in lines
-    )
-    assert any(
-        line.startswith(f'retail_predictions_total{{version="{version}",policy="daily"}}') for line in lines
-    )
-    assert any(line.startswith(f'retail_probability_count{{version="{version}"}}') for line in lines)
-    nulls = [line for line in lines if line.startswith("retail_feature_nulls_total{")]
-    assert sum(float(line.rsplit(" ", 1)[1]) > 0 for line in nulls) == len(nulls) > 0
-    assert "retail_reload_refused 0" in lines
-    assert "retail_prediction_log_dropped 0" in lines
+    by_version = {"version": version}
+    predicted = [labels for name, labels, _ in read if name == "retail_predictions_total"]
+    requests = [labels for name, labels, _ in read if name == "retail_request_seconds_bucket"]
+    assert {**by_version, "policy": "daily"} in predicted
+    assert any(labels["route"] == "/predict" and labels["status"] == "200" for labels in requests)
+    assert ("retail_probability_count", by_version) in [(name, labels) for name, labels, _ in read]
+    nulls = [value for name, _, value in read if name == "retail_feature_nulls_total"]
+    assert sum(value > 0 for value in nulls) == len(nulls) > 0
+    assert ("retail_reload_refused", {}, 0.0) in read
+    assert ("retail_prediction_log_dropped", {}, 0.0) in read
+
+
+def test_no_request_path_becomes_a_label(api: httpx.Client) -> None:
+    before = metric_samples(api)
+    for number in range(30):
+        assert api.get(f"/no-such-path-{number}").status_code == 404
+    after = metric_samples(api)
+    series = {
+        tuple(sorted(labels.items())) for name, labels, _ in after if name == "retail_request_seconds_count"
+    }
+    assert (("route", "other"), ("status", "404")) in series
+    assert not any("no-such-path" in value for _, labels, _ in after for value in labels.values())
+    assert len(after) - len(before) < 30
 
 
 def test_a_result_that_holds_an_erased_user_can_no_longer_be_had(api: httpx.Client, shop: Shop) -> None:
