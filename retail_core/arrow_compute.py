@@ -1,4 +1,7 @@
-"""pyarrow's untyped parts. Its compute functions are made at import, so no type checker can see them."""
+"""Modules of pyarrow without type information, as `Any`.
+
+The compute functions are generated at import, so type checkers cannot see them.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ arrow_csv: Any = pyarrow.csv
 
 
 def python_value(value: pa.Scalar) -> object:
-    """As Python has it; instants beyond its years as their number, bytes as text with escapes."""
+    """The Python value of a scalar; times beyond Python's calendar as integer, bytes as text with escapes."""
     try:
-        found: object = value.as_py()
+        converted: object = value.as_py()
     except UnicodeDecodeError:
-        found = value.as_buffer().to_pybytes()
+        converted = value.as_buffer().to_pybytes()
     except (OverflowError, ValueError):
         return int(value.value)
-    return found.decode("utf-8", "surrogateescape") if isinstance(found, bytes) else found
+    return converted.decode("utf-8", "surrogateescape") if isinstance(converted, bytes) else converted

@@ -1,14 +1,14 @@
-"""Errors that reach a person. Each says what is wrong, where, and what to do about it.
+"""Errors that are shown to users, each with a message and a remedy.
 
-Everything below the edges raises one of these; the CLI, the flows and the HTTP service turn it into
-one line, an exit code or a problem document. Anything else that escapes is a bug.
+The packages below the edges raise these; the command line, the flows and the HTTP service turn them into one
+line, an exit code or a problem document. Any other exception that reaches an edge is a bug.
 """
 
 from __future__ import annotations
 
 
 class RetailError(Exception):
-    """Base of every error a person may cause or see.
+    """Base class of the errors that are shown to users.
 
     Args:
         message: what is wrong and where, in one sentence.
@@ -27,15 +27,15 @@ class RetailError(Exception):
 
 
 class InputError(RetailError):
-    """The input (a file, an argument, a mapping) cannot be used as it is."""
+    """An input (a file, an argument, a mapping) is invalid."""
 
 
 class DataError(RetailError):
-    """The stored data do not allow what was asked: no purchases, too few buyers, nothing new."""
+    """The stored data are insufficient for the request: no purchases, too few buyers, nothing new."""
 
 
 class IntegrityError(RetailError):
-    """Counts do not add up or a stored hash does not match. Nothing was committed."""
+    """Counts do not add up or a stored hash does not match; nothing was committed."""
 
 
 class DependencyError(RetailError):
@@ -45,4 +45,4 @@ class DependencyError(RetailError):
 
 
 class LeakageError(DataError):
-    """A column gives the answer away, or a whole model is too good to be true."""
+    """A column reveals the label, or a model is too accurate to be plausible."""

@@ -1,7 +1,7 @@
-"""The tables that cross a boundary, as Pandera contracts. Read this first.
+"""Pandera contracts of the tables that pass between packages. Read this module first.
 
-Times are UTC. In frames they have millisecond resolution, as MongoDB stores them; the lake keeps
-them as microseconds. Money is in hundredths of the currency's unit (`*_minor`). Ids are strings.
+Times are UTC, with millisecond resolution in frames and MongoDB and microseconds in the lake. Money is in
+hundredths of the currency unit (`*_minor`). Ids are strings.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ EVENT_TYPES: tuple[str, ...] = (
     "screen_view",
     "session_start",
 )
-"""Google Analytics 4's recommended e-commerce names. Other types are kept under their own name."""
+"""Event types named as Google Analytics 4 recommends; other types are stored under their raw name."""
 
 POLICIES: tuple[str, ...] = ("daily", "in-session", "first-visit")
-"""Cut-off policies, the primary one of a model first."""
+"""Cut-off policies in the order in which a model prefers one as primary policy."""
 
 MAX_ID_LENGTH = 512
-"""Longest user, item, session or order id, in characters."""
+"""Maximum length of a user, item, session or order id, in characters."""
 
 EARLIEST = pd.Timestamp("1990-01-01", tz="UTC")
 LATEST = pd.Timestamp("2100-01-01", tz="UTC")
@@ -44,7 +44,7 @@ _MS_UTC = {"unit": "ms", "tz": "UTC"}
 
 
 class Event(pa.DataFrameModel):
-    """One row a user's act at a time; what `sources` produce and `events` stores."""
+    """Events, one row per act of a user, as sources produce and MongoDB stores them."""
 
     event_id: Series[str] = pa.Field(str_length=_ID)
     user_id: Series[str] = pa.Field(str_length=_ID)
@@ -70,7 +70,7 @@ class Event(pa.DataFrameModel):
 
 
 class UserAttributes(pa.DataFrameModel):
-    """What is known of a user from `valid_from` on; `attributes` is a JSON object."""
+    """Attributes of a user that are valid from `valid_from`; `attributes` is a JSON object."""
 
     user_id: Series[str] = pa.Field(str_length=_ID)
     valid_from: Series[pd.DatetimeTZDtype] = pa.Field(dtype_kwargs=_MS_UTC, nullable=True)
@@ -84,27 +84,27 @@ class UserAttributes(pa.DataFrameModel):
 
 
 class Pairs(pa.DataFrameModel):
-    """The (user, cut-off) pairs to make rows for."""
+    """(user, cut-off) pairs, one per row of features."""
 
     user_id: Series[str] = pa.Field(str_length=_ID)
     as_of: Series[pd.DatetimeTZDtype] = pa.Field(dtype_kwargs=_MS_UTC)
 
     class Config:
-        """No pair twice; further columns (policy, label) may travel along."""
+        """Pairs are unique; further columns (policy, label) are allowed."""
 
         unique = ("user_id", "as_of")
         coerce = False
 
 
 class TrainingRows(Pairs):
-    """Pairs with their policy, label and (further columns) features as float64."""
+    """Pairs with policy, label and, in further columns, features as float64."""
 
     policy: Series[str] = pa.Field(isin=POLICIES)
     label: Series[bool]
 
 
 class Prediction(pa.DataFrameModel):
-    """One stored prediction. `raw_score` is the uncalibrated ranking score, breaks ties of rank."""
+    """Stored predictions; `raw_score` is the uncalibrated score, which breaks ties of rank."""
 
     user_id: Series[str] = pa.Field(str_length=_ID)
     as_of: Series[pd.DatetimeTZDtype] = pa.Field(dtype_kwargs=_MS_UTC)
@@ -124,7 +124,7 @@ class Prediction(pa.DataFrameModel):
 
 
 class Outcome(Prediction):
-    """A matured prediction: `purchased` says whether the user bought within the horizon."""
+    """Matured predictions; `purchased` is true if the user bought within the horizon."""
 
     purchased: Series[bool]
 
@@ -149,6 +149,6 @@ EVENT_ARROW = pyarrow.schema(
         pyarrow.field("properties", pyarrow.string()),
     ]
 )
-"""The lake's event columns; the same names as `Event`."""
+"""Event columns of the lake, with the names of `Event`."""
 
 EVENT_COLUMNS: tuple[str, ...] = tuple(EVENT_ARROW.names)

@@ -1,6 +1,6 @@
-"""Instants and days. Everything inside is UTC with millisecond resolution, as MongoDB stores it.
+"""Instants and local midnights. Instants are UTC with millisecond resolution, as MongoDB stores them.
 
-No function here, nor anywhere in `retail_core` below the CLI, asks what time it is now.
+Neither this module nor the packages below the command line read the clock.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 YEARS = range(1971, 2200)
-"""Years a time may be of: look-backs, horizons and zones then stay inside Python's calendar and MongoDB's."""
+"""Accepted years; look-backs, horizons and zones then stay within the calendars of Python and MongoDB."""
 
 
 def zone(name: str) -> ZoneInfo:
     """The IANA zone of that name.
 
     Raises:
-        InputError: no such zone.
+        InputError: there is no such zone.
     """
     try:
         return ZoneInfo(name)
@@ -33,7 +33,7 @@ def zone(name: str) -> ZoneInfo:
 
 
 def to_utc_ms(instant: datetime) -> datetime:
-    """`instant` (aware) in UTC, cut down to whole milliseconds."""
+    """`instant` (aware) in UTC, rounded down to milliseconds."""
     utc = instant.astimezone(UTC)
     return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
 
@@ -49,13 +49,16 @@ def from_micros(micros: int) -> datetime:
 
 
 def parse_instant(text: str, default_zone: str = "UTC") -> datetime:
-    """An ISO 8601 instant, UTC, whole milliseconds; without an offset it is read in `default_zone`.
+    """Parse an ISO 8601 time into UTC, rounded down to milliseconds.
+
+    A time without an offset is in `default_zone`.
+
 
     >>> parse_instant("2017-12-03T00:00:00+08:00").isoformat()
     '2017-12-02T16:00:00+00:00'
 
     Raises:
-        InputError: not ISO 8601, or of a year outside `YEARS`.
+        InputError: `text` is not ISO 8601 or its year is outside `YEARS`, or there is no such zone.
     """
     try:
         parsed = datetime.fromisoformat(text.strip())
@@ -63,13 +66,13 @@ def parse_instant(text: str, default_zone: str = "UTC") -> datetime:
             parsed = parsed.replace(tzinfo=zone(default_zone))
         instant = to_utc_ms(parsed)
     except (ValueError, OverflowError) as error:
-        raise _no_time(text) from error
+        raise _invalid_time(text) from error
     if instant.year not in YEARS:
-        raise _no_time(text)
+        raise _invalid_time(text)
     return instant
 
 
-def _no_time(text: str) -> InputError:
+def _invalid_time(text: str) -> InputError:
     return InputError(
         f"{text!r} is not an ISO 8601 time between {YEARS[0]} and {YEARS[-1]}.",
         remedy="write it as 2025-01-31T00:00:00Z.",
@@ -77,20 +80,20 @@ def _no_time(text: str) -> InputError:
 
 
 def iso(instant: datetime) -> str:
-    """`instant` as ISO 8601 UTC with `Z`; milliseconds only where there are any."""
+    """`instant` (aware) as ISO 8601 UTC with `Z`; milliseconds only if they are not zero."""
     utc = to_utc_ms(instant)
     spec = "milliseconds" if utc.microsecond else "seconds"
     return utc.isoformat(timespec=spec).replace("+00:00", "Z")
 
 
 def last_midnight(instant: datetime, zone_name: str) -> datetime:
-    """The last midnight in the zone at or before `instant`, UTC."""
+    """The last local midnight of the zone at or before `instant` (aware), in UTC."""
     local = instant.astimezone(zone(zone_name))
     return to_utc_ms(local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0))
 
 
 def midnights(first: datetime, last: datetime, zone_name: str) -> Iterator[datetime]:
-    """Every midnight of the zone in [first, last], ascending, UTC. Days of 23 and 25 hours included."""
+    """Local midnights of the zone in [first, last] (both aware), ascending, in UTC."""
     tz = zone(zone_name)
     day = first.astimezone(tz).date()
     while True:

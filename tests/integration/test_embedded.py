@@ -1,4 +1,4 @@
-"""The embedded mongod: one per home, whatever is started at once, killed or in its way."""
+"""The embedded mongod: one per home under concurrent starts, kills, occupied ports and damage."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Settings]:
-    """A home whose server no other test uses. Its name has a space, as homes of people may."""
+def isolated(tmp_path: Path) -> Iterator[Settings]:
+    """A home whose server no other test uses; its path has a space."""
     yield from _served(tmp_path / "my home")
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A home whose server the tests of this module use in turn, each in a state the one before left."""
+    """A home whose server the tests of this module share, in the state that the previous test left."""
     yield from _served(tmp_path_factory.mktemp("shared"))
 
 
@@ -80,28 +80,32 @@ def _kill(settings: Settings) -> None:
     assert until(lambda: mongod_status(settings) is None)
 
 
-def test_a_server_starts_on_demand_serves_the_next_command_and_stops(own: Settings) -> None:
-    assert mongod_status(own) is None
-    assert not stop_mongod(own)
-    uri = ensure_mongod(own)
+def test_a_server_starts_on_demand_serves_the_next_command_and_stops(isolated: Settings) -> None:
+    assert mongod_status(isolated) is None
+    assert not stop_mongod(isolated)
+    uri = ensure_mongod(isolated)
     assert uri.startswith("mongodb://127.0.0.1:")
-    pid = _pid(own)
-    assert ensure_mongod(own) == uri
-    assert _pid(own) == pid
-    with open_store(own) as store:
+    pid = _pid(isolated)
+    assert ensure_mongod(isolated) == uri
+    assert _pid(isolated) == pid
+    with open_store(isolated) as store:
         store.events.insert_one({"_id": "a"})
         hello = store.client.admin.command("hello")
     assert hello["setName"] == "rs0"
-    listening = {one.laddr.ip for one in psutil.Process(pid).net_connections() if one.status == "LISTEN"}
+    listening = {
+        connection.laddr.ip
+        for connection in psutil.Process(pid).net_connections()
+        if connection.status == "LISTEN"
+    }
     assert listening == {"127.0.0.1"}
-    assert stop_mongod(own)
-    assert mongod_status(own) is None
-    assert not _command_lines("bin/mongod", own)
-    with open_store(own) as store:
+    assert stop_mongod(isolated)
+    assert mongod_status(isolated) is None
+    assert not _command_lines("bin/mongod", isolated)
+    with open_store(isolated) as store:
         assert store.events.count_documents({}) == 1
 
 
-def test_it_is_not_a_child_of_who_started_it_so_ctrl_c_does_not_reach_it(shared: Settings) -> None:
+def test_it_has_its_own_session_so_that_ctrl_c_does_not_reach_it(shared: Settings) -> None:
     ensure_mongod(shared)
     for pid in (_pid(shared), _supervisors(shared)[0].pid):
         assert os.getsid(pid) != os.getsid(0)
@@ -109,19 +113,19 @@ def test_it_is_not_a_child_of_who_started_it_so_ctrl_c_does_not_reach_it(shared:
         assert os.getpid() not in {parent.pid for parent in psutil.Process(pid).parents()}
 
 
-def test_commands_at_once_share_one_server(own: Settings) -> None:
+def test_concurrent_commands_share_one_server(isolated: Settings) -> None:
     program = (
         "import sys; from pathlib import Path; from retail_core.settings import Settings;"
         "from retail_core.store.mongo.connection import open_store;"
         "s = open_store(Settings(home=Path(sys.argv[1])));"
         "s.events.insert_one({'_id': sys.argv[2]}); s.close()"
     )
-    command = [sys.executable, "-c", program, str(own.home)]
+    command = [sys.executable, "-c", program, str(isolated.home)]
     running = [subprocess.Popen([*command, str(number)], cwd=ROOT) for number in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
-    assert len(_command_lines("bin/mongod", own)) == 1
-    assert len(_supervisors(own)) == 1
-    with open_store(own) as store:
+    assert len(_command_lines("bin/mongod", isolated)) == 1
+    assert len(_supervisors(isolated)) == 1
+    with open_store(isolated) as store:
         assert store.events.count_documents({}) == 3
 
 
@@ -134,7 +138,7 @@ def test_after_kill_9_the_next_command_has_the_data(shared: Settings) -> None:
         assert store.events.count_documents({}) == 1000
 
 
-def test_a_stale_record_that_names_a_living_foreign_process_is_not_believed(shared: Settings) -> None:
+def test_a_stale_record_that_names_another_process_is_ignored(shared: Settings) -> None:
     ensure_mongod(shared)
     _kill(shared)
     folder = shared.home_dir / "mongo"
@@ -153,7 +157,7 @@ def test_a_server_that_was_never_recorded_is_adopted(shared: Settings) -> None:
     assert _pid(shared) == pid
 
 
-def test_a_port_taken_by_somebody_else_moves_the_replica_set(shared: Settings) -> None:
+def test_an_occupied_port_moves_the_replica_set(shared: Settings) -> None:
     with open_store(shared) as store:
         store.events.delete_many({})
         store.events.insert_one({"_id": "a"})
@@ -183,7 +187,7 @@ def _bound(foreign: socket.socket, port: int) -> bool:
 
 
 def _hang_up(foreign: socket.socket) -> None:
-    """Be somebody who listens and speaks another protocol."""
+    """Accept connections and close them, like a server of another protocol."""
     while True:
         try:
             foreign.accept()[0].close()
@@ -198,25 +202,25 @@ def test_a_killed_supervisor_is_replaced_and_the_server_stays(shared: Settings) 
     first.kill()
     first.wait(30)
     assert until(lambda: bool(ensure_mongod(shared)) and len(_supervisors(shared)) == 1)
-    assert first.pid not in {one.pid for one in _supervisors(shared)}
+    assert first.pid not in {process.pid for process in _supervisors(shared)}
     assert _pid(shared) == pid
 
 
-def test_an_idle_server_stops_but_not_under_a_connected_client(own: Settings) -> None:
-    ensure_mongod(own, idle_seconds=1.5)
-    with open_store(own) as store:
+def test_an_idle_server_stops_but_not_under_a_connected_client(isolated: Settings) -> None:
+    ensure_mongod(isolated, idle_seconds=1.5)
+    with open_store(isolated) as store:
         store.client.admin.command("ping")
-        pid = _pid(own)
+        pid = _pid(isolated)
         time.sleep(4)
-        assert _pid(own) == pid
-    record = own.home_dir / "mongo" / "server.json"
-    assert until(lambda: mongod_status(own) is None and not record.exists())
-    assert until(lambda: not _supervisors(own))
-    assert ensure_mongod(own)
+        assert _pid(isolated) == pid
+    record = isolated.home_dir / "mongo" / "server.json"
+    assert until(lambda: mongod_status(isolated) is None and not record.exists())
+    assert until(lambda: not _supervisors(isolated))
+    assert ensure_mongod(isolated)
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("output", "expected"),
     [
         (
             "mongod: error while loading shared libraries: libcurl.so.4: cannot open shared object file",
@@ -228,34 +232,36 @@ def test_an_idle_server_stops_but_not_under_a_connected_client(own: Settings) ->
         ),
     ],
 )
-def test_a_binary_that_cannot_run_names_its_reason_and_the_ways_out(
-    own: Settings, tmp_path: Path, said: str, expected: str
+def test_a_binary_that_cannot_run_is_explained_with_remedies(
+    isolated: Settings, tmp_path: Path, output: str, expected: str
 ) -> None:
     binary = tmp_path / "mongod"
-    binary.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 127\n")
+    binary.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{output}\nEND\nexit 127\n")
     binary.chmod(0o755)
     with pytest.raises(DependencyError) as caught:
-        ensure_mongod(own, binary=binary)
+        ensure_mongod(isolated, binary=binary)
     text = str(caught.value)
     assert expected in text
-    for way_out in ("RETAIL_MONGODB_URI", "docker compose up -d mongo", "apt-get install libcurl4 libssl3"):
-        assert way_out in text
+    for remedy in ("RETAIL_MONGODB_URI", "docker compose up -d mongo", "apt-get install libcurl4 libssl3"):
+        assert remedy in text
 
 
-def test_a_binary_of_another_machine_and_damaged_data_are_explained(own: Settings, tmp_path: Path) -> None:
+def test_a_binary_of_another_machine_and_damaged_data_are_explained(
+    isolated: Settings, tmp_path: Path
+) -> None:
     binary = tmp_path / "mongod"
     binary.write_bytes(b"\x7fELF of another machine")
     binary.chmod(0o755)
     with pytest.raises(DependencyError, match="format"):
-        ensure_mongod(own, binary=binary)
-    ensure_mongod(own)
-    stop_mongod(own)
-    (own.home_dir / "mongo" / "data" / "storage.bson").write_text("damaged")
+        ensure_mongod(isolated, binary=binary)
+    ensure_mongod(isolated)
+    stop_mongod(isolated)
+    (isolated.home_dir / "mongo" / "data" / "storage.bson").write_text("damaged")
     with pytest.raises(DependencyError, match=r"log: .*mongod\.log"):
-        ensure_mongod(own)
+        ensure_mongod(isolated)
 
 
-def test_a_home_that_is_a_file_is_the_users_mistake(tmp_path: Path) -> None:
+def test_a_home_that_is_a_file_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="RETAIL_HOME"):
         ensure_mongod(Settings(home=tmp_path / "file"))
@@ -274,7 +280,7 @@ def test_no_error_shows_a_password(tmp_path: Path) -> None:
     assert redact("mongodb://a:b@c@host/?tls=true") == "mongodb://***@host/"
 
 
-def test_wrong_credentials_are_said_to_be_so(mongod_uri: str, tmp_path: Path) -> None:
+def test_wrong_credentials_are_named(mongod_uri: str, tmp_path: Path) -> None:
     uri = mongod_uri.replace("mongodb://", "mongodb://app:s3cret@")
     with pytest.raises(DependencyError, match="refused the credentials") as caught:
         open_store(Settings(home=tmp_path, mongodb_uri=SecretStr(uri)))

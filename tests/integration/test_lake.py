@@ -1,4 +1,4 @@
-"""The lake is what MongoDB holds: after any order of windows, any kill, any damage."""
+"""The lake equals the committed events of MongoDB after any order of windows, any kill and any damage."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def lake_rows(lake: Lake) -> list[dict[str, object]]:
         table = pq.ParquetFile(path).read()
         assert table.schema.equals(EVENT_ARROW)
         day = Path(path).parent.name.removeprefix("day=")
-        assert {str(one)[:10] for one in table["event_time"].to_pylist()} == {day}
+        assert {str(time)[:10] for time in table["event_time"].to_pylist()} == {day}
         keys = list(zip(*(table[key].to_pylist() for key in EVENT_KEYS), strict=True))
         assert keys == sorted(set(keys))
         rows += table.to_pylist()
@@ -96,8 +96,11 @@ def lake_rows(lake: Lake) -> list[dict[str, object]]:
 
 
 def mongo_rows(store: Store, windows: set[int]) -> list[dict[str, object]]:
-    found = store.events.find({"window_id": {"$in": sorted(windows)}})
-    rows = [{name: one.get("_id" if name == "event_id" else name) for name in EVENT_COLUMNS} for one in found]
+    documents = store.events.find({"window_id": {"$in": sorted(windows)}})
+    rows = [
+        {name: document.get("_id" if name == "event_id" else name) for name in EVENT_COLUMNS}
+        for document in documents
+    ]
     return sorted(rows, key=lambda row: (row["event_time"].date(), *(row[key] for key in EVENT_KEYS)))
 
 
@@ -111,7 +114,7 @@ def assert_mirrors(store: Store, windows: set[int]) -> LakeState:
 
 @pytest.fixture(scope="module")
 def fresh(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Where each example of a property makes its own database and home."""
+    """Settings from which each example of a property derives its own database and home."""
     return Settings(home=tmp_path_factory.mktemp("lake"), mongodb_uri=mongod_uri)
 
 
@@ -130,9 +133,9 @@ steps = st.lists(st.one_of(window, st.sampled_from(["sync", "commit the oldest o
 
 
 @configure(max_examples=15, deadline=None)
-@given(steps=steps, open_ones=st.sets(st.integers(1, 12)))
+@given(steps=steps, open_windows=st.sets(st.integers(1, 12)))
 def test_the_lake_holds_exactly_the_committed_windows(
-    fresh: Settings, steps: list[object], open_ones: set[int]
+    fresh: Settings, steps: list[object], open_windows: set[int]
 ) -> None:
     name = uuid.uuid4().hex[:12]
     settings = fresh.model_copy(update={"home": fresh.home / name, "mongodb_database": f"lake_{name}"})
@@ -152,8 +155,8 @@ def test_the_lake_holds_exactly_the_committed_windows(
                 window_id += 1
                 events = [event(number + i, window_id, day=d, **more) for i, (d, more) in enumerate(step)]
                 number += len(events)
-                put(store, window_id, events, committed=window_id not in open_ones)
-                (waiting.append if window_id in open_ones else committed.add)(window_id)
+                put(store, window_id, events, committed=window_id not in open_windows)
+                (waiting.append if window_id in open_windows else committed.add)(window_id)
         synced = sync(store)
         assert assert_mirrors(store, committed) == synced
         assert rebuild(store) == synced
@@ -161,19 +164,19 @@ def test_the_lake_holds_exactly_the_committed_windows(
         store.client.drop_database(settings.mongodb_database)
 
 
-def test_late_events_rewrite_only_the_days_they_touch(store: Store) -> None:
+def test_late_events_rewrite_only_their_days(store: Store) -> None:
     fill(store, windows=2, rows=50)
     sync(store)
     lake = Lake(store.settings.lake_url)
     before = lake.files()
     first_hash = lake.state().data_hash
     put(store, 3, [event(9_000, 3, day=1), event(9_001, 3, day=8)])
-    seen: list[tuple[int, int]] = []
-    state = sync(store, progress=lambda done, total: seen.append((done, total)))
+    progress: list[tuple[int, int]] = []
+    state = sync(store, progress=lambda copied, total: progress.append((copied, total)))
     after = lake.files()
     assert [old == new for old, new in zip(before, after, strict=False)] == [True, False, True, True, True]
     assert state.days[-1] == "2025-01-09"
-    assert seen == [(2, 2)]
+    assert progress == [(2, 2)]
     assert state.data_hash != first_hash
     assert_mirrors(store, {1, 2, 3})
     assert sync(store) == state
@@ -196,18 +199,18 @@ def test_files_are_those_of_the_days_that_overlap(store: Store) -> None:
 
 
 def test_the_state_before_an_instant_is_that_of_a_lake_that_ends_there(store: Store) -> None:
-    """Rows, times and hash; the instant lies within a day, on one of its events."""
+    """Rows, times and hash are equal for an instant within a day, at one of its events."""
     fill(store, windows=1, rows=50)
     sync(store)
     lake = Lake(store.settings.lake_url)
-    whole = lake.state()
-    times = sorted(one["event_time"] for one in store.events.find())
+    full_state = lake.state()
+    times = sorted(document["event_time"] for document in store.events.find())
     instant = times[len(times) // 2].replace(tzinfo=UTC)
     early = lake.state(instant)
     assert early.rows == sum(time.replace(tzinfo=UTC) < instant for time in times)
     assert early.newest_event is not None
     assert early.newest_event < instant
-    assert lake.state(instant + timedelta(days=99)) == whole
+    assert lake.state(instant + timedelta(days=99)) == full_state
     assert lake.state(START - timedelta(days=99)).rows == 0
     store.events.delete_many({"event_time": {"$gte": instant}})
     assert rebuild(store) == early
@@ -242,9 +245,9 @@ def test_user_attributes_are_mirrored(store: Store) -> None:
     assert rebuild(store) == state
 
 
-def test_a_sync_killed_anywhere_ends_the_same_when_run_again(store: Store, mongod_uri: str) -> None:
+def test_a_killed_sync_that_is_repeated_gives_the_same_lake(store: Store, mongod_uri: str) -> None:
     fill(store, windows=8, rows=4_000, days=30)
-    choose = random.Random(5)
+    generator = random.Random(5)
     command = [sys.executable, "-c", SYNC, str(store.settings.home), mongod_uri, store.database.name]
     lake = Lake(store.settings.lake_url)
     for round_ in range(4):
@@ -252,7 +255,7 @@ def test_a_sync_killed_anywhere_ends_the_same_when_run_again(store: Store, mongo
             assert child.stdout is not None
             assert child.stdout.readline() == b"ready\n"
             try:
-                child.wait(choose.uniform(0.0, 0.6))
+                child.wait(generator.uniform(0.0, 0.6))
             except subprocess.TimeoutExpired:
                 child.kill()
         assert lake.state().rows in {0, 32_000, 32_010}
@@ -267,22 +270,22 @@ def test_a_sync_killed_anywhere_ends_the_same_when_run_again(store: Store, mongo
     assert not (store.settings.home_dir / "lake-spool").exists()
 
 
-def test_syncs_at_once_and_readers_meanwhile_are_safe(store: Store, mongod_uri: str) -> None:
+def test_concurrent_syncs_and_readers_are_safe(store: Store, mongod_uri: str) -> None:
     fill(store, windows=4, rows=1_000)
     state = sync(store)
     reader = Lake(store.settings.lake_url).snapshot()
     put(store, 5, [event(10**6 + i, 5, day=i % 9) for i in range(1_000)])
     command = [sys.executable, "-c", SYNC, str(store.settings.home), mongod_uri, store.database.name]
     children = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
-    said = [child.communicate(timeout=120)[0].split() for child in children]
+    outputs = [child.communicate(timeout=120)[0].split() for child in children]
     assert [child.returncode for child in children] == [0, 0]
-    assert said[0] == said[1]
+    assert outputs[0] == outputs[1]
     assert_mirrors(store, {1, 2, 3, 4, 5})
     assert reader.state() == state
     assert len(lake_rows(reader)) == 4_000
 
 
-def test_superseded_files_stay_for_readers_and_go_after_some_commits(store: Store) -> None:
+def test_superseded_files_are_kept_for_some_commits(store: Store) -> None:
     put(store, 1, [event(1, 1)])
     sync(store)
     reader = Lake(store.settings.lake_url).snapshot()
@@ -319,7 +322,7 @@ def test_damage_is_repaired_by_the_next_sync(store: Store, damage: str) -> None:
     assert not list(root.rglob("*.tmp"))
 
 
-def test_another_database_makes_another_lake(store: Store) -> None:
+def test_a_lake_of_another_database_is_rebuilt(store: Store) -> None:
     fill(store, windows=3, rows=50)
     sync(store)
     store.events.drop()
@@ -330,15 +333,15 @@ def test_another_database_makes_another_lake(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"), [({"user_id": 17}, "int32"), ({"user_id": None}, "1 without user_id")]
+    ("wrong_fields", "message"), [({"user_id": 17}, "int32"), ({"user_id": None}, "1 without user_id")]
 )
-def test_an_unusable_event_stops_the_sync_and_changes_nothing(
-    store: Store, wrong: Document, said: str
+def test_an_unusable_event_is_an_error_and_changes_nothing(
+    store: Store, wrong_fields: Document, message: str
 ) -> None:
     put(store, 1, [event(1, 1)])
     state = sync(store)
-    put(store, 2, [event(2, 2) | wrong])
-    with pytest.raises(IntegrityError, match=said):
+    put(store, 2, [event(2, 2) | wrong_fields])
+    with pytest.raises(IntegrityError, match=message):
         sync(store)
     assert Lake(store.settings.lake_url).state() == state
 
@@ -374,23 +377,23 @@ def _table(numbers: list[int]) -> pa.Table:
     )
 
 
-def test_a_large_day_is_written_in_pieces_with_the_same_result(tmp_path: Path) -> None:
-    # A file system that is not `local` stands for an object store: nothing is renamed there.
+def test_a_large_day_is_written_in_user_ranges_with_the_same_result(tmp_path: Path) -> None:
+    # A file system that is not `local` takes the code path of an object store, which has no rename.
     (tmp_path / "store" / "x" / "events").mkdir(parents=True)
     remote = LakeFolder("x", fs.SubTreeFileSystem(str(tmp_path / "store"), fs.LocalFileSystem()))
     assert not remote.is_local
     old = merge(remote, "events/old.parquet", [_table(list(range(0, 900, 2)))], None, EVENT_KEYS)
-    parts = [_table(list(range(1, 500))), _table(list(range(500, 1_000)))]
-    whole = merge(remote, "events/whole.parquet", parts, old, EVENT_KEYS)
-    pieces = merge(remote, "events/pieces.parquet", parts, old, EVENT_KEYS, range_bytes=20_000)
-    assert whole.rows == pieces.rows == 1_000
-    assert whole.hash == pieces.hash
-    assert pq.ParquetFile(tmp_path / "store/x" / pieces.path).num_row_groups > 1
-    remote.sweep({"events/whole.parquet"})
-    assert set(remote.sizes()) == {"events/whole.parquet"}
+    tables = [_table(list(range(1, 500))), _table(list(range(500, 1_000)))]
+    single = merge(remote, "events/single.parquet", tables, old, EVENT_KEYS)
+    in_ranges = merge(remote, "events/ranges.parquet", tables, old, EVENT_KEYS, range_bytes=20_000)
+    assert single.rows == in_ranges.rows == 1_000
+    assert single.hash == in_ranges.hash
+    assert pq.ParquetFile(tmp_path / "store/x" / in_ranges.path).num_row_groups > 1
+    remote.delete_except({"events/single.parquet"})
+    assert set(remote.sizes()) == {"events/single.parquet"}
 
 
-def test_a_spool_gives_back_by_day_what_it_was_given_in_memory_or_on_disk(tmp_path: Path) -> None:
+def test_a_spool_returns_the_same_tables_from_memory_and_from_disk(tmp_path: Path) -> None:
     tables = [_table(list(range(start, start + 100))) for start in range(0, 500, 100)]
     shifted = [
         table.set_column(2, EVENT_ARROW.field(2), pa.array(
@@ -405,20 +408,20 @@ def test_a_spool_gives_back_by_day_what_it_was_given_in_memory_or_on_disk(tmp_pa
             for table in shifted:
                 spool.add(table)
             days = spool.days()
-            merged = {day: pa.concat_tables(spool.parts(day)).sort_by("event_id") for day in days}
+            merged = {day: pa.concat_tables(spool.tables(day)).sort_by("event_id") for day in days}
             results.append({day: table.combine_chunks() for day, table in merged.items()})
     assert list(results[0]) == ["2025-01-01", "2025-01-02", "2025-01-03"]
     assert sum(len(table) for table in results[0].values()) == 500
-    for other in results[1:]:
-        assert all(other[day].equals(results[0][day]) for day in results[0])
+    for result in results[1:]:
+        assert all(result[day].equals(results[0][day]) for day in results[0])
     assert not (tmp_path / "spool").exists()
 
 
 @given(st.lists(st.sets(st.integers(1, 40)), max_size=5))
-def test_ranges_hold_what_was_added(groups: list[set[int]]) -> None:
+def test_ranges_contain_exactly_the_added_numbers(groups: list[set[int]]) -> None:
     ranges: tuple[tuple[int, int], ...] = ()
     for group in groups:
         ranges = add_to_ranges(ranges, group)
-    held = [number for first, last in ranges for number in range(first, last + 1)]
-    assert held == sorted(set().union(*groups))
+    numbers = [number for first, last in ranges for number in range(first, last + 1)]
+    assert numbers == sorted(set().union(*groups))
     assert all(after - before > 1 for (_, before), (after, _) in pairwise(ranges))

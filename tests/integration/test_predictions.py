@@ -1,4 +1,4 @@
-"""Predictions and outcomes are replaced a window at a time, and the shop's zone comes from the ledger."""
+"""Predictions and outcomes are replaced by window; the shop's time zone follows from the ledger."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ T = datetime(2025, 3, 1, tzinfo=UTC)
 
 
 def predictions(users: range, *, as_of: datetime = T, version: str = "1", seed: int = 0) -> pd.DataFrame:
-    draw = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     count = len(users)
     return pd.DataFrame(
         {
@@ -38,11 +38,11 @@ def predictions(users: range, *, as_of: datetime = T, version: str = "1", seed: 
             "as_of": pd.Series([pd.Timestamp(as_of)] * count).astype("datetime64[ms, UTC]"),
             "model_version": pd.Series([version] * count, dtype="str"),
             "policy": pd.Series(["daily"] * count, dtype="str"),
-            "probability": draw.random(count),
-            "raw_score": draw.random(count),
+            "probability": generator.random(count),
+            "raw_score": generator.random(count),
             "rank": np.arange(1, count + 1),
-            "will_purchase": draw.random(count) > 0.5,
-            "contact": draw.random(count) > 0.5,
+            "will_purchase": generator.random(count) > 0.5,
+            "contact": generator.random(count) > 0.5,
         }
     )
 
@@ -55,43 +55,43 @@ def replace(store: Store, frame: pd.DataFrame, *, as_of: datetime = T, version: 
     return replace_predictions(store, frame, as_of=as_of, model_version=version)
 
 
-def test_what_is_read_is_what_was_written(store: Store) -> None:
+def test_predictions_are_read_as_they_were_written(store: Store) -> None:
     frame = predictions(range(45_000))
     assert replace(store, frame.sample(frac=1, random_state=1)) == 45_000
-    read = read_predictions(store)
-    pd.testing.assert_frame_equal(read, frame)
-    Prediction.validate(read)
+    stored_frame = read_predictions(store)
+    pd.testing.assert_frame_equal(stored_frame, frame)
+    Prediction.validate(stored_frame)
     stored = store.predictions.find_one({"user_id": "u7"}, {"_id": 0})
     assert stored is not None
     assert stored == frame[frame["user_id"] == "u7"].iloc[0].to_dict() | {"as_of": T}
 
 
-def test_writing_a_window_again_replaces_it_and_no_other(store: Store) -> None:
+def test_writing_a_window_a_second_time_replaces_only_it(store: Store) -> None:
     other_day = predictions(range(5), as_of=T - timedelta(days=1))
     other_version = predictions(range(5), version="2")
     replace(store, other_day, as_of=T - timedelta(days=1))
     replace(store, other_version, version="2")
     replace(store, predictions(range(10)))
-    again = predictions(range(5, 12), seed=3)
+    replacement = predictions(range(5, 12), seed=3)
     for _ in range(2):
-        assert replace(store, again) == 7
-    pd.testing.assert_frame_equal(read_predictions(store, as_of=T, model_version="1"), again)
+        assert replace(store, replacement) == 7
+    pd.testing.assert_frame_equal(read_predictions(store, as_of=T, model_version="1"), replacement)
     pd.testing.assert_frame_equal(read_predictions(store, before=T), other_day)
     pd.testing.assert_frame_equal(read_predictions(store, model_version="2"), other_version)
     assert len(read_predictions(store, before=T + timedelta(milliseconds=1))) == 17
-    replace(store, again.head(0))
+    replace(store, replacement.head(0))
     assert read_predictions(store, as_of=T, model_version="1").empty
-    assert list(read_predictions(store, as_of=T, model_version="1").dtypes) == list(again.dtypes)
+    assert list(read_predictions(store, as_of=T, model_version="1").dtypes) == list(replacement.dtypes)
 
 
-def test_the_instant_is_cut_to_milliseconds_and_may_be_in_any_zone(store: Store) -> None:
+def test_the_instant_is_rounded_down_to_milliseconds_in_any_zone(store: Store) -> None:
     frame = predictions(range(3))
     precise = T.astimezone(UTC) + timedelta(microseconds=400)
     assert replace(store, frame, as_of=precise) == 3
     assert len(read_predictions(store, as_of=precise)) == 3
 
 
-def test_a_frame_that_is_not_the_window_is_refused_and_changes_nothing(store: Store) -> None:
+def test_a_frame_of_another_window_is_refused_and_changes_nothing(store: Store) -> None:
     frame = predictions(range(3))
     replace(store, frame)
     with pytest.raises(IntegrityError, match="3 of 3 predictions are not of as_of"):
@@ -103,7 +103,7 @@ def test_a_frame_that_is_not_the_window_is_refused_and_changes_nothing(store: St
     pd.testing.assert_frame_equal(read_predictions(store), frame)
 
 
-def test_a_killed_run_never_shows_a_part_and_the_next_repairs_it(store: Store, mongod_uri: str) -> None:
+def test_an_incomplete_window_is_hidden_and_the_next_run_repairs_it(store: Store, mongod_uri: str) -> None:
     program = (
         "import sys; from pathlib import Path; from pydantic import SecretStr;"
         "from retail_core.settings import Settings;"
@@ -123,9 +123,9 @@ def test_a_killed_run_never_shows_a_part_and_the_next_repairs_it(store: Store, m
         child.kill()
     assert 20_000 < store.predictions.count_documents({}) < 100_000
     assert read_predictions(store).empty
-    again = predictions(range(500), seed=2)
-    replace(store, again)
-    pd.testing.assert_frame_equal(read_predictions(store), again)
+    second_run = predictions(range(500), seed=2)
+    replace(store, second_run)
+    pd.testing.assert_frame_equal(read_predictions(store), second_run)
 
 
 def test_two_writers_of_one_window_never_leave_a_mix(store: Store) -> None:
@@ -139,10 +139,10 @@ def test_two_writers_of_one_window_never_leave_a_mix(store: Store) -> None:
         return True
 
     with ThreadPoolExecutor(2) as pool:
-        done = list(pool.map(attempt, frames))
-    shown = read_predictions(store)
-    assert shown.empty or any(shown.equals(frame) for frame in frames)
-    assert any(done) or shown.empty
+        succeeded = list(pool.map(attempt, frames))
+    visible = read_predictions(store)
+    assert visible.empty or any(visible.equals(frame) for frame in frames)
+    assert any(succeeded) or visible.empty
     replace(store, frames[0])
     pd.testing.assert_frame_equal(read_predictions(store), frames[0])
 
@@ -152,9 +152,9 @@ def test_outcomes_are_replaced_by_window(store: Store) -> None:
     both = pd.concat([outcomes(first, purchased=False), outcomes(second, purchased=False)])
     assert write_outcomes(store, both) == 8
     assert write_outcomes(store, outcomes(second.head(3), purchased=True)) == 3
-    read = read_outcomes(store)
-    Outcome.validate(read)
-    assert read["purchased"].tolist() == [False] * 4 + [True] * 3
+    stored = read_outcomes(store)
+    Outcome.validate(stored)
+    assert stored["purchased"].tolist() == [False] * 4 + [True] * 3
     assert len(read_outcomes(store, since=T + timedelta(days=1))) == 3
     assert read_outcomes(store, model_version="9").empty
 
@@ -183,5 +183,5 @@ def test_the_source_with_most_events_names_zone_and_policy(store: Store) -> None
     assert (shop_zone(store), source_policy(store)) == ("Asia/Shanghai", "daily")
     ledger_file(store, "5", "app_profile", "Europe/London", "first-visit", 30)
     assert (shop_zone(store), source_policy(store)) == ("Europe/London", "first-visit")
-    chosen = store.settings.model_copy(update={"timezone": "Asia/Tokyo"})
-    assert shop_zone(Store(chosen, store.client, store.database)) == "Asia/Tokyo"
+    tokyo = store.settings.model_copy(update={"timezone": "Asia/Tokyo"})
+    assert shop_zone(Store(tokyo, store.client, store.database)) == "Asia/Tokyo"

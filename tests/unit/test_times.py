@@ -30,7 +30,7 @@ def test_a_time_without_a_zone_is_read_in_the_given_one() -> None:
         "2200-01-01",
     ],
 )
-def test_what_is_not_a_time_is_refused_with_a_remedy(text: str) -> None:
+def test_text_that_is_no_time_is_refused_with_a_remedy(text: str) -> None:
     with pytest.raises(InputError, match="Remedy"):
         parse_instant(text)
 
@@ -38,9 +38,9 @@ def test_what_is_not_a_time_is_refused_with_a_remedy(text: str) -> None:
 @given(
     st.integers(631_152_000_000_000, 4_000_000_000_000_000).map(lambda us: EPOCH + timedelta(microseconds=us))
 )
-def test_what_is_written_is_read_back_to_the_millisecond(instant: datetime) -> None:
-    whole = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
-    assert parse_instant(iso(instant)) == whole
+def test_a_formatted_instant_is_parsed_to_the_same_millisecond(instant: datetime) -> None:
+    milliseconds = instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+    assert parse_instant(iso(instant)) == milliseconds
 
 
 def test_midnights_follow_the_clock_changes_of_the_zone() -> None:
@@ -55,7 +55,7 @@ def test_midnights_follow_the_clock_changes_of_the_zone() -> None:
     ]
 
 
-def test_the_last_midnight_is_the_shops() -> None:
+def test_the_last_midnight_is_that_of_the_zone() -> None:
     evening = datetime(2025, 1, 1, 17, tzinfo=UTC)
     assert last_midnight(evening, "Asia/Shanghai") == datetime(2025, 1, 1, 16, tzinfo=UTC)
     assert last_midnight(evening, "UTC") == datetime(2025, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Erasing a user from the lake: files that hold the user are written anew without, the old ones removed."""
+"""Erase a user from the lake: files with rows of the user are rewritten without them and then deleted."""
 
 from __future__ import annotations
 
@@ -20,22 +20,26 @@ PREDICTIONS = "predictions"
 
 
 def count_in_lake(settings: Settings, user_id: str) -> dict[str, int]:
-    """How many rows of the user the lake holds: `lake_events`, `lake_attributes`, `lake_predictions`."""
+    """Number of the user's rows in the lake: `lake_events`, `lake_attributes`, `lake_predictions`.
+
+    Raises:
+        IntegrityError: the manifest is damaged.
+    """
     folder = LakeFolder(settings.lake_url)
     manifest = folder.read_manifest() or Manifest()
-    days = [_rows(folder, one.path, user_id) for one in manifest.days.values()]
+    days = [_row_count(folder, file.path, user_id) for file in manifest.days.values()]
     return {
         "lake_events": sum(days),
-        "lake_attributes": _rows(folder, manifest.users.path, user_id) if manifest.users else 0,
-        "lake_predictions": sum(_rows(folder, path, user_id) for path in _mirrored(folder)),
+        "lake_attributes": _row_count(folder, manifest.users.path, user_id) if manifest.users else 0,
+        "lake_predictions": sum(_row_count(folder, path, user_id) for path in _prediction_files(folder)),
     }
 
 
 def erase_from_lake(settings: Settings, user_id: str) -> None:
-    """Remove the user's events, attributes and predictions, from superseded files as well.
+    """Remove the user's events, attributes and predictions, also from superseded files.
 
-    May be killed at any instant: each file appears whole, and the next run removes what was left. A reader
-    that pinned an earlier state may find its files gone.
+    A killed erasure can be repeated: each file is replaced in one step. The files of a reader that pinned an
+    earlier state are deleted.
 
     Raises:
         IntegrityError: the manifest is damaged.
@@ -44,53 +48,56 @@ def erase_from_lake(settings: Settings, user_id: str) -> None:
     with folder.locked(settings.home_dir):
         present = folder.read_manifest()
         if present is not None:
-            after = _without(folder, present, user_id)
+            after = _without_user(folder, present, user_id)
             folder.write_manifest(after)
-            folder.sweep(after.kept)
-        for path in _mirrored(folder):
-            if _rows(folder, path, user_id):
-                rest = _read(folder, path, pc.field("user_id") != user_id)
-                folder.write(path, partial(pq.write_table, rest))
+            folder.delete_except(after.protected_paths)
+        for path in _prediction_files(folder):
+            if _row_count(folder, path, user_id):
+                remaining = _read(folder, path, pc.field("user_id") != user_id)
+                folder.write(path, partial(pq.write_table, remaining))
 
 
-def _without(folder: LakeFolder, present: Manifest, user_id: str) -> Manifest:
+def _without_user(folder: LakeFolder, present: Manifest, user_id: str) -> Manifest:
     generation = present.generation + 1
     days = {
-        day: _rewritten(folder, one, f"events/day={day}/{generation:08d}.parquet", user_id, EVENT_KEYS)
-        for day, one in present.days.items()
+        day: _rewritten(folder, file, f"events/day={day}/{generation:08d}.parquet", user_id, EVENT_KEYS)
+        for day, file in present.days.items()
     }
     users = present.users and _rewritten(
         folder, present.users, f"users/{generation:08d}.parquet", user_id, USER_KEYS
     )
-    left = {day: one for day, one in days.items() if one is not None}
-    return replace(present, generation=generation, days=left, users=users, retired=())
+    remaining = {day: file for day, file in days.items() if file is not None}
+    return replace(present, generation=generation, days=remaining, users=users, retired=())
 
 
 def _rewritten(
     folder: LakeFolder, file: LakeFile, path: str, user_id: str, keys: tuple[str, ...]
 ) -> LakeFile | None:
-    if not _rows(folder, file.path, user_id):
+    if not _row_count(folder, file.path, user_id):
         return file
-    rest = _read(folder, file.path, pc.field("user_id") != user_id)
-    return merge(folder, path, [rest], None, keys) if len(rest) else None
+    remaining = _read(folder, file.path, pc.field("user_id") != user_id)
+    return merge(folder, path, [remaining], None, keys) if len(remaining) else None
 
 
-def _rows(folder: LakeFolder, path: str, user_id: str) -> int:
+def _row_count(folder: LakeFolder, path: str, user_id: str) -> int:
     return len(_read(folder, path, pc.field("user_id") == user_id, ["user_id"]))
 
 
-def _read(folder: LakeFolder, path: str, wanted: pc.Expression, columns: list[str] | None = None) -> pa.Table:
+def _read(
+    folder: LakeFolder, path: str, condition: pc.Expression, columns: list[str] | None = None
+) -> pa.Table:
     return pq.read_table(
         folder.path_of(path),
         filesystem=folder.filesystem,
         columns=columns,
-        filters=wanted,
+        filters=condition,
         partitioning=None,
     )
 
 
-def _mirrored(folder: LakeFolder) -> list[str]:
+def _prediction_files(folder: LakeFolder) -> list[str]:
     selector = fs.FileSelector(folder.path_of(PREDICTIONS), recursive=True, allow_not_found=True)
     root = folder.path_of("")
-    found = [one.path.removeprefix(root) for one in folder.filesystem.get_file_info(selector) if one.is_file]
-    return sorted(path for path in found if path.endswith(".parquet"))
+    infos = folder.filesystem.get_file_info(selector)
+    paths = [info.path.removeprefix(root) for info in infos if info.is_file]
+    return sorted(path for path in paths if path.endswith(".parquet"))

@@ -1,4 +1,4 @@
-"""Where the lake is: a local folder or an object store. Whatever is written appears whole or not at all."""
+"""Files of the lake in a local folder or an object store; a file appears when it is complete."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _TEMPORARY = ".tmp"
 
 
 class LakeFolder:
-    """The files below one root. Paths are relative to it, with forward slashes."""
+    """Files below one root; paths are relative to it, with forward slashes."""
 
     def __init__(self, url: str, filesystem: fs.FileSystem | None = None) -> None:
-        """Open the root without touching it.
+        """Open the root without reading it.
 
         Args:
             url: a folder, or a URL that `pyarrow.fs` knows (`file://`, `s3://`, `gs://`, `hdfs://`).
-            filesystem: the file system `url` is a path of; found from `url` by default.
+            filesystem: if given, `url` is a path in it.
 
         Raises:
-            InputError: no such kind of URL.
+            InputError: the URL is of an unknown kind.
         """
         self._prefix = ""
         if filesystem is not None:
@@ -45,27 +45,27 @@ class LakeFolder:
 
     @property
     def is_local(self) -> bool:
-        """A folder of this machine."""
+        """Whether the root is a folder of this machine."""
         return bool(self._fs.type_name == "local")
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """For readers of `path_of`."""
+        """File system of `path_of`."""
         return self._fs
 
     def path_of(self, path: str) -> str:
-        """The path within `filesystem`."""
+        """Path in `filesystem`."""
         return f"{self._root}/{path}"
 
     def url_of(self, path: str) -> str:
-        """The absolute path or URL, for DuckDB, Spark and pandas."""
+        """Absolute path or URL, for DuckDB, Spark and pandas."""
         return self._prefix + self.path_of(path)
 
     def read_manifest(self) -> Manifest | None:
-        """The committed manifest; None where nothing was committed.
+        """The committed manifest; None if nothing was committed.
 
         Raises:
-            IntegrityError: it is damaged.
+            IntegrityError: the manifest is damaged.
         """
         try:
             with self._fs.open_input_stream(self.path_of(MANIFEST)) as stream:
@@ -75,14 +75,14 @@ class LakeFolder:
         return Manifest.from_json(text, self.url_of(MANIFEST))
 
     def write_manifest(self, manifest: Manifest) -> None:
-        """Commit."""
+        """Commit `manifest`."""
         self.write(MANIFEST, lambda stream: stream.write(manifest.to_json().encode()))
 
     def write(self, path: str, fill: Callable[[Any], object]) -> int:
-        """Make `path` what `fill` writes to the stream it is given, in one step. Returns its bytes."""
+        """Replace `path` by what `fill` writes to a stream, in one step, and return its size in bytes."""
         final = self.path_of(path)
         if not self.is_local:
-            # An object store shows an object when its stream is closed; there is no rename.
+            # An object store creates the object when its stream is closed; there is no rename.
             with self._fs.open_output_stream(final) as stream:
                 fill(stream)
         else:
@@ -96,17 +96,17 @@ class LakeFolder:
         return int(self._fs.get_file_info(final).size)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of every data file that is there, referred to or not, by path."""
-        found: dict[str, int] = {}
-        for part in DATA:
-            selector = fs.FileSelector(self.path_of(part), recursive=True, allow_not_found=True)
-            for one in self._fs.get_file_info(selector):
-                if one.type == fs.FileType.File:
-                    found[one.path.removeprefix(f"{self._root}/")] = one.size
-        return found
+        """Bytes by path of every data file, also of those that the manifest does not name."""
+        sizes: dict[str, int] = {}
+        for name in DATA:
+            selector = fs.FileSelector(self.path_of(name), recursive=True, allow_not_found=True)
+            for info in self._fs.get_file_info(selector):
+                if info.type == fs.FileType.File:
+                    sizes[info.path.removeprefix(f"{self._root}/")] = info.size
+        return sizes
 
-    def sweep(self, keep: set[str]) -> None:
-        """Remove data files that are not in `keep`: superseded ones and those of killed runs."""
+    def delete_except(self, keep: set[str]) -> None:
+        """Delete data files that are not in `keep`: superseded ones and those of killed runs."""
         for path in set(self.sizes()) - keep:
             self._fs.delete_file(self.path_of(path))
 

@@ -1,4 +1,4 @@
-"""The lake's manifest: which files are the lake, and which ingestion windows they hold. Pure data."""
+"""The lake's manifest: the files of the lake and the ledger windows in them. No input or output here."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from retail_core.log_coverage import last_covered_day
 
 FORMAT = 1
 GENERATIONS_KEPT = 3
-"""For so many later commits a superseded file stays, so that a reader who has its name can finish."""
+"""Number of later commits for which a superseded file is kept for readers."""
 
 Ranges = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
 class LakeState:
-    """What the lake holds. `days` are UTC event days (YYYY-MM-DD), `window_id` the highest applied one.
+    """Content of the lake.
 
-    `newest_event` is the last event of the log proper: strays far after it, which wrong clocks bring, are
-    in `last_event` only.
-
-    `data_hash` depends on the rows alone: not on the order in which they came, nor on how often the
-    lake was synced or rebuilt.
+    Attributes:
+        rows: number of events.
+        days: UTC event days (YYYY-MM-DD).
+        window_id: highest applied ledger window.
+        first_event: time of the first event, UTC.
+        last_event: time of the last event, UTC, outliers of wrong clocks included.
+        newest_event: time of the last event of the last covered day, UTC; see `log_coverage`.
+        data_hash: depends on the rows alone, not on their order or on how the lake was synced.
     """
 
     rows: int
@@ -40,7 +43,10 @@ class LakeState:
 
 @dataclass(frozen=True)
 class LakeFile:
-    """One Parquet file: path below the lake's root, rows, bytes, content hash, first and last event (us)."""
+    """One Parquet file: path below the lake's root, rows, bytes, content hash, first and last event time.
+
+    Times are microseconds since 1970 UTC.
+    """
 
     path: str
     rows: int
@@ -52,15 +58,15 @@ class LakeFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One state of the lake; replacing the stored one is the commit.
+    """One state of the lake; replacing the stored manifest is the commit.
 
     Attributes:
-        source: identity of the collection that is mirrored; another one means another lake.
-        generation: number of the commit, names its files.
+        source: identity of the copied collection; a lake of another one is rebuilt.
+        generation: number of the commit, part of the names of its files.
         applied: applied window ids as inclusive ranges, since windows may be committed out of order.
         days: file by UTC event day.
-        users: the user attributes, None while there are none.
-        retired: files of earlier states that readers may still hold, the newest list first.
+        users: file of the user attributes, None if there are none.
+        retired: files of earlier states that readers may still use, one tuple per commit, the newest first.
     """
 
     source: str = ""
@@ -74,28 +80,28 @@ class Manifest:
     def files(self) -> dict[str, LakeFile]:
         """Current files by path."""
         current = list(self.days.values()) + ([self.users] if self.users else [])
-        return {one.path: one for one in current}
+        return {file.path: file for file in current}
 
     @property
-    def kept(self) -> set[str]:
-        """Paths that must not be removed."""
+    def protected_paths(self) -> set[str]:
+        """Paths of current and retired files, which must not be deleted."""
         return set(self.files).union(*self.retired)
 
     @property
     def contiguous(self) -> int:
-        """Every window up to this one is applied."""
+        """Highest window up to which all windows are applied."""
         return self.applied[0][1] if self.applied and self.applied[0][0] <= 1 else 0
 
-    def has(self, window_id: int) -> bool:
+    def has_window(self, window_id: int) -> bool:
         """Whether the window is applied."""
         return any(first <= window_id <= last for first, last in self.applied)
 
     def emptied(self, source: str) -> Manifest:
-        """The start of a rebuild: nothing applied, every present file retired at the commit."""
+        """Manifest to start a rebuild from: no window applied; the commit retires every present file."""
         return replace(self, source=source, applied=())
 
     def advanced(self, windows: Iterable[int], days: dict[str, LakeFile], users: LakeFile | None) -> Manifest:
-        """The next state, with `windows` applied, `days` and `users` as all its files."""
+        """The next state, with `windows` applied and `days` and `users` as its files."""
         after = replace(
             self,
             generation=self.generation + 1,
@@ -107,37 +113,37 @@ class Manifest:
         return replace(after, retired=(superseded, *self.retired)[:GENERATIONS_KEPT])
 
     def state(self) -> LakeState:
-        """What a reader is told."""
+        """Content of the lake in this state."""
         files = self.days.values()
         return LakeState(
-            rows=sum(one.rows for one in files),
+            rows=sum(file.rows for file in files),
             days=tuple(self.days),
             window_id=max((last for _, last in self.applied), default=0),
-            first_event=_instant(min((one.first for one in files), default=None)),
-            last_event=_instant(max((one.last for one in files), default=None)),
+            first_event=_instant(min((file.first for file in files), default=None)),
+            last_event=_instant(max((file.last for file in files), default=None)),
             newest_event=_instant(self._newest()),
             data_hash=self._data_hash(),
         )
 
     def _newest(self) -> int | None:
-        newest = last_covered_day({date.fromisoformat(day): one.rows for day, one in self.days.items()})
+        newest = last_covered_day({date.fromisoformat(day): file.rows for day, file in self.days.items()})
         return None if newest is None else self.days[newest.isoformat()].last
 
     def _data_hash(self) -> str:
-        lines = [f"{day} {one.rows} {one.hash}" for day, one in sorted(self.days.items())]
+        lines = [f"{day} {file.rows} {file.hash}" for day, file in sorted(self.days.items())]
         lines.append(f"users {self.users.rows} {self.users.hash}" if self.users else "users 0")
         return hashlib.blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 
     def to_json(self) -> str:
-        """As stored."""
+        """JSON text of the stored manifest."""
         return json.dumps({"format": FORMAT, **asdict(self)}, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> Manifest:
-        """Read what `to_json` wrote.
+    def from_json(cls, text: str, location: str) -> Manifest:
+        """The manifest in `text`; `location` names it in messages.
 
         Raises:
-            IntegrityError: it is damaged or of another format.
+            IntegrityError: the text is damaged or of another format.
         """
         try:
             content = {FORMAT: json.loads(text)}[json.loads(text)["format"]]
@@ -146,13 +152,13 @@ class Manifest:
                 source=content["source"],
                 generation=int(content["generation"]),
                 applied=tuple((int(first), int(last)) for first, last in content["applied"]),
-                days={day: LakeFile(**one) for day, one in content["days"].items()},
+                days={day: LakeFile(**fields) for day, fields in content["days"].items()},
                 users=LakeFile(**users) if users else None,
                 retired=tuple(tuple(paths) for paths in content["retired"]),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise IntegrityError(
-                f"The lake's manifest {where} cannot be read.",
+                f"The lake's manifest {location} cannot be read.",
                 remedy="run `retail train` or `retail score`: they rebuild the lake from MongoDB.",
             ) from error
 

@@ -1,4 +1,4 @@
-"""New rows into a lake file: old and new together, each once, sorted, hashed, in bounded memory."""
+"""Merge new rows with a lake file: sorted, without duplicates, hashed, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from retail_core.store.lake.manifest import LakeFile
 RANGE_BYTES = 48_000_000
 ROW_GROUP_ROWS = 131_072
 SAMPLE_ROWS = 100_000
-_RARELY_TWICE = ("event_id", "event_time", "session_id", "order_id", "properties", "attributes")
+_MOSTLY_DISTINCT = ("event_id", "event_time", "session_id", "order_id", "properties", "attributes")
 _FILTERED_ON = ["user_id", "event_time"]
 
 
 class ContentHash:
-    """Hash of a table's values in row order, however the rows are cut into pieces."""
+    """Hash of a table's values in row order, independent of how the rows are split into tables."""
 
     def __init__(self, schema: pa.Schema) -> None:
         self._hashers = {name: [hashlib.sha256() for _ in range(3)] for name in schema.names}
@@ -44,33 +44,33 @@ class ContentHash:
 
     def hexdigest(self) -> str:
         """32 hex digits."""
-        digests = (one.hexdigest() for hashers in self._hashers.values() for one in hashers)
+        digests = (hasher.hexdigest() for hashers in self._hashers.values() for hasher in hashers)
         return hashlib.sha256("".join(digests).encode()).hexdigest()[:32]
 
 
 def merge(
     folder: LakeFolder,
     path: str,
-    parts: list[pa.Table],
+    tables: list[pa.Table],
     old: LakeFile | None,
     keys: tuple[str, ...],
     *,
     range_bytes: int = RANGE_BYTES,
 ) -> LakeFile:
-    """Write `parts` and the rows of `old` to `path`, sorted by `keys` (the first is `user_id`).
+    """Write new rows and those of `old` to `path`, sorted by `keys`, of which the first is `user_id`.
 
-    Rows with the same keys are the same row and are written once. Memory is that of about
-    `range_bytes` of rows: more are done in ranges of users, one after the other.
+    Rows with equal keys are written once. About `range_bytes` of rows are in memory at a time: larger files
+    are written in ranges of users.
 
     Args:
         folder: the lake.
-        path: the new file; readers do not see it before the manifest names it.
-        parts: new rows, any order, all of one schema.
-        old: the file that the new one supersedes.
-        keys: identify a row; string columns and times.
-        range_bytes: rows in memory at once; the result does not depend on it.
+        path: the new file; readers ignore it until the manifest names it.
+        tables: new rows in any order, with one schema.
+        old: the file that the new one replaces.
+        keys: columns that identify a row, strings and times.
+        range_bytes: limit of the rows in memory; the result does not depend on it.
     """
-    schema = parts[0].schema
+    schema = tables[0].schema
     content = ContentHash(schema)
     rows, times = 0, []
 
@@ -81,11 +81,11 @@ def merge(
             schema,
             compression="zstd",
             compression_level=1,
-            use_dictionary=_repetitive(schema),
+            use_dictionary=_dictionary_columns(schema),
             write_statistics=[name for name in _FILTERED_ON if name in schema.names],
         ) as writer:
-            for low, high in _ranges(folder, parts, old, range_bytes):
-                table = _sorted_once(_between(folder, parts, old, low, high), keys)
+            for low, high in _user_ranges(folder, tables, old, range_bytes):
+                table = _sort_unique(_read_range(folder, tables, old, (low, high)), keys)
                 content.update(table)
                 writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
                 rows += len(table)
@@ -96,10 +96,10 @@ def merge(
     return LakeFile(path, rows, size, content.hexdigest(), min(times, default=0), max(times, default=0))
 
 
-def cut(folder: LakeFolder, file: LakeFile, before: datetime) -> LakeFile:
-    """An event file as it would be of the rows before that instant alone; nothing is written.
+def truncate(folder: LakeFolder, file: LakeFile, before: datetime) -> LakeFile:
+    """Description of an event file limited to rows before an aware instant; nothing is written.
 
-    Only the file of the day that holds the instant has to be read.
+    The file is read only if the instant is within its time range.
     """
     micros = (before - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
     if file.last < micros:
@@ -118,26 +118,26 @@ def cut(folder: LakeFolder, file: LakeFile, before: datetime) -> LakeFile:
     return LakeFile(file.path, rows, file.size, content.hexdigest(), file.first, newest)
 
 
-def _repetitive(schema: pa.Schema) -> list[str]:
-    return [name for name in schema.names if name not in _RARELY_TWICE]
+def _dictionary_columns(schema: pa.Schema) -> list[str]:
+    return [name for name in schema.names if name not in _MOSTLY_DISTINCT]
 
 
-def _ranges(
-    folder: LakeFolder, parts: list[pa.Table], old: LakeFile | None, range_bytes: int
+def _user_ranges(
+    folder: LakeFolder, tables: list[pa.Table], old: LakeFile | None, range_bytes: int
 ) -> list[tuple[str | None, str | None]]:
-    """Half-open ranges of user ids that together hold everything, each of about `range_bytes`."""
-    new_rows = sum(len(part) for part in parts)
-    size = sum(part.nbytes for part in parts)
+    """Half-open ranges of user ids that cover all rows, each of about `range_bytes`."""
+    new_rows = sum(len(table) for table in tables)
+    size = sum(table.nbytes for table in tables)
     size += size * old.rows // max(1, new_rows) if old else 0
     count = size // range_bytes + 1
     if count == 1:
         return [(None, None)]
-    users = [part["user_id"] for part in parts]
+    users = [table["user_id"] for table in tables]
     if old:
         users.append(_read(folder, old, ["user_id"])["user_id"])
     sample = np.sort(np.concatenate([_sample(column) for column in users]))
-    cuts = [str(sample[len(sample) * number // count]) for number in range(1, count)]
-    bounds = [None, *sorted(set(cuts)), None]
+    boundaries = [str(sample[len(sample) * number // count]) for number in range(1, count)]
+    bounds = [None, *sorted(set(boundaries)), None]
     return list(pairwise(bounds))
 
 
@@ -146,19 +146,23 @@ def _sample(users: pa.ChunkedArray) -> Any:
     return users.take(pa.array(np.arange(0, len(users), step))).to_numpy()
 
 
-def _between(
-    folder: LakeFolder, parts: list[pa.Table], old: LakeFile | None, low: str | None, high: str | None
+def _read_range(
+    folder: LakeFolder,
+    tables: list[pa.Table],
+    old: LakeFile | None,
+    user_range: tuple[str | None, str | None],
 ) -> pa.Table:
+    low, high = user_range
     condition = None
     if low is not None:
         condition = pc.field("user_id") >= low
     if high is not None:
         below = pc.field("user_id") < high
         condition = below if condition is None else condition & below
-    tables = [part if condition is None else part.filter(condition) for part in parts]
+    selected = [table if condition is None else table.filter(condition) for table in tables]
     if old:
-        tables.append(_read(folder, old, None, condition).cast(parts[0].schema))
-    return pa.concat_tables(tables)
+        selected.append(_read(folder, old, None, condition).cast(tables[0].schema))
+    return pa.concat_tables(selected)
 
 
 def _read(folder: LakeFolder, file: LakeFile, columns: list[str] | None, condition: Any = None) -> pa.Table:
@@ -172,8 +176,8 @@ def _read(folder: LakeFolder, file: LakeFile, columns: list[str] | None, conditi
     )
 
 
-def _sorted_once(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:
-    """Sorted by `keys`; of neighbours that agree in all of them one is kept."""
+def _sort_unique(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:
+    """Sort by `keys` and drop rows whose keys equal those of the row before."""
     table = table.combine_chunks().sort_by([(key, "ascending") for key in keys])
     if len(table) < 2:
         return table

@@ -1,4 +1,4 @@
-"""Rows on their way from MongoDB to the lake: what is pending, read ahead, spooled by day."""
+"""Rows from MongoDB to the lake: pending windows, reading ahead, and a spool by day."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ USERS_ARROW = pa.schema(
         pa.field("attributes", pa.string(), nullable=False),
     ]
 )
-"""The lake's user attributes."""
+"""Columns of the lake's user attributes."""
 
 
 @dataclass(frozen=True)
 class PendingWindow:
-    """A committed ledger window that the lake does not have."""
+    """A committed ledger window that the lake does not have; `events` and `users` are row counts."""
 
     window_id: int
     events: int
@@ -49,27 +49,33 @@ class PendingWindow:
 
 
 def source_identity(store: Store) -> str:
-    """Changes when the events collection is dropped and made again, whose window ids start anew."""
-    found = list(store.database.list_collections(filter={"name": "events"}))
-    return f"{store.database.name}:{found[0]['info']['uuid'].hex()}" if found else store.database.name
+    """Identity of the events collection; a dropped and recreated one, with new window ids, has another."""
+    collections = list(store.database.list_collections(filter={"name": "events"}))
+    return (
+        f"{store.database.name}:{collections[0]['info']['uuid'].hex()}"
+        if collections
+        else store.database.name
+    )
 
 
 def pending_windows(store: Store, manifest: Manifest) -> list[PendingWindow]:
-    """Committed windows that are not applied, ascending."""
+    """Committed windows that `manifest` does not have, ascending."""
     query = {"kind": "window", "state": "committed", "window_id": {"$gt": manifest.contiguous}}
     fields = {"window_id": 1, "counts.inserted": 1, "users": 1}
-    found = _majority(store.ledger).find(query, fields).sort("window_id")
+    documents = _majority(store.ledger).find(query, fields).sort("window_id")
     windows = (
         PendingWindow(
-            int(one["window_id"]), int(one.get("counts", {}).get("inserted", 0)), int(one.get("users", 0))
+            int(document["window_id"]),
+            int(document.get("counts", {}).get("inserted", 0)),
+            int(document.get("users", 0)),
         )
-        for one in found
+        for document in documents
     )
-    return [window for window in windows if not manifest.has(window.window_id)]
+    return [window for window in windows if not manifest.has_window(window.window_id)]
 
 
 def read_events(store: Store, windows: list[PendingWindow]) -> Iterator[pa.Table]:
-    """The events of the windows as tables of `EVENT_ARROW`, the next ones being fetched meanwhile."""
+    """Events of the windows as tables of `EVENT_ARROW`; threads fetch the next tables ahead."""
     pending = deque(_batches(windows))
     running: deque[Future[pa.Table]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
@@ -80,7 +86,7 @@ def read_events(store: Store, windows: list[PendingWindow]) -> Iterator[pa.Table
 
 
 def read_users(store: Store, windows: list[PendingWindow]) -> pa.Table:
-    """The user attributes of the windows as one table of `USERS_ARROW`."""
+    """User attributes of the windows as one table of `USERS_ARROW`."""
     ids = [window.window_id for window in windows if window.users]
     groups = [ids[start : start + BATCH_WINDOWS] for start in range(0, len(ids), BATCH_WINDOWS)]
     return pa.concat_tables(
@@ -111,15 +117,15 @@ def _fetch(collection: Collection[Document], window_ids: list[int], schema: pa.S
     try:
         table = find_arrow_all(_majority(collection), query, schema=Schema(stored))
     except TypeError as error:
-        raise _unusable(collection, str(error)) from error
+        raise _unusable_documents(collection, str(error)) from error
     table = table.select(list(stored)).rename_columns(schema.names)
     for name in schema.names:
         if not schema.field(name).nullable and table[name].null_count:
-            raise _unusable(collection, f"{table[name].null_count} without {name}")
+            raise _unusable_documents(collection, f"{table[name].null_count} without {name}")
     return table.cast(schema)
 
 
-def _unusable(collection: Collection[Document], reason: str) -> IntegrityError:
+def _unusable_documents(collection: Collection[Document], reason: str) -> IntegrityError:
     return IntegrityError(
         f"Documents of `{collection.name}` are unusable: {reason}.",
         remedy="remove them; only write to it through `retail ingest` and the API.",
@@ -135,14 +141,14 @@ def _majority(collection: Collection[Document]) -> Collection[Document]:
 
 
 class Spool:
-    """Events by UTC day: in memory while they are few, then in Arrow files of a scratch folder."""
+    """Events by UTC day, in memory up to `spill_bytes`, beyond that in Arrow files of a temporary folder."""
 
     def __init__(self, folder: Path, *, spill_bytes: int = SPILL_BYTES) -> None:
-        """Use `folder`, which is emptied: what is in it was left by a killed run."""
+        """Use `folder`, which is emptied first: its content is that of a killed run."""
         self._folder = folder
         self._spill_bytes = spill_bytes
-        self._held: dict[str, list[pa.Table]] = {}
-        self._held_bytes = 0
+        self._in_memory: dict[str, list[pa.Table]] = {}
+        self._memory_bytes = 0
         self._files: dict[str, list[Path]] = {}
 
     def __enter__(self) -> Self:
@@ -155,30 +161,30 @@ class Spool:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, table: pa.Table) -> None:
-        """Take over a table of `EVENT_ARROW`."""
-        for day, part in _by_day(table):
-            self._held.setdefault(day, []).append(part)
-        self._held_bytes += table.nbytes
-        if self._held_bytes > self._spill_bytes:
-            for day, parts in self._held.items():
-                self._spill(day, parts)
-            self._held, self._held_bytes = {}, 0
+        """Add a table of `EVENT_ARROW`."""
+        for day, day_table in _by_day(table):
+            self._in_memory.setdefault(day, []).append(day_table)
+        self._memory_bytes += table.nbytes
+        if self._memory_bytes > self._spill_bytes:
+            for day, tables in self._in_memory.items():
+                self._spill(day, tables)
+            self._in_memory, self._memory_bytes = {}, 0
 
     def days(self) -> list[str]:
-        """The days that have events."""
-        return sorted(self._held.keys() | self._files.keys())
+        """Days with events (YYYY-MM-DD), ascending."""
+        return sorted(self._in_memory.keys() | self._files.keys())
 
-    def parts(self, day: str) -> list[pa.Table]:
-        """The tables of a day; those from files are mapped, not read."""
+    def tables(self, day: str) -> list[pa.Table]:
+        """Tables of a day; those in files are memory-mapped."""
         spilled = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in self._files.get(day, [])]
-        return [*spilled, *self._held.get(day, [])]
+        return [*spilled, *self._in_memory.get(day, [])]
 
-    def _spill(self, day: str, parts: list[pa.Table]) -> None:
+    def _spill(self, day: str, tables: list[pa.Table]) -> None:
         files = self._files.setdefault(day, [])
         path = self._folder / day / f"{len(files)}.arrow"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, parts[0].schema) as writer:
-            writer.write_table(pa.concat_tables(parts).combine_chunks())
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, tables[0].schema) as writer:
+            writer.write_table(pa.concat_tables(tables).combine_chunks())
         files.append(path)
 
 

@@ -1,8 +1,8 @@
-"""The lake: MongoDB's events and user attributes as Parquet by UTC event day, for whoever computes.
+"""The lake: MongoDB's events and user attributes as Parquet by UTC event day, for analytical reads.
 
-MongoDB is the record and the lake its mirror: `sync` applies what ingestion has committed since, and
-`rebuild` makes the same lake from nothing. The manifest says which files are the lake; replacing it is
-the commit, so a reader sees one state or the next, and a killed sync has changed nothing.
+MongoDB is the system of record, the lake its copy: `sync` applies the ledger windows committed since the last
+sync, and `rebuild` creates the same lake from MongoDB alone. The manifest lists the files of the lake;
+replacing it is the commit, so a reader sees one state or the next, and a killed sync changes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from retail_core.schemas import EVENT_ARROW
 from retail_core.sources.source import Chunk
 from retail_core.store.lake.folder import LakeFolder
 from retail_core.store.lake.manifest import LakeFile, LakeState, Manifest
-from retail_core.store.lake.merge import cut, merge
+from retail_core.store.lake.merge import merge, truncate
 from retail_core.store.lake.rows import (
     USERS_ARROW,
     PendingWindow,
@@ -37,7 +37,7 @@ from retail_core.store.mongo.connection import Store, unreachable
 __all__ = ["Lake", "LakeState", "Progress", "rebuild", "sync"]
 
 Progress = Callable[[int, int], None]
-"""Called with events done and events in all."""
+"""Called with the number of events copied and in total."""
 
 MERGERS = 2
 EVENT_KEYS = ("user_id", "event_time", "event_id")
@@ -45,47 +45,58 @@ USER_KEYS = ("user_id", "valid_from", "attributes")
 
 
 class Lake:
-    """The read side. Every call looks at the committed manifest anew; `snapshot` pins one."""
+    """Reader of the lake. Every call reads the committed manifest again; `snapshot` pins one."""
 
     def __init__(self, url: str) -> None:
-        """Open the lake at `url` (a folder or an object-store URL); it may not exist yet.
+        """Open the lake at `url` (a folder or an object-store URL), which need not exist.
 
         Raises:
-            InputError: no such kind of URL.
+            InputError: the URL is of an unknown kind.
         """
         self._folder = LakeFolder(url)
         self._pinned: Manifest | None = None
 
     def snapshot(self) -> Lake:
-        """The lake as it is now, whatever is synced later; its files outlast the next few commits."""
+        """A reader of the present state, which later syncs do not change.
+
+        Its files are kept for `GENERATIONS_KEPT` commits.
+        """
         pinned = object.__new__(Lake)
         pinned._folder, pinned._pinned = self._folder, self._manifest()
         return pinned
 
     def state(self, before: datetime | None = None) -> LakeState:
-        """What is in it, or of it before an instant (aware); zero rows and no days where nothing was synced.
+        """Rows, days and times of the lake; of an empty lake zero rows and no days.
+
+        Args:
+            before: an aware instant; if given, only events before it count.
+
 
         Raises:
             IntegrityError: the manifest is damaged.
         """
         present = self._manifest()
         if before is not None:
-            kept = ((day, cut(self._folder, one, before)) for day, one in present.days.items())
-            present = replace(present, days={day: one for day, one in kept if one.rows})
+            truncated = ((day, truncate(self._folder, file, before)) for day, file in present.days.items())
+            present = replace(present, days={day: file for day, file in truncated if file.rows})
         return present.state()
 
     def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
         """Parquet files (absolute paths or URLs) of the UTC days that overlap [start, end), ascending.
 
-        Whole days: rows outside [start, end) are among them.
+        The files contain all rows of these days, also those outside [start, end).
+
+        Args:
+            start: aware; None means from the beginning.
+            end: aware; None means to the end.
         """
         first = start.astimezone(UTC).date().isoformat() if start else ""
         last = (end.astimezone(UTC) - timedelta(microseconds=1)).date().isoformat() if end else "9999"
         days = self._manifest().days
-        return [self._folder.url_of(one.path) for day, one in sorted(days.items()) if first <= day <= last]
+        return [self._folder.url_of(file.path) for day, file in sorted(days.items()) if first <= day <= last]
 
     def users_file(self) -> str | None:
-        """Parquet of `user_id, valid_from, attributes`; None where no attributes are known."""
+        """Parquet file of `user_id, valid_from, attributes`; None if there are no user attributes."""
         users = self._manifest().users
         return self._folder.url_of(users.path) if users else None
 
@@ -94,36 +105,41 @@ class Lake:
 
 
 def sync(store: Store, *, progress: Progress | None = None) -> LakeState:
-    """Apply every committed ingestion window that the lake does not have.
+    """Apply every committed ledger window that the lake does not have.
 
-    Safe to kill at any instant and to run several times at once. A lake that is damaged, incomplete or
-    of another database is made anew.
+    A killed sync can be repeated, and concurrent ones are safe. A lake that is damaged, incomplete or of
+    another database is rebuilt.
 
     Raises:
-        DependencyError: MongoDB or the lake's file system does not do what it should.
+        DependencyError: MongoDB or the lake's file system fails.
         IntegrityError: a stored event is unusable.
     """
-    return _apply(store, progress, anew=False)
+    return _apply(store, progress, from_scratch=False)
 
 
 def rebuild(store: Store, *, progress: Progress | None = None) -> LakeState:
-    """Make the lake anew from MongoDB alone; rows and `data_hash` are those of the synced one."""
-    return _apply(store, progress, anew=True)
+    """Create the lake from MongoDB alone; rows and `data_hash` equal those of a synced lake.
+
+    Raises:
+        DependencyError: MongoDB or the lake's file system fails.
+        IntegrityError: a stored event is unusable.
+    """
+    return _apply(store, progress, from_scratch=True)
 
 
-def _apply(store: Store, progress: Progress | None, *, anew: bool) -> LakeState:
+def _apply(store: Store, progress: Progress | None, *, from_scratch: bool) -> LakeState:
     folder = LakeFolder(store.settings.lake_url)
     try:
         with folder.locked(store.settings.home_dir):
-            present = _present(folder)
-            base = _base(store, folder, present, anew=anew)
-            folder.sweep(present.kept)
+            present = _present_manifest(folder)
+            base = _base_manifest(store, folder, present, from_scratch=from_scratch)
+            folder.delete_except(present.protected_paths)
             windows = pending_windows(store, base)
             if not windows and base is present:
                 return present.state()
             after = _advance(store, folder, base, windows, progress)
             folder.write_manifest(after)
-            folder.sweep(after.kept)
+            folder.delete_except(after.protected_paths)
             return after.state()
     except PyMongoError as error:
         uri = store.settings.mongodb_uri
@@ -135,78 +151,80 @@ def _apply(store: Store, progress: Progress | None, *, anew: bool) -> LakeState:
         ) from error
 
 
-def _present(folder: LakeFolder) -> Manifest:
+def _present_manifest(folder: LakeFolder) -> Manifest:
     try:
         return folder.read_manifest() or Manifest()
     except IntegrityError:
         return Manifest()
 
 
-def _base(store: Store, folder: LakeFolder, present: Manifest, *, anew: bool) -> Manifest:
-    """What to build on: the present state, or nothing where that is not to be trusted."""
+def _base_manifest(store: Store, folder: LakeFolder, present: Manifest, *, from_scratch: bool) -> Manifest:
+    """Manifest to extend: the present one, emptied if it is damaged or of another database."""
     source = source_identity(store)
     sizes = folder.sizes()
-    whole = all(sizes.get(path) == one.size for path, one in present.files.items())
-    return present if whole and source == present.source and not anew else present.emptied(source)
+    is_complete = all(sizes.get(path) == file.size for path, file in present.files.items())
+    return (
+        present if is_complete and source == present.source and not from_scratch else present.emptied(source)
+    )
 
 
 def _advance(
     store: Store, folder: LakeFolder, base: Manifest, windows: list[PendingWindow], progress: Progress | None
 ) -> Manifest:
-    kept = base.days if base.applied else {}
-    kept_users = base.users if base.applied else None
-    total, done = sum(window.events for window in windows), 0
+    old_days = base.days if base.applied else {}
+    old_users = base.users if base.applied else None
+    total, copied = sum(window.events for window in windows), 0
     with Spool(store.settings.home_dir / "lake-spool") as spool:
         for table in read_events(store, windows):
             spool.add(table)
-            done += len(table)
+            copied += len(table)
             if progress:
-                progress(done, total)
-        days = kept | _merge_days(folder, kept, spool, base.generation + 1)
-    users = _merge_users(store, folder, windows, kept_users, base.generation + 1)
+                progress(copied, total)
+        days = old_days | _merge_days(folder, old_days, spool, base.generation + 1)
+    users = _merge_users(store, folder, windows, old_users, base.generation + 1)
     return base.advanced((window.window_id for window in windows), days, users)
 
 
 def _merge_days(
-    folder: LakeFolder, kept: dict[str, LakeFile], spool: Spool, generation: int
+    folder: LakeFolder, old_days: dict[str, LakeFile], spool: Spool, generation: int
 ) -> dict[str, LakeFile]:
-    def one(day: str) -> LakeFile:
+    def merge_day(day: str) -> LakeFile:
         path = f"events/day={day}/{generation:08d}.parquet"
-        return merge(folder, path, spool.parts(day), kept.get(day), EVENT_KEYS)
+        return merge(folder, path, spool.tables(day), old_days.get(day), EVENT_KEYS)
 
     days = spool.days()
     with ThreadPoolExecutor(MERGERS) as pool:
-        return dict(zip(days, pool.map(one, days), strict=True))
+        return dict(zip(days, pool.map(merge_day, days), strict=True))
 
 
 def _merge_users(
-    store: Store, folder: LakeFolder, windows: list[PendingWindow], kept: LakeFile | None, generation: int
+    store: Store, folder: LakeFolder, windows: list[PendingWindow], old_file: LakeFile | None, generation: int
 ) -> LakeFile | None:
     rows = read_users(store, windows)
     if not len(rows):
-        return kept
-    return merge(folder, f"users/{generation:08d}.parquet", [rows], kept, USER_KEYS)
+        return old_file
+    return merge(folder, f"users/{generation:08d}.parquet", [rows], old_file, USER_KEYS)
 
 
 def scratch_lake(chunks: Iterable[Chunk], folder: Path) -> Lake:
-    """Write the chunks' events and user attributes as a lake below `folder`; refused rows are left out."""
+    """Temporary lake below `folder`, written from parsed chunks without MongoDB or refused rows."""
     target, users = LakeFolder(str(folder / "lake")), [USERS_ARROW.empty_table()]
     with Spool(folder / "spool") as spool:
         for chunk in chunks:
-            spool.add(_arrow(chunk.events, EVENT_ARROW))
+            spool.add(_arrow_table(chunk.events, EVENT_ARROW))
             if len(chunk.users):
-                users.append(_arrow(chunk.users, USERS_ARROW))
+                users.append(_arrow_table(chunk.users, USERS_ARROW))
         days = {
-            day: merge(target, f"events/day={day}/00000001.parquet", spool.parts(day), None, EVENT_KEYS)
+            day: merge(target, f"events/day={day}/00000001.parquet", spool.tables(day), None, EVENT_KEYS)
             for day in spool.days()
         }
-    known = merge(target, "users/00000001.parquet", users, None, USER_KEYS) if len(users) > 1 else None
-    target.write_manifest(Manifest("scratch").advanced([1], days, known))
+    users_file = merge(target, "users/00000001.parquet", users, None, USER_KEYS) if len(users) > 1 else None
+    target.write_manifest(Manifest("scratch").advanced([1], days, users_file))
     return Lake(str(folder / "lake"))
 
 
-def _arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    """The frame's columns as the schema says; times are UTC."""
+def _arrow_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    """The columns of `frame` with the types of `schema`; times are UTC."""
     columns = []
     for field in schema:
         column = frame[field.name]
