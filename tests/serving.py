@@ -81,20 +81,20 @@ def trained_shop(folder: Path, mongodb_uri: str, options: TrainOptions = OPTIONS
 
 def environment(settings: Settings) -> dict[str, str]:
     """This environment with exactly these settings."""
-    given = variables(settings)
-    kept = {name: value for name, value in os.environ.items() if name not in given}
-    return kept | {name: value for name, value in given.items() if value is not None}
+    set_variables = variables(settings)
+    inherited = {name: value for name, value in os.environ.items() if name not in set_variables}
+    return inherited | {name: value for name, value in set_variables.items() if value is not None}
 
 
 @contextmanager
 def running_service(settings: Settings, log: Path, *, ends_well: bool = True) -> Iterator[httpx.Client]:
-    """The service on a free port, as `retail serve` runs it; a client that sends the key.
+    """The service on a free port, as `retail serve` runs it; yields a client that sends the key.
 
-    Where a test kills one of its processes it need not end well.
+    A test that kills one of its processes does not expect exit code 0 (`ends_well`).
     """
     port = free_port()
-    own = settings.model_copy(update={"api_port": port})
-    process = start("bentos.serve", ["--host", "127.0.0.1", "--port", str(port)], environment(own), log)
+    served = settings.model_copy(update={"api_port": port})
+    process = start("bentos.serve", ["--host", "127.0.0.1", "--port", str(port)], environment(served), log)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: is_reachable(f"{url}/readyz"), process, log)
@@ -151,8 +151,11 @@ def register_variant(settings: Settings, *, factor: float, honest: bool = True) 
     estimator = copy(champion.estimator)
     estimator.factor *= factor
     rows = np.array(champion.spec.self_test["rows"], dtype=np.float64)
-    told = estimator.probability(rows, champion.spec.primary) + (0.0 if honest else 0.1)
-    test = {"rows": champion.spec.self_test["rows"], "probability": {champion.spec.primary: told.tolist()}}
+    probabilities = estimator.probability(rows, champion.spec.primary) + (0.0 if honest else 0.1)
+    test = {
+        "rows": champion.spec.self_test["rows"],
+        "probability": {champion.spec.primary: probabilities.tolist()},
+    }
     return _register(settings, replace(champion.spec, version="", self_test=test), estimator)
 
 

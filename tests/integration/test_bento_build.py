@@ -1,4 +1,4 @@
-"""`bentoml build` makes a bento that holds the service, the domain and the model, and no index address."""
+"""`bentoml build` makes a bento with the service, the domain and the model, and no index address."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
 
 
 def run(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:
-    given = {**os.environ, **environment(shop.settings), **variables(shop.settings)}
+    environ = {**os.environ, **environment(shop.settings), **variables(shop.settings)}
     command = [sys.executable, "-m", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
 
 
 def test_the_bento_is_complete_and_names_no_index(shop: Shop) -> None:

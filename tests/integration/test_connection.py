@@ -1,4 +1,4 @@
-"""The real-time service asks MongoDB: nobody suffers from another's question, and nothing is asked twice."""
+"""MongoDB reads of the service: a slow query affects no other one, and nothing is read twice."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ async def quick(collection: AsyncCollection[Document]) -> Document | None:
     return await collection.find_one({"_id": KEY})
 
 
-def test_a_question_past_its_own_limit_takes_mongodb_from_nobody(store: Store) -> None:
+def test_an_operation_that_times_out_does_not_disconnect_the_others(store: Store) -> None:
     store.context.insert_one({"_id": KEY, "values": {}})
 
-    async def ask() -> tuple[int, object]:
+    async def read() -> tuple[int, object]:
         connection = MongoConnection(store.settings)
         late = asyncio.create_task(connection.run("context", slow, 0.5))
         answered = 0
@@ -40,42 +40,40 @@ def test_a_question_past_its_own_limit_takes_mongodb_from_nobody(store: Store) -
         await connection.close()
         return answered, late.exception()
 
-    answered, failure = asyncio.run(ask())
+    answered, failure = asyncio.run(read())
     assert answered > 0
     assert isinstance(failure, DependencyError)
 
 
-def test_a_day_without_context_is_remembered_like_any_other(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_day_without_context_is_cached_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bentos.history_reader.CONTEXT_SECONDS", 600.0)
 
-    async def ask() -> list[dict[str, dict[str, float | None]]]:
+    async def read() -> list[dict[str, dict[str, float | None]]]:
         connection = MongoConnection(store.settings)
         history = HistoryReader(connection)
         before = await history.context([KEY])
         await asyncio.to_thread(store.context.insert_one, {"_id": KEY, "values": {"a": 1.0}})
-        answers = [before, await history.context([KEY]), await HistoryReader(connection).context([KEY])]
+        reads = [before, await history.context([KEY]), await HistoryReader(connection).context([KEY])]
         await connection.close()
-        return answers
+        return reads
 
-    assert asyncio.run(ask()) == [{}, {}, {KEY: {"a": 1.0}}]
+    assert asyncio.run(read()) == [{}, {}, {KEY: {"a": 1.0}}]
 
 
-def test_only_the_look_backs_that_were_asked_for_are_read(store: Store) -> None:
-    now, day = datetime(2025, 2, 1, tzinfo=UTC), timedelta(days=1)
-    times = {"now": now - day, "between": now - 50 * day, "long ago": now - 101 * day, "later": now}
+def test_only_the_requested_look_backs_are_read(store: Store) -> None:
+    as_of, day = datetime(2025, 2, 1, tzinfo=UTC), timedelta(days=1)
+    times = {"now": as_of - day, "between": as_of - 50 * day, "long ago": as_of - 101 * day, "later": as_of}
     store.events.insert_many(
         {"_id": name, "user_id": user, "event_time": time}
-        for user, known in (("a", times), ("b", {"b": now - day}), ("c", {"c": now - day}))
-        for name, time in known.items()
+        for user, events in (("a", times), ("b", {"b": as_of - day}), ("c", {"c": as_of - day}))
+        for name, time in events.items()
     )
 
     async def read() -> dict[str, list[str]]:
         connection = MongoConnection(store.settings)
-        asked = [("a", now), ("b", now), ("a", now - 100 * day)]
-        found = await HistoryReader(connection).events(time_spans(asked, 28 * day))
+        cutoffs = [("a", as_of), ("b", as_of), ("a", as_of - 100 * day)]
+        columns_by_user = await HistoryReader(connection).events(time_spans(cutoffs, 28 * day))
         await connection.close()
-        return {user: sorted(columns.event_id) for user, columns in found.items()}
+        return {user: sorted(columns.event_id) for user, columns in columns_by_user.items()}
 
     assert asyncio.run(read()) == {"a": ["long ago", "now"], "b": ["b"]}

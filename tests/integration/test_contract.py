@@ -1,4 +1,4 @@
-"""Whatever the OpenAPI document allows can be sent, and what comes back is what it promises."""
+"""Requests that the OpenAPI document allows get the responses that it describes (schemathesis)."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ CHECKS = (
 
 SUBMIT, RELOAD = "/score_batch/submit", "/model/reload"
 NOT_SUBMIT = {"negative_data_rejection"}
-"""A task with a wrong form is accepted and fails: BentoML looks into the form only when it runs."""
+"""A task with an invalid field is accepted and fails: BentoML reads the fields when it runs."""
 
 
 def contract_test(url: str, examples: int, seed: int) -> list[subprocess.CompletedProcess[str]]:
     """Run schemathesis over every route but the one that changes the model."""
     most = ("--checks", ",".join(CHECKS), "--exclude-path", SUBMIT, "--exclude-path", RELOAD)
-    kept = [check for check in CHECKS if check not in NOT_SUBMIT]
-    submit = ("--checks", ",".join(kept), "--include-path", SUBMIT)
+    submit_checks = [check for check in CHECKS if check not in NOT_SUBMIT]
+    submit = ("--checks", ",".join(submit_checks), "--include-path", SUBMIT)
     return [
         _run(url, ("--max-examples", str(examples), "--seed", str(seed), *which)) for which in (most, submit)
     ]

@@ -24,7 +24,7 @@ CSV = b"user_id,event_time,event_type\r\nu,2025-01-01T00:00:00Z,search"
 
 
 class Listener:
-    """A loopback port that counts connections and answers each with one line."""
+    """A loopback port that counts connections and responses each with one line."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -56,28 +56,28 @@ def listener() -> Iterator[Listener]:
     listener.close()
 
 
-def part(disposition: str, content: bytes) -> bytes:
+def form_part(disposition: str, content: bytes) -> bytes:
     return f"--b\r\nContent-Disposition: form-data; {disposition}\r\n\r\n".encode() + content + b"\r\n"
 
 
 def variants(url: str) -> list[tuple[list[tuple[str, str]], bytes]]:
     """Headers and bodies that name the URL where a file is expected."""
-    text, file = part('name="file"', url.encode()), part('name="file"; filename="a.csv"', CSV)
+    text, file = form_part('name="file"', url.encode()), form_part('name="file"; filename="a.csv"', CSV)
     end = b"--b--\r\n"
     forms = [
         text + end,
-        part("name=file", url.encode()) + end,
-        part('name="file"', json.dumps(url).encode()) + end,
-        part('name="file"', f"'{url}'".encode()) + end,
-        part('name="file"; filename=""', url.encode()) + end,
-        part("name=\"file\"; filename*=utf-8''a.csv", url.encode()) + end,
+        form_part("name=file", url.encode()) + end,
+        form_part('name="file"', json.dumps(url).encode()) + end,
+        form_part('name="file"', f"'{url}'".encode()) + end,
+        form_part('name="file"; filename=""', url.encode()) + end,
+        form_part("name=\"file\"; filename*=utf-8''a.csv", url.encode()) + end,
         text + text + end,
         text + file + end,
         file + text + end,
-        file + part('name="source"', b"canonical") + text + end,
-        file + part('name="file"; filename="b.csv"', CSV) + end,
-        part('name="url"', url.encode()) + end,
-        part('name="source"; filename="s"', url.encode()) + file + end,
+        file + form_part('name="source"', b"canonical") + text + end,
+        file + form_part('name="file"; filename="b.csv"', CSV) + end,
+        form_part('name="url"', url.encode()) + end,
+        form_part('name="source"; filename="s"', url.encode()) + file + end,
         file + text[:40],
         url.encode(),
     ]
@@ -85,7 +85,7 @@ def variants(url: str) -> list[tuple[list[tuple[str, str]], bytes]]:
     urlencoded, as_json = "application/x-www-form-urlencoded", "application/json"
     return [
         *(([("content-type", FORM)], form) for form in forms),
-        ([("content-type", f"{FORM}; charset=utf-7")], part('name="+AGYAaQBsAGU-"', url.encode()) + end),
+        ([("content-type", f"{FORM}; charset=utf-7")], form_part('name="+AGYAaQBsAGU-"', url.encode()) + end),
         ([("content-type", FORM), ("content-type", urlencoded)], encoded),
         ([("content-type", urlencoded), ("content-type", FORM)], encoded),
         ([("content-type", urlencoded), ("content-type", FORM)], text + end),
@@ -117,13 +117,13 @@ def test_no_url_of_a_request_is_opened(
 ) -> None:
     settings = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
     with running_service(settings, tmp_path_factory.mktemp("logs") / "api.log") as api:
-        answers = asyncio.run(send_all(str(api.base_url), listener.port))
+        responses = asyncio.run(send_all(str(api.base_url), listener.port))
         accepted = api.post(PATHS[1], files={"file": ("a.csv", CSV)})
         time.sleep(1.0)
-    assert len(answers) >= 60
-    assert {answer.status_code for answer in answers} == {422}
-    assert {answer.headers["content-type"] for answer in answers} == {"application/problem+json"}
-    assert all(answer.json()["remedy"] for answer in answers)
-    assert not any("secret" in answer.text for answer in answers)
+    assert len(responses) >= 60
+    assert {response.status_code for response in responses} == {422}
+    assert {response.headers["content-type"] for response in responses} == {"application/problem+json"}
+    assert all(response.json()["remedy"] for response in responses)
+    assert not any("secret" in response.text for response in responses)
     assert listener.connections == 0
     assert (accepted.status_code, accepted.json()["status"]) == (200, "in_progress")

@@ -1,4 +1,4 @@
-"""`retail serve` and the service it starts end together, however it is asked to end."""
+"""`retail serve` and the service it starts end together, on SIGTERM and on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_service_ends_with_the_command(
         try:
             wait_until(lambda: is_reachable(f"http://127.0.0.1:{port}/readyz"), served, log)
             served.send_signal(sign)
-            said, _ = served.communicate(timeout=60)
+            output, _ = served.communicate(timeout=60)
         finally:
             served.kill()
     assert served.returncode == 0, log.read_text()[-2000:]
@@ -51,6 +51,6 @@ def test_the_service_ends_with_the_command(
             break
         time.sleep(0.1)
     else:
-        pytest.fail("the service lives on")
+        pytest.fail("the service still runs")
     if options:
-        assert json.loads(said) == {"host": "127.0.0.1", "port": port, "exit_code": 0}
+        assert json.loads(output) == {"host": "127.0.0.1", "port": port, "exit_code": 0}

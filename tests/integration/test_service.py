@@ -104,6 +104,11 @@ def metric_samples(api: httpx.Client) -> list[tuple[str, dict[str, str], float]]
     ]
 
 
+def without_context(api: httpx.Client) -> float:
+    (count,) = [value for name, _, value in metric_samples(api) if name == "retail_without_context_total"]
+    return count
+
+
 def parquet(**columns: list[object]) -> bytes:
     target = io.BytesIO()
     pd.DataFrame(columns).to_parquet(target)
@@ -113,15 +118,15 @@ def parquet(**columns: list[object]) -> bytes:
 def test_stored_users_get_the_probability_of_the_morning_list(api: httpx.Client, shop: Shop) -> None:
     expected = pd.concat([shop.scores.head(150), shop.scores.tail(50)])
     answer = ask(api, [{"user_id": user, "as_of": INSTANT} for user in expected["user_id"]])
-    got = pd.DataFrame(answer.json())
-    assert got["user_id"].tolist() == expected["user_id"].tolist()
-    assert (got["probability"] - expected["probability"].to_numpy()).abs().max() <= 1e-6
-    assert got["will_purchase"].tolist() == expected["will_purchase"].tolist()
-    assert got["contact"].tolist() == expected["contact"].tolist()
-    assert (got["contact"] == (got["probability"] >= got["threshold"])).all()
-    assert set(got["policy"]) == {"daily"}
-    assert set(got["history"]) == {"stored"}
-    assert got["eligible"].all()
+    predicted = pd.DataFrame(answer.json())
+    assert predicted["user_id"].tolist() == expected["user_id"].tolist()
+    assert (predicted["probability"] - expected["probability"].to_numpy()).abs().max() <= 1e-6
+    assert predicted["will_purchase"].tolist() == expected["will_purchase"].tolist()
+    assert predicted["contact"].tolist() == expected["contact"].tolist()
+    assert (predicted["contact"] == (predicted["probability"] >= predicted["threshold"])).all()
+    assert set(predicted["policy"]) == {"daily"}
+    assert set(predicted["history"]) == {"stored"}
+    assert predicted["eligible"].all()
 
 
 def test_a_day_that_was_never_scored_gets_the_probability_of_the_batch(
@@ -131,21 +136,22 @@ def test_a_day_that_was_never_scored_gets_the_probability_of_the_batch(
     with open_store(shop.settings) as store:
         score(Workspace(store), as_of=day, out=out, keep=False)
     expected = pd.read_csv(out, dtype={"user_id": "str"}).head(200)
-    got = ask(api, [{"user_id": user, "as_of": day.isoformat()} for user in expected["user_id"]]).json()
-    assert [one.get("warnings") for one in got] == [None] * len(got)
-    assert abs(pd.DataFrame(got)["probability"] - expected["probability"]).max() <= 1e-6
+    predicted = ask(api, [{"user_id": user, "as_of": day.isoformat()} for user in expected["user_id"]]).json()
+    assert [prediction.get("warnings") for prediction in predicted] == [None] * len(predicted)
+    assert abs(pd.DataFrame(predicted)["probability"] - expected["probability"]).max() <= 1e-6
 
 
-def test_who_asks_is_told_where_the_shop_of_the_day_is_unknown(api: httpx.Client, shop: Shop) -> None:
+def test_a_prediction_without_stored_context_has_a_warning(api: httpx.Client, shop: Shop) -> None:
     day, user = AS_OF + timedelta(days=1), str(shop.scores["user_id"].iloc[0])
     with open_store(shop.settings) as store:
         assert store.context.count_documents({"day": day.date().isoformat()}) == 0
     question = {"user_id": user, "as_of": day.isoformat()}
-    (said,) = ask(api, question).json()["warnings"]
-    assert "2025-01-30" in said
+    before = without_context(api)
+    (warning,) = ask(api, question).json()["warnings"]
+    assert "2025-01-30" in warning
     assert "warnings" not in ask(api, {**question, "features": {}}).json()
-    assert ("retail_without_context_total", {}, 1.0) in metric_samples(api)
-    for as_of, warnings in ((day.isoformat(), [said]), (INSTANT, [])):
+    assert without_context(api) == before + 1
+    for as_of, warnings in ((day.isoformat(), [warning]), (INSTANT, [])):
         answer = batch(api, "log.csv", shop.log.read_bytes(), as_of=as_of)
         assert answer.status_code == 200, answer.text
         assert json.loads(answer.headers["X-Score-Report"])["warnings"] == warnings
@@ -160,8 +166,8 @@ def test_posted_events_count_in_the_next_prediction_and_only_once(api: httpx.Cli
     first = api.post("/events", json=event | item)
     assert first.status_code == 202, first.text
     assert (first.json()["received"], first.json()["inserted"]) == (1, 1)
-    again = api.post("/events", json=[event | item, {**event, "event_time": "yesterday"}])
-    assert {name: again.json()[name] for name in ("received", "inserted", "duplicates", "refused")} == {
+    repeated = api.post("/events", json=[event | item, {**event, "event_time": "yesterday"}])
+    assert {name: repeated.json()[name] for name in ("received", "inserted", "duplicates", "refused")} == {
         "received": 2,
         "inserted": 0,
         "duplicates": 1,
@@ -180,41 +186,39 @@ def test_posted_events_count_in_the_next_prediction_and_only_once(api: httpx.Cli
 
 def test_reasons_come_where_they_are_asked_for(api: httpx.Client, shop: Shop) -> None:
     top, idle = shop.scores["user_id"].iloc[0], shop.scores["user_id"].iloc[-1]
-    told = ask(api, {"user_id": top, "as_of": INSTANT, "reasons": True}).json()
+    explained = ask(api, {"user_id": top, "as_of": INSTANT, "reasons": True}).json()
     plain = ask(api, {"user_id": top, "as_of": INSTANT}).json()
-    assert plain == {name: value for name, value in told.items() if name != "reasons"}
-    assert 1 <= len(told["reasons"]) <= 3
-    assert told["reasons"][0]["effect"] == "raises"
+    assert plain == {name: value for name, value in explained.items() if name != "reasons"}
+    assert 1 <= len(explained["reasons"]) <= 3
+    assert explained["reasons"][0]["effect"] == "raises"
     both = ask(
         api, [{"user_id": idle, "as_of": INSTANT}, {"user_id": top, "as_of": INSTANT, "reasons": True}]
     )
     assert "reasons" not in both.json()[0]
-    assert both.json()[1] == told
+    assert both.json()[1] == explained
     assert ask(api, {"user_id": top, "reasons": "why"}).status_code == 422
     in_file = shop.scores.set_index("user_id").loc[top, "reasons"]
-    assert in_file == "; ".join(f"{one['effect']}: {one['text']}" for one in told["reasons"])
+    assert in_file == "; ".join(f"{reason['effect']}: {reason['text']}" for reason in explained["reasons"])
 
 
-def test_what_the_reasons_of_one_request_may_cost_is_bounded(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cost_of_reasons_per_request_is_bounded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bentos.predictor.REASON_BUDGET", 0)
     served = load_champion(shop.settings)
-    questions = [
+    items = [
         PreparedItem("a", AS_OF, features={}),
         *(
             PreparedItem(user, AS_OF, features={"unknown": 1.0} if user == "b" else {}, reasons=True)
             for user in "bcd"
         ),
     ]
-    answers = predict(served, questions)
-    add_reasons(served, list(with_requested_reasons(questions, answers)))
-    plain, refused, told, beyond = answers
+    outcomes = predict(served, items)
+    add_reasons(served, list(with_requested_reasons(items, outcomes)))
+    plain, refused, explained, beyond = outcomes
     assert isinstance(refused, Problem)
     assert isinstance(plain, Answer)
     assert plain.reasons is None
-    assert isinstance(told, Answer)
-    assert told.reasons
+    assert isinstance(explained, Answer)
+    assert explained.reasons
     assert isinstance(beyond, Answer)
     assert (beyond.reasons, len(beyond.warnings)) == (None, 1)
 
@@ -235,7 +239,7 @@ def test_features_alone_are_enough(api: httpx.Client, settings: Settings) -> Non
     ]
 
 
-def test_one_bad_item_spoils_no_other(api: httpx.Client, shop: Shop) -> None:
+def test_a_bad_item_does_not_affect_the_others(api: httpx.Client, shop: Shop) -> None:
     good = shop.scores["user_id"].iloc[0]
     bad_event = [{"event_time": "2025-01-28T12:00:00Z", "event_type": "view_item", "price": "cheap"}]
     items = [
@@ -249,10 +253,10 @@ def test_one_bad_item_spoils_no_other(api: httpx.Client, shop: Shop) -> None:
         {"user_id": "nobody", "as_of": INSTANT},
         {"user_id": good, "as_of": INSTANT},
     ]
-    answers = ask(api, items).json()
-    assert answers[0] == answers[-1]
-    assert answers[0]["probability"] == pytest.approx(shop.scores["probability"].iloc[0], abs=1e-6)
-    errors = [one["error"] for one in answers[1:-1]]
+    entries = ask(api, items).json()
+    assert entries[0] == entries[-1]
+    assert entries[0]["probability"] == pytest.approx(shop.scores["probability"].iloc[0], abs=1e-6)
+    errors = [entry["error"] for entry in entries[1:-1]]
     assert [error["status"] for error in errors] == [422] * 6 + [404]
     fields = [error["errors"][0]["field"] for error in errors[:-1]]
     assert fields == ["user_id", *["as_of"] * 3, "surprise", "events[0].price"]
@@ -292,13 +296,13 @@ def test_a_problem_names_the_field(api: httpx.Client, item: dict[str, object], f
     assert listed["error"]["errors"] == [error]
 
 
-def test_no_file_can_be_called_back_and_the_document_says_so(api: httpx.Client) -> None:
+def test_cancelling_a_file_is_documented_as_not_supported(api: httpx.Client) -> None:
     path = "/score_batch/cancel"
     assert api.put(path, params={"task_id": "any"}).status_code == 400
     assert "200" not in api.get("/openapi.json").json()["paths"][path]["put"]["responses"]
 
 
-def test_without_a_key_nothing_but_health_and_documents(api: httpx.Client) -> None:
+def test_without_a_key_only_health_and_documentation_are_open(api: httpx.Client) -> None:
     for key in ("", "wrong", KEY[:-1]):
         answer = api.get("/model", headers={"X-API-Key": key})
         assert (answer.status_code, answer.json()["type"]) == (401, "/docs#api-key")
@@ -324,7 +328,7 @@ def test_unknown_paths_and_methods_are_problems(api: httpx.Client) -> None:
         assert answer.json()["status"] == status
 
 
-def test_the_model_says_what_it_is_and_reloads(api: httpx.Client, settings: Settings) -> None:
+def test_the_model_is_described_and_reloaded(api: httpx.Client, settings: Settings) -> None:
     model = api.get("/model").json()
     champion = load_champion(settings)
     assert model["version"] == champion.spec.version
@@ -352,18 +356,18 @@ def test_a_file_of_events_comes_back_scored(api: httpx.Client, shop: Shop) -> No
     assert (both - expected).abs().max() <= 1e-6
 
 
-def test_neither_keys_nor_uploads_are_written_down(api: httpx.Client, settings: Settings) -> None:
+def test_neither_keys_nor_uploads_are_stored_with_tasks(api: httpx.Client, settings: Settings) -> None:
     answer = batch(api, "log.csv", b"user_id,event_time,event_type\n", as_of=INSTANT)
     assert answer.status_code == 400, answer.text
     file = Path(variables(settings)["BENTOML_HOME"]) / "task_result.db"
     with closing(sqlite3.connect(file)) as tasks:
-        kept = [json.loads(row) for (row,) in tasks.execute("SELECT input FROM result")]
-    assert {one["content"] for one in kept} == {""}
-    names = {name for one in kept for name, _ in one["scope"]["headers"]}
+        stored = [json.loads(row) for (row,) in tasks.execute("SELECT input FROM result")]
+    assert {request["content"] for request in stored} == {""}
+    names = {name for request in stored for name, _ in request["scope"]["headers"]}
     assert "content-type" in names
     assert "x-api-key" not in names
-    again = api.post("/score_batch/retry", params={"task_id": "any"})
-    assert (again.status_code, again.json()["type"]) == (404, "/docs#not-found")
+    retried = api.post("/score_batch/retry", params={"task_id": "any"})
+    assert (retried.status_code, retried.json()["type"]) == (404, "/docs#not-found")
     assert "/score_batch/retry" not in api.get("/openapi.json").json()["paths"]
 
 
@@ -417,7 +421,7 @@ def test_the_table_of_features_can_be_scored_however_it_is_packed(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "form", "said"),
+    ("name", "content", "form", "expected"),
     [
         ("a.csv", b"colour,size\nred,1\n", {}, "user_id"),
         ("a.csv", b"", {}, "empty"),
@@ -430,14 +434,14 @@ def test_the_table_of_features_can_be_scored_however_it_is_packed(
     ],
 )
 def test_unusable_files_are_refused_with_a_reason(
-    api: httpx.Client, name: str, content: bytes, form: dict[str, str], said: str
+    api: httpx.Client, name: str, content: bytes, form: dict[str, str], expected: str
 ) -> None:
     answer = batch(api, name, content, **form)
     assert answer.status_code == 400, answer.text
     at_once = api.post("/score_batch", files={"file": (name, content)}, data=form)
     assert at_once.json() == answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
-    assert said in answer.json()["detail"]
+    assert expected in answer.json()["detail"]
     assert "/tmp" not in answer.text
 
 
@@ -448,7 +452,7 @@ def test_an_upload_beyond_the_limit_is_refused_before_it_is_read(api: httpx.Clie
 
 # PyMongo leaves the socket of a refused connection to the garbage collector when the client is closed.
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
-def test_when_mongodb_is_away_only_questions_that_need_it_wait(shop: Shop) -> None:
+def test_only_items_that_need_mongodb_fail_while_it_is_unreachable(shop: Shop) -> None:
     nowhere = shop.settings.model_copy(
         update={"mongodb_uri": SecretStr(f"mongodb://127.0.0.1:{free_port()}/?replicaSet=rs0")}
     )
@@ -464,9 +468,9 @@ def test_when_mongodb_is_away_only_questions_that_need_it_wait(shop: Shop) -> No
         transport = httpx.ASGITransport(fast_path)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             items = (by_user, by_events, by_features, [by_user, by_events], [by_user, by_user])
-            answers = [await http.post("/predict", json=item) for item in items]
+            responses = [await http.post("/predict", json=item) for item in items]
         await service.close()
-        return answers
+        return responses
 
     user, events, features, mixed, users = asyncio.run(ask_all())
     for answer in (user, users):
@@ -475,7 +479,7 @@ def test_when_mongodb_is_away_only_questions_that_need_it_wait(shop: Shop) -> No
     assert (events.status_code, events.json()["history"]) == (200, "request")
     assert "MongoDB" in events.json()["warnings"][0]
     assert features.status_code == 200
-    assert [("error" in one) for one in mixed.json()] == [True, False]
+    assert [("error" in entry) for entry in mixed.json()] == [True, False]
 
 
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
@@ -483,14 +487,14 @@ def test_a_mongodb_that_hangs_holds_up_neither_predictions_nor_posts_for_long(
     shop: Shop, tmp_path: Path
 ) -> None:
     """One post after another would wait for it ten seconds each, and predictions behind them."""
-    own = shop.settings.model_copy(update={"mongodb_uri": None, "home": tmp_path})
-    ensure_mongod(own)
-    status = mongod_status(own)
+    local = shop.settings.model_copy(update={"mongodb_uri": None, "home": tmp_path})
+    ensure_mongod(local)
+    status = mongod_status(local)
     assert status is not None
-    own = own.model_copy(update={"mongodb_uri": SecretStr(str(status["uri"]))})
+    local = local.model_copy(update={"mongodb_uri": SecretStr(str(status["uri"]))})
     own_app = create_app()
     fast_path = FastPath(own_app, Guard((), 1000), AccessLog(enabled=False))
-    service = fast_path.service = own_app.state.service = service_without_loading(own, shop, fast_path)
+    service = fast_path.service = own_app.state.service = service_without_loading(local, shop, fast_path)
     event = {"event_time": "2025-01-28T23:00:00Z", "event_type": "view_item", "item_id": "i"}
     question = {"user_id": "a", "as_of": INSTANT, "events": [event]}
 
@@ -519,7 +523,7 @@ def test_a_mongodb_that_hangs_holds_up_neither_predictions_nor_posts_for_long(
     try:
         refused, predicted = asyncio.run(meanwhile())
     finally:
-        stop_mongod(own)
+        stop_mongod(local)
     assert (predicted.status_code, predicted.json()["history"]) == (200, "request")
     for answer in refused:
         assert (answer.status_code, answer.json()["type"]) == (503, "/docs#dependency-away")
@@ -527,14 +531,14 @@ def test_a_mongodb_that_hangs_holds_up_neither_predictions_nor_posts_for_long(
     assert any("posts wait" in answer.text for answer in refused)
 
 
-def test_the_client_asks_all_that_the_service_answers(api: httpx.Client, shop: Shop, tmp_path: Path) -> None:
+def test_the_client_calls_every_route(api: httpx.Client, shop: Shop, tmp_path: Path) -> None:
     first = shop.scores.iloc[0]
     with Client(str(api.base_url), api_key=KEY) as client:
         answer = client.predict(first["user_id"], as_of=AS_OF)
         assert answer.probability == pytest.approx(first["probability"], abs=1e-6)
-        told = client.predict(first["user_id"], as_of=AS_OF, reasons=True)
-        assert replace(told, reasons=()) == answer
-        assert {one.effect for one in told.reasons} <= {"raises", "lowers"}
+        explained = client.predict(first["user_id"], as_of=AS_OF, reasons=True)
+        assert replace(explained, reasons=()) == answer
+        assert {reason.effect for reason in explained.reasons} <= {"raises", "lowers"}
         requests = [PredictRequest(first["user_id"], AS_OF), PredictRequest("nobody", AS_OF)] * 600
         many = client.predict_many(requests)
         assert [type(entry) for entry in many] == [Prediction, RejectedRequest] * 600
@@ -572,7 +576,7 @@ def test_the_client_does_not_wait_for_ever_for_a_file(
         client.score_file(shop.log, as_of=AS_OF)
 
 
-def test_a_key_that_asks_too_fast_is_slowed_down_and_the_client_waits(shop: Shop) -> None:
+def test_a_key_above_its_rate_limit_is_refused_and_the_client_waits(shop: Shop) -> None:
     fast_path = FastPath(create_app(), Guard((), 1000, rate=4), AccessLog(enabled=False))
     fast_path.service = PredictionService(
         shop.settings, LoadedModel("tag", load_champion(shop.settings)), fast_path.metrics
@@ -586,8 +590,8 @@ def test_a_key_that_asks_too_fast_is_slowed_down_and_the_client_waits(shop: Shop
         wait_until_answering(url)
         body = {"user_id": "u", "features": {}}
         with httpx.Client(base_url=url, trust_env=False) as http:
-            answers = [http.post("/predict", json=body) for _ in range(12)]
-        refused = [answer for answer in answers if answer.status_code == 429]
+            responses = [http.post("/predict", json=body) for _ in range(12)]
+        refused = [response for response in responses if response.status_code == 429]
         assert 1 <= len(refused) <= 8
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
         with Client(url) as client:
@@ -609,7 +613,7 @@ def wait_until_answering(url: str) -> None:
     pytest.fail("the server did not start")
 
 
-def test_the_metrics_tell_latency_scores_versions_and_nulls(api: httpx.Client) -> None:
+def test_metrics_count_requests_predictions_and_nulls(api: httpx.Client) -> None:
     ask(api, {"user_id": "u", "features": {}})
     read = metric_samples(api)
     version = api.get("/model").json()["version"]
@@ -638,19 +642,19 @@ def test_no_request_path_becomes_a_label(api: httpx.Client) -> None:
     assert len(after) - len(before) < 30
 
 
-def test_a_result_that_holds_an_erased_user_can_no_longer_be_had(api: httpx.Client, shop: Shop) -> None:
+def test_a_result_with_an_erased_user_is_deleted(api: httpx.Client, shop: Shop) -> None:
     def uploaded(user: str) -> dict[str, str]:
         log = f"user_id,event_time,event_type\n{user},{INSTANT},search\n".encode()
         answer = batch(api, "log.csv", log)
         assert answer.status_code == 200, answer.text
         return {"task_id": parse_qs(answer.request.url.query.decode())["task_id"][0]}
 
-    gone, kept = uploaded("gone-1"), uploaded("kept-1")
+    erased, remaining = uploaded("gone-1"), uploaded("kept-1")
     with open_store(shop.settings) as store:
         assert erasure.count_stored(store, "gone-1")["upload_results"] == 1
         assert erasure.erase(store, "gone-1")["upload_results"] == 1
-    assert api.get("/score_batch/get", params=gone).status_code == 404
-    assert b"kept-1" in api.get("/score_batch/get", params=kept).content
+    assert api.get("/score_batch/get", params=erased).status_code == 404
+    assert b"kept-1" in api.get("/score_batch/get", params=remaining).content
     uploaded("after-1")
 
 
@@ -658,10 +662,10 @@ def test_answers_are_logged_and_the_user_can_be_erased_from_the_log(api: httpx.C
     ask(api, {"user_id": "logged", "as_of": INSTANT, "features": {}})
     with open_store(shop.settings) as store:
         for _ in range(100):
-            found = list(store.prediction_log.find({"user_id": "logged"}))
-            if found:
+            logged = list(store.prediction_log.find({"user_id": "logged"}))
+            if logged:
                 break
             time.sleep(0.1)
-        assert [one["history"] for one in found] == ["features"]
+        assert [entry["history"] for entry in logged] == ["features"]
         assert erasure.erase(store, "logged")["prediction_log"] == 1
         assert store.prediction_log.count_documents({"user_id": "logged"}) == 0

@@ -1,4 +1,4 @@
-"""The model changes while people ask: nobody notices but by the version; a bad one never answers."""
+"""Model swaps under load: no request fails, and a version that fails its self-test is never used."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from tests.serving import AS_OF, environment, register_variant, registered_shop,
 pytestmark = pytest.mark.integration
 
 SWAPS = 20
-ASKERS = 3
+CLIENTS = 3
 BACK_SECONDS = 120
-"""That it comes back at all; `make bench-serving` measures how soon."""
+"""Limit for the restart of a worker; `make bench-serving` measures how soon."""
 
 
 @dataclass
-class Heard:
-    """What the askers were told: probabilities by version, and whatever went wrong."""
+class Responses:
+    """What concurrent clients received: probabilities by version, and failures."""
 
     probabilities: dict[str, set[float]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-    answers: int = 0
+    count: int = 0
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Settings:
-    known = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
-    return known.model_copy(update={"poll_seconds": 0.2})
+    registered = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
+    return registered.model_copy(update={"poll_seconds": 0.2})
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def make_production(settings: Settings, version: str) -> None:
 
 
 def put_in_production_by_hand(settings: Settings, version: str) -> None:
-    """Past the gate, which would try the version first: as if it broke after its promotion."""
+    """Bypass the test before promotion, as if the version broke after it."""
     with open_store(settings) as store:
         newest = store.promotions.find_one(sort=[("_id", -1)])
         assert newest is not None
@@ -72,37 +72,37 @@ def wait_for(api: httpx.Client, version: str, seconds: float = 60) -> None:
         if api.get("/model").json()["version"] == version:
             return
         time.sleep(0.1)
-    pytest.fail(f"version {version} never answered")
+    pytest.fail(f"version {version} was never loaded")
 
 
 @contextmanager
-def asking(api: httpx.Client) -> Iterator[Heard]:
-    """Several people asking the same question all the time."""
-    heard, stop = Heard(), threading.Event()
-    question = {"user_id": "u", "as_of": AS_OF.isoformat(), "features": {}}
+def concurrent_requests(api: httpx.Client) -> Iterator[Responses]:
+    """Several clients that send the same request continuously."""
+    responses, stop = Responses(), threading.Event()
+    item = {"user_id": "u", "as_of": AS_OF.isoformat(), "features": {}}
 
-    def ask() -> None:
+    def send() -> None:
         with httpx.Client(base_url=api.base_url, trust_env=False, timeout=30) as http:
             while not stop.is_set():
                 try:
-                    answer = http.post("/predict", json=[question, question])
+                    answer = http.post("/predict", json=[item, item])
                 except httpx.HTTPError as error:
-                    heard.failures.append(repr(error))
+                    responses.failures.append(repr(error))
                     continue
-                heard.answers += 1
+                responses.count += 1
                 if answer.status_code != 200:
-                    heard.failures.append(answer.text)
+                    responses.failures.append(answer.text)
                     continue
                 first, second = answer.json()
                 if first != second:
-                    heard.failures.append("two versions in one answer")
-                heard.probabilities.setdefault(first["model_version"], set()).add(first["probability"])
+                    responses.failures.append("two versions in one answer")
+                responses.probabilities.setdefault(first["model_version"], set()).add(first["probability"])
 
-    threads = [threading.Thread(target=ask) for _ in range(ASKERS)]
+    threads = [threading.Thread(target=send) for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
     try:
-        yield heard
+        yield responses
     finally:
         stop.set()
         for thread in threads:
@@ -112,22 +112,22 @@ def asking(api: httpx.Client) -> Iterator[Heard]:
 def test_promotions_are_followed_under_load_and_no_request_fails(
     api: httpx.Client, settings: Settings
 ) -> None:
-    other = register_variant(settings, factor=0.5)
-    with asking(api) as heard:
+    variant = register_variant(settings, factor=0.5)
+    with concurrent_requests(api) as responses:
         for number in range(SWAPS):
-            version = (other, "1")[number % 2]
+            version = (variant, "1")[number % 2]
             make_production(settings, version)
             wait_for(api, version)
-    assert heard.failures == []
-    assert heard.answers > SWAPS
-    assert set(heard.probabilities) == {"1", other}
-    assert [len(told) for told in heard.probabilities.values()] == [1, 1]
-    assert heard.probabilities["1"] != heard.probabilities[other]
+    assert responses.failures == []
+    assert responses.count > SWAPS
+    assert set(responses.probabilities) == {"1", variant}
+    assert [len(values) for values in responses.probabilities.values()] == [1, 1]
+    assert responses.probabilities["1"] != responses.probabilities[variant]
 
 
-def test_a_version_that_fails_its_own_test_never_answers(api: httpx.Client, settings: Settings) -> None:
+def test_a_version_that_fails_its_own_test_never_is_served(api: httpx.Client, settings: Settings) -> None:
     bad = register_variant(settings, factor=0.5, honest=False)
-    with asking(api) as heard:
+    with concurrent_requests(api) as responses:
         put_in_production_by_hand(settings, bad)
         for _ in range(600):
             shown = api.get("/model").json()
@@ -140,70 +140,70 @@ def test_a_version_that_fails_its_own_test_never_answers(api: httpx.Client, sett
     assert (refused.status_code, refused.json()["type"]) == (409, "/docs#reload-refused")
     assert "its own test rows" in refused.json()["detail"]
     assert (shown["version"], "its own test rows" in shown["reload_refused"]) == ("1", True)
-    assert "retail_reload_refused 1" in metrics
-    assert heard.failures == []
-    assert set(heard.probabilities) == {"1"}
+    assert "retail_reload_refused 1.0" in metrics
+    assert responses.failures == []
+    assert set(responses.probabilities) == {"1"}
     assert api.post("/model/reload").json()["reload_refused"] is None
 
 
 @pytest.mark.parametrize("standby", [True, False])
-def test_a_killed_worker_is_back_soon(settings: Settings, tmp_path: Path, *, standby: bool) -> None:
-    question = {"user_id": "u", "features": {}}
+def test_a_killed_worker_is_replaced(settings: Settings, tmp_path: Path, *, standby: bool) -> None:
+    item: dict[str, object] = {"user_id": "u", "features": {}}
     settings = settings.model_copy(update={"standby": standby})
     home, log = settings.home_dir.as_posix(), tmp_path / "api.log"
     with running_service(settings, log, ends_well=False) as api:
-        wait_till(lambda: ("This process stands by" in log.read_text()) or not standby)
+        wait_until_true(lambda: ("This process stands by" in log.read_text()) or not standby)
         before = {process.pid for process in workers(home)}
         assert len(before) == 1 + standby
-        assert api.post("/predict", json=question).status_code == 200
+        assert api.post("/predict", json=item).status_code == 200
         first = worker(home, api.base_url.port)
         assert first.pid in before
         first.kill()
-        wait_till(lambda: _answers(api, question))
+        wait_until_true(lambda: _is_served(api, item))
         second = worker(home, api.base_url.port)
         assert second.pid != first.pid
         assert (second.pid in before) is standby
 
 
-def wait_till(come: Callable[[], bool]) -> None:
-    until = datetime.now(UTC) + timedelta(seconds=BACK_SECONDS)
-    while not come():
-        assert datetime.now(UTC) < until
+def wait_until_true(condition: Callable[[], bool]) -> None:
+    deadline = datetime.now(UTC) + timedelta(seconds=BACK_SECONDS)
+    while not condition():
+        assert datetime.now(UTC) < deadline
         time.sleep(0.05)
 
 
-def test_of_two_that_import_at_once_one_does_it(settings: Settings, tmp_path: Path) -> None:
-    given = environment(settings) | {"BENTOML_HOME": str(tmp_path / "bentoml")}
+def test_of_two_simultaneous_imports_one_imports(settings: Settings, tmp_path: Path) -> None:
+    variables = environment(settings) | {"BENTOML_HOME": str(tmp_path / "bentoml")}
     command = [sys.executable, "-m", "bentos.import_model", "--json"]
-    both = [subprocess.Popen(command, env=given, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [json.loads(process.communicate(timeout=300)[0]) for process in both]
-    assert sorted(answer["imported"] for answer in answers) == [False, True]
-    assert len({answer["tag"] for answer in answers}) == 1
+    both = [subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    imports = [json.loads(process.communicate(timeout=300)[0]) for process in both]
+    assert sorted(report["imported"] for report in imports) == [False, True]
+    assert len({report["tag"] for report in imports}) == 1
 
 
-def _answers(api: httpx.Client, question: dict[str, object]) -> bool:
+def _is_served(api: httpx.Client, item: dict[str, object]) -> bool:
     try:
-        return api.post("/predict", json=question).status_code == 200
+        return api.post("/predict", json=item).status_code == 200
     except httpx.TransportError:
         return False
 
 
 def workers(home: str) -> list[psutil.Process]:
-    """The real-time processes of the service that lives in `home`."""
-    found = []
+    """The real-time processes of the service with this home."""
+    processes = []
     for process in psutil.process_iter(["cmdline"]):
         with suppress(psutil.Error):  # gone meanwhile
             named = "PurchaseService" in (process.info["cmdline"] or [])
             if named and process.environ().get("RETAIL_HOME") == home:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
 def worker(home: str, port: int | None) -> psutil.Process:
-    """The one of them that answers on this port: it holds the connection that was asked over last."""
+    """The process that serves on this port: it holds the established connection."""
     for process in workers(home):
         with suppress(psutil.Error):
             connections = process.net_connections("tcp")
-            if any(one.status == "ESTABLISHED" and one.laddr.port == port for one in connections):
+            if any(entry.status == "ESTABLISHED" and entry.laddr.port == port for entry in connections):
                 return process
     pytest.fail("no worker of the service has a connection")

@@ -60,12 +60,12 @@ def test_a_file_is_made_when_it_is_needed_and_those_left_over_go(tmp_path: Path)
     assert not folder.exists()
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait(60)
-    with holder(folder, gone.pid) as other:
+    with holder(folder, gone.pid) as other_holder:
         try:
             assert lock.try_acquire()
             assert names(folder) == {f"api-{gone.pid}.lock", f"api-{os.getpid()}.lock"}
         finally:
-            other.kill()
+            other_holder.kill()
     assert LeaderLock(os.getppid(), folder).try_acquire()
     assert names(folder) == {f"api-{os.getpid()}.lock", f"api-{os.getppid()}.lock"}
 

@@ -1,4 +1,4 @@
-"""What every request passes: key, size, and errors in one shape; over a tiny ASGI application."""
+"""Admission and error format of requests, over a small ASGI application."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ async def chunks(total: int, begin: bytes = b"", end: bytes = b"") -> AsyncItera
 
 
 @pytest.mark.parametrize(
-    ("given", "status"), [("first", 200), ("second", 200), ("", 401), ("firs", 401), ("é", 401)]
+    ("key", "status"), [("first", 200), ("second", 200), ("", 401), ("firs", 401), ("é", 401)]
 )
-def test_any_of_the_keys_opens_and_nothing_else(given: str, status: int) -> None:
-    headers = {"X-API-Key": given.encode()} if given else {}
+def test_any_of_the_keys_opens_and_nothing_else(key: str, status: int) -> None:
+    headers = {"X-API-Key": key.encode()} if key else {}
     answer = ask("POST", "/echo", keys=("first", "second"), headers=headers)  # type: ignore[arg-type]
     assert answer.status_code == status
 
@@ -121,7 +121,7 @@ def test_without_keys_no_page_of_another_site_may_ask(headers: dict[str, str], s
         ("", 200),
     ],
 )
-def test_json_has_to_be_called_json(kind: str, status: int) -> None:
+def test_json_needs_its_media_type(kind: str, status: int) -> None:
     answer = ask("POST", "/events", headers={"content-type": kind} if kind else {})
     assert answer.status_code == status
     assert status == 200 or answer.json()["type"] == "/docs#not-json"
@@ -138,7 +138,7 @@ def test_bodies_are_bounded_whether_or_not_they_say_their_length() -> None:
     assert ask("POST", path, headers=form, content=chunks(2_000, FILE_PART, FORM_END)).status_code == 200
 
 
-def test_an_upload_that_is_no_form_with_a_file_is_refused_before_anybody_reads_it() -> None:
+def test_an_upload_that_is_not_a_form_with_a_file_is_refused() -> None:
     path, boundary = "/score_batch/submit", {"content-type": "multipart/form-data; boundary=b"}
     headers: dict[str, str] | None
     for headers in (None, {"content-type": "multipart/form-data"}, {"content-type": "text/csv"}):
@@ -158,7 +158,7 @@ def test_a_second_file_far_behind_the_first_is_refused() -> None:
     assert (answer.status_code, answer.json()["type"]) == (422, "/docs#no-form")
 
 
-def test_a_key_has_its_own_pace() -> None:
+def test_each_key_has_its_own_rate_limit() -> None:
     limiter = RateLimiter(2.0)
     assert [limiter.wait_seconds(b"a", 0.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.5]
     assert limiter.wait_seconds(b"b", 0.0) == 0.0
@@ -174,7 +174,7 @@ def test_a_crash_is_a_problem_without_its_cause() -> None:
     assert "secret" not in answer.text
 
 
-def test_errors_of_others_become_problems() -> None:
+def test_errors_of_starlette_and_bentoml_become_problems() -> None:
     answer = ask("GET", "/refuse")
     assert (answer.status_code, answer.headers["content-type"]) == (400, MEDIA_TYPE)
     assert answer.json()["detail"] == "bad; body.x: is odd"

@@ -12,8 +12,8 @@ TEXT = b'Content-Disposition: form-data; name="file"\r\n\r\nhttp://127.0.0.1/\r\
 SOURCE = b'Content-Disposition: form-data; name="source"\r\n\r\ncanonical\r\n'
 
 
-def form(*parts: bytes) -> bytes:
-    return b"".join(b"--b\r\n" + part for part in parts) + b"--b--\r\n"
+def form(*fields: bytes) -> bytes:
+    return b"".join(b"--b\r\n" + field for field in fields) + b"--b--\r\n"
 
 
 def check(body: bytes, size: int) -> None:
