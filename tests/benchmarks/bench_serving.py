@@ -35,7 +35,7 @@ from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from tests.benchmarks.load import CONNECTIONS, Load, middle, wrk
-from tests.integration.test_swap import asking, make_production, wait_for, worker
+from tests.integration.test_swap import concurrent_requests, make_production, wait_for, worker
 from tests.serving import AS_OF, register_variant, registered_shop, running_service
 
 TREES = 100
@@ -189,15 +189,15 @@ def batch_rate(settings: Settings, file: Path, users: int, folder: Path) -> floa
 def swapped(api: httpx.Client, settings: Settings, swaps: int) -> dict[str, float]:
     """Model changes under load."""
     other = register_variant(settings, factor=0.5)
-    with asking(api) as heard:
+    with concurrent_requests(api) as responses:
         for number in range(swaps):
             make_production(settings, (other, "1")[number % 2])
             wait_for(api, (other, "1")[number % 2])
     return {
         "swaps": swaps,
-        "swap_answers": heard.is_reachable,
-        "swap_failures": len(heard.failures),
-        "swap_inconsistent": sum(len(told) != 1 for told in heard.probabilities.values()),
+        "swap_answers": responses.count,
+        "swap_failures": len(responses.failures),
+        "swap_inconsistent": sum(len(values) != 1 for values in responses.probabilities.values()),
     }
 
 
