@@ -6,7 +6,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from retail_core.scoring.audience import Audience, Scores, Sizing, drawn, keep, refuse_erased, score_all
+from retail_core.scoring.audience_selection import (
+    Audience,
+    ScoredUsers,
+    draw_audience,
+    refuse_erased_users,
+    score_eligible_users,
+    store_audience,
+)
+from retail_core.scoring.audience_sizing import Sizing
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.workspace import Workspace, open_workspace
@@ -23,7 +31,7 @@ class StoredAudience:
     csv: bytes
 
 
-def score(settings: Settings, as_of: str) -> Scores:
+def score(settings: Settings, as_of: str) -> ScoredUsers:
     """Scores of every eligible user at `as_of` (ISO 8601); empty: the newest midnight of the shop.
 
     Raises:
@@ -32,10 +40,10 @@ def score(settings: Settings, as_of: str) -> Scores:
         InputError: `as_of` is no instant.
     """
     with open_workspace(settings) as work:
-        return score_all(work, work.resolve_as_of(as_of, midnight=True))
+        return score_eligible_users(work, work.resolve_as_of(as_of, midnight=True))
 
 
-def store(settings: Settings, scores: Scores, sizing: Sizing) -> StoredAudience:
+def store(settings: Settings, scores: ScoredUsers, sizing: Sizing) -> StoredAudience:
     """Draw the audience with its control group and store it.
 
     Raises:
@@ -44,7 +52,7 @@ def store(settings: Settings, scores: Scores, sizing: Sizing) -> StoredAudience:
         DependencyError: MongoDB is unreachable.
     """
     with open_store(settings) as opened, tempfile.TemporaryDirectory() as folder:
-        refuse_erased(opened, drawn(scores, sizing, settings.seed).chosen["user_id"].tolist())
+        refuse_erased_users(opened, draw_audience(scores, sizing, settings.seed).members["user_id"].tolist())
         out = Path(folder) / FILE
-        audience = keep(Workspace(opened), scores, sizing, out)
+        audience = store_audience(Workspace(opened), scores, sizing, out)
         return StoredAudience(sizing, audience, out.read_bytes())

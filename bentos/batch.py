@@ -1,4 +1,4 @@
-"""Score an uploaded file of events or features: a CSV of ranked users."""
+"""Score an uploaded file of events or features: a CSV of rank_predictions users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.schemas import EVENT_ARROW, TIME_DTYPE, Pairs
 from retail_core.scoring.reason_columns import with_reasons
-from retail_core.scoring.scores import CSV_COLUMNS, predict_features, ranked
+from retail_core.scoring.scores import CSV_COLUMNS, predict_features, rank_predictions
 from retail_core.scoring.shop_context import stored_context
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
@@ -40,7 +40,7 @@ def score_file(
     context: ContextFeatures | None,
     reasons: int = 0,
 ) -> BatchReport:
-    """Score every user of the upload at `as_of` and write the ranked CSV to `out`.
+    """Score every user of the upload at `as_of` and write the rank_predictions CSV to `out`.
 
     Args:
         served: the model.
@@ -69,7 +69,7 @@ def score_file(
             remedy="choose an as_of after the events, and the source that wrote the file.",
         )
     features = rows.assign(as_of=pd.Series(pd.Timestamp(instant), index=rows.index))
-    predictions = ranked([predict_features(served, features, rows["policy"], complete=False)])
+    predictions = rank_predictions([predict_features(served, features, rows["policy"], complete=False)])
     scores = predictions[list(CSV_COLUMNS)]
 
     def features_of(top: pd.DataFrame) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from prefect.states import Completed
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
 from flows.flow_runtime import Report, current_time, fail_with_message, retryable_task
 from retail_core.cli.output import as_text
-from retail_core.monitoring.outcomes import mature
+from retail_core.monitoring.matured_predictions import mature_predictions
 from retail_core.settings import load_settings
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import open_workspace
@@ -33,7 +33,7 @@ RESOURCE = {"prefect.resource.id": "retail.outcomes", "prefect.resource.name": "
 def join_outcomes(as_of: datetime) -> Report:
     """Label the predictions that matured at `as_of`. Idempotent: whole prediction windows are replaced."""
     with open_workspace(load_settings()) as work:
-        return asdict(mature(work, as_of=as_of))
+        return asdict(mature_predictions(work, as_of=as_of))
 
 
 @retryable_task("show live quality")

@@ -21,7 +21,7 @@ from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_
 from flows.flow_runtime import Report, as_of_or_last_midnight, fail_with_message, retryable_task
 from retail_core.cli.output import as_text
 from retail_core.schemas import Prediction
-from retail_core.scoring.mirror import read_mirror
+from retail_core.scoring.prediction_storage import read_lake_predictions
 from retail_core.scoring.scores import score
 from retail_core.settings import load_settings
 from retail_core.workspace import open_workspace
@@ -48,7 +48,7 @@ def show_summary(report: Report) -> None:
 @retryable_task("show the top users")
 def show_top_users(as_of: datetime, version: str) -> None:
     """Publish the most likely buyers, read from the lake, in the Prefect UI."""
-    predictions = read_mirror(load_settings().lake_url, as_of=as_of, version=version)
+    predictions = read_lake_predictions(load_settings().lake_url, as_of=as_of, version=version)
     create_table_artifact(
         top_users(predictions),
         key="score-top-users",

@@ -59,8 +59,8 @@ class Workspace:
         return shop_zone(self.store)
 
     @property
-    def question(self) -> PredictionTask:
-        """The prediction question of the settings, in the shop's time zone."""
+    def task(self) -> PredictionTask:
+        """The prediction task of the settings, in the shop's time zone."""
         return PredictionTask.from_settings(self.settings, self.zone)
 
     @property

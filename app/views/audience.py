@@ -9,7 +9,8 @@ import streamlit as st
 
 from app import audience_store, charts, components
 from app import formatting as fmt
-from retail_core.scoring.audience import Draw, Figures, Scores, Sizing, drawn
+from retail_core.scoring.audience_selection import AudienceDraw, AudienceEstimate, ScoredUsers, draw_audience
+from retail_core.scoring.audience_sizing import Sizing
 from retail_core.settings import Settings, load_settings
 from retail_core.times import iso
 
@@ -52,27 +53,27 @@ def _form(settings: Settings) -> None:
             st.session_state[SCORES] = audience_store.score(settings, as_of.strip())
 
 
-def _audience(settings: Settings, scores: Scores) -> None:
+def _audience(settings: Settings, scores: ScoredUsers) -> None:
     st.subheader("Whom to contact")
     sizing = _sizing(scores)
-    draw = drawn(scores, sizing, settings.seed)
-    _figures(draw.figures, scores)
-    probability = scores.everybody["probability"]
+    draw = draw_audience(scores, sizing, settings.seed)
+    _figures(draw.estimate, scores)
+    probability = scores.predictions["probability"]
     left, right = st.columns(2, gap="large")
     left.markdown("###### Users by probability")
-    left.altair_chart(charts.probability_histogram(probability, draw.figures.threshold), width="stretch")
+    left.altair_chart(charts.probability_histogram(probability, draw.estimate.threshold), width="stretch")
     right.markdown("###### Expected buyers reached")
-    right.altair_chart(charts.gain_curve(probability, len(draw.chosen)), width="stretch")
+    right.altair_chart(charts.gain_curve(probability, len(draw.members)), width="stretch")
     _store(settings, scores, draw, sizing)
 
 
-def _sizing(scores: Scores) -> Sizing:
+def _sizing(scores: ScoredUsers) -> Sizing:
     method = st.segmented_control("Choose by", list(MEANING), default=BUDGET, required=True) or BUDGET
     st.caption(MEANING[method])
     first, second, third = st.columns(3)
     control = third.slider("Control group", 0, 50, 10, 5, format="%d%%", help="Held out at random.") / 100
     if method == BUDGET:
-        users = len(scores.everybody)
+        users = len(scores.predictions)
         budget = first.number_input("Users, control group included", 1, users, max(users // 10, 1))
         return Sizing(budget=int(budget), control=control)
     if method == RECALL:
@@ -85,7 +86,7 @@ def _sizing(scores: Scores) -> Sizing:
     return Sizing(no_miss=True, control=control)
 
 
-def _figures(figures: Figures, scores: Scores) -> None:
+def _figures(figures: AudienceEstimate, scores: ScoredUsers) -> None:
     low, high = figures.expected_buyers_interval
     size = figures.contacted + figures.control
     components.tiles(
@@ -117,7 +118,7 @@ def _figures(figures: Figures, scores: Scores) -> None:
     )
 
 
-def _store(settings: Settings, scores: Scores, draw: Draw, sizing: Sizing) -> None:
+def _store(settings: Settings, scores: ScoredUsers, draw: AudienceDraw, sizing: Sizing) -> None:
     if st.button(f"Make this list of {fmt.count(len(draw.contacted))} users", type="primary"):
         with st.spinner("Drawing the control group and finding reasons…", show_time=True):
             st.session_state[STORED] = audience_store.store(settings, scores, sizing)

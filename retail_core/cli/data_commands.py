@@ -95,7 +95,7 @@ def features(
     started = time.perf_counter()
     settings = with_engine(load_settings(), engine)
     with open_workspace(settings) as work:
-        question = work.question
+        question = work.task
         instants = sorted({parse_instant(text, question.timezone) for text in as_of.split(",")})
         report = export_features(work.lake, question, instants, out, engine=work.engine)
     result = {**report, "seconds": round(time.perf_counter() - started, 3)}

@@ -104,8 +104,8 @@ def score(
     """
     from retail_core.csv_export import require_parent_folder
     from retail_core.registry.versions import load_champion
-    from retail_core.scoring.bulk import score_in_bulk
     from retail_core.scoring.scores import score as run
+    from retail_core.scoring.spark_scores import score_on_spark
     from retail_core.workspace import open_workspace
 
     with open_workspace(with_engine(load_settings(), engine)) as work:
@@ -116,7 +116,7 @@ def score(
                     "Parquet is what Spark writes.", remedy="add --engine spark, or name a .csv."
                 )
             require_parent_folder(out)
-            written = score_in_bulk(
+            written = score_on_spark(
                 work.lake.snapshot(),
                 load_champion(work.settings),
                 work.engine,
@@ -149,7 +149,8 @@ def audience(  # noqa: PLR0913, PLR0917 - one option each
 
     Example: retail audience --as-of 2025-02-15T00:00:00Z --budget 1000 --out audience.csv
     """
-    from retail_core.scoring.audience import Sizing, choose_audience
+    from retail_core.scoring.audience_selection import choose_audience
+    from retail_core.scoring.audience_sizing import Sizing
     from retail_core.workspace import open_workspace
 
     sizing = Sizing(budget, recall, cost, value, no_miss, control)

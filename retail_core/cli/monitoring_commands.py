@@ -26,12 +26,12 @@ def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
 
     Example: retail outcomes
     """
-    from retail_core.monitoring.outcomes import mature
+    from retail_core.monitoring.matured_predictions import mature_predictions
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work:
         instant = work.resolve_as_of(as_of, midnight=False)
-        report = mature(work, as_of=instant)
+        report = mature_predictions(work, as_of=instant)
     emit(asdict(report), json_output=json_output, title="Outcomes")
 
 
@@ -40,7 +40,7 @@ def monitor(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
 
     Example: retail monitor
     """
-    from retail_core.monitoring.report import monitor as run
+    from retail_core.monitoring.monitor_report import monitor as run
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as work:

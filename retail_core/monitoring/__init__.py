@@ -1,1 +1,1 @@
-"""Outcomes, live metrics, drift, triggers, and the decision to retrain."""
+"""Matured predictions, live metrics, drift, triggers and the decision to retrain."""

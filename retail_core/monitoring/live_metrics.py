@@ -1,4 +1,4 @@
-"""How well predictions did, once it is known what happened. Pure functions over labels and scores."""
+"""Metrics of matured predictions: pure functions over labels and scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 @dataclass(frozen=True)
 class Confusion:
-    """Counts of matured predictions: `true_positives` were expected to buy and bought, and so on."""
+    """Confusion matrix of matured predictions; positive: expected to buy."""
 
     true_positives: int
     false_positives: int
@@ -21,7 +21,7 @@ class Confusion:
 
     @classmethod
     def of(cls, purchased: NDArray[np.bool_], expected: NDArray[np.bool_]) -> Confusion:
-        """Count the four cases of two equally long arrays."""
+        """Confusion matrix of two boolean arrays of equal length."""
         return cls(
             int((purchased & expected).sum()),
             int((~purchased & expected).sum()),
@@ -31,12 +31,12 @@ class Confusion:
 
     @property
     def buyers(self) -> int:
-        """How many bought."""
+        """Number of predictions whose user bought."""
         return self.true_positives + self.false_negatives
 
     @property
     def rows(self) -> int:
-        """How many predictions there are."""
+        """Number of predictions."""
         return self.buyers + self.false_positives + self.true_negatives
 
     @property
@@ -65,21 +65,21 @@ class Confusion:
         return _ratio(2 * self.true_positives, self.buyers + self.true_positives + self.false_positives)
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator else 0.0
 
 
 def reweighted_f1(live: Confusion, reference_base_rate: float) -> float:
-    """F1 as it would be had the buyers' share been `reference_base_rate`, all else equal.
+    """F1 at `reference_base_rate` instead of the live base rate, all else equal.
 
-    F1 moves with the base rate even where the model is as good as ever. Recall `r` (of the buyers) and
-    the false positive rate `f` (of the others) do not, so the precision is recomputed under the
-    reference prior `pi` and F1 from it:
+    F1 depends on the base rate even if the model's quality is unchanged. Recall `r` (of the buyers) and the
+    false positive rate `f` (of the non-buyers) do not, so the precision is recomputed under the reference
+    prior `pi` and F1 from it:
 
         precision = pi r / (pi r + (1 - pi) f)
         F1        = 2 precision r / (precision + r) = 2 pi r / (pi r + (1 - pi) f + pi)
 
-    With `pi` equal to the live base rate it is the live F1. 0 where no buyer was found.
+    With `pi` equal to the live base rate the result is the live F1. It is 0 if recall is 0.
     """
     prior, recall = reference_base_rate, live.recall
     expected = prior * recall + (1 - prior) * live.false_positive_rate
@@ -88,10 +88,10 @@ def reweighted_f1(live: Confusion, reference_base_rate: float) -> float:
 
 @dataclass(frozen=True)
 class LiveMetrics:
-    """Quality of `n` matured predictions, `buyers` of which bought.
+    """Metrics of `n` matured predictions, `buyers` of which bought.
 
-    F1, precision and recall are at the best-F1 threshold of the model version that made each
-    (`will_purchase`). `ap` and `auc` are None where nobody or everybody bought.
+    F1, precision and recall are at the best-F1 threshold of the model version that made the prediction
+    (`will_purchase`). `ap` and `auc` are None if nobody or everybody bought.
     """
 
     n: int
@@ -105,22 +105,26 @@ class LiveMetrics:
     brier: float
 
     def to_dict(self) -> dict[str, object]:
-        """The same as plain values."""
+        """The fields as a dictionary."""
         return asdict(self)
 
 
 def live_metrics(outcomes: pd.DataFrame) -> LiveMetrics:
-    """Metrics of at least one matured prediction: columns probability, will_purchase, purchased."""
+    """Metrics of at least one matured prediction.
+
+    Args:
+        outcomes: columns probability, will_purchase, purchased.
+    """
     purchased = outcomes["purchased"].to_numpy(dtype=bool)
     probability = outcomes["probability"].to_numpy(dtype=float)
     confusion = Confusion.of(purchased, outcomes["will_purchase"].to_numpy(dtype=bool))
-    mixed = 0 < confusion.buyers < confusion.rows
+    both_classes = 0 < confusion.buyers < confusion.rows
     return LiveMetrics(
         n=confusion.rows,
         buyers=confusion.buyers,
         base_rate=confusion.base_rate,
-        ap=float(average_precision_score(purchased, probability)) if mixed else None,
-        auc=float(roc_auc_score(purchased, probability)) if mixed else None,
+        ap=float(average_precision_score(purchased, probability)) if both_classes else None,
+        auc=float(roc_auc_score(purchased, probability)) if both_classes else None,
         f1=confusion.f1,
         precision=confusion.precision,
         recall=confusion.recall,

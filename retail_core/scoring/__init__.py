@@ -1,1 +1,1 @@
-"""Batch scores, audiences, and the shop context that the service looks up."""
+"""Batch scores, audiences, and the shop context that the service reads."""

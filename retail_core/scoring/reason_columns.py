@@ -1,4 +1,4 @@
-"""Reasons beside scores in files: of the users at the top, as many as can be afforded."""
+"""The column `reasons` in files of scores: for the first users of the file, the features behind the score."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from retail_core.model.served_model import ServedModel
 from retail_core.schemas import Pairs
 
 MOST_EXPLAINED = 1_000
-"""Users with reasons in a file where nobody says how many."""
+"""Default number of users with reasons in a file."""
 
 WORK = 1e9
-"""Steps spent on the reasons of one file, a few seconds; see `explain.affordable_rows`."""
+"""Computing steps allowed for the reasons of one file, a few seconds; see `max_explainable_rows`."""
 
 COLUMN = "reasons"
 
 FeaturesOf = Callable[[pd.DataFrame], pd.DataFrame]
-"""From rows with `user_id`, `as_of` and `policy` to the features of at least these users, by `user_id`."""
+"""From rows with `user_id`, `as_of` and `policy` to the features of at least these users, with `user_id`."""
 
 
 def with_reasons(
@@ -32,27 +32,27 @@ def with_reasons(
 
     Args:
         served: the model that gave the scores.
-        scores: one row a user, with what `features_of` needs; those to explain first.
-        features_of: gives the rows that were scored; asked once, for the users explained.
-        most: users to explain; fewer where the model is dear to explain.
+        scores: one row per user, with the columns that `features_of` needs, sorted by rank.
+        features_of: returns the feature rows that were scored; called once, with the users to explain.
+        most: number of users to explain; fewer where explanations of the model are expensive.
     """
     from retail_core.model.explanations.contributions import max_explainable_rows
     from retail_core.model.explanations.reasons import explain_rows, format_reasons
 
     top = scores.head(min(most, max_explainable_rows(served.estimator, WORK)))
-    found: list[str] = []
+    texts: list[str] = []
     if len(top):
         feature_set = served.spec.feature_set
         rows = features_of(top).set_index("user_id").loc[top["user_id"], list(feature_set.columns)]
         policies = [served.policy(policy) for policy in top["policy"]]
-        told = explain_rows(served.estimator, feature_set, rows.to_numpy(np.float64), policies)
-        found = [format_reasons(one) for one in told]
-    rest = [""] * (len(scores) - len(found))
-    return scores.assign(**{COLUMN: pd.Series([*found, *rest], index=scores.index, dtype="str")})
+        explanations = explain_rows(served.estimator, feature_set, rows.to_numpy(np.float64), policies)
+        texts = [format_reasons(reasons) for reasons in explanations]
+    unexplained = [""] * (len(scores) - len(texts))
+    return scores.assign(**{COLUMN: pd.Series([*texts, *unexplained], index=scores.index, dtype="str")})
 
 
-def from_lake(lake: LakeReader, served: ServedModel, engine: EngineOptions) -> FeaturesOf:
-    """Features computed again for the few that are explained: cheaper than keeping those of all."""
+def features_from_lake(lake: LakeReader, served: ServedModel, engine: EngineOptions) -> FeaturesOf:
+    """Function that computes the features of the explained users again, so that the others need no memory."""
 
     def features_of(rows: pd.DataFrame) -> pd.DataFrame:
         pairs = rows[["user_id", "as_of", "policy"]].sort_values("user_id", ignore_index=True)

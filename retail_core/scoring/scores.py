@@ -1,4 +1,4 @@
-"""Who will buy within the horizon: every eligible user at one cut-off, by the production model."""
+"""Purchase probabilities of all eligible users at one cut-off: predict, rank, store, write to CSV."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -26,16 +25,14 @@ from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.registry.versions import load_champion
 from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
-from retail_core.scoring.mirror import mirror_predictions
-from retail_core.scoring.reason_columns import MOST_EXPLAINED, from_lake, with_reasons
+from retail_core.scoring.prediction_storage import store_predictions
+from retail_core.scoring.reason_columns import MOST_EXPLAINED, features_from_lake, with_reasons
 from retail_core.scoring.shop_context import store_context_of_day
-from retail_core.store.mongo.connection import Store
-from retail_core.store.mongo.predictions import replace_predictions
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import Workspace
 
 CHUNK_USERS = 100_000
-"""Users whose features are in memory at once: some 100 MB."""
+"""Users whose features are in memory at once, about 100 MB."""
 
 CSV_COLUMNS = (
     "user_id",
@@ -52,10 +49,20 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """What was scored. `users` is the number of eligible users; `file` the CSV, where one was asked for.
+    """Result of a scoring run.
 
-    `population` says who they are; `base_rate` is the share that bought among the rows the version was tested
-    on, which `expected_buyers` of all users may be held against.
+    Attributes:
+        users: number of eligible users, all of whom were scored.
+        model_version: version of the model.
+        as_of: the cut-off.
+        seconds: duration of the run.
+        file: the CSV, if one was written.
+        policy: the cut-off policy.
+        population: description of the eligible users.
+        base_rate: share of buyers among the model's test rows, for comparison with `expected_buyers / users`.
+        expected_buyers: sum of the probabilities.
+        will_purchase: number of users at or above the best-F1 threshold.
+        contact: number of users at or above the contact threshold.
     """
 
     users: int
@@ -77,40 +84,44 @@ def score(
     as_of: datetime,
     out: Path | None,
     keep: bool = True,
-    model: ServedModel | None = None,
     reasons: int = MOST_EXPLAINED,
 ) -> ScoreReport:
-    """Score every eligible user at `as_of` (aware) with `model`, by default the champion.
+    """Score every eligible user with the model in production.
 
-    `keep` stores the predictions and mirrors them to the lake, in place of those of the same cut-off
-    and version; `out` is a CSV sorted by rank, safe to open in a spreadsheet (see `csv_out.write_csv`),
-    which says of the first `reasons` users why.
+    Args:
+        work: its lake is read in its present state.
+        as_of: the cut-off, aware.
+        out: CSV to write, sorted by rank, safe to open in a spreadsheet (see `csv_export.write_csv`).
+        keep: whether to store the predictions in MongoDB and the lake, where they replace those of the same
+            cut-off and version, and the context features of the day.
+        reasons: number of users at the top of the CSV with a text in the column `reasons`.
 
     Raises:
-        DataError: there is no champion, or nobody is eligible.
+        DataError: no model is in production, or no user is eligible.
         InputError: `out` cannot be written.
     """
     started = time.perf_counter()
     if out is not None:
         require_parent_folder(out)
     instant = to_utc_ms(as_of)
-    served, pinned = model or load_champion(work.settings), work.lake.snapshot()
-    predictions = predict_eligible(pinned, served, instant, work.engine)
+    served, lake = load_champion(work.settings), work.lake.snapshot()
+    spec = served.spec
+    predictions = predict_eligible(lake, served, instant, work.engine)
     if keep:
-        store_context_of_day(work, served.spec.feature_set.task, instant)
-        store_predictions(work.store, predictions, instant, served.spec.version)
+        store_context_of_day(work, spec.feature_set.task, instant)
+        store_predictions(work.store, predictions, instant, spec.version)
     if out is not None:
         scores = predictions[list(CSV_COLUMNS)]
-        write_csv(with_reasons(served, scores, from_lake(pinned, served, work.engine), reasons), out)
+        write_csv(with_reasons(served, scores, features_from_lake(lake, served, work.engine), reasons), out)
     return ScoreReport(
         users=len(predictions),
-        model_version=served.spec.version,
+        model_version=spec.version,
         as_of=instant,
         seconds=round(time.perf_counter() - started, 3),
         file=out,
-        policy=served.spec.primary,
-        population=policy_population(served.spec.feature_set.task, served.spec.primary, iso(instant)),
-        base_rate=served.spec.base_rate,
+        policy=spec.primary,
+        population=policy_population(spec.feature_set.task, spec.primary, iso(instant)),
+        base_rate=spec.base_rate,
         expected_buyers=float(predictions["probability"].sum()),
         will_purchase=int(predictions["will_purchase"].sum()),
         contact=int(predictions["contact"].sum()),
@@ -120,37 +131,43 @@ def score(
 def predict_eligible(
     lake: LakeReader, served: ServedModel, as_of: datetime, engine: EngineOptions
 ) -> DataFrame[Prediction]:
-    """Every eligible user's prediction at `as_of`, in order of rank.
+    """Predictions of every eligible user at `as_of`, in order of rank.
 
     Raises:
-        DataError: nobody is eligible.
+        DataError: no user is eligible.
     """
     pairs = eligible_pairs(lake, served.spec, as_of, engine)
-    return ranked([_predict(lake, served, chunk, engine) for chunk in _chunks(pairs)])
+    feature_set = served.spec.feature_set
+    return rank_predictions(
+        [
+            predict_features(served, compute_features(lake, chunk, feature_set, engine=engine))
+            for chunk in _chunks(pairs)
+        ]
+    )
 
 
 def eligible_pairs(
     lake: LakeReader, spec: ModelSpec, as_of: datetime, engine: EngineOptions = DUCKDB
 ) -> DataFrame[Pairs]:
-    """Whom to score at `as_of` by the model's primary policy, ordered by user_id.
+    """The (user, cut-off) pairs to score at `as_of` by the model's primary policy, ordered by user_id.
 
-    daily: every user with an event in the eligibility window, at `as_of`. first-visit: every user whose
-    own cut-off (first visit + 1 s) is not after `as_of`, each at that cut-off, which is where the model
-    was taught; their rows carry it as `as_of`.
+    daily: every user with an event in the eligibility window, at `as_of`. first-visit: every user whose own
+    cut-off (first visit + 1 s) is not after `as_of`, at that cut-off, since the model was trained on such
+    rows.
 
     Raises:
         DataError: there is no such user.
     """
-    question = spec.feature_set.task
+    task = spec.feature_set.task
     if spec.primary == "first-visit":
-        known = first_visit_pairs(lake, as_of, engine)
-        pairs = known[known["as_of"] <= as_of]
-        missing = f"No user's first visit lies before {iso(as_of)}."
+        first_visits = first_visit_pairs(lake, as_of, engine)
+        pairs = first_visits[first_visits["as_of"] <= as_of]
+        message = f"No user's first visit lies before {iso(as_of)}."
     else:
-        pairs = daily_pairs(lake, question, [as_of], engine)
-        missing = f"Nobody was active in the {question.eligible_days} days before {iso(as_of)}."
+        pairs = daily_pairs(lake, task, [as_of], engine)
+        message = f"Nobody was active in the {task.eligible_days} days before {iso(as_of)}."
     if pairs.empty:
-        raise DataError(missing, remedy="ingest newer events, or choose an --as-of within the data.")
+        raise DataError(message, remedy="ingest newer events, or choose an --as-of within the data.")
     ordered = pairs.sort_values("user_id", ignore_index=True)
     return Pairs.validate(ordered.assign(policy=pd.Series(spec.primary, index=ordered.index, dtype="str")))
 
@@ -158,12 +175,6 @@ def eligible_pairs(
 def _chunks(pairs: DataFrame[Pairs]) -> Iterator[DataFrame[Pairs]]:
     for start in range(0, len(pairs), CHUNK_USERS):
         yield pairs.iloc[start : start + CHUNK_USERS].reset_index(drop=True)
-
-
-def _predict(
-    lake: LakeReader, served: ServedModel, pairs: DataFrame[Pairs], engine: EngineOptions
-) -> pd.DataFrame:
-    return predict_features(served, compute_features(lake, pairs, served.spec.feature_set, engine=engine))
 
 
 def predict_features(
@@ -200,20 +211,9 @@ def predict_features(
     )
 
 
-def ranked(parts: list[pd.DataFrame]) -> DataFrame[Prediction]:
+def rank_predictions(chunks: list[pd.DataFrame]) -> DataFrame[Prediction]:
     """One frame in order of rank: by probability, ties by raw score, then by user_id."""
-    together = pd.concat(parts, ignore_index=True)
-    together = together.sort_values(
+    predictions = pd.concat(chunks, ignore_index=True).sort_values(
         ["probability", "raw_score", "user_id"], ascending=[False, False, True], ignore_index=True
     )
-    return Prediction.validate(together.assign(rank=np.arange(1, len(together) + 1)))
-
-
-def store_predictions(
-    store: Store, predictions: DataFrame[Prediction], as_of: datetime, version: str
-) -> None:
-    """Store them and mirror them to the lake, in place of those of the same cut-offs and version."""
-    for instant, window in predictions.groupby("as_of", sort=True):
-        moment = to_utc_ms(cast("pd.Timestamp", instant).to_pydatetime())
-        replace_predictions(store, cast("DataFrame[Prediction]", window), as_of=moment, model_version=version)
-    mirror_predictions(store.settings.lake_url, predictions, as_of=as_of, version=version)
+    return Prediction.validate(predictions.assign(rank=np.arange(1, len(predictions) + 1)))

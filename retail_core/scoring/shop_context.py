@@ -32,7 +32,7 @@ _ONE_DAY, _ONE_MILLISECOND = timedelta(days=1), timedelta(milliseconds=1)
 
 def compute_context(
     lake: LakeReader,
-    question: PredictionTask,
+    task: PredictionTask,
     as_of: datetime,
     engine: EngineOptions = DUCKDB,
     *,
@@ -42,27 +42,27 @@ def compute_context(
 
     Earlier days without events before them are left out.
     """
-    last = local_day(as_of, question)
-    computed = context_by_day(lake, question, [last - n * _ONE_DAY for n in range(days)], engine)
+    last = local_day(as_of, task)
+    computed = context_by_day(lake, task, [last - n * _ONE_DAY for n in range(days)], engine)
     return {day: values for day, values in computed.items() if values or day == last}
 
 
-def store_context(store: Store, context: ContextByDay, question: PredictionTask, as_of: datetime) -> None:
+def store_context(store: Store, context: ContextByDay, task: PredictionTask, as_of: datetime) -> None:
     """Store context features by day, replacing those of the same days: late events may have changed them."""
-    store.context.bulk_write([_replacement(day, values, question, as_of) for day, values in context.items()])
+    store.context.bulk_write([_replacement(day, values, task, as_of) for day, values in context.items()])
 
 
-def store_context_of_day(work: Workspace, question: PredictionTask, as_of: datetime) -> None:
+def store_context_of_day(work: Workspace, task: PredictionTask, as_of: datetime) -> None:
     """Compute and store the context features of the local day of `as_of` (aware)."""
-    context = compute_context(work.lake.snapshot(), question, as_of, work.engine)
-    store_context(work.store, context, question, as_of)
+    context = compute_context(work.lake.snapshot(), task, as_of, work.engine)
+    store_context(work.store, context, task, as_of)
 
 
 def store_recent_context(work: Workspace, as_of: datetime) -> int:
     """Compute and store the last `CONTEXT_DAYS` days up to that of `as_of` (aware); returns their number."""
-    question = work.question
-    context = compute_context(work.lake.snapshot(), question, as_of, work.engine, days=CONTEXT_DAYS)
-    store_context(work.store, context, question, as_of)
+    task = work.task
+    context = compute_context(work.lake.snapshot(), task, as_of, work.engine, days=CONTEXT_DAYS)
+    store_context(work.store, context, task, as_of)
     return len(context)
 
 
@@ -79,18 +79,18 @@ def store_known_context(work: Workspace) -> int:
     return store_recent_context(work, next_midnight)
 
 
-def stored_context(store: Store, question: PredictionTask, as_of: datetime) -> ContextFeatures | None:
+def stored_context(store: Store, task: PredictionTask, as_of: datetime) -> ContextFeatures | None:
     """Context features stored for the local day of `as_of`; None where there are none."""
-    document = store.context.find_one({"_id": context_key(local_day(as_of, question), question)})
+    document = store.context.find_one({"_id": context_key(local_day(as_of, task), task)})
     return None if document is None else cast("Mapping[str, float | None]", document["values"])
 
 
 def _replacement(
-    day: date, values: ContextFeatures, question: PredictionTask, as_of: datetime
+    day: date, values: ContextFeatures, task: PredictionTask, as_of: datetime
 ) -> ReplaceOne[Document]:
     nullable = {name: None if _is_missing(value) else value for name, value in values.items()}
     document = {"day": day.isoformat(), "as_of": as_of, "values": nullable}
-    return ReplaceOne({"_id": context_key(day, question)}, document, upsert=True)
+    return ReplaceOne({"_id": context_key(day, task)}, document, upsert=True)
 
 
 def _is_missing(value: float | None) -> bool:

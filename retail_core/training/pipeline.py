@@ -103,7 +103,7 @@ def _refuse_unknown(options: TrainOptions) -> None:
 
 
 def _prepare(work: Workspace, as_of: datetime, options: TrainOptions, advance: Progress) -> TrainingData:
-    question = work.question
+    question = work.task
     advance("rows", 0, 1)
     labelled = build_labelled_rows(work.lake, question, options.policies, as_of, work.engine)
     advance("rows", 1, 1)

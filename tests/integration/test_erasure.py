@@ -27,9 +27,9 @@ from retail_core.csv_export import escape_formula
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.ingest import ingest
 from retail_core.privacy import erasure
-from retail_core.scoring.audience import refuse_erased
-from retail_core.scoring.mirror import mirror_predictions
-from retail_core.scoring.scores import ranked
+from retail_core.scoring.audience_selection import refuse_erased_users
+from retail_core.scoring.prediction_storage import write_lake_predictions
+from retail_core.scoring.scores import rank_predictions
 from retail_core.stack.services import variables
 from retail_core.store.lake.table import Lake, rebuild, sync
 from retail_core.store.mongo.connection import Store
@@ -55,7 +55,7 @@ def shop(store: Store, tmp_path: Path) -> Store:
     log.write_text("\n".join(lines) + "\n")
     ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
     sync(store)
-    scored = ranked(
+    scored = rank_predictions(
         [
             pd.DataFrame(
                 {
@@ -72,7 +72,7 @@ def shop(store: Store, tmp_path: Path) -> Store:
         ]
     )
     replace_predictions(store, scored, as_of=AS_OF, model_version="1")
-    mirror_predictions(store.settings.lake_url, scored, as_of=AS_OF, version="1")
+    write_lake_predictions(store.settings.lake_url, scored, as_of=AS_OF, version="1")
     for name in ("users", "prediction_log", "audiences"):
         # MongoDB itself forgets an old entry of the log.
         store.database[name].insert_many(
@@ -286,8 +286,8 @@ def test_refused_rows_of_windows_without_a_recorded_format(store: Store, tmp_pat
 
 
 def test_an_audience_from_scores_before_the_erasure_is_refused(shop: Store) -> None:
-    refuse_erased(shop, [ERASED, OTHER_USER])
+    refuse_erased_users(shop, [ERASED, OTHER_USER])
     erasure.erase(shop, ERASED)
     with pytest.raises(DataError, match="1 users of this list have been erased"):
-        refuse_erased(shop, [ERASED, OTHER_USER])
-    refuse_erased(shop, [OTHER_USER])
+        refuse_erased_users(shop, [ERASED, OTHER_USER])
+    refuse_erased_users(shop, [OTHER_USER])

@@ -8,24 +8,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from retail_core import sources
-from retail_core.errors import DataError, InputError
+from retail_core.errors import DataError
 from retail_core.features.kinds import Clock, Context
 from retail_core.ingest import ingest
 from retail_core.model.thresholds import highest_certifiable_recall
-from retail_core.monitoring.outcomes import OutcomeReport, mature
-from retail_core.monitoring.report import MonitorReport, monitor
+from retail_core.monitoring.matured_predictions import OutcomeReport, mature_predictions
+from retail_core.monitoring.monitor_report import MonitorReport, monitor
 from retail_core.monitoring.retraining import RetrainReport, retrain
-from retail_core.monitoring.triggers import TriggerCheck, check
+from retail_core.monitoring.triggers import TriggerCheck, check_triggers
 from retail_core.registry.versions import load_champion, version_spec
 from retail_core.schemas import TIME_DTYPE, Prediction
-from retail_core.scoring.audience import Audience, Sizing, choose_audience
-from retail_core.scoring.mirror import read_mirror
+from retail_core.scoring.audience_selection import Audience, choose_audience
+from retail_core.scoring.audience_sizing import Sizing
+from retail_core.scoring.prediction_storage import read_lake_predictions
 from retail_core.scoring.scores import CSV_COLUMNS, ScoreReport, score
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
@@ -97,15 +97,15 @@ def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         work = Workspace.synchronized(store)
         with pytest.raises(DataError) as refused:
             score(work, as_of=TRAINED, out=None)
-        without = check(work, as_of=TRAINED, at=AT)
+        without = check_triggers(work, as_of=TRAINED, at=AT)
         first = train(work, as_of=TRAINED, options=TrainOptions(policies=("daily",)))
         scored = score(work, as_of=TRAINED, out=home / "scores.csv")
         again = score(work, as_of=TRAINED, out=None)
-        early = mature(work, as_of=TRAINED + DAY)
+        early = mature_predictions(work, as_of=TRAINED + DAY)
         quiet = retrain(work, as_of=TRAINED, check_only=False, at=AT)
         ingest(store, [after], source, at=AT)
         sync(store)
-        matured = mature(work, as_of=LATER)
+        matured = mature_predictions(work, as_of=LATER)
         grown = retrain(work, as_of=LATER, check_only=True, at=AT)
         yield Story(
             work=work,
@@ -121,7 +121,7 @@ def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             quiet=quiet,
             grown=grown,
             matured=matured,
-            repeated=mature(work, as_of=LATER),
+            repeated=mature_predictions(work, as_of=LATER),
             monitored=monitor(work, as_of=LATER, at=AT),
             retrained=retrain(work, as_of=LATER, check_only=False, at=AT),
         )
@@ -157,7 +157,9 @@ def test_file_and_lake_say_what_the_database_says(story: Story) -> None:
     assert CSV_COLUMNS[:5] == ("user_id", "probability", "rank", "will_purchase", "contact")
     assert [row["user_id"] for row in rows] == frame["user_id"].tolist()
     assert [float(row["probability"]) for row in rows] == frame["probability"].tolist()
-    mirrored = read_mirror(story.work.settings.lake_url, as_of=TRAINED, version=story.scored.model_version)
+    mirrored = read_lake_predictions(
+        story.work.settings.lake_url, as_of=TRAINED, version=story.scored.model_version
+    )
     pd.testing.assert_frame_equal(mirrored[list(frame.columns)], frame)
 
 
@@ -282,37 +284,19 @@ def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(store: Store, tmp_
         as_of = first + day * DAY
         replace_predictions(store, prediction(as_of, ["u0", "u1"]), as_of=as_of, model_version="99")
     work = Workspace.synchronized(store)
-    report = mature(work, as_of=first + 9 * DAY)
+    report = mature_predictions(work, as_of=first + 9 * DAY)
     assert [day["day"] for day in report.by_day] == ["2025-03-04", "2025-03-08"]
     assert report.metrics is not None
     assert (report.metrics["buyers"], report.metrics["auc"]) == (0, None)
     late = ("u1", first + 7 * DAY + DAY / 2, "purchase")
     ingest(store, [write("late.csv", [late])], source, at=AT)
     sync(store)
-    after = mature(work, as_of=first + 9 * DAY)
+    after = mature_predictions(work, as_of=first + 9 * DAY)
     assert (after.matured, after.new) == (4, 0)
     assert read_outcomes(store).query("purchased")["user_id"].tolist() == ["u1"]
     rescored = prediction(first + 3 * DAY, ["u0"])
     replace_predictions(store, rescored, as_of=first + 3 * DAY, model_version="99")
-    assert mature(work, as_of=first + 9 * DAY).matured == 3
-
-
-@pytest.mark.parametrize(
-    ("sizing", "told"),
-    [
-        ({}, "one size"),
-        ({"budget": 5, "no_miss": True}, "one size"),
-        ({"cost": 1.0}, "one size"),
-        ({"budget": 0}, "contacts nobody"),
-        ({"recall": 1.2}, "no share"),
-        ({"recall": 0.0}, "no share"),
-        ({"cost": 3.0, "value": 2.0}, "nobody or everybody"),
-        ({"budget": 5, "control": 1.0}, "no share"),
-    ],
-)
-def test_an_audience_has_one_size_that_makes_sense(sizing: dict[str, Any], told: str) -> None:
-    with pytest.raises(InputError, match=told):
-        Sizing(**sizing)
+    assert mature_predictions(work, as_of=first + 9 * DAY).matured == 3
 
 
 def test_an_audience_by_budget_holds_a_control_group_out(story: Story, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.search import GridCell, SearchResult
 from retail_core.model.served_model import MODEL_FILE, SPEC_FILE, load_served_model
 from retail_core.model.spec import ModelSpec
-from retail_core.monitoring.triggers import check
+from retail_core.monitoring.triggers import check_triggers
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
 from retail_core.registry.mlflow_session import open_session
@@ -285,7 +285,7 @@ def test_the_triggers_of_a_damaged_champion_are_checked_all_the_same(
     champion = register(settings)
     promotion.promote(store, champion.version, reason="test", at=AT)
     damage(settings, champion.version)
-    checks = {one.name: one for one in check(Workspace(store), as_of=AT, at=AT)}
+    checks = {one.name: one for one in check_triggers(Workspace(store), as_of=AT, at=AT)}
     assert set(checks) == {"new_data", "performance", "drift"}
     assert checks["drift"].value is None
     assert f"version {champion.version} cannot be served" in checks["drift"].evidence

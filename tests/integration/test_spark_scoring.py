@@ -21,8 +21,8 @@ from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.families.random_forest import build_forest
 from retail_core.model.served_model import ModelSpec, ServedModel
-from retail_core.scoring.bulk import score_in_bulk
 from retail_core.scoring.scores import predict_features
+from retail_core.scoring.spark_scores import score_on_spark
 from retail_core.times import to_micros
 from tests.feature_logs import MINUTE, FolderLake, write_lake
 
@@ -79,7 +79,7 @@ def fitted(lake: FolderLake) -> ServedModel:
 def test_scores_on_spark_are_the_local_ones(lake: FolderLake, tmp_path: Path) -> None:
     served = fitted(lake)
     out = tmp_path / "scores.parquet"
-    report = score_in_bulk(lake, served, EngineOptions("spark"), as_of=AS_OF, out=str(out))
+    report = score_on_spark(lake, served, EngineOptions("spark"), as_of=AS_OF, out=str(out))
     pairs = daily_pairs(lake, PredictionTask(), [AS_OF])
     local = predict_features(served, compute_features(lake, pairs, served.spec.feature_set))
     written = pd.read_parquet(out).sort_values("user_id", ignore_index=True)

@@ -17,7 +17,7 @@ from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.schemas import TIME_DTYPE, Prediction
-from retail_core.scoring.audience import Scores
+from retail_core.scoring.audience_selection import ScoredUsers
 from retail_core.subprocesses import free_port
 
 AS_OF = datetime(2025, 1, 29, tzinfo=UTC)
@@ -65,7 +65,7 @@ def test_the_audience_page_offers_to_score_and_names_what_is_away() -> None:
     assert not at.subheader
 
 
-def scores_of(probabilities: list[float]) -> Scores:
+def scores_of(probabilities: list[float]) -> ScoredUsers:
     """What the audience page holds once everybody was scored; the model behind it answers nothing."""
     count = len(probabilities)
     everybody = pd.DataFrame(
@@ -87,7 +87,7 @@ def scores_of(probabilities: list[float]) -> Scores:
         certificates={"daily": None}, reasons={"daily": None}, metrics={"daily": {"base_rate": 0.04}},
         reference={}, data={}, self_test={},
     )  # fmt: skip
-    return Scores(ServedModel(spec, CalibratedRanker()), AS_OF, Prediction.validate(everybody))
+    return ScoredUsers(ServedModel(spec, CalibratedRanker()), AS_OF, Prediction.validate(everybody))
 
 
 def test_an_audience_is_sized_live_and_says_what_to_expect() -> None:

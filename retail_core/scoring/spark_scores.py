@@ -1,4 +1,4 @@
-"""Scores of every eligible user made on Spark's executors, partition by partition, and left as Parquet."""
+"""Score all eligible users on Spark's executors, partition by partition, and write the scores as Parquet."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ SCORES_ARROW = pyarrow.schema(
         ("contact", pyarrow.bool_()),
     ]
 )
-"""Columns of the scores; a rank would need all of them in one place."""
+"""Columns of the files. There is no rank, which would need all scores in one process."""
 
 
 @dataclass(frozen=True)
-class BulkScoreReport:
-    """What was written: a folder of Parquet files with one row per eligible user."""
+class SparkScoreReport:
+    """A written folder of Parquet files with one row per eligible user."""
 
     users: int
     model_version: str
@@ -41,29 +41,29 @@ class BulkScoreReport:
     file: str
 
 
-def score_in_bulk(
+def score_on_spark(
     lake: LakeReader, served: ServedModel, engine: EngineOptions, *, as_of: datetime, out: str
-) -> BulkScoreReport:
-    """Score every eligible user at `as_of` (aware) on Spark; nothing is stored in MongoDB.
+) -> SparkScoreReport:
+    """Score every eligible user at `as_of` (aware); nothing is stored in MongoDB.
 
-    The numbers are those of `scoring.score`. The model travels to the executors, which must be able to
-    import this package.
+    The scores equal those of `scores.score`. The model is sent to the executors, where this package must be
+    importable.
 
     Args:
-        lake: where the events are.
-        served: the model; `load_champion` gives the one in production.
+        lake: the events, pinned to one state.
+        served: the model.
         engine: Spark with its master and memory limit.
         as_of: the cut-off.
         out: folder or object-store URL, replaced.
 
     Raises:
-        DataError: nobody is eligible.
+        DataError: no user is eligible.
         DependencyError: Spark cannot be started.
     """
     started = time.perf_counter()
     instant = to_utc_ms(as_of)
     pairs = eligible_pairs(lake, served.spec, instant, engine)
-    use = partial(predict_features, served)
-    users = write_partitions(lake, pairs, served.spec.feature_set, engine, use, SCORES_ARROW, out)
+    predict = partial(predict_features, served)
+    users = write_partitions(lake, pairs, served.spec.feature_set, engine, predict, SCORES_ARROW, out)
     seconds = round(time.perf_counter() - started, 3)
-    return BulkScoreReport(users, served.spec.version, instant, seconds, out)
+    return SparkScoreReport(users, served.spec.version, instant, seconds, out)

@@ -1,4 +1,4 @@
-"""How large an audience is: by budget, by recall, or by cost and value."""
+"""Size of an audience: by budget, by certified recall, or by cost and value of a contact."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from retail_core.model.threshold_transfer import BuyerScores
 from retail_core.model.thresholds import refuse_uncertifiable
 from retail_core.schemas import Prediction
 
-_SURE = 1.96
+_NORMAL_QUANTILE = 1.96
+"""Two-sided 95 % quantile of the standard normal distribution."""
 
 
 @dataclass(frozen=True)
 class Sizing:
-    """How large the audience is; exactly one of `budget`, `recall`, `cost` with `value`, and `no_miss`.
+    """Size of an audience: exactly one of `budget`, `recall`, `cost` with `value`, and `no_miss`.
 
     Attributes:
-        budget: the so many most probable users.
-        recall: a share of buyers to find with the model's confidence; 1.0 is `no_miss`.
-        cost: of contacting one user; with `value`, what a purchase is worth: whoever's probability
-            exceeds cost / value.
-        value: see `cost`; the same currency.
+        budget: number of users, the most probable buyers.
+        recall: share of buyers to find with the model's confidence; 1.0 is `no_miss`.
+        cost: cost of contacting one user; with `value`: users whose probability exceeds cost / value.
+        value: value of a purchase, in the currency of `cost`.
         no_miss: recall 1.0.
         control: share of the audience that is drawn at random and not contacted.
 
     Raises:
-        InputError: none or several of them, or a number that makes no sense.
+        InputError: none or several of them, or a number out of range.
     """
 
     budget: int | None = None
@@ -43,8 +43,8 @@ class Sizing:
     control: float = 0.1
 
     def __post_init__(self) -> None:
-        given = [self.budget is not None, self.recall is not None, self.cost is not None, self.no_miss]
-        if sum(given) != 1 or (self.cost is None) != (self.value is None):
+        options = [self.budget is not None, self.recall is not None, self.cost is not None, self.no_miss]
+        if sum(options) != 1 or (self.cost is None) != (self.value is None):
             raise InputError(
                 "An audience has one size.",
                 remedy="give one of --budget K, --recall R, --cost C with --value V, and --no-miss.",
@@ -63,32 +63,35 @@ class Sizing:
 
     @property
     def point(self) -> str:
-        """The operating point's name."""
+        """Name of the operating point."""
         if self.no_miss or self.recall == 1:
             return "no-miss"
         return "budget" if self.budget is not None else "recall" if self.recall is not None else "cost"
 
 
-def chosen_by(sizing: Sizing, everybody: DataFrame[Prediction], spec: ModelSpec) -> BoolArray:
-    """Which of all eligible users the size takes in, control group included.
+def select_members(sizing: Sizing, predictions: DataFrame[Prediction], spec: ModelSpec) -> BoolArray:
+    """Which of the eligible users belong to an audience of this size, control group included.
+
+    Returns:
+        A mask of shape (len(predictions),).
 
     Raises:
         DataError: the recall cannot be certified for the primary policy; names the nearest that can.
     """
-    probability = everybody["probability"].to_numpy(np.float64)
+    probability = predictions["probability"].to_numpy(np.float64)
     if sizing.budget is not None:
-        return np.asarray(everybody["rank"] <= sizing.budget, dtype=np.bool_)
+        return np.asarray(predictions["rank"] <= sizing.budget, dtype=np.bool_)
     if sizing.cost is not None and sizing.value is not None:
         return probability > sizing.cost / sizing.value
     if sizing.recall is not None and sizing.recall < 1:
-        limits = certified_thresholds(spec, sizing.recall)
+        thresholds = certified_thresholds(spec, sizing.recall)
     else:
-        limits = {policy: spec.thresholds[policy]["no-miss"] for policy in spec.policies}
-    return probability >= everybody["policy"].map(limits).to_numpy(np.float64)
+        thresholds = {policy: spec.thresholds[policy]["no-miss"] for policy in spec.policies}
+    return probability >= predictions["policy"].map(thresholds).to_numpy(np.float64)
 
 
 def certified_thresholds(spec: ModelSpec, recall: float) -> dict[str, float]:
-    """By policy the threshold that finds that share of buyers with the model's confidence.
+    """By policy, the threshold that finds that share of buyers with the model's confidence.
 
     Raises:
         DataError: it cannot be certified for the primary policy; names the nearest that can.
@@ -96,11 +99,14 @@ def certified_thresholds(spec: ModelSpec, recall: float) -> dict[str, float]:
     confidence = float(spec.training.get("goal", {}).get("confidence", 0.95))
     buyers = {policy: BuyerScores.from_dict(spec.certification.get(policy, {})) for policy in spec.policies}
     refuse_uncertifiable(len(buyers[spec.primary].held_out), recall, confidence, ("--recall", "--no-miss"))
-    return {policy: one.threshold(recall, confidence) for policy, one in buyers.items()}
+    return {policy: scores.threshold(recall, confidence) for policy, scores in buyers.items()}
 
 
-def expected(probability: FloatArray) -> tuple[float, float, float]:
-    """Expected number of buyers, and a 95 % interval of the number that buys."""
+def expected_buyers(probability: FloatArray) -> tuple[float, float, float]:
+    """Expected number of buyers, and the bounds of its 95 % interval.
+
+    The interval takes the probabilities as exact: independent draws, normal approximation.
+    """
     mean = float(probability.sum())
-    half = _SURE * math.sqrt(float((probability * (1 - probability)).sum()))
-    return mean, max(0.0, mean - half), min(float(len(probability)), mean + half)
+    half_width = _NORMAL_QUANTILE * math.sqrt(float((probability * (1 - probability)).sum()))
+    return mean, max(0.0, mean - half_width), min(float(len(probability)), mean + half_width)

@@ -1,0 +1,70 @@
+"""Report on the model in production: triggers, drift and live metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from retail_core.monitoring.drift_measurement import measure_drift
+from retail_core.monitoring.drift_statistics import FeatureDrift
+from retail_core.monitoring.matured_predictions import mature_predictions
+from retail_core.monitoring.triggers import TriggerCheck, check_triggers
+from retail_core.registry.versions import load_champion
+from retail_core.workspace import Workspace
+
+OK = "ok"
+INSUFFICIENT_DATA = "insufficient data"
+
+
+@dataclass(frozen=True)
+class MonitorReport:
+    """State of the model in production at a cut-off.
+
+    Attributes:
+        model_version: the version in production.
+        status: names of the triggers that fired; else `insufficient data` where one could not be measured;
+            else `ok`.
+        triggers: every trigger with its evidence, as stored.
+        drift: every feature and the score; drifted ones first, then by PSI relative to the limit.
+        population: description of the rows that `drift` compares, or why there are none.
+        live: metrics of the matured predictions by day.
+    """
+
+    model_version: str
+    status: str
+    triggers: list[TriggerCheck]
+    drift: list[FeatureDrift]
+    population: str
+    live: list[dict[str, object]]
+
+
+def monitor(work: Workspace, *, as_of: datetime, at: datetime) -> MonitorReport:
+    """Label the predictions that matured at `as_of`, check and store the triggers, and report.
+
+    Args:
+        work: the workspace.
+        as_of: events and outcomes up to this instant count, aware.
+        at: time of the check, aware; stored with it.
+
+    Raises:
+        DataError: no model is in production.
+    """
+    served = load_champion(work.settings)
+    measurement = measure_drift(work.lake.snapshot(), served, as_of, work.engine)
+    outcomes = mature_predictions(work, as_of=as_of)
+    checks = check_triggers(work, as_of=as_of, at=at, measurement=measurement)
+    return MonitorReport(
+        model_version=served.spec.version,
+        status=overall_status(checks),
+        triggers=checks,
+        drift=measurement.drifts,
+        population=measurement.population or f"none: {measurement.unavailable}",
+        live=outcomes.by_day,
+    )
+
+
+def overall_status(checks: Sequence[TriggerCheck]) -> str:
+    """Names of the triggers that fired, else `insufficient data` or `ok`."""
+    fired = ", ".join(check.name for check in checks if check.fired)
+    return fired or (INSUFFICIENT_DATA if any(check.value is None for check in checks) else OK)
