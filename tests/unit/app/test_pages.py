@@ -21,7 +21,7 @@ from retail_core.scoring.audience_selection import ScoredUsers
 from retail_core.subprocesses import free_port
 
 AS_OF = datetime(2025, 1, 29, tzinfo=UTC)
-APP = Path(__file__).resolve().parents[2] / "app"
+APP = Path(__file__).resolve().parents[3] / "app"
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 
 from retail_core.cli import output
 from retail_core.cli.edge import run_with_exit_code, user_error_of
-from tests.unit.test_cli import retail
+from tests.command_line import retail, retail_process
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_an_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_home_that_is_a_file_is_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
     home = tmp_path / "home"
     home.write_text("a file")
-    done = retail(*command, "--json", home=home)
+    done = retail_process(*command, "--json", home=home)
     assert done.returncode == 1
     (line,) = done.stdout.splitlines()
     assert str(home) in json.loads(line)["error"]
@@ -117,8 +117,8 @@ def test_serving_on_a_busy_port_is_one_line(tmp_path: Path) -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = str(holder.getsockname()[1])
-        plain = retail("serve", "--port", port, home=tmp_path)
-        done = retail("serve", "--port", port, "--json", home=tmp_path)
+        plain = retail_process("serve", "--port", port, home=tmp_path)
+        done = retail_process("serve", "--port", port, "--json", home=tmp_path)
     for one in (plain, done):
         assert one.returncode == 3
         (line,) = one.stderr.splitlines()
@@ -129,7 +129,7 @@ def test_serving_on_a_busy_port_is_one_line(tmp_path: Path) -> None:
 
 
 def test_serving_to_everyone_without_keys_says_why_not(tmp_path: Path) -> None:
-    done = retail("serve", "--json", home=tmp_path, RETAIL_API_HOST="0.0.0.0")
+    done = retail_process("serve", "--json", home=tmp_path, RETAIL_API_HOST="0.0.0.0")
     assert done.returncode == 1
     (line,) = done.stdout.splitlines()
     assert "RETAIL_API_KEYS" in json.loads(line)["remedy"]

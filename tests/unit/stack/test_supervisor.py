@@ -26,7 +26,7 @@ from retail_core.stack.supervisor import refuse_busy_ports
 from retail_core.subprocesses import free_port, port_is_free
 
 TINY = Path(__file__).with_name("tiny_stack.py")
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SERVER = (
     "import http.server as h; h.HTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()"
 )

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from retail_core.cli.app import app
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def retail(*arguments: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does, with a home of its own."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("RETAIL_")}
-    return subprocess.run(
-        [sys.executable, "-c", "from retail_core.cli import main; main()", *arguments],
-        cwd=ROOT,
-        env={**kept, "RETAIL_HOME": str(home), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
+from tests.command_line import retail, retail_process
 
 COMMANDS = (
     *("demo", "simulate", "ingest", "features", "train", "retrain", "score", "outcomes", "monitor"),
-    *("serve", "up", "down", "status", "doctor"),
+    *("serve", "up", "down", "status", "config", "doctor"),
     *("user show", "user delete", "quarantine list", "quarantine export", "quarantine replay"),
     *("models list", "models show", "models promote", "models rollback"),
     "models recalibrate",
@@ -47,7 +28,7 @@ def test_every_command_shows_an_example(command: str) -> None:
 
 
 def test_usage_errors_exit_with_two(tmp_path: Path) -> None:
-    assert retail("train", "--no-such-option", home=tmp_path).returncode == 2
+    assert retail_process("train", "--no-such-option", home=tmp_path).returncode == 2
     assert retail("no-such-command", home=tmp_path).returncode == 2
 
 
