@@ -1,4 +1,7 @@
-"""From labelled rows to those a training needs, and to their features. Memory stays bounded."""
+"""The data of a training: labelled rows split into periods and sampled, and the features of those used.
+
+Features are computed in chunks, and only for rows that are fitted or evaluated, so that memory stays bounded.
+"""
 
 from __future__ import annotations
 
@@ -29,27 +32,30 @@ from retail_core.settings import Settings
 EMBARGO = "embargo"
 MAX_EVALUATION_ROWS = 400_000
 """Rows of the later periods that get features; above it users are sampled by hash, with all their rows."""
+EVALUATION_SALT = "judged"
+"""Salt of that hash; another value would evaluate every model on other users."""
 CHUNK_ROWS = 100_000
 
 log = logging.getLogger(__name__)
 
 RowProgress = Callable[[int, int], None]
+"""Called with the number of rows done and in total."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training works on; `rows` and `matrix` are aligned.
+    """Rows and features of a training; `rows` and `matrix` are aligned.
 
     Attributes:
-        rows: `user_id, as_of, policy, label, period` and the flags `fit` and `refit`.
-        matrix: features of `rows`, float32, columns as `feature_set` names them.
-        feature_set: without what was constant.
-        dropped: columns left out because they tell no two rows apart.
+        rows: `user_id, as_of, policy, label, period` and the flags `fit`, `refit` and `evaluated`.
+        matrix: features of `rows`, shape (rows, features), columns in the order of `feature_set`.
+        feature_set: features that are not constant.
+        dropped: columns left out because they are constant.
         split: positions of the periods in `labelled.rows`.
-        fit_sampling: of the train period, for the evaluation model.
-        refit_sampling: of all rows, for the served model.
-        labelled: every labelled row, features or not.
-        question: what is asked.
+        fit_sampling: sampling of the train period, for the evaluation model.
+        refit_sampling: sampling of all rows, for the served model.
+        labelled: every labelled row, with or without features.
+        task: the prediction task.
     """
 
     rows: pd.DataFrame
@@ -60,10 +66,10 @@ class TrainingData:
     fit_sampling: Sampling
     refit_sampling: Sampling
     labelled: LabelledRows
-    question: PredictionTask
+    task: PredictionTask
 
     def take(self, mask: BoolArray) -> tuple[pd.DataFrame, Float32Array]:
-        """Rows and features where `mask` holds."""
+        """Rows and features where `mask` is true."""
         return self.rows[mask], self.matrix[mask]
 
     @property
@@ -72,7 +78,7 @@ class TrainingData:
         return policies_of(self.rows)
 
     def columns_of(self, matrix: Float32Array, names: Sequence[str]) -> pd.DataFrame:
-        """Features of `matrix` by name; those that were dropped are left out."""
+        """Columns of `matrix` by name; constant columns, which were dropped, are left out."""
         columns = self.feature_set.columns
         return pd.DataFrame({name: matrix[:, columns.index(name)] for name in names if name in columns})
 
@@ -86,64 +92,86 @@ def policies_of(rows: pd.DataFrame) -> tuple[str, ...]:
 def build_training_data(
     lake: LakeReader,
     labelled: LabelledRows,
-    question: PredictionTask,
+    task: PredictionTask,
     settings: Settings,
     *,
     as_of: datetime,
     advance: RowProgress | None = None,
 ) -> TrainingData:
-    """Split, sample, and compute features of the rows that are needed.
+    """Split and sample labelled rows, and compute the features of those that are used.
+
+    Args:
+        lake: events and user attributes.
+        labelled: rows of every policy.
+        task: the prediction task of the features.
+        settings: sample sizes, seed, engine and the fewest buyers.
+        as_of: user attributes count as known at this instant.
+        advance: called after each chunk of features.
 
     Raises:
-        DataError: too little data, see `refuse_too_little` and `splits.split_rows`.
+        DataError: too little data, see `refuse_too_few_buyers` and `splits.split_into_periods`.
     """
     refuse_too_few_buyers(labelled.rows, settings.min_buyers)
-    labelled, split = _split_into_periods(labelled, question)
-    every = labelled.rows
-    train = np.zeros(len(every), bool)
+    labelled, split = _split_policies_into_periods(labelled, task)
+    rows, fit_sampling, refit_sampling = _mark_used_rows(labelled.rows, split, settings)
+    undated = set(labelled.rows["policy"]) == {"first-visit"}
+    attributes = infer_attributes(lake, as_of, include_undated=undated, admit=labelled.admitted)
+    feature_set = default_feature_set(task, attributes)
+    matrix = compute_feature_matrix(lake, rows, feature_set, EngineOptions.from_settings(settings), advance)
+    varying = _varying_columns(matrix)
+    columns = list(zip(feature_set.columns, varying, strict=True))
+    return TrainingData(
+        rows=rows,
+        matrix=matrix[:, varying],
+        feature_set=feature_set.select([name for name, varies in columns if varies]),
+        dropped=tuple(name for name, varies in columns if not varies),
+        split=split,
+        fit_sampling=fit_sampling,
+        refit_sampling=refit_sampling,
+        labelled=labelled,
+        task=task,
+    )
+
+
+def _mark_used_rows(
+    labelled: pd.DataFrame, split: PeriodSplit, settings: Settings
+) -> tuple[pd.DataFrame, Sampling, Sampling]:
+    """Rows that are fitted, refitted or evaluated, with a flag for each; and the samplings of both fits."""
+    train = np.zeros(len(labelled), bool)
     train[split.train] = True
-    labels = every["label"].to_numpy(bool)
+    labels = labelled["label"].to_numpy(bool)
     fit_sampling = plan_sampling(labels[train], settings.fit_rows)
     refit_sampling = plan_sampling(labels, settings.fit_rows)
-    rows = every.assign(
-        period=_periods(split, len(every)),
-        fit=train & fit_sampling.select(every, settings.seed),
-        refit=refit_sampling.select(every, settings.seed),
+    rows = labelled.assign(
+        period=_period_names(split, len(labelled)),
+        fit=train & fit_sampling.select(labelled, settings.seed),
+        refit=refit_sampling.select(labelled, settings.seed),
     )
-    rows["judged"] = _evaluation_mask(rows)
-    rows = rows[rows["fit"] | rows["refit"] | rows["judged"]].reset_index(drop=True)
-    undated = set(every["policy"]) == {"first-visit"}
-    known = infer_attributes(lake, as_of, include_undated=undated, admit=labelled.admitted)
-    wanted = default_feature_set(question, known)
-    matrix = compute_feature_matrix(lake, rows, wanted, EngineOptions.from_settings(settings), advance)
-    useful = _varying_columns(matrix)
-    kept = [name for name, use in zip(wanted.columns, useful, strict=True) if use]
-    dropped = tuple(name for name, use in zip(wanted.columns, useful, strict=True) if not use)
-    chosen = wanted.select(kept)
-    return TrainingData(
-        rows, matrix[:, useful], chosen, dropped, split, fit_sampling, refit_sampling, labelled, question
-    )
+    rows["evaluated"] = _evaluation_mask(rows)
+    rows = rows[rows["fit"] | rows["refit"] | rows["evaluated"]].reset_index(drop=True)
+    return rows, fit_sampling, refit_sampling
 
 
-def _split_into_periods(labelled: LabelledRows, question: PredictionTask) -> tuple[LabelledRows, PeriodSplit]:
-    """The four periods; a secondary policy without rows in each of them is left out."""
+def _split_policies_into_periods(
+    labelled: LabelledRows, task: PredictionTask
+) -> tuple[LabelledRows, PeriodSplit]:
+    """Rows and their periods, without secondary policies that lack rows in a period."""
     rows = labelled.rows
-    split = split_into_periods(rows, question.horizon)
-    thin = {
+    split = split_into_periods(rows, task.horizon)
+    incomplete = {
         policy
         for policy in policies_of(rows)[1:]
         if not _has_rows_in_every_period(rows[rows["policy"].eq(policy)], split)
     }
-    if not thin:
+    if not incomplete:
         return labelled, split
-    log.warning("Too few rows for the cut-off policy %s: left out.", ", ".join(sorted(thin)))
-    kept = rows[~rows["policy"].isin(thin)].reset_index(drop=True)
-    return replace(labelled, rows=kept), split_into_periods(kept, question.horizon)
+    log.warning("Too few rows for the cut-off policy %s: left out.", ", ".join(sorted(incomplete)))
+    remaining = rows[~rows["policy"].isin(incomplete)].reset_index(drop=True)
+    return replace(labelled, rows=remaining), split_into_periods(remaining, task.horizon)
 
 
 def _has_rows_in_every_period(rows: pd.DataFrame, split: PeriodSplit) -> bool:
-    """Whether each period holds some of `rows`."""
-    return all(rows.index.isin(part).any() for part in split.positions_by_period().values())
+    return all(rows.index.isin(positions).any() for positions in split.positions_by_period().values())
 
 
 def compute_feature_matrix(
@@ -153,13 +181,13 @@ def compute_feature_matrix(
     engine: EngineOptions,
     advance: RowProgress | None = None,
 ) -> Float32Array:
-    """Features of `rows` (`user_id, as_of, policy`) as float32, policy by policy, chunk by chunk in time."""
+    """Features of `rows` (`user_id, as_of, policy`), shape (rows, features), computed in chunks."""
     columns = list(feature_set.columns)
     matrix = np.empty((len(rows), len(columns)), np.float32)
     done = 0
-    for positions in _chunks(rows["policy"].to_numpy(object)):
-        part = rows.iloc[positions][["user_id", "as_of", "policy"]].reset_index(drop=True)
-        frame = compute_features(lake, cast("DataFrame[Pairs]", part), feature_set, engine=engine)
+    for positions in _chunks_by_policy(rows["policy"].to_numpy(object)):
+        pairs = rows.iloc[positions][["user_id", "as_of", "policy"]].reset_index(drop=True)
+        frame = compute_features(lake, cast("DataFrame[Pairs]", pairs), feature_set, engine=engine)
         matrix[positions] = to_matrix(frame[columns])
         done += len(positions)
         if advance is not None:
@@ -167,14 +195,14 @@ def compute_feature_matrix(
     return matrix
 
 
-def _chunks(policies: npt.NDArray[np.object_]) -> Iterator[IndexArray]:
+def _chunks_by_policy(policies: npt.NDArray[np.object_]) -> Iterator[IndexArray]:
     for policy in sorted(set(policies)):
         positions = np.flatnonzero(policies == policy)
         for start in range(0, len(positions), CHUNK_ROWS):
             yield positions[start : start + CHUNK_ROWS]
 
 
-def _periods(split: PeriodSplit, rows: int) -> list[str]:
+def _period_names(split: PeriodSplit, rows: int) -> list[str]:
     period = np.full(rows, EMBARGO, dtype=object)
     for name, positions in split.positions_by_period().items():
         period[positions] = name
@@ -187,7 +215,7 @@ def _evaluation_mask(rows: pd.DataFrame) -> BoolArray:
     share = MAX_EVALUATION_ROWS / max(1, int(later.sum()))
     if share >= 1:
         return later
-    return later & (user_hash_fraction(rows["user_id"], "judged") < share)
+    return later & (user_hash_fraction(rows["user_id"], EVALUATION_SALT) < share)
 
 
 def _varying_columns(matrix: Float32Array) -> BoolArray:

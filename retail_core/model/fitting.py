@@ -100,7 +100,7 @@ def cross_fit_and_refit(
 
     def score_block(number: int) -> None:
         inside = block == number
-        outside = _outside_embargo(rows, inside, data.question.horizon)
+        outside = _outside_embargo(rows, inside, data.task.horizon)
         model = fit_ranker(rows[outside], matrix[outside], sampling, light)
         raw[inside] = raw_scores(model, rows[inside], matrix[inside])
 

@@ -1,4 +1,7 @@
-"""From the lake to labelled (user, cut-off) rows, of one cut-off policy or several."""
+"""Labelled (user, cut-off) rows of one or several cut-off policies, read from the lake.
+
+Separate from `dataset`, because the leakage guard and recalibration need labels without the four periods.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """All labelled (user, cut-off) rows: `user_id, as_of, policy, label`.
+    """All rows whose label is known.
 
-    `gaps` are the days of the log that were gaps; `known_until` is where the log ended for these rows.
-    Attributes in `admitted` are used even where they have no date.
+    Attributes:
+        rows: `user_id, as_of, policy, label`, by time.
+        gaps: days without events that count as outages; labels that touch them are unknown.
+        known_until: end of the log for these rows; later labels are unknown.
+        admitted: user attributes to use even where they have no date.
     """
 
     rows: DataFrame[TrainingRows]
@@ -39,56 +45,55 @@ class LabelledRows:
 
 def build_labelled_rows(
     lake: LakeReader,
-    question: PredictionTask,
+    task: PredictionTask,
     policies: Sequence[str],
     as_of: datetime,
     engine: EngineOptions = DUCKDB,
 ) -> LabelledRows:
-    """Every row whose label is known at `as_of`, of all policies, by time.
+    """Every row of the policies whose label is known at `as_of`: t + horizon <= `known_until`.
 
-    Known means that the log is: t + horizon <= `features.span.known_until`, which is never later than
-    `as_of`, and earlier where the log ends earlier.
+    `known_until` is `as_of`, or the end of the log where that is earlier.
 
     Raises:
         InputError: an unknown policy.
         DataError: there is no such row.
     """
-    span = read_log_coverage(lake, as_of, question.timezone, engine)
-    if span.known_until < as_of:
-        log.warning("The log ends at %s: no later label is known.", iso(span.known_until))
-    plan = CutoffPlan((), ()) if set(policies) == {"first-visit"} else plan_cutoffs(span, question)
-    last_day = span.known_until.astimezone(zone(question.timezone)).date()
+    coverage = read_log_coverage(lake, as_of, task.timezone, engine)
+    known_until = coverage.known_until
+    if known_until < as_of:
+        log.warning("The log ends at %s: no later label is known.", iso(known_until))
+    plan = CutoffPlan((), ()) if set(policies) == {"first-visit"} else plan_cutoffs(coverage, task)
+    last_day = known_until.astimezone(zone(task.timezone)).date()
     plan = replace(plan, gaps=tuple(day for day in plan.gaps if day <= last_day))
-    parts = []
+    frames = []
     for policy in policies:
-        pairs = _pairs_of(policy, lake, question, plan, span.known_until - question.horizon, engine)
+        pairs = _policy_pairs(policy, lake, task, plan, known_until - task.horizon, engine)
         if len(pairs):
-            parts.append(pairs[["user_id", "as_of"]].assign(policy=policy))
-    if not parts:
+            frames.append(pairs[["user_id", "as_of"]].assign(policy=policy))
+    if not frames:
         raise DataError(
-            f"No user has a cut-off whose {question.horizon_hours} hours have passed.",
+            f"No user has a cut-off whose {task.horizon_hours} hours have passed.",
             remedy="ingest a longer log, or train with a later --as-of.",
         )
-    rows = pd.concat(parts, ignore_index=True).drop_duplicates(["user_id", "as_of"], ignore_index=True)
+    rows = pd.concat(frames, ignore_index=True).drop_duplicates(["user_id", "as_of"], ignore_index=True)
     rows["policy"] = rows["policy"].astype("str")
     rows = rows.sort_values(["as_of", "user_id"], ignore_index=True)
-    known = span.known_until
-    rows["label"] = label_pairs(lake, question, rows, known_until=known, engine=engine).to_numpy(bool)
-    return LabelledRows(cast("DataFrame[TrainingRows]", rows), plan.gaps, known)
+    rows["label"] = label_pairs(lake, task, rows, known_until=known_until, engine=engine).to_numpy(bool)
+    return LabelledRows(cast("DataFrame[TrainingRows]", rows), plan.gaps, known_until)
 
 
-def _pairs_of(
+def _policy_pairs(
     policy: str,
     lake: LakeReader,
-    question: PredictionTask,
+    task: PredictionTask,
     plan: CutoffPlan,
     before: datetime,
     engine: EngineOptions,
 ) -> DataFrame[Pairs]:
     if policy == "daily":
-        return daily_pairs(lake, question, plan.cutoffs, engine)
+        return daily_pairs(lake, task, plan.cutoffs, engine)
     if policy == IN_SESSION:
-        return in_session_pairs(lake, question, plan, before, engine)
+        return in_session_pairs(lake, task, plan, before, engine)
     if policy == "first-visit":
         return first_visit_pairs(lake, before, engine)
     raise InputError(
@@ -98,22 +103,22 @@ def _pairs_of(
 
 
 def refuse_too_few_buyers(rows: pd.DataFrame, min_buyers: int) -> None:
-    """Refuse data on which no honest model can be made.
+    """Refuse rows with too few purchases to fit and evaluate a model.
 
     Raises:
-        DataError: no purchases, or fewer than `min_buyers` rows or users that buy.
+        DataError: no purchases, fewer than `min_buyers` of them, or fewer than half as many buying users.
     """
     bought = rows["label"]
     positives, buyers = int(bought.sum()), int(rows["user_id"][bought].nunique())
-    told = f"{len(rows):,} labelled rows of {rows['user_id'].nunique():,} users"
+    population = f"{len(rows):,} labelled rows of {rows['user_id'].nunique():,} users"
     if positives == 0:
         raise DataError(
-            f"There are no purchases within the horizon in {told}.",
+            f"There are no purchases within the horizon in {population}.",
             remedy="check the preset's event names, or ingest a log with purchases.",
         )
     if positives < min_buyers or buyers < min_buyers // 2:
         raise DataError(
-            f"There are only {positives} purchases by {buyers} users in {told}; at least {min_buyers} by "
-            f"{min_buyers // 2} users are needed.",
+            f"There are only {positives} purchases by {buyers} users in {population}; at least {min_buyers} "
+            f"by {min_buyers // 2} users are needed.",
             remedy="ingest more users or a longer log.",
         )

@@ -89,7 +89,7 @@ def run_search(data: TrainingData, settings: Settings, model: str = AUTO) -> Sea
     sampling = _reduce_sampling(data.fit_sampling, len(rows), settings.search_rows)
     kept = sampling.select(rows, settings.seed) if sampling != data.fit_sampling else np.ones(len(rows), bool)
     rows, matrix = rows[kept].reset_index(drop=True), matrix[kept]
-    folds = PeriodFolds(rows, data.question.horizon)
+    folds = PeriodFolds(rows, data.task.horizon)
     carts = data.columns_of(matrix, (OPEN_CART_COLUMN,))
     rule = carts[OPEN_CART_COLUMN].to_numpy(np.float64) if len(carts.columns) else None
     searched = SearchRows(matrix, rows, folds, sampling.negative_rate, rule)
@@ -139,7 +139,7 @@ def score_period(model: CalibratedRanker, data: TrainingData, name: str) -> dict
 
 def period_rows(data: TrainingData, name: str) -> tuple[pd.DataFrame, Float32Array]:
     """Judged rows and features of one of the later periods."""
-    return data.take((data.rows["period"].eq(name) & data.rows["judged"]).to_numpy(bool))
+    return data.take((data.rows["period"].eq(name) & data.rows["evaluated"]).to_numpy(bool))
 
 
 def choose_operating_points(calibrate: ScoredRows, certify: ScoredRows, goal: RecallGoal) -> OperatingPoints:

@@ -63,10 +63,10 @@ def _recalibrated(training: Mapping[str, Any]) -> list[str]:
 
 def _about(spec: ModelSpec) -> Iterable[str]:
     training, data = spec.training, spec.data
-    question = spec.feature_set.task
+    task = spec.feature_set.task
     floors = training.get("search", {}).get("compared", {})
     yield from (
-        f"Which users buy within {question.horizon_hours} hours of a cut-off. Intended for choosing whom to "
+        f"Which users buy within {task.horizon_hours} hours of a cut-off. Intended for choosing whom to "
         "contact and for ranking in the app; not for decisions about credit, price or access.",
         "",
         "| | |",
@@ -77,7 +77,7 @@ def _about(spec: ModelSpec) -> Iterable[str]:
         f"| data | {data.get('events', '?')} events, {data.get('rows', '?')} labelled rows, hash "
         f"`{data['data_hash']}` |",
         f"| features | {len(spec.feature_set.columns)}, set `{spec.feature_set.hash[:12]}`, look-back "
-        f"{question.lookback_days} days |",
+        f"{task.lookback_days} days |",
         f"| split | {training.get('split', '?')} |",
         f"| leaky | {'YES: never promote it' if spec.leaky else 'no'} |",
         "",

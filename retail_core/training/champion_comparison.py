@@ -96,7 +96,7 @@ def incomparable_reason(champion: ModelSpec, data: TrainingData) -> str:
 
     A look-back of another length is only another way to answer the same question.
     """
-    theirs, ours = asdict(champion.feature_set.task), asdict(data.question)
+    theirs, ours = asdict(champion.feature_set.task), asdict(data.task)
     differ = [name for name in ours if name != "lookback_days" and theirs[name] != ours[name]]
     by_hand = f"`retail models promote` puts it in the place of version {champion.version} all the same"
     if differ:
@@ -140,7 +140,7 @@ def _challenger_scores(
     On a log too short for that, where test rows share their days with others, no row of a test user is used.
     """
     every = data.rows
-    past = cutoffs_before(every["as_of"], rows["as_of"].min(), data.question.horizon)
+    past = cutoffs_before(every["as_of"], rows["as_of"].min(), data.task.horizon)
     fresh = every["refit"].to_numpy(bool) & past
     if not every["label"][fresh].any():
         fresh = every["refit"].to_numpy(bool) & ~every["user_id"].isin(rows["user_id"]).to_numpy(bool)

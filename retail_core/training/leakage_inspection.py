@@ -66,14 +66,14 @@ def inspect_log(path: Path, source: Source, settings: Settings, allowed: Sequenc
         newest = lake.state().last_event
         if newest is None:
             raise DataError(f"{path} has no usable event.", remedy="choose the source the file is from.")
-        question = PredictionTask.from_settings(settings, zone)
+        task = PredictionTask.from_settings(settings, zone)
         as_of, engine = last_midnight(newest, zone), EngineOptions.from_settings(settings)
         policies = default_policies(lake, source.policy, as_of, engine)
-        return inspect_leakage(build_guard_data(lake, question, policies, as_of, settings), allowed)
+        return inspect_leakage(build_guard_data(lake, task, policies, as_of, settings), allowed)
 
 
 def build_guard_data(
-    lake: Lake, question: PredictionTask, policies: Sequence[str], as_of: datetime, settings: Settings
+    lake: Lake, task: PredictionTask, policies: Sequence[str], as_of: datetime, settings: Settings
 ) -> GuardData:
     """Labelled rows of the policies, and features of a sample of them.
 
@@ -81,12 +81,12 @@ def build_guard_data(
         DataError: too few purchases.
     """
     engine = EngineOptions.from_settings(settings)
-    labelled = build_labelled_rows(lake, question, policies, as_of, engine).rows
+    labelled = build_labelled_rows(lake, task, policies, as_of, engine).rows
     refuse_too_few_buyers(labelled, settings.min_buyers)
     sampling = plan_sampling(labelled["label"].to_numpy(bool), SAMPLE_ROWS * len(policies))
     rows = labelled[sampling.select(labelled, settings.seed)].reset_index(drop=True)
     undated = set(rows["policy"]) == {"first-visit"}
-    wanted = default_feature_set(question, infer_attributes(lake, as_of, include_undated=undated))
+    wanted = default_feature_set(task, infer_attributes(lake, as_of, include_undated=undated))
     matrix = dataset.compute_feature_matrix(lake, rows, wanted, engine)
     return GuardData(rows, matrix, wanted, sampling, labelled, lake, as_of, settings.seed)
 

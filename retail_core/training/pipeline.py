@@ -103,14 +103,14 @@ def _refuse_unknown(options: TrainOptions) -> None:
 
 
 def _prepare(work: Workspace, as_of: datetime, options: TrainOptions, advance: Progress) -> TrainingData:
-    question = work.task
+    task = work.task
     advance("rows", 0, 1)
-    labelled = build_labelled_rows(work.lake, question, options.policies, as_of, work.engine)
+    labelled = build_labelled_rows(work.lake, task, options.policies, as_of, work.engine)
     advance("rows", 1, 1)
     return dataset.build_training_data(
         work.lake,
         replace(labelled, admitted=options.allow_leak),
-        question,
+        task,
         work.settings,
         as_of=labelled.known_until,
         advance=lambda done, total: advance("features", done, total),

@@ -10,7 +10,13 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.errors import DataError
-from retail_core.model.dataset import EMBARGO, MAX_EVALUATION_ROWS, TrainingData, compute_feature_matrix
+from retail_core.model.dataset import (
+    EMBARGO,
+    EVALUATION_SALT,
+    MAX_EVALUATION_ROWS,
+    TrainingData,
+    compute_feature_matrix,
+)
 from retail_core.model.labelled import LabelledRows, build_labelled_rows
 from retail_core.model.sampling import Sampling
 from retail_core.model.spec import ModelSpec
@@ -37,22 +43,24 @@ def build_recalibration_data(work: Workspace, spec: ModelSpec, as_of: datetime) 
     Raises:
         DataError: too few of them bought, or the primary policy lacks buyers in a block.
     """
-    engine, question = work.engine, spec.feature_set.task
-    labelled = build_labelled_rows(work.lake, question, spec.policies, as_of, engine)
+    engine, task = work.engine, spec.feature_set.task
+    labelled = build_labelled_rows(work.lake, task, spec.policies, as_of, engine)
     since = max(parse_instant(spec.data["as_of"]), labelled.known_until - timedelta(days=MAX_DAYS))
     rows: pd.DataFrame = labelled.rows[labelled.rows["as_of"] >= pd.Timestamp(since)].reset_index(drop=True)
-    rows = rows[user_hash_fraction(rows["user_id"], "judged") < MAX_EVALUATION_ROWS / max(1, len(rows))]
+    rows = rows[
+        user_hash_fraction(rows["user_id"], EVALUATION_SALT) < MAX_EVALUATION_ROWS / max(1, len(rows))
+    ]
     rows = rows.reset_index(drop=True)
     _refuse_too_few(rows, since, work.settings.min_buyers)
-    rows, kind = _in_blocks(rows, question.horizon)
+    rows, kind = _in_blocks(rows, task.horizon)
     known = _policies_with_both_classes(rows, spec)
-    rows = rows[rows["policy"].isin(known)].reset_index(drop=True).assign(judged=True)
+    rows = rows[rows["policy"].isin(known)].reset_index(drop=True).assign(evaluated=True)
     places = {name: np.flatnonzero(rows["period"].eq(name)) for name in RECALIBRATION_PERIODS}
     split = PeriodSplit(kind, train=np.empty(0, np.intp), **places)
     whole = Sampling(1.0, 1.0)
     kept = LabelledRows(cast("DataFrame[TrainingRows]", rows), labelled.gaps, labelled.known_until)
     matrix = compute_feature_matrix(work.lake, rows, spec.feature_set, engine)
-    return TrainingData(rows, matrix, spec.feature_set, (), split, whole, whole, kept, question)
+    return TrainingData(rows, matrix, spec.feature_set, (), split, whole, whole, kept, task)
 
 
 def _refuse_too_few(rows: pd.DataFrame, since: datetime, least: int) -> None:

@@ -44,7 +44,7 @@ class TrainingResult:
     points: dict[str, OperatingPoints]
     goal: RecallGoal
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
-    closer: dict[str, dict[str, Any]] = field(default_factory=dict)
+    detail_metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def add_test_metrics(data: TrainingData, outcome: TrainingResult, seed: int) -> TrainingResult:
@@ -53,7 +53,7 @@ def add_test_metrics(data: TrainingData, outcome: TrainingResult, seed: int) -> 
     for policy, rows in outcome.test.items():
         points = outcome.points[policy]
         metrics[policy], closer[policy] = test_metrics(data, policy, rows, points, seed)
-    return replace(outcome, metrics=metrics, closer=closer)
+    return replace(outcome, metrics=metrics, detail_metrics=closer)
 
 
 def test_metrics(
@@ -79,12 +79,12 @@ def test_metrics(
         "contact_share": chosen["chosen_share"],
         "no_miss_share": none_missed["chosen_share"],
         "no_miss_precision": none_missed["precision"],
-        "population": policy_population(data.question, policy),
+        "population": policy_population(data.task, policy),
         "first_cutoff": iso(tested["as_of"].min().to_pydatetime()),
         "last_cutoff": iso(tested["as_of"].max().to_pydatetime()),
     }
     named = pd.DataFrame(matrix, columns=list(data.feature_set.columns))
-    days = tested["as_of"].dt.tz_convert(data.question.timezone).dt.strftime("%Y-%m-%d")
+    days = tested["as_of"].dt.tz_convert(data.task.timezone).dt.strftime("%Y-%m-%d")
     return metrics, {
         "intervals": {name: list(one) for name, one in found.items()},
         "segments": metrics_by_segment(rows, named, contact),
@@ -113,9 +113,9 @@ def caption(data: TrainingData, outcome: TrainingResult, policy: str) -> str:
     metrics = outcome.metrics[policy]
     days = f"{metrics['first_cutoff'][:10]} to {metrics['last_cutoff'][:10]}"
     return (
-        f"{policy_population(data.question, policy)}\n"
+        f"{policy_population(data.task, policy)}\n"
         f"test cut-offs {days} ({data.split.kind}), {metrics['n']:,} rows, "
-        f"{metrics['positives']:,} bought within {data.question.horizon_hours} h: "
+        f"{metrics['positives']:,} bought within {data.task.horizon_hours} h: "
         f"base rate {metrics['base_rate']:.2%}"
     )
 
@@ -124,8 +124,8 @@ def population(data: TrainingData) -> dict[str, Any]:
     """Who is eligible, and how many labelled rows that made."""
     rows = data.labelled.rows
     return {
-        "definition": "; ".join(policy_population(data.question, policy) for policy in data.policies),
-        **asdict(data.question),
+        "definition": "; ".join(policy_population(data.task, policy) for policy in data.policies),
+        **asdict(data.task),
         "policies": list(data.policies),
         "rows": len(rows),
         "users": int(rows["user_id"].nunique()),
@@ -162,7 +162,7 @@ def build_spec(
         },
         reasons={policy: one.reason for policy, one in certified.items()},
         metrics=outcome.metrics,
-        evaluation=outcome.closer,
+        evaluation=outcome.detail_metrics,
         reference=reference_metrics(primary, outcome.metrics[policies[0]], outcome.points[policies[0]].f1),
         data={
             "rows": len(data.labelled.rows),
@@ -180,14 +180,14 @@ def build_spec(
 
 def flat_params(data: TrainingData, outcome: TrainingResult, spec: ModelSpec) -> dict[str, object]:
     """Parameters for MLflow's table."""
-    question = {f"question.{name}": value for name, value in asdict(data.question).items()}
+    task = {f"question.{name}": value for name, value in asdict(data.task).items()}
     periods = {
         f"{name}.{key}": value for name, one in spec.training["periods"].items() for key, value in one.items()
     }
     return {
         **outcome.search.best_params,
         **{f"search.{name}": value for name, value in outcome.search.to_dict().items() if name != "compared"},
-        **question,
+        **task,
         **periods,
         **{f"data.{name}": value for name, value in spec.data.items()},
         "family": outcome.search.config.family,

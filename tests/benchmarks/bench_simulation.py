@@ -92,7 +92,7 @@ def on_future(lake: DayFiles, data: TrainingData, model: CalibratedRanker, truth
 def futures(model: CalibratedRanker, data: TrainingData, truth: Path, seed: int) -> dict[str, int]:
     """In how many futures each kind of threshold misses the target."""
     later = data.rows["period"].isin(["certify", "test"]) & data.rows["policy"].eq("daily")
-    rows, matrix = data.take((later & data.rows["judged"]).to_numpy(bool))
+    rows, matrix = data.take((later & data.rows["evaluated"]).to_numpy(bool))
     score = model.raw_score(matrix, "daily")
     true = with_truth(rows[["user_id", "as_of"]].reset_index(drop=True), truth)["probability"].to_numpy()
     users = pd.factorize(rows["user_id"])[0]

@@ -258,7 +258,7 @@ def test_a_challenger_that_answers_something_else_does_not_take_the_champions_pl
         shop.work.lake, labelled, question, shop.work.settings, as_of=labelled.known_until
     )
     choice = RankerConfig("logistic", {"C": 0.1})
-    longer = replace(daily, question=replace(question, horizon_hours=48))
+    longer = replace(daily, task=replace(question, horizon_hours=48))
     for data, told in [
         (longer, "another question: horizon_hours 48 instead of 24"),
         (daily, "no cut-off policy first-visit"),

@@ -1,4 +1,9 @@
-"""How good a ranking with probabilities is on rows it has never seen, and how sure of that we are."""
+"""Metrics of scored rows with intervals from resampling users.
+
+Every metric is a function of row weights, so that one implementation gives its value (all weights one) and
+its bootstrap replicates. Rows are sorted once; a replicate then costs a few passes over them, which keeps
+hundreds of replicates of hundreds of thousands of rows within seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +11,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
-from retail_core.arrays import BoolArray, FloatArray
+from retail_core.arrays import BoolArray, FloatArray, IndexArray, IntArray
 from retail_core.model.calibration import logit
 
 MAX_BOOTSTRAP_ROWS = 15_000_000
-"""Rows times draws of one bootstrap, which bounds its seconds."""
+"""Rows times replicates of one bootstrap, which bounds its duration."""
 
 OPEN_CART_COLUMN = "cart_count"
-"""The feature behind the rule "who has most in the cart buys"."""
+"""The feature by which the rule "open cart" ranks users."""
 
 LIST_SHARES = (0.01, 0.05, 0.10, 0.20)
-"""Parts of the list, best first, whose lift and recall are told."""
+"""Shares of the ranked list at which lift and recall are reported."""
 
 _ECE_BINS, _SLOPE_BINS, _NEWTON_STEPS = 10, 200, 25
 
@@ -29,9 +33,13 @@ Metrics = dict[str, float | int | None]
 
 @dataclass(frozen=True)
 class ScoredRows:
-    """Rows with what was predicted and what happened; arrays of equal length.
+    """Rows with their scores and labels; arrays of equal length.
 
-    `raw` ranks (ties of the probability included), `probability` is calibrated.
+    Attributes:
+        users: user id of each row.
+        labels: whether the user bought within the horizon.
+        raw: score that ranks the rows; ties of the probability are ties here too.
+        probability: calibrated probability.
     """
 
     users: pd.Series
@@ -40,126 +48,127 @@ class ScoredRows:
     probability: FloatArray
 
     def select(self, mask: BoolArray) -> ScoredRows:
-        """The rows where `mask` holds."""
+        """The rows where `mask` is true."""
         return ScoredRows(self.users[mask], self.labels[mask], self.raw[mask], self.probability[mask])
 
 
 class WeightedMetrics:
-    """Figures of judged rows by name, as functions of the rows' weights.
+    """Metrics of scored rows by name, as a function of the rows' weights.
 
-    Average precision and the area under the ROC curve rank by `raw`, ties together. ECE compares promise
-    and truth in ten bins of equally many rows. `slope` is that of a logistic regression of the outcome on
-    the log odds promised (Cox, Biometrika 1958): 1 is right, below 1 promises too much spread.
+    Average precision and the area under the ROC curve rank by `raw`, ties together. ECE compares mean
+    probability and share of buyers in ten bins of equally many rows. `slope` is that of a logistic regression
+    of the label on the predicted log odds (Cox, Biometrika 1958): 1 is calibrated, below 1 is overconfident.
     """
 
     def __init__(self, rows: ScoredRows, f1_threshold: float) -> None:
         self._order = np.argsort(-rows.raw, kind="stable")
         ranked = rows.raw[self._order]
         self._labels = rows.labels[self._order].astype(np.float64)
-        self._ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+        self._tie_ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
         probability = rows.probability[self._order]
-        self._chosen = (probability >= f1_threshold).astype(np.float64)
-        self._error = (probability - self._labels) ** 2
+        self._selected = (probability >= f1_threshold).astype(np.float64)
+        self._squared_error = (probability - self._labels) ** 2
         self._probability = probability
-        self._tenths = _equal_bins(probability, _ECE_BINS)
-        self._cells = _equal_bins(probability, _SLOPE_BINS)
-        self._odds = _means(logit(probability), self._cells)
+        self._ece_bins = _equal_bins(probability, _ECE_BINS)
+        self._slope_bins = _equal_bins(probability, _SLOPE_BINS)
+        self._bin_log_odds = _bin_means(logit(probability), self._slope_bins)
 
-    def __call__(self, weights: npt.NDArray[np.int64]) -> dict[str, float]:
-        """All figures; those of ranking are NaN where all rows with weight have the same answer."""
+    def __call__(self, weights: IntArray) -> dict[str, float]:
+        """All metrics; those of the ranking are NaN where all rows with weight have the same label."""
         weight = weights[self._order].astype(np.float64)
         bought = weight * self._labels
         total, buyers = float(weight.sum()), float(bought.sum())
-        base = buyers / total
-        brier = float((weight * self._error).sum()) / total
-        spread = base * (1 - base)
+        base_rate = buyers / total
+        brier = float((weight * self._squared_error).sum()) / total
+        variance = base_rate * (1 - base_rate)
         return {
-            **self._ranking(weight, bought, total, buyers),
-            **self._choice(weight, bought, buyers),
+            **self._ranking_metrics(weight, bought, total, buyers),
+            **self._selection_metrics(weight, bought, buyers),
             "brier": brier,
-            "brier_skill": 1 - brier / spread if spread else np.nan,
-            "ece": self._ece(weight, bought, total),
-            "slope": self._slope(weight, bought),
+            "brier_skill": 1 - brier / variance if variance else np.nan,
+            "ece": self._calibration_error(weight, bought, total),
+            "slope": self._calibration_slope(weight, bought),
         }
 
-    def _ranking(
+    def _ranking_metrics(
         self, weight: FloatArray, bought: FloatArray, total: float, buyers: float
     ) -> dict[str, float]:
-        seen, found = np.cumsum(weight), np.cumsum(bought)
-        others = total - buyers
-        if not buyers or not others:
-            nothing = {
+        rows_so_far, buyers_so_far = np.cumsum(weight), np.cumsum(bought)
+        non_buyers = total - buyers
+        if not buyers or not non_buyers:
+            undefined = {
                 f"{kind}_at_{share * 100:g}": np.nan for share in LIST_SHARES for kind in ("lift", "recall")
             }
-            return {"ap": np.nan, "auc": np.nan, **nothing}
-        at, hits = seen[self._ends], found[self._ends]
-        gained = np.diff(hits, prepend=0.0)
-        ap = float((gained * hits / np.maximum(at, 1e-12)).sum() / buyers)
-        false = at - hits
-        area = float((np.diff(false, prepend=0.0) * (hits - gained / 2)).sum())
-        recalls = {share: self._recall_at(share, seen, found, buyers) for share in LIST_SHARES}
+            return {"ap": np.nan, "auc": np.nan, **undefined}
+        rows_at_tie, hits = rows_so_far[self._tie_ends], buyers_so_far[self._tie_ends]
+        new_hits = np.diff(hits, prepend=0.0)
+        ap = float((new_hits * hits / np.maximum(rows_at_tie, 1e-12)).sum() / buyers)
+        false_positives = rows_at_tie - hits
+        area = float((np.diff(false_positives, prepend=0.0) * (hits - new_hits / 2)).sum())
+        recalls = {share: _recall_at(share, rows_so_far, buyers_so_far, buyers) for share in LIST_SHARES}
         return {
             "ap": ap,
-            "auc": area / (buyers * others),
+            "auc": area / (buyers * non_buyers),
             **{f"recall_at_{share * 100:g}": recall for share, recall in recalls.items()},
             **{f"lift_at_{share * 100:g}": recall / share for share, recall in recalls.items()},
         }
 
-    def _recall_at(self, share: float, seen: FloatArray, found: FloatArray, buyers: float) -> float:
-        """Buyers among the best `share` of the rows; the row on the edge counts in part."""
-        edge = share * seen[-1]
-        place = min(int(np.searchsorted(seen, edge)), len(seen) - 1)
-        before = (seen[place - 1], found[place - 1]) if place else (0.0, 0.0)
-        width = seen[place] - before[0]
-        part = (edge - before[0]) / width if width else 0.0
-        return float(before[1] + part * (found[place] - before[1])) / buyers
-
-    def _choice(self, weight: FloatArray, bought: FloatArray, buyers: float) -> dict[str, float]:
-        hits, picked = float((bought * self._chosen).sum()), float((weight * self._chosen).sum())
+    def _selection_metrics(self, weight: FloatArray, bought: FloatArray, buyers: float) -> dict[str, float]:
+        hits, selected = float((bought * self._selected).sum()), float((weight * self._selected).sum())
         return {
-            "f1": 2 * hits / (buyers + picked) if hits else 0.0,
+            "f1": 2 * hits / (buyers + selected) if hits else 0.0,
             "recall": hits / buyers if buyers else 0.0,
-            "precision": hits / picked if picked else 0.0,
+            "precision": hits / selected if selected else 0.0,
         }
 
-    def _ece(self, weight: FloatArray, bought: FloatArray, total: float) -> float:
-        promised = np.bincount(self._tenths, weight * self._probability)
-        return float(np.abs(promised - np.bincount(self._tenths, bought)).sum() / total)
+    def _calibration_error(self, weight: FloatArray, bought: FloatArray, total: float) -> float:
+        expected = np.bincount(self._ece_bins, weight * self._probability)
+        return float(np.abs(expected - np.bincount(self._ece_bins, bought)).sum() / total)
 
-    def _slope(self, weight: FloatArray, bought: FloatArray) -> float:
-        """Newton's method, in bounded steps, on cells of nearly equal probability."""
-        rows, hits = np.bincount(self._cells, weight), np.bincount(self._cells, bought)
-        if not 0 < hits.sum() < rows.sum() or np.ptp(self._odds) < 1e-9:
+    def _calibration_slope(self, weight: FloatArray, bought: FloatArray) -> float:
+        """Newton's method, in bounded steps, on bins of nearly equal probability."""
+        rows, hits = np.bincount(self._slope_bins, weight), np.bincount(self._slope_bins, bought)
+        if not 0 < hits.sum() < rows.sum() or np.ptp(self._bin_log_odds) < 1e-9:
             return float("nan")
-        design = np.column_stack([np.ones(len(rows)), self._odds])
-        found = np.array([logit(np.array([hits.sum() / rows.sum()]))[0], 0.0])
+        design = np.column_stack([np.ones(len(rows)), self._bin_log_odds])
+        coefficients = np.array([logit(np.array([hits.sum() / rows.sum()]))[0], 0.0])
         for _ in range(_NEWTON_STEPS):
-            promised = 1 / (1 + np.exp(-np.clip(design @ found, -30, 30)))
-            bend = design.T @ (design * (rows * promised * (1 - promised))[:, None])
-            step = np.linalg.solve(bend + 1e-9 * np.eye(2), design.T @ (hits - rows * promised))
-            found = found + np.clip(step, -1, 1)
-        return float(found[1])
+            expected = 1 / (1 + np.exp(-np.clip(design @ coefficients, -30, 30)))
+            hessian = design.T @ (design * (rows * expected * (1 - expected))[:, None])
+            step = np.linalg.solve(hessian + 1e-9 * np.eye(2), design.T @ (hits - rows * expected))
+            coefficients = coefficients + np.clip(step, -1, 1)
+        return float(coefficients[1])
 
 
-def _equal_bins(values: FloatArray, bins: int) -> npt.NDArray[np.intp]:
-    """The bin of each value: equally many values each, in order; ties are cut."""
+def _recall_at(share: float, rows_so_far: FloatArray, buyers_so_far: FloatArray, buyers: float) -> float:
+    """Share of the buyers among the best `share` of the rows; the row at the edge counts fractionally."""
+    edge = share * rows_so_far[-1]
+    index = min(int(np.searchsorted(rows_so_far, edge)), len(rows_so_far) - 1)
+    rows_before, buyers_before = (rows_so_far[index - 1], buyers_so_far[index - 1]) if index else (0.0, 0.0)
+    edge_weight = rows_so_far[index] - rows_before
+    fraction = (edge - rows_before) / edge_weight if edge_weight else 0.0
+    return float(buyers_before + fraction * (buyers_so_far[index] - buyers_before)) / buyers
+
+
+def _equal_bins(values: FloatArray, bins: int) -> IndexArray:
+    """Bin number of each value: equally many values per bin, in order; ties may be cut."""
     number = np.empty(len(values), dtype=np.intp)
     number[np.argsort(values, kind="stable")] = np.arange(len(values)) * bins // max(len(values), 1)
     return number
 
 
-def _means(values: FloatArray, bins: npt.NDArray[np.intp]) -> FloatArray:
+def _bin_means(values: FloatArray, bins: IndexArray) -> FloatArray:
     return np.asarray(np.bincount(bins, values) / np.maximum(np.bincount(bins), 1), dtype=np.float64)
 
 
 def evaluate(rows: ScoredRows, f1_threshold: float) -> Metrics:
-    """The metrics every report shows: `will_purchase` means a probability of `f1_threshold` or more.
+    """The metrics of every report; `will_purchase` means a probability of `f1_threshold` or more.
 
-    Those that need both answers (AP, AUC, lift, slope, skill) are None where all rows have the same.
+    Metrics that need buyers and non-buyers (AP, AUC, lift, slope, skill) are None where one is missing.
     """
-    found = WeightedMetrics(rows, f1_threshold)(np.ones(len(rows.labels), np.int64))
+    values = WeightedMetrics(rows, f1_threshold)(np.ones(len(rows.labels), np.int64))
     return {
-        **{name: None if np.isnan(value) else value for name, value in found.items()},
+        **{name: None if np.isnan(value) else value for name, value in values.items()},
         "chosen_share": float(np.mean(rows.probability >= f1_threshold)),
         "base_rate": float(rows.labels.mean()),
         "n": len(rows.labels),
@@ -168,45 +177,45 @@ def evaluate(rows: ScoredRows, f1_threshold: float) -> Metrics:
 
 
 def metric_intervals(rows: ScoredRows, f1_threshold: float, seed: int) -> dict[str, tuple[float, float]]:
-    """95 % intervals of the figures of `judge` that vary, users resampled: 50 to 200 times, by size."""
-    figures = WeightedMetrics(rows, f1_threshold)
+    """95 % intervals of the metrics of `evaluate`, from 50 to 200 resamples of the users."""
+    metrics = WeightedMetrics(rows, f1_threshold)
     replicates = int(np.clip(MAX_BOOTSTRAP_ROWS // max(len(rows.labels), 1), 50, 200))
-    drawn = [figures(weights) for weights in bootstrap_user_weights(rows.users, replicates, seed)]
-    found = {}
-    for name in drawn[0]:
-        values = np.array([one[name] for one in drawn])
+    resampled = [metrics(weights) for weights in bootstrap_user_weights(rows.users, replicates, seed)]
+    bounds = {}
+    for name in resampled[0]:
+        values = np.array([replicate[name] for replicate in resampled])
         values = values[~np.isnan(values)]
         if len(values):
-            low, high = np.quantile(values, [0.025, 0.975])
-            found[name] = (float(low), float(high))
-    return found
+            bounds[name] = _interval(values)
+    return bounds
 
 
-def selection_metrics(labels: BoolArray, chosen: BoolArray) -> dict[str, float]:
-    """F1, recall, precision and share chosen; 0 where undefined."""
-    hits, buyers, picked = int((labels & chosen).sum()), int(labels.sum()), int(chosen.sum())
+def selection_metrics(labels: BoolArray, selected: BoolArray) -> dict[str, float]:
+    """F1, recall, precision and share of the rows that are selected; 0 where undefined."""
+    hits, buyers, size = int((labels & selected).sum()), int(labels.sum()), int(selected.sum())
     return {
-        "f1": 2 * hits / (buyers + picked) if hits else 0.0,
+        "f1": 2 * hits / (buyers + size) if hits else 0.0,
         "recall": hits / buyers if buyers else 0.0,
-        "precision": hits / picked if picked else 0.0,
-        "chosen_share": picked / len(labels),
+        "precision": hits / size if size else 0.0,
+        "chosen_share": size / len(labels),
     }
 
 
 def open_cart_ap(features: pd.DataFrame, labels: BoolArray) -> float | None:
-    """Average precision of the rule "most in the cart first"; None where there are no cart features."""
+    """Average precision of the rule "most items in the cart first"; None without cart features or buyers."""
     if OPEN_CART_COLUMN not in features.columns or not labels.any():
         return None
     return float(average_precision_score(labels, features[OPEN_CART_COLUMN].fillna(0.0)))
 
 
-def bootstrap_user_weights(users: pd.Series, replicates: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Bootstrap over users: for each replicate, how often each row is drawn (all rows of a user alike)."""
-    codes, names = pd.factorize(users)
+def bootstrap_user_weights(users: pd.Series, replicates: int, seed: int) -> Iterator[IntArray]:
+    """Row weights of a bootstrap over users: in each replicate all rows of a user have the same weight."""
+    codes, unique_users = pd.factorize(users)
     rng = np.random.default_rng(seed)
+    size = len(unique_users)
     for _ in range(replicates):
-        drawn = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
-        yield drawn[codes].astype(np.int64)
+        user_weights = np.bincount(rng.integers(0, size, size), minlength=size)
+        yield user_weights[codes].astype(np.int64)
 
 
 class WeightedRanking:
@@ -216,17 +225,17 @@ class WeightedRanking:
         self._order = np.argsort(-score, kind="stable")
         ranked = score[self._order]
         self._labels = labels[self._order]
-        self._last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+        self._tie_ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
 
-    def average_precision(self, weights: npt.NDArray[np.int64]) -> float:
+    def average_precision(self, weights: IntArray) -> float:
         """Equal to scikit-learn's with `sample_weight`; 0 where no buyer has weight."""
         weight = weights[self._order]
-        found = np.cumsum(weight * self._labels)[self._last]
-        seen = np.cumsum(weight)[self._last]
-        if found[-1] == 0:
+        hits = np.cumsum(weight * self._labels)[self._tie_ends]
+        rows = np.cumsum(weight)[self._tie_ends]
+        if hits[-1] == 0:
             return 0.0
-        gained = np.diff(found, prepend=0)
-        return float((gained * found / np.maximum(seen, 1)).sum() / found[-1])
+        new_hits = np.diff(hits, prepend=0)
+        return float((new_hits * hits / np.maximum(rows, 1)).sum() / hits[-1])
 
 
 def ap_difference(
@@ -237,43 +246,55 @@ def ap_difference(
     seed: int,
     replicates: int = 400,
 ) -> tuple[float, float, float]:
-    """Challenger's AP less champion's on the same rows: value, and 95 % interval with users resampled."""
-    ours, theirs = WeightedRanking(challenger, labels), WeightedRanking(champion, labels)
-    once = np.ones(len(labels), np.int64)
-    value = ours.average_precision(once) - theirs.average_precision(once)
-    drawn = [
-        ours.average_precision(weights) - theirs.average_precision(weights)
-        for weights in bootstrap_user_weights(users, replicates, seed)
-    ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(value), float(low), float(high)
+    """Challenger's average precision less the champion's on the same rows.
+
+    Returns:
+        The difference, and the bounds of its 95 % interval, users resampled.
+    """
+    challenger_ranking, champion_ranking = (
+        WeightedRanking(score, labels) for score in (challenger, champion)
+    )
+
+    def difference(weights: IntArray) -> float:
+        return challenger_ranking.average_precision(weights) - champion_ranking.average_precision(weights)
+
+    value = difference(np.ones(len(labels), np.int64))
+    resampled = [difference(weights) for weights in bootstrap_user_weights(users, replicates, seed)]
+    return float(value), *_interval(resampled)
 
 
 def log_loss_improvement(
-    rows: ScoredRows, before: FloatArray, seed: int, replicates: int = 400
+    rows: ScoredRows, earlier_probability: FloatArray, seed: int, replicates: int = 400
 ) -> tuple[float, float, float]:
-    """By how much the mean log loss of the rows is lower than with the probabilities `before`.
+    """Mean log loss with `earlier_probability` less that with the rows' probabilities; positive is better.
 
-    Value, and 95 % interval with users resampled; positive is better. Probabilities lie within (0, 1).
+    Args:
+        rows: rows whose probabilities lie within (0, 1).
+        earlier_probability: of the same rows, within (0, 1).
+        seed: of the resampling.
+        replicates: resamples of the users.
+
+    Returns:
+        The difference, and the bounds of its 95 % interval, users resampled.
     """
-    ours, theirs = (np.where(rows.labels, one, 1 - one) for one in (rows.probability, before))
-    gain = np.log(ours) - np.log(theirs)
-    drawn = [
-        np.average(gain, weights=weights) for weights in bootstrap_user_weights(rows.users, replicates, seed)
-    ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(gain.mean()), float(low), float(high)
+    likelihoods = (np.where(rows.labels, p, 1 - p) for p in (rows.probability, earlier_probability))
+    log_likelihood, earlier_log_likelihood = (np.log(likelihood) for likelihood in likelihoods)
+    gain = log_likelihood - earlier_log_likelihood
+    resamples = bootstrap_user_weights(rows.users, replicates, seed)
+    resampled = [np.average(gain, weights=weights) for weights in resamples]
+    return float(gain.mean()), *_interval(resampled)
 
 
 def recall_interval(
     rows: ScoredRows, threshold: float, seed: int, replicates: int = 200
 ) -> tuple[float, float]:
-    """95 % interval of the recall over user-days at a threshold, users resampled."""
+    """95 % interval of the recall at a threshold, users resampled."""
     buyers = rows.select(rows.labels)
-    found = buyers.probability >= threshold
-    values = [
-        np.average(found, weights=weights)
-        for weights in bootstrap_user_weights(buyers.users, replicates, seed)
-    ]
-    low, high = np.quantile(values, [0.025, 0.975])
+    reached = buyers.probability >= threshold
+    resamples = bootstrap_user_weights(buyers.users, replicates, seed)
+    return _interval([np.average(reached, weights=weights) for weights in resamples])
+
+
+def _interval(resampled: list[float] | FloatArray) -> tuple[float, float]:
+    low, high = np.quantile(resampled, [0.025, 0.975])
     return float(low), float(high)

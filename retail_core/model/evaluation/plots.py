@@ -1,4 +1,4 @@
-"""The pictures logged with a model. Each title says population, period and base rate."""
+"""Plots logged with a model; the caption of each states population, period and base rate."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def draw_all(
     importances: Sequence[tuple[str, float]],
     folder: Path,
 ) -> list[Path]:
-    """Draw every picture into `folder` as PNG.
+    """Write every plot to `folder` as PNG.
 
     Args:
-        rows: judged rows of the test period.
-        caption: population, period and base rate, printed above each picture.
+        rows: scored rows of the test period.
+        caption: population, period and base rate, printed above each plot.
         thresholds: `f1` and `contact`, as probabilities.
         importances: (feature, importance), largest first; the first 20 are drawn.
         folder: an existing folder.
     """
-    pictures = {
+    plots = {
         "precision_recall": precision_recall(rows, thresholds, caption),
         "calibration": calibration(rows, caption),
         "gains": gains(rows, thresholds["contact"], caption),
@@ -45,7 +45,7 @@ def draw_all(
         "importance": importance(importances, caption),
     }
     paths = []
-    for name, figure in pictures.items():
+    for name, figure in plots.items():
         path = folder / f"{name}.png"
         figure.savefig(path, dpi=_DPI)
         paths.append(path)
@@ -53,7 +53,7 @@ def draw_all(
 
 
 def precision_recall(rows: ScoredRows, thresholds: dict[str, float], caption: str) -> Figure:
-    """Precision against recall, the base rate as the level of chance, the operating points marked."""
+    """Precision against recall, with the base rate as chance level and the operating points."""
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     figure, axes = _canvas("Precision and recall", caption)
@@ -66,7 +66,7 @@ def precision_recall(rows: ScoredRows, thresholds: dict[str, float], caption: st
         point = _point(rows.probability >= threshold, rows.labels)
         axes.plot(*point, marker, color=ORANGE, markersize=8, label=f"{_POINTS[name]} (p ≥ {threshold:.3f})")
     top = float(np.quantile(precision[recall >= 0.01], 0.995)) if (recall >= 0.01).any() else 1.0
-    axes.set(xlabel="recall: share of buyers found", ylabel="precision: share of found who buy")
+    axes.set(xlabel="recall: share of buyers selected", ylabel="precision: share of selected who buy")
     axes.set(xlim=(0, 1), ylim=(0, min(1.02, top * 1.15)))
     axes.legend(frameon=False)
     return figure
@@ -76,17 +76,19 @@ _POINTS = {"f1": "best F1", "contact": "contact"}
 
 
 def calibration(rows: ScoredRows, caption: str) -> Figure:
-    """Share that bought against mean probability, in ten bins of equal size, with 95 % Wilson intervals."""
-    figure, axes = _canvas("Do the probabilities mean what they say?", caption)
+    """Share of buyers against mean probability in ten bins of equally many rows, 95 % Wilson intervals."""
+    figure, axes = _canvas("Calibration", caption)
     table = reliability(rows.probability, rows.labels)
-    promised = np.array([bin_["probability"] for bin_ in table])
+    predicted = np.array([bin_["probability"] for bin_ in table])
     bought = np.array([bin_["bought"] for bin_ in table])
     low, high = _wilson(bought, np.array([bin_["rows"] for bin_ in table]))
-    edge = max(promised.max(), high.max()) * 1.6
-    floor = max(min(promised.min(), bought[bought > 0].min() if (bought > 0).any() else 1e-3) / 2, 1e-5)
+    edge = max(predicted.max(), high.max()) * 1.6
+    floor = max(min(predicted.min(), bought[bought > 0].min() if (bought > 0).any() else 1e-3) / 2, 1e-5)
     axes.plot([floor, edge], [floor, edge], color=GREY, linestyle="--", label="perfect")
     heights = np.maximum([bought - low, high - bought], 0)
-    axes.errorbar(promised, bought, yerr=heights, fmt="o-", color=BLUE, capsize=3, label="tenths of the rows")
+    axes.errorbar(
+        predicted, bought, yerr=heights, fmt="o-", color=BLUE, capsize=3, label="deciles of the rows"
+    )
     axes.set(xscale="log", yscale="log", xlim=(floor, edge), ylim=(floor, edge))
     axes.set(xlabel="mean predicted probability (log scale)", ylabel="share that bought (log scale)")
     axes.legend(frameon=False, loc="upper left")
@@ -94,30 +96,30 @@ def calibration(rows: ScoredRows, caption: str) -> Figure:
 
 
 def gains(rows: ScoredRows, contact: float, caption: str) -> Figure:
-    """Share of buyers found against share of users contacted, best first."""
-    figure, axes = _canvas("Whom to contact first", caption)
+    """Share of buyers reached against share of users contacted, highest score first."""
+    figure, axes = _canvas("Cumulative gains", caption)
     order = np.argsort(-rows.raw, kind="stable")
-    found = np.cumsum(rows.labels[order]) / max(1, rows.labels.sum())
-    contacted = np.arange(1, len(found) + 1) / len(found)
+    reached = np.cumsum(rows.labels[order]) / max(1, rows.labels.sum())
+    contacted = np.arange(1, len(reached) + 1) / len(reached)
     perfect = np.minimum(contacted / max(rows.labels.mean(), 1e-12), 1)
-    axes.plot(contacted, perfect, color=GREY, linewidth=1, label="if we knew")
-    axes.plot(contacted, found, color=BLUE, label="model")
+    axes.plot(contacted, perfect, color=GREY, linewidth=1, label="perfect ranking")
+    axes.plot(contacted, reached, color=BLUE, label="model")
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="chance")
-    chosen = rows.probability >= contact
-    share, recall = float(chosen.mean()), _point(chosen, rows.labels)[0]
+    selected = rows.probability >= contact
+    share, recall = float(selected.mean()), _point(selected, rows.labels)[0]
     label = f"contact: {share:.0%} of rows, {recall:.0%} of buyers"
     axes.plot(share, recall, "D", color=ORANGE, markersize=8, label=label)
-    axes.set(xlabel="share of eligible users contacted", ylabel="share of buyers found")
+    axes.set(xlabel="share of eligible users contacted", ylabel="share of buyers reached")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(frameon=False, loc="lower right")
     return figure
 
 
 def confusion(rows: ScoredRows, threshold: float, caption: str) -> Figure:
-    """Counts at the best-F1 threshold, with their share of each row."""
+    """Confusion matrix at the best-F1 threshold, with shares by true class."""
     figure, axes = _canvas(f"will_purchase (p ≥ {threshold:.3f})", caption)
-    chosen = rows.probability >= threshold
-    counts = np.array([[(rows.labels == t) & (chosen == c) for c in (True, False)] for t in (True, False)])
+    selected = rows.probability >= threshold
+    counts = np.array([[(rows.labels == t) & (selected == c) for c in (True, False)] for t in (True, False)])
     counts = counts.sum(axis=2)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -132,11 +134,11 @@ def confusion(rows: ScoredRows, threshold: float, caption: str) -> Figure:
 
 
 def importance(importances: Sequence[tuple[str, float]], caption: str) -> Figure:
-    """The twenty most important features by the mean size of their Shapley values."""
+    """The twenty most important features by mean absolute Shapley value."""
     top = list(importances)[:20][::-1]
-    figure, axes = _canvas("What the model looks at", caption)
+    figure, axes = _canvas("Feature importance", caption)
     axes.barh([name for name, _ in top], [value for _, value in top], color=BLUE)
-    axes.set(xlabel="share of the mean size of all Shapley values")
+    axes.set(xlabel="share of the mean absolute Shapley values")
     axes.tick_params(axis="y", labelsize=8)
     axes.grid(visible=False, axis="y")
     return figure
@@ -157,9 +159,9 @@ def _canvas(title: str, caption: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _point(chosen: BoolArray, labels: BoolArray) -> tuple[float, float]:
-    hits = (chosen & labels).sum()
-    return float(hits / max(1, labels.sum())), float(hits / max(1, chosen.sum()))
+def _point(selected: BoolArray, labels: BoolArray) -> tuple[float, float]:
+    hits = (selected & labels).sum()
+    return float(hits / max(1, labels.sum())), float(hits / max(1, selected.sum()))
 
 
 def _wilson(share: FloatArray, rows: FloatArray) -> tuple[FloatArray, FloatArray]:

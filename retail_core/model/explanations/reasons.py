@@ -138,12 +138,12 @@ def _text(topic: Topic, row: wording.FeatureValues, columns: Sequence[str]) -> s
             told = wording.rhythm(row, what or None)
         case "attribute":
             told = wording.attribute(what, row)
-    return told or wording.generic(expand_definitions(row.question)[columns[0]], row.get(columns[0]))
+    return told or wording.generic(expand_definitions(row.task)[columns[0]], row.get(columns[0]))
 
 
 def _cart_text(row: wording.FeatureValues, columns: Sequence[str]) -> str | None:
     """What lies in it; where that is nothing, and additions push most, how often something was put there."""
-    kind = expand_definitions(row.question)[columns[0]].kind
+    kind = expand_definitions(row.task)[columns[0]].kind
     if row.get("cart_count") or not isinstance(kind, Count | Since):
         return wording.cart(row)
     return wording.events(row, "add_to_cart", _window(row, columns))
@@ -151,7 +151,7 @@ def _cart_text(row: wording.FeatureValues, columns: Sequence[str]) -> str | None
 
 def _window(row: wording.FeatureValues, columns: Sequence[str]) -> FeatureWindow:
     """Of the counts the window that pushes most; the look-back where it is no count that does."""
-    known = expand_definitions(row.question)
+    known = expand_definitions(row.task)
     windows = (known[name].window for name in columns if isinstance(known[name].kind, Count))
     return next((window for window in windows if window), row.lookback_window)
 

@@ -69,13 +69,13 @@ class FeatureValues:
         values: by feature column; None where null.
     """
 
-    question: PredictionTask
+    task: PredictionTask
     values: Mapping[str, float | None]
 
     @property
     def lookback_window(self) -> FeatureWindow:
         """The look-back."""
-        return self.question.windows[-1]
+        return self.task.windows[-1]
 
     def get(self, name: str) -> float | None:
         """The value; None where it is null or the model does not look at it."""

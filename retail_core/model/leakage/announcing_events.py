@@ -107,12 +107,12 @@ def _followed(evidence: GuardData, sample: GuardSample) -> list[tuple[str, int, 
 
 def _open_in_rows(evidence: GuardData, sample: GuardSample) -> dict[str, IndexVector]:
     """By event type the rows in whose last horizon it was seen, without a purchase since."""
-    lake, question = evidence.lake, evidence.feature_set.task
+    lake, task = evidence.lake, evidence.feature_set.task
     if lake is None:
         return {}
     as_of = sample.rows["as_of"]
     first, last = as_of.min().to_pydatetime(), as_of.max().to_pydatetime()
-    span = question.horizon // timedelta(microseconds=1)
+    span = task.horizon // timedelta(microseconds=1)
     micros = as_of.dt.as_unit("us").astype("int64").to_numpy()
     pairs = pyarrow.table(
         {
@@ -122,7 +122,7 @@ def _open_in_rows(evidence: GuardData, sample: GuardSample) -> dict[str, IndexVe
         }
     )
     with open_engine() as engine:
-        events = engine.events(lake, first - question.horizon, last)
+        events = engine.events(lake, first - task.horizon, last)
         joined = events.select("user_id", "event_type", "ts").join(engine.table(pairs), "user_id")
         seen = joined.filter(joined.ts < joined.as_of, joined.ts >= joined.as_of - span)
         newest = engine.to_arrow(seen.group_by("pid", "event_type").agg(ts=seen.ts.max())).to_pandas()

@@ -56,9 +56,9 @@ def check_future_removal(evidence: GuardData, sample: GuardSample) -> Iterator[F
         return
     chosen = _chosen(sample)
     rows = sample.rows.loc[chosen, ["user_id", "as_of", "policy"]].reset_index(drop=True)
-    question = evidence.feature_set.task
-    days = {local_day(instant.to_pydatetime(), question) for instant in rows["as_of"]}
-    shop = context_by_day(evidence.lake, question, days) if rows["as_of"].nunique() > 1 else None
+    task = evidence.feature_set.task
+    days = {local_day(instant.to_pydatetime(), task) for instant in rows["as_of"]}
+    shop = context_by_day(evidence.lake, task, days) if rows["as_of"].nunique() > 1 else None
     with tempfile.TemporaryDirectory(prefix="retail-cut-") as folder:
         cut = truncate_lake(evidence.lake, rows, Path(folder))
         columns = list(evidence.feature_set.columns)

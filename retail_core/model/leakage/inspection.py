@@ -108,11 +108,11 @@ def _checked(sample: GuardSample, features: int, attributes: int) -> tuple[dict[
     return tuple({"check": check, "looked_at": count, **about} for check, count in counts.items())
 
 
-def _columns_of(question: PredictionTask, allowed: Sequence[str]) -> set[str]:
+def _columns_of(task: PredictionTask, allowed: Sequence[str]) -> set[str]:
     """What is admitted by name, and the features that are about an admitted event type alone."""
     about = {
         name
-        for name, feature in expand_definitions(question).items()
+        for name, feature in expand_definitions(task).items()
         if isinstance(feature.kind, Count | Since | Total | Distinct) and feature.kind.event_type in allowed
     }
     return {*allowed, *about}
