@@ -1,4 +1,4 @@
-"""The leakage guard: does a column give the answer away? `docs/leakage.md` has the method."""
+"""The leakage guard: does a column reveal the label? `docs/leakage.md` describes the method."""
 
 from retail_core.model.leakage.guard_data import GuardData, guard_data_from_training
 from retail_core.model.leakage.inspection import inspect_leakage, refuse_leaks

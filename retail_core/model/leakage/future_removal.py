@@ -1,4 +1,4 @@
-"""Check (c) on features and attributes: are they the same, computed from a lake that ends at the cut-off?"""
+"""Check (c) on features and attributes: are they equal when computed from a lake that ends at the cut-off?"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pandera.typing.pandas import DataFrame
 from pyarrow import parquet
 
+from retail_core.arrays import BoolArray, Float32Array, IndexArray
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.batch.context_features import context_by_day
 from retail_core.features.cutoff_context import local_day
@@ -25,47 +26,41 @@ from retail_core.model.leakage.leakage_report import Finding
 from retail_core.model.splits import user_hash_fraction
 from retail_core.schemas import EVENT_COLUMNS, Pairs
 
-PAIRS = 400
+MAX_PAIRS = 400
 TOLERANCE = 1e-6
-"""Relative; features are float32 here."""
+"""Relative and absolute; features are float32 here."""
 
 
 @dataclass(frozen=True)
 class _TruncatedLake:
-    """Lake files of which one has been replaced."""
+    """Paths of the event files and the user file of a lake."""
 
-    events: tuple[str, ...]
-    users: str | None
+    event_files: tuple[str, ...]
+    user_file: str | None
 
     def files(self, start: object = None, end: object = None) -> list[str]:
         del start, end
-        return list(self.events)
+        return list(self.event_files)
 
     def users_file(self) -> str | None:
-        return self.users
+        return self.user_file
 
 
-def check_future_removal(evidence: GuardData, sample: GuardSample) -> Iterator[Finding]:
-    """(c) Columns whose values differ once everything at or after the cut-off is taken away.
+def check_future_removal(guard_data: GuardData, sample: GuardSample) -> Iterator[Finding]:
+    """(c) Columns whose values differ once everything at or after the cut-off is removed.
 
-    Events of all users are cut at one instant, the cut-off that most sampled rows share; where each
-    row has a cut-off of its own, each user's events are cut at the user's. What is known of the whole
-    shop cannot be cut that way, and is taken from the whole lake then.
+    Where many sampled rows share a cut-off, the events of all users are cut there. Where each row has a
+    cut-off of its own, each user's events are cut at the user's; features of the whole shop cannot be cut
+    that way and are taken from the whole lake.
     """
-    if evidence.lake is None:
+    if guard_data.lake is None:
         return
-    chosen = _chosen(sample)
-    rows = sample.rows.loc[chosen, ["user_id", "as_of", "policy"]].reset_index(drop=True)
-    task = evidence.feature_set.task
-    days = {local_day(instant.to_pydatetime(), task) for instant in rows["as_of"]}
-    shop = context_by_day(evidence.lake, task, days) if rows["as_of"].nunique() > 1 else None
-    with tempfile.TemporaryDirectory(prefix="retail-cut-") as folder:
-        cut = truncate_lake(evidence.lake, rows, Path(folder))
-        columns = list(evidence.feature_set.columns)
-        frame = compute_features(cut, cast("DataFrame[Pairs]", rows), evidence.feature_set, shop=shop)
-        again = to_matrix(frame[columns])
-    same = np.isclose(again, sample.matrix[chosen], rtol=TOLERANCE, atol=TOLERANCE)
-    changed = pd.Series((~same).sum(axis=0), index=column_owners(evidence.feature_set)).groupby(level=0).max()
+    positions = _select_positions(sample)
+    rows = sample.rows.loc[positions, ["user_id", "as_of", "policy"]].reset_index(drop=True)
+    recomputed = _features_without_future(guard_data, guard_data.lake, rows)
+    same: BoolArray = np.isclose(recomputed, sample.matrix[positions], rtol=TOLERANCE, atol=TOLERANCE)
+    owners = column_owners(guard_data.feature_set)
+    changed = pd.Series((~same).sum(axis=0), index=owners).groupby(level=0).max()
     for name, count in changed[changed > 0].items():
         yield Finding(
             "c", str(name), "refuse",
@@ -75,43 +70,55 @@ def check_future_removal(evidence: GuardData, sample: GuardSample) -> Iterator[F
         )  # fmt: skip
 
 
-def _chosen(sample: GuardSample) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
-    """Rows of the busiest cut-off, or one row each of some users."""
+def _features_without_future(guard_data: GuardData, lake: LakeReader, rows: pd.DataFrame) -> Float32Array:
+    """Features of the rows from a lake that ends at their cut-offs."""
+    task, feature_set = guard_data.feature_set.task, guard_data.feature_set
+    days = {local_day(instant.to_pydatetime(), task) for instant in rows["as_of"]}
+    shop = context_by_day(lake, task, days) if rows["as_of"].nunique() > 1 else None
+    with tempfile.TemporaryDirectory(prefix="retail-cut-") as folder:
+        truncated = truncate_lake(lake, rows, Path(folder))
+        frame = compute_features(truncated, cast("DataFrame[Pairs]", rows), feature_set, shop=shop)
+        return to_matrix(frame[list(feature_set.columns)])
+
+
+def _select_positions(sample: GuardSample) -> IndexArray:
+    """Positions of rows of the most frequent cut-off, or of one row each of some users."""
     order = np.argsort(user_hash_fraction(sample.rows["user_id"], "removal"), kind="stable")
-    shared = sample.rows["as_of"].mode().iloc[0]
-    same = order[sample.rows["as_of"].eq(shared).to_numpy(bool)[order]]
-    if len(same) >= min(PAIRS, len(order)) / 4:
-        return np.sort(same[:PAIRS]).astype(np.intp)
-    once = ~sample.rows["user_id"].iloc[order].duplicated().to_numpy(bool)
-    return np.sort(order[once][:PAIRS]).astype(np.intp)
+    most_frequent = sample.rows["as_of"].mode().iloc[0]
+    same_cutoff = order[sample.rows["as_of"].eq(most_frequent).to_numpy(bool)[order]]
+    if len(same_cutoff) >= min(MAX_PAIRS, len(order)) / 4:
+        return np.sort(same_cutoff[:MAX_PAIRS]).astype(np.intp)
+    first_of_user = ~sample.rows["user_id"].iloc[order].duplicated().to_numpy(bool)
+    return np.sort(order[first_of_user][:MAX_PAIRS]).astype(np.intp)
 
 
 def truncate_lake(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> LakeReader:
-    """A lake without what happened at or after the rows' cut-offs.
+    """A lake without the events and attributes at or after the rows' cut-offs.
 
     Args:
-        lake: to be cut; its files stay as they are.
+        lake: whose files stay as they are.
         rows: `user_id`, `as_of`; one instant for all, or each user once.
-        folder: where the copy of what is kept goes.
+        folder: for the files of the copy.
     """
     instants = rows["as_of"].unique()
     if len(instants) == 1:
         instant = instants[0].to_pydatetime()
         day = instant.replace(hour=0, minute=0, second=0, microsecond=0)
-        # A file of earlier days only needs no copy.
-        whole = sorted(set(lake.files(None, day)) - set(lake.files(day, None)))
-        split = _TruncatedLake(tuple(sorted(set(lake.files(None, instant)) - set(whole))), None)
+        # Files that hold earlier days only need no copy.
+        earlier_files = sorted(set(lake.files(None, day)) - set(lake.files(day, None)))
+        other_files = set(lake.files(None, instant)) - set(earlier_files)
+        split = _TruncatedLake(tuple(sorted(other_files)), None)
         with open_engine() as engine:
-            kept = engine.to_arrow(engine.events(split, None, instant).select(*EVENT_COLUMNS))
+            events = engine.to_arrow(engine.events(split, None, instant).select(*EVENT_COLUMNS))
     else:
-        whole, kept = [], _events_before(lake, rows)
+        earlier_files, events = [], _events_before_cutoffs(lake, rows)
     path = folder / "events.parquet"
-    parquet.write_table(kept, path)
-    return _TruncatedLake((*whole, str(path)), _cut_users(lake, rows, folder))
+    parquet.write_table(events, path)
+    return _TruncatedLake((*earlier_files, str(path)), _truncate_users(lake, rows, folder))
 
 
-def _events_before(lake: LakeReader, rows: pd.DataFrame) -> pyarrow.Table:
-    """The rows' users' events, each before the user's own cut-off."""
+def _events_before_cutoffs(lake: LakeReader, rows: pd.DataFrame) -> pyarrow.Table:
+    """Events of the rows' users, each before the user's own cut-off."""
     limits = pyarrow.table(
         {
             "user_id": pyarrow.array(rows["user_id"], pyarrow.string()),
@@ -124,8 +131,8 @@ def _events_before(lake: LakeReader, rows: pd.DataFrame) -> pyarrow.Table:
         return engine.to_arrow(joined.filter(joined.ts < joined.until).select(*EVENT_COLUMNS))
 
 
-def _cut_users(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> str | None:
-    """Attribute rows that hold at a cut-off; those without a date stay, whoever reads decides on them."""
+def _truncate_users(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> str | None:
+    """Attribute rows valid at their user's cut-off; those without a date stay, for the readers to decide."""
     source = lake.users_file()
     if source is None:
         return None
@@ -134,7 +141,7 @@ def _cut_users(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> str | None
     micros = table.column("user_id").to_pandas().map(until).astype("Int64")
     limit = pyarrow.array(micros).cast(pyarrow.timestamp("us", tz="UTC"))
     since = table.column("valid_from").cast(pyarrow.timestamp("us", tz="UTC"))
-    holds = pc.or_kleene(pc.is_null(since), pc.less_equal(since, limit))
+    is_valid = pc.or_kleene(pc.is_null(since), pc.less_equal(since, limit))
     path = folder / "users.parquet"
-    parquet.write_table(table.filter(holds), path)
+    parquet.write_table(table.filter(is_valid), path)
     return str(path)

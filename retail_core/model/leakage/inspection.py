@@ -1,4 +1,4 @@
-"""The guard: every check on every policy, and what was admitted by name."""
+"""The guard: every check on every policy, and the columns that are allowed by name."""
 
 from __future__ import annotations
 
@@ -32,102 +32,119 @@ from retail_core.model.leakage.quick_model import (
 from retail_core.model.leakage.single_columns import check_attributes, check_features
 
 
-def inspect_leakage(evidence: GuardData, allowed: Sequence[str] = ()) -> LeakageReport:
-    """Judge the evidence; nothing is raised for what is found.
+def inspect_leakage(guard_data: GuardData, allowed: Sequence[str] = ()) -> LeakageReport:
+    """Run every check; findings are reported, never raised.
 
     Args:
-        evidence: rows, features, and where they come from.
-        allowed: attributes, features or event types that may give the answer away.
+        guard_data: rows, features, and where they come from.
+        allowed: attributes, features or event types that may reveal the label.
 
     Raises:
-        InputError: a name in `allowed` is no column of the evidence.
+        InputError: a name in `allowed` is no column of the data.
     """
-    _refuse_unknown(evidence, allowed)
+    _refuse_unknown_columns(guard_data, allowed)
     report = merge_reports(
-        _inspect_sample(evidence, draw_sample(evidence, policy), allowed) for policy in evidence.policies
+        _inspect_sample(guard_data, draw_sample(guard_data, policy), allowed)
+        for policy in guard_data.policies
     )
-    warnings = attribute_warnings(evidence.lake, allowed) if evidence.lake is not None else ()
+    warnings = attribute_warnings(guard_data.lake, allowed) if guard_data.lake is not None else ()
     checked = ({"check": "d", "policy": None, "looked_at": len(warnings)}, *report.checked)
     return replace(report, checked=checked, warnings=(*warnings, *report.warnings), allowed=tuple(allowed))
 
 
-def refuse_leaks(evidence: GuardData, allowed: Sequence[str] = ()) -> LeakageReport:
-    """As `inspect`, for a training.
+def refuse_leaks(guard_data: GuardData, allowed: Sequence[str] = ()) -> LeakageReport:
+    """Run every check for a training; returns the report where nothing is refused.
 
     Raises:
-        LeakageError: a column that is not in `allowed` gives the answer away.
-        InputError: a name in `allowed` is no column of the evidence.
+        LeakageError: a column that is not in `allowed` reveals the label.
+        InputError: a name in `allowed` is no column of the data.
     """
-    report = inspect_leakage(evidence, allowed)
+    report = inspect_leakage(guard_data, allowed)
     if (error := report.error()) is not None:
         raise error
     return report
 
 
-def _inspect_sample(evidence: GuardData, sample: GuardSample, allowed: Sequence[str]) -> LeakageReport:
-    names, known = evidence.feature_set.names, list(attribute_profiles(evidence, sample.policy))
+def _inspect_sample(guard_data: GuardData, sample: GuardSample, allowed: Sequence[str]) -> LeakageReport:
+    names, profiles = guard_data.feature_set.names, list(attribute_profiles(guard_data, sample.policy))
     findings: list[Finding] = [
         *check_features(sample, names),
-        *check_attributes(known, sample.policy),
-        *check_future_removal(evidence, sample),
-        *find_announcing_events(evidence, sample),
+        *check_attributes(profiles, sample.policy),
+        *check_future_removal(guard_data, sample),
+        *find_announcing_events(guard_data, sample),
     ]
-    findings = [apply_allowance(one, allowed) for one in findings]
-    owners = column_owners(evidence.feature_set)
-    admitted = _columns_of(evidence.feature_set.task, allowed)
-    honest = np.array([owner not in admitted for owner in owners], dtype=bool)
-    quick = draw_sample(evidence, sample.policy, QUICK_ROWS)
-    control, odd = check_shuffled_labels(quick, evidence.seed)
-    whole, good = check_implausible_performance(quick, quick.matrix, owners, evidence.seed)
-    model: dict[str, Any] = dict(whole.numbers)
-    if not honest.all() and honest.any():
-        left = [owner for owner, kept in zip(owners, honest, strict=True) if kept]
-        without, good = check_implausible_performance(quick, quick.matrix[:, honest], left, evidence.seed)
-        model["without"] = {"columns": sorted(set(owners) - set(left)), **without.numbers}
+    findings = [_apply_allowance(finding, allowed) for finding in findings]
+    quick_sample = draw_sample(guard_data, sample.policy, QUICK_ROWS)
+    control, control_findings = check_shuffled_labels(quick_sample, guard_data.seed)
+    model, model_findings = _inspect_quick_model(guard_data, quick_sample, allowed)
+    findings += control_findings
     return LeakageReport(
-        checked=_checked(sample, len(names), len(known)),
-        findings=(*findings, *odd, *(apply_allowance(one, allowed) for one in good)),
-        warnings=tuple(one.what for one in (*findings, *odd) if one.verdict == "warn"),
+        checked=_checked_counts(sample, len(names), len(profiles)),
+        findings=(*findings, *(_apply_allowance(finding, allowed) for finding in model_findings)),
+        warnings=tuple(finding.what for finding in findings if finding.verdict == "warn"),
         allowed=(),
         model={sample.policy: model},
         control={sample.policy: control.numbers},
     )
 
 
-def apply_allowance(finding: Finding, allowed: Sequence[str]) -> Finding:
-    """The finding, no longer refused if its column was admitted by name."""
-    ok = finding.verdict == "refuse" and finding.column in allowed
-    return replace(finding, verdict="allowed") if ok else finding
+def _inspect_quick_model(
+    guard_data: GuardData, sample: GuardSample, allowed: Sequence[str]
+) -> tuple[dict[str, Any], list[Finding]]:
+    """Metrics of the quick model with all columns, and under `without` those without the allowed columns.
+
+    Findings are of the model without them, where any are left.
+    """
+    owners = column_owners(guard_data.feature_set)
+    allowed_owners = _allowed_columns(guard_data.feature_set.task, allowed)
+    remaining = np.array([owner not in allowed_owners for owner in owners], dtype=bool)
+    full, findings = check_implausible_performance(sample, sample.matrix, owners, guard_data.seed)
+    metrics: dict[str, Any] = dict(full.numbers)
+    if not remaining.all() and remaining.any():
+        remaining_owners = [owner for owner in owners if owner not in allowed_owners]
+        without, findings = check_implausible_performance(
+            sample, sample.matrix[:, remaining], remaining_owners, guard_data.seed
+        )
+        left_out = sorted(set(owners) - set(remaining_owners))
+        metrics["without"] = {"columns": left_out, **without.numbers}
+    return metrics, findings
 
 
-def _checked(sample: GuardSample, features: int, attributes: int) -> tuple[dict[str, Any], ...]:
+def _apply_allowance(finding: Finding, allowed: Sequence[str]) -> Finding:
+    """The finding, no longer refused if its column is allowed by name."""
+    is_allowed = finding.verdict == "refuse" and finding.column in allowed
+    return replace(finding, verdict="allowed") if is_allowed else finding
+
+
+def _checked_counts(sample: GuardSample, features: int, attributes: int) -> tuple[dict[str, Any], ...]:
     counts = {"a": features + attributes, "b": attributes, "c": features + attributes, "e": 1, "f": 1}
-    rows, positives = len(sample.rows), int(sample.answers.labels.sum())
+    rows, positives = len(sample.rows), int(sample.row_labels.bought.sum())
     users = int(sample.rows["user_id"].nunique())
-    about = {"policy": sample.policy, "rows": rows, "users": users, "positives": positives}
-    return tuple({"check": check, "looked_at": count, **about} for check, count in counts.items())
+    size = {"policy": sample.policy, "rows": rows, "users": users, "positives": positives}
+    return tuple({"check": check, "looked_at": count, **size} for check, count in counts.items())
 
 
-def _columns_of(task: PredictionTask, allowed: Sequence[str]) -> set[str]:
-    """What is admitted by name, and the features that are about an admitted event type alone."""
-    about = {
+def _allowed_columns(task: PredictionTask, allowed: Sequence[str]) -> set[str]:
+    """The allowed names, and the features that count or time only an allowed event type."""
+    of_event_type = {
         name
         for name, feature in expand_definitions(task).items()
         if isinstance(feature.kind, Count | Since | Total | Distinct) and feature.kind.event_type in allowed
     }
-    return {*allowed, *about}
+    return {*allowed, *of_event_type}
 
 
-def _refuse_unknown(evidence: GuardData, allowed: Sequence[str]) -> None:
+def _refuse_unknown_columns(guard_data: GuardData, allowed: Sequence[str]) -> None:
     if not allowed:
         return
-    known = {*column_owners(evidence.feature_set), *expand_definitions(evidence.feature_set.task)}
-    if evidence.lake is not None:
-        known |= {*attribute_names(evidence.lake), *event_types(evidence.lake, evidence.as_of)}
+    feature_set = guard_data.feature_set
+    names = {*column_owners(feature_set), *expand_definitions(feature_set.task)}
+    if guard_data.lake is not None:
+        names |= {*attribute_names(guard_data.lake), *event_types(guard_data.lake, guard_data.as_of)}
     for name in allowed:
-        if name not in known:
-            close = difflib.get_close_matches(name, sorted(known), 3) or sorted(known)[:5]
+        if name not in names:
+            similar = difflib.get_close_matches(name, sorted(names), 3) or sorted(names)[:5]
             raise InputError(
                 f"There is no column {name!r} to allow.",
-                remedy=f"name an attribute, a feature or an event type, such as {', '.join(close)}.",
+                remedy=f"name an attribute, a feature or an event type, such as {', '.join(similar)}.",
             )

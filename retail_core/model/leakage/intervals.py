@@ -1,4 +1,4 @@
-"""Intervals for a share and for an AUC that count users, not their rows."""
+"""Confidence intervals of a share and of an AUC that treat users, not rows, as independent."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ def auc(values: npt.NDArray[np.generic], labels: BoolArray) -> float:
 def auc_interval(
     values: npt.NDArray[np.generic], labels: BoolArray, users: IndexArray, alpha: float
 ) -> Interval:
-    """AUC with bounds at level `alpha` each, rows of one user being a cluster.
+    """AUC with one-sided bounds at level `alpha` each, the rows of one user being a cluster.
 
     Variance: DeLong's structural components summed by cluster (Obuchowski, Biometrics 53, 1997), never
-    below that of a share that misses half a user, so that a perfect column of few buyers is not certain.
+    below that of a share that misses half a user, so that a perfect column of few buyers has an interval.
     """
     value = auc(values, labels)
     buyers = min(len(np.unique(users[labels])), len(np.unique(users[~labels])))
     if buyers < 2:
         return Interval(value, 0.0, 1.0)
-    near = 1 - 1 / (2 * buyers)
-    error = max(_clustered_error(values, labels, users, value), np.sqrt(near * (1 - near) / buyers))
+    share = 1 - 1 / (2 * buyers)
+    error = max(_clustered_error(values, labels, users, value), np.sqrt(share * (1 - share) / buyers))
     reach = float(norm.ppf(1 - alpha) * error)
     return Interval(value, max(0.0, value - reach), min(1.0, value + reach))
 
@@ -66,17 +66,20 @@ def _clustered_error(
     above = (ranks[labels] - rankdata(values[labels])) / n
     below = 1 - (ranks[~labels] - rankdata(values[~labels])) / m
     size = int(users.max()) + 1
-    sums = [_by_user(above - value, users[labels], size), _by_user(below - value, users[~labels], size)]
-    present = [np.bincount(users[part], minlength=size) > 0 for part in (labels, ~labels)]
-    clusters = [int(one.sum()) for one in present]
-    total = int((present[0] | present[1]).sum())
-    own = [
-        count / (count - 1) * float((one**2).sum()) / rows**2
-        for one, count, rows in zip(sums, clusters, (m, n), strict=True)
+    sums = [
+        _sum_by_user(above - value, users[labels], size),
+        _sum_by_user(below - value, users[~labels], size),
     ]
-    shared = total / (total - 1) * float((sums[0] * sums[1]).sum()) / (m * n)
-    return float(np.sqrt(max(0.0, own[0] + own[1] + 2 * shared)))
+    present = [np.bincount(users[mask], minlength=size) > 0 for mask in (labels, ~labels)]
+    clusters = [int(has_rows.sum()) for has_rows in present]
+    total = int((present[0] | present[1]).sum())
+    variances = [
+        count / (count - 1) * float((user_sums**2).sum()) / rows**2
+        for user_sums, count, rows in zip(sums, clusters, (m, n), strict=True)
+    ]
+    covariance = total / (total - 1) * float((sums[0] * sums[1]).sum()) / (m * n)
+    return float(np.sqrt(max(0.0, variances[0] + variances[1] + 2 * covariance)))
 
 
-def _by_user(values: FloatArray, users: IndexArray, size: int) -> FloatArray:
+def _sum_by_user(values: FloatArray, users: IndexArray, size: int) -> FloatArray:
     return np.asarray(np.bincount(users, weights=values, minlength=size), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What the guard found, as it is logged, printed and refused."""
+"""Findings of the guard, as they are logged, printed and raised."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Check = Literal["a", "b", "c", "d", "e", "f"]
 Verdict = Literal["refuse", "allowed", "warn"]
 
 CHECKS: dict[str, str] = {
-    "a": "columns that alone tell buyers from others",
-    "b": "values of an attribute that name the answer",
-    "c": "values that know of later events, and event types that announce purchases",
+    "a": "columns that alone separate buyers from non-buyers",
+    "b": "values of an attribute that reveal the label",
+    "c": "values that depend on later events, and event types that announce purchases",
     "d": "attributes without valid_from",
     "e": "shuffled-label control",
     "f": "a whole model too good to be true",
@@ -23,14 +23,14 @@ CHECKS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One column that gives the answer away, or one thing to know.
+    """One column that reveals the label, or one warning.
 
     Attributes:
         check: letter of `CHECKS`.
-        column: attribute, feature or event type; what `--allow-leak` takes. Empty where no column is meant.
-        verdict: `refuse`, `allowed` (it was admitted by name), or `warn`.
+        column: attribute, feature or event type, as `--allow-leak` takes it; empty where no column is meant.
+        verdict: `refuse`, `allowed` (by name), or `warn`.
         what: one sentence with the numbers.
-        evidence: the numbers: n, what was measured with its interval, and the limit.
+        evidence: the numbers: n, the measured value with its interval, and the limit.
     """
 
     check: Check
@@ -42,14 +42,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """Everything the guard looked at, and what it says.
+    """Everything the guard inspected and its findings.
 
     Attributes:
-        checked: one entry for each check and policy: how many columns or rows were looked at.
+        checked: one entry per check and policy: how many columns or rows were inspected.
         findings: in the order of the checks.
         warnings: sentences for a person.
-        allowed: columns admitted by name.
-        model: by policy, a quick model's out-of-fold figures; `without` has them without what was admitted.
+        allowed: columns allowed by name.
+        model: by policy, a quick model's out-of-fold metrics; `without` has them without the allowed columns.
         control: by policy, the same with shuffled labels.
     """
 
@@ -62,12 +62,13 @@ class LeakageReport:
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """Columns that are refused, each once."""
-        return tuple(dict.fromkeys(one.column for one in self.findings if one.verdict == "refuse"))
+        """Columns that are refused, without repetition."""
+        refused = (finding.column for finding in self.findings if finding.verdict == "refuse")
+        return tuple(dict.fromkeys(refused))
 
     @property
     def verdict(self) -> str:
-        """`refused`, `leaky` (something was admitted) or `clean`."""
+        """`refused`, `leaky` (a column was allowed by name) or `clean`."""
         if self.refused:
             return "refused"
         return "leaky" if self.allowed else "clean"
@@ -79,29 +80,29 @@ class LeakageReport:
         return {"verdict": self.verdict, "refused": list(self.refused), **content, **lists}
 
     def error(self) -> LeakageError | None:
-        """What to raise; None where nothing is refused."""
-        bad = [one for one in self.findings if one.verdict == "refuse"]
-        if not bad:
+        """The error to raise; None where nothing is refused."""
+        refused = [finding for finding in self.findings if finding.verdict == "refuse"]
+        if not refused:
             return None
-        first = {one.column: one.what for one in reversed(bad)}
-        told = " ".join(first[column] for column in self.refused)
+        first_sentence = {finding.column: finding.what for finding in reversed(refused)}
+        sentences = " ".join(first_sentence[column] for column in self.refused)
         flags = " ".join(f"--allow-leak {column}" for column in self.refused)
         return LeakageError(
-            f"The data give the answer away. {told}",
+            f"The data give the answer away. {sentences}",
             remedy=f"leave it out or correct its time, or train with {flags} (never promoted then).",
         )
 
 
 def merge_reports(reports: Iterable[LeakageReport]) -> LeakageReport:
     """The reports of several policies as one."""
-    parts = list(reports)
-    order = {check: place for place, check in enumerate(CHECKS)}
-    findings = sorted((f for part in parts for f in part.findings), key=lambda f: order[f.check])
+    merged = list(reports)
+    order = {check: index for index, check in enumerate(CHECKS)}
+    findings = (finding for report in merged for finding in report.findings)
     return LeakageReport(
-        checked=tuple(entry for part in parts for entry in part.checked),
-        findings=tuple(findings),
-        warnings=tuple(dict.fromkeys(text for part in parts for text in part.warnings)),
-        allowed=tuple(dict.fromkeys(name for part in parts for name in part.allowed)),
-        model={name: value for part in parts for name, value in part.model.items()},
-        control={name: value for part in parts for name, value in part.control.items()},
+        checked=tuple(entry for report in merged for entry in report.checked),
+        findings=tuple(sorted(findings, key=lambda finding: order[finding.check])),
+        warnings=tuple(dict.fromkeys(text for report in merged for text in report.warnings)),
+        allowed=tuple(dict.fromkeys(name for report in merged for name in report.allowed)),
+        model={name: value for report in merged for name, value in report.model.items()},
+        control={name: value for report in merged for name, value in report.control.items()},
     )

@@ -137,7 +137,7 @@ def test_user_counts_once_in_a_cell() -> None:
     many = RowLabels(
         np.append(labels, np.zeros(700, bool)), np.arange(1_000), 1.0, np.random.default_rng(1).random(1_000)
     )
-    one = RowLabels(many.labels, np.append(np.zeros(300, int), np.arange(1, 701)), 1.0, many.draws)
+    one = RowLabels(many.bought, np.append(np.zeros(300, int), np.arange(1, 701)), 1.0, many.draws)
     both = category_cells((np.arange(1_000) < 300)[:, None].astype(float), ["x"])
     assert [pure.users for pure in find_pure_cells(both, many, 0.001, both_ways=False)] == [300]
     assert not list(find_pure_cells(both, one, 0.001, both_ways=False)), "300 rows of one user prove nothing"
@@ -233,5 +233,7 @@ def test_sample_keeps_the_shares_of_the_population() -> None:
     )  # fmt: skip
     sample = draw_sample(sampled, "table", 8_000)
     assert 7_500 < len(sample.rows) < 8_500
-    assert sample.answers.base == pytest.approx(labels.mean(), rel=0.03)
-    assert np.average(sample.answers.labels, weights=sample.weights) == pytest.approx(labels.mean(), rel=0.03)
+    assert sample.row_labels.base_rate == pytest.approx(labels.mean(), rel=0.03)
+    assert np.average(sample.row_labels.bought, weights=sample.weights) == pytest.approx(
+        labels.mean(), rel=0.03
+    )
