@@ -35,6 +35,7 @@ WRITE_SECONDS = 20.0
 """Time limit for the majority write of the largest request."""
 
 CLOSE_SECONDS = 1.0
+REMEDY = "send the same events again in a moment; an event is stored once."
 
 
 class EventWriter:
@@ -142,7 +143,9 @@ def _is_operation_timeout(error: Exception) -> bool:
 
 
 def _unavailable(cause: str) -> Problem:
-    return Problem(503, "dependency-away", f"Nothing is known to be stored: {cause}.", retry=True)
+    return Problem(
+        503, "dependency-away", f"The events may not be stored: {cause}.", retry=True, remedy=REMEDY
+    )
 
 
 def _close(store: Store) -> None:

@@ -90,7 +90,7 @@ def invalid(field_path: str, rule: str) -> Problem:
 
 def unexpected() -> Problem:
     """500 without its cause, which only the log has."""
-    return Problem(500, "unexpected", "The service failed; its log says why.")
+    return Problem(500, "unexpected", "The service failed.", remedy="see the log of the service.")
 
 
 def from_msgspec(error: Exception) -> Problem:

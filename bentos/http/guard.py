@@ -88,13 +88,14 @@ class Guard:
         matches = [hmac.compare_digest(key, accepted) for accepted in self.keys]
         if any(matches):
             return None
-        return Problem(401, "api-key", "Send a valid key in the header X-API-Key.")
+        remedy = "send one of the keys of RETAIL_API_KEYS."
+        return Problem(401, "api-key", "The header X-API-Key has no valid key.", remedy=remedy)
 
 
 def too_large(limit_bytes: int) -> Problem:
     """413: the body has more than `limit_bytes`."""
-    detail = f"The body is larger than the {limit_bytes // 1024} KiB this route takes."
-    return Problem(413, "too-large", detail)
+    detail = f"The body is larger than the limit of this route, {limit_bytes // 1024} KiB."
+    return Problem(413, "too-large", detail, remedy="send it in several requests.")
 
 
 def is_upload(scope: Scope) -> bool:
@@ -104,8 +105,9 @@ def is_upload(scope: Scope) -> bool:
 
 def _too_fast(rate: float, wait_seconds: float) -> Problem:
     retry_after = str(math.ceil(wait_seconds))
-    detail = f"A key may ask {rate:g} times a second on average; slow down."
-    return Problem(429, "too-fast", detail, headers=(("Retry-After", retry_after),))
+    detail = f"The rate limit of this key, {rate:g} requests a second, is exceeded."
+    remedy = f"send the request again after {retry_after} s."
+    return Problem(429, "too-fast", detail, headers=(("Retry-After", retry_after),), remedy=remedy)
 
 
 def _media_type_problem(scope: Scope, headers: Mapping[bytes, bytes]) -> Problem | None:
@@ -118,5 +120,6 @@ def _media_type_problem(scope: Scope, headers: Mapping[bytes, bytes]) -> Problem
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     is_json_route = scope["method"] == "POST" and scope["path"] in JSON_PATHS
     if is_json_route and media_type not in {b"", b"application/json"}:
-        return Problem(415, "not-json", "Send JSON, and say so: content-type: application/json.")
+        detail = "The content type of the body is not application/json."
+        return Problem(415, "not-json", detail, remedy="send JSON with content-type: application/json.")
     return None

@@ -15,21 +15,23 @@ from starlette.types import Scope
 
 from bentos.problems import Problem
 
+REMEDY = "set RETAIL_API_KEYS and send a key, or use http://127.0.0.1 on this machine."
+
 
 def local_access_problem(scope: Scope, headers: Mapping[bytes, bytes]) -> Problem | None:
     """403 if a request without a key is not from this machine or from a page of another site, else None."""
     if not _is_from_loopback(scope):
-        return _forbidden("Without RETAIL_API_KEYS only this machine may ask.")
+        return _forbidden("No API keys are set: only requests from this machine are accepted.")
     host, origin = headers.get(b"host", b""), headers.get(b"origin", b"")
     if host and not _names_loopback(host):
-        return _forbidden("Without RETAIL_API_KEYS ask by 127.0.0.1 or localhost.")
+        return _forbidden("No API keys are set: the host of a request is 127.0.0.1 or localhost.")
     if origin and origin.partition(b"://")[2] != host:
-        return _forbidden("Without RETAIL_API_KEYS pages of other sites may not ask.")
+        return _forbidden("No API keys are set: requests from pages of other sites are refused.")
     return None
 
 
 def _forbidden(detail: str) -> Problem:
-    return Problem(403, "loopback-only", detail)
+    return Problem(403, "loopback-only", detail, remedy=REMEDY)
 
 
 def _is_from_loopback(scope: Scope) -> bool:

@@ -105,35 +105,39 @@ def document(bento: Json) -> Json:
 
 def own_paths() -> Json:
     """The paths of our routes."""
+    return {"/predict": {"post": _predict()}, "/events": {"post": _events()}, **_model_paths()}
+
+
+def _predict() -> Json:
+    items = {"anyOf": [_ref(PredictItem), LIST]}
     predictions = {
         "anyOf": [_ref(Answer), {"type": "array", "items": {"anyOf": [_ref(Answer), _ref(ItemError)]}}]
     }
-    items = {"anyOf": [_ref(PredictItem), LIST]}
+    return _operation(
+        "Prediction",
+        "Probability that a user buys within the horizon after as_of",
+        _body(items, EXAMPLES),
+        {"200": _content("A prediction, or one per item in order", predictions)},
+        (400, 404, 415, 422, 503),
+    )
+
+
+def _events() -> Json:
     event = {"type": "object", "additionalProperties": True}
     example = {"user_id": "u1", **EXAMPLES["by events"]["value"]["events"][0]}
-    posted = {"anyOf": [event, {"type": "array", "items": event, "minItems": 1}]}
+    return _operation(
+        "Prediction",
+        "Store one or many canonical events, each once",
+        _body(
+            {"anyOf": [event, {"type": "array", "items": event, "minItems": 1}]}, {"one": {"value": example}}
+        ),
+        {"202": _content("Written to a majority of MongoDB's members", _ref(EventsAccepted))},
+        (400, 415, 422, 503),
+    )
+
+
+def _model_paths() -> Json:
     return {
-        "/predict": {
-            "post": _operation(
-                "Prediction",
-                "Probability that a user buys within the horizon after as_of",
-                _body(items, EXAMPLES),
-                {"200": _content("A prediction, or one per item in order", predictions)},
-                (400, 404, 415, 422, 503),
-            )
-        },
-        "/events": {
-            "post": _operation(
-                "Prediction",
-                "Store one or many canonical events, each once",
-                _body(
-                    posted,
-                    {"one": {"value": example}},
-                ),
-                {"202": _content("Written to a majority of MongoDB's members", _ref(EventsAccepted))},
-                (400, 415, 422, 503),
-            )
-        },
         "/model": {
             "get": _operation(
                 "Model",
