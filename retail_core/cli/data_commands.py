@@ -115,8 +115,8 @@ def list_quarantine(
     from retail_core.store.mongo.connection import open_store
 
     with open_store(load_settings()) as store:
-        rows = quarantine.list_open(store, limit)
-        total = quarantine.count_open(store)
+        rows = quarantine.list_refused(store, limit)
+        total = quarantine.count_refused(store)
     if json_output:
         emit({"rows": rows, "total": total}, json_output=True, title="")
         return
@@ -133,7 +133,7 @@ def export_quarantine(file: Path, json_output: JsonFlag = False) -> None:
     from retail_core.store.mongo.connection import open_store
 
     with open_store(load_settings()) as store:
-        rows = quarantine.export(store, file)
+        rows = quarantine.export_csv(store, file)
     emit({"rows": rows, "file": file}, json_output=json_output, title="Quarantine exported")
 
 

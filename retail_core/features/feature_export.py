@@ -14,6 +14,7 @@ from retail_core.features.cutoffs.policies import daily_pairs
 from retail_core.features.engine import DUCKDB, EngineOptions
 from retail_core.features.feature_set import default_feature_set
 from retail_core.features.prediction_task import PredictionTask
+from retail_core.file_locks import replace_file
 from retail_core.store.lake.table import Lake
 
 
@@ -43,9 +44,8 @@ def export_features(
         )
     feature_set = default_feature_set(task, infer_attributes(pinned, min(instants)))
     frame = compute_features(pinned, pairs, feature_set, engine=engine)
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    frame.to_parquet(unfinished, index=False)
-    unfinished.replace(out)
+    with replace_file(out) as stream:
+        frame.to_parquet(stream, index=False)
     return {
         "rows": len(frame),
         "users": int(frame["user_id"].nunique()),

@@ -20,7 +20,7 @@ from retail_core.ingest.window_writer import (
     PreparedWindow,
     insert_events,
     insert_users,
-    prepare,
+    prepare_window,
     quarantine_refusals,
     row_format_of,
     store_window,
@@ -34,7 +34,7 @@ from retail_core.store.mongo.connection import Store, server_time
 from retail_core.store.mongo.ledger import FileKey, IngestionRun, RowCounts
 from retail_core.store.mongo.quarantine import RefusalOrigin
 
-Progress = Callable[[str, int, int], None]
+IngestProgress = Callable[[str, int, int], None]
 """Called after each window with the file's name, the bytes of it that are stored, and its size in bytes."""
 
 
@@ -68,7 +68,7 @@ def ingest(
     *,
     timezone: str | None = None,
     at: datetime,
-    progress: Progress | None = None,
+    progress: IngestProgress | None = None,
 ) -> IngestReport:
     """Store the events of files; files that were ingested before are skipped, unfinished ones are resumed.
 
@@ -125,7 +125,7 @@ def store_events(
     Raises:
         IntegrityError: the counts do not add up; nothing was committed.
     """
-    window = prepare(parse_rows(rows, source), source.name)
+    window = prepare_window(parse_rows(rows, source), source.name)
     run, row_format = IngestionRun(f"{channel}:{source.name}", channel), row_format_of(window.chunk, source)
     window_id = ledger.open_window(store, run, (1, len(rows)), row_format).window_id
     counts, conflicts = insert_events(store, window, window_id)
@@ -142,7 +142,7 @@ def store_events(
 
 
 def _ingest_file(
-    store: Store, path: Path, source: Source, at: datetime, progress: Progress | None
+    store: Store, path: Path, source: Source, at: datetime, progress: IngestProgress | None
 ) -> RowCounts | None:
     key = FileKey(
         path, content_hash(path), source.name, source.options_hash(), source.timezone, source.policy
@@ -158,13 +158,13 @@ def _ingest_file(
     except PyMongoError as error:
         raise DependencyError(
             f"MongoDB failed while {path} was ingested: {error}.",
-            remedy="run the same command again; it goes on after the last window.",
+            remedy="run the same command again; it continues after the last committed window.",
         ) from error
     return run.counts - before
 
 
 def _store_file(
-    store: Store, run: IngestionRun, path: Path, source: Source, at: datetime, progress: Progress | None
+    store: Store, run: IngestionRun, path: Path, source: Source, at: datetime, progress: IngestProgress | None
 ) -> None:
     size = path.stat().st_size
     for window in _read_ahead(_prepared_windows(path, source, run.offset)):
@@ -176,7 +176,7 @@ def _store_file(
 
 def _prepared_windows(path: Path, source: Source, skip: int) -> Iterator[PreparedWindow]:
     for chunk in read_events(path, source, skip=skip):
-        yield prepare(chunk, source.name)
+        yield prepare_window(chunk, source.name)
 
 
 def _read_ahead(windows: Iterator[PreparedWindow]) -> Iterator[PreparedWindow]:

@@ -12,7 +12,7 @@ import numpy as np
 from pymongo import UpdateOne
 
 from retail_core.errors import IntegrityError
-from retail_core.ingest.window_writer import insert_events, insert_users, prepare, row_format_of
+from retail_core.ingest.window_writer import insert_events, insert_users, prepare_window, row_format_of
 from retail_core.sources.csv_tables import RecordParser, rows_table
 from retail_core.sources.event_parser import parse_table
 from retail_core.sources.event_reader import parse_json_lines
@@ -22,7 +22,7 @@ from retail_core.store.mongo import ledger, quarantine
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.ledger import IngestionRun
 
-BATCH = 5_000
+REPLAY_BATCH = 5_000
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _batches(
     query["state"] = "refused"
     last_id = ""
     while documents := list(
-        store.quarantine.find(query | {"_id": {"$gt": last_id}}, sort=[("_id", 1)], limit=BATCH)
+        store.quarantine.find(query | {"_id": {"$gt": last_id}}, sort=[("_id", 1)], limit=REPLAY_BATCH)
     ):
         last_id = documents[-1]["_id"]
         yield from _by_header(store, documents)
@@ -130,7 +130,7 @@ def _replay_batch(replay: _Replay, header: tuple[str, ...], batch: list[Document
     window_id = ledger.open_window(store, run, extent, row_format_of(chunk, source)).window_id
     keys = [document["_id"] for document in batch]
     store.quarantine.update_many({"_id": {"$in": keys}}, {"$set": {"replay_window": window_id}})
-    window = prepare(chunk, source.name)
+    window = prepare_window(chunk, source.name)
     counts, conflicts = insert_events(store, window, window_id)
     users = insert_users(store, window, window_id)
     _update_quarantine(store, batch, [*chunk.refused, *conflicts], replay.at)

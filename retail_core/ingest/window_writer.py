@@ -17,7 +17,7 @@ from retail_core.store.mongo import ledger, quarantine
 from retail_core.store.mongo.connection import Document, Store, duplicate_key_documents
 from retail_core.store.mongo.ledger import IngestionRun, RowCounts
 
-BATCH = 10_000
+INSERT_BATCH = 10_000
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class RepeatedId:
     same_content: bool
 
 
-def prepare(chunk: Chunk, source: str) -> PreparedWindow:
+def prepare_window(chunk: Chunk, source: str) -> PreparedWindow:
     """Build the documents of a chunk; `source` is the source's name."""
     return PreparedWindow(chunk, event_documents(chunk.events, source), user_documents(chunk.users, source))
 
@@ -193,8 +193,8 @@ def _adopt_abandoned(
 
 
 def _batches(documents: list[Document], window_id: int) -> Iterator[list[Document]]:
-    for start in range(0, len(documents), BATCH):
-        batch = documents[start : start + BATCH]
+    for start in range(0, len(documents), INSERT_BATCH):
+        batch = documents[start : start + INSERT_BATCH]
         for document in batch:
             document["window_id"] = window_id
         yield batch

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -17,6 +16,7 @@ from pyarrow import csv, parquet
 
 from retail_core.arrays import BoolArray, FloatArray, IntArray
 from retail_core.errors import InputError
+from retail_core.file_locks import replace_file
 from retail_core.schemas import EVENT_TYPES
 from retail_core.simulate.acts import TYPE
 from retail_core.simulate.catalogue import CURRENCY, Catalogue
@@ -73,23 +73,17 @@ def check_target(path: Path, kind: str) -> None:
 
 @contextmanager
 def open_writer(path: Path, schema: pa.Schema) -> Iterator[BatchWriter]:
-    """A writer to a temporary file beside `path`, renamed to `path` if all went well, else removed.
+    """A writer whose batches become `path` at the end of the block, in one step.
 
     Raises:
         InputError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as raw:
+        with replace_file(path) as raw:
             yield from _write(raw, path.name, schema)
-            raw.flush()
-            os.fsync(raw.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}.",
                          remedy="check the folder's rights and free space.") from error  # fmt: skip
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write(raw: IO[bytes], name: str, schema: pa.Schema) -> Iterator[BatchWriter]:

@@ -48,7 +48,7 @@ def screen_name(raw: str) -> str:
     return SCREENS.get(key, key)
 
 
-def prepare(table: RawTable, source: Source) -> RawTable:
+def prepare_profiles(table: RawTable, source: Source) -> RawTable:
     """Events of each user: a `screen_view` per screen at the first visit, and a `purchase` at its date.
 
     A row with any problem is refused. A purchase at the time of the first visit is stored one second later,
@@ -143,5 +143,5 @@ APP_PROFILE = Source(
     },
     needs=("user_id", "first_visit_date", "screen_list", "purchase_date"),
     derived=("event_time", "event_type"),
-    prepare=prepare,
+    prepare=prepare_profiles,
 )

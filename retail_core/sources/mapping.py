@@ -25,7 +25,7 @@ Names = Annotated[list[Text], Field(min_length=1)]
 _UNITS: dict[str, Literal["s", "ms", "us"]] = {"unix_s": "s", "unix_ms": "ms", "unix_us": "us"}
 
 
-class Mapping(BaseModel):
+class SourceMapping(BaseModel):
     """Keys of a mapping file. Absent ones have the value of the preset `extends`, else of `canonical`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -89,7 +89,7 @@ class Mapping(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _complete(self) -> Mapping:
+    def _complete(self) -> SourceMapping:
         if self.extends is None:
             if self.name is None or self.name in PRESETS:
                 raise ValueError("name: give the source a name of its own that no preset has")
@@ -114,9 +114,9 @@ def from_mapping(path: Path) -> Source:
         detail = " ".join(str(error).split())
         raise InputError(f"The mapping {path} is not readable YAML: {detail}.", remedy=remedy) from error
     if not isinstance(content, dict):
-        raise InputError(f"The mapping {path} holds no keys.", remedy=remedy)
+        raise InputError(f"The mapping {path} has no keys.", remedy=remedy)
     try:
-        return _source(Mapping.model_validate(content))
+        return _source(SourceMapping.model_validate(content))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(name) for name in first["loc"][:2])
@@ -125,7 +125,7 @@ def from_mapping(path: Path) -> Source:
         raise InputError(f"The mapping {path}, {problem}.", remedy=remedy) from error
 
 
-def _source(mapping: Mapping) -> Source:
+def _source(mapping: SourceMapping) -> Source:
     base = PRESETS[mapping.extends] if mapping.extends else replace(CANONICAL, columns={}, properties=())
     columns = {name: (raw,) if isinstance(raw, str) else tuple(raw) for name, raw in mapping.columns.items()}
     properties = base.properties if mapping.properties is None else tuple(mapping.properties)
@@ -144,7 +144,7 @@ def _source(mapping: Mapping) -> Source:
     )
 
 
-def _layout(mapping: Mapping, base: Layout) -> Layout:
+def _layout(mapping: SourceMapping, base: Layout) -> Layout:
     return replace(
         base,
         delimiter=mapping.delimiter or base.delimiter,

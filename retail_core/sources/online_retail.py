@@ -14,7 +14,7 @@ BOOKKEEPING = ("AMAZONFEE", "B", "BANK CHARGES", "CRUK", "S")
 """Stock codes of fees, bad debt, charity and samples: bookkeeping of the shop, no act of a user."""
 
 
-def prepare(table: RawTable, _: Source) -> RawTable:
+def prepare_invoices(table: RawTable, _: Source) -> RawTable:
     """Turn cancellations into refunds of a positive quantity and refuse bookkeeping lines.
 
     A line with an invoice number that begins with C or with a negative quantity is a `refund`; an invoice
@@ -69,5 +69,5 @@ ONLINE_RETAIL = Source(
     properties=("Country", "Description"),
     needs=("CustomerID", "InvoiceDate", "InvoiceNo", "StockCode", "Quantity"),
     derived=("event_type",),
-    prepare=prepare,
+    prepare=prepare_invoices,
 )

@@ -15,7 +15,7 @@ from retail_core.sources.source import Layout, RawTable, Source, TimeFormat
 _NAMES = ("session", "aid", "ts", "type")
 
 
-def prepare(table: RawTable, _: Source) -> RawTable:
+def prepare_sessions(table: RawTable, _: Source) -> RawTable:
     """One record per event of each session; a line that is no session is one refusal.
 
     The raw row of an event is a session with this event alone, so that it can be replayed on its own.
@@ -50,5 +50,5 @@ OTTO = Source(
     time=TimeFormat("unix", "ms"),
     vocabulary={"clicks": "view_item", "carts": "add_to_cart", "orders": "purchase"},
     needs=("session", "events"),
-    prepare=prepare,
+    prepare=prepare_sessions,
 )

@@ -22,7 +22,7 @@ from retail_core.stack.services import api_url, runs_mlflow, services
 from retail_core.store.lake.manifest import Manifest
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.store.mongo.ledger import shop_zone
-from retail_core.store.mongo.quarantine import count_open
+from retail_core.store.mongo.quarantine import count_refused
 from retail_core.store.mongod.embedded import mongod_status
 from retail_core.subprocesses import port_is_free
 from retail_core.times import iso
@@ -242,7 +242,7 @@ def _lake(store: Store) -> Check:
 
 
 def _quarantine(store: Store) -> Check:
-    count = count_open(store)
+    count = count_refused(store)
     if count:
         return Check("quarantine", "warn", f"{count:,} refused rows wait", "see `retail quarantine list`.")
     return Check("quarantine", "ok", "no row waits")

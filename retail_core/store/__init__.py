@@ -1,1 +1,1 @@
-"""What is kept: MongoDB, the lake, predictions, the ledger and the quarantine."""
+"""Storage: MongoDB, the embedded server and the lake."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from retail_core import sources
 from retail_core.ingest import ingest
-from retail_core.ingest.window_writer import BATCH, prepare
+from retail_core.ingest.window_writer import INSERT_BATCH, prepare_window
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Document, Store, open_store
 from retail_core.store.mongod.embedded import stop_mongod
@@ -68,12 +68,12 @@ def plain(store: Store, path: Path) -> dict[str, float]:
     """The bare loop: seconds spent in `insert_many` alone."""
     seconds, rows = 0.0, 0
     for chunk in sources.read_events(path, sources.get_preset("canonical")):
-        documents: list[Document] = prepare(chunk, "canonical").events
+        documents: list[Document] = prepare_window(chunk, "canonical").events
         for document in documents:
             document["window_id"] = 1
         started = time.perf_counter()
-        for start in range(0, len(documents), BATCH):
-            store.events.insert_many(documents[start : start + BATCH], ordered=False)
+        for start in range(0, len(documents), INSERT_BATCH):
+            store.events.insert_many(documents[start : start + INSERT_BATCH], ordered=False)
         seconds += time.perf_counter() - started
         rows += len(documents)
     return {"rows": rows, "seconds": seconds}

@@ -53,7 +53,7 @@ import os, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from retail_core import sources
-from retail_core.ingest.window_writer import insert_events, prepare, row_format_of
+from retail_core.ingest.window_writer import insert_events, prepare_window, row_format_of
 from retail_core.settings import Settings
 from retail_core.store.mongo import ledger
 from retail_core.store.mongo.connection import open_store
@@ -65,7 +65,7 @@ run = ledger.begin_run(store, "file:killed", description, datetime(2025, 3, 1, t
 source = sources.get_preset("canonical")
 chunk = next(sources.read_events(Path(file), source))
 window = ledger.open_window(store, run, (chunk.first, chunk.last), row_format_of(chunk, source))
-insert_events(store, prepare(chunk, "canonical"), window.window_id)
+insert_events(store, prepare_window(chunk, "canonical"), window.window_id)
 os._exit(9)
 """
 
@@ -159,7 +159,7 @@ def test_an_existing_id_with_another_content_is_a_conflict(store: Store, tmp_pat
     assert _counts(report) == (3, 1, 1, 1)
     shown = [
         tuple(row[name] for name in ("line", "field", "rule", "value", "raw"))
-        for row in quarantine.list_open(store)
+        for row in quarantine.list_refused(store)
     ]
     assert shown == [
         (3, "event_id", "conflict", "b", _row(9, "b").strip()),
@@ -282,7 +282,7 @@ def test_replay_stores_valid_rows_and_leaves_others_in_quarantine(store: Store, 
     assert (second_replay.rows, second_replay.events_inserted, second_replay.quarantined) == (4, 0, 4)
     states = [row["state"] for row in store.quarantine.find(sort=[("line", 1)])]
     assert states == ["replayed", "refused", "refused", "refused", "refused"]
-    assert quarantine.count_open(store) == 4
+    assert quarantine.count_refused(store) == 4
     _ledger_adds_up(store)
 
 
@@ -297,10 +297,10 @@ def test_a_refused_row_of_a_changed_copy_is_in_quarantine_once(store: Store, tmp
     _ledger_adds_up(store)
     mapping = "columns: {quantity: price, price: cost}\n"
     ingest(store, [_file(tmp_path, broken)], _mapping(tmp_path, f"extends: canonical\n{mapping}"), at=AT)
-    assert [row["rule"] for row in quarantine.list_open(store)] == ["time", "quantity", "time"]
+    assert [row["rule"] for row in quarantine.list_refused(store)] == ["time", "quantity", "time"]
     second_source = _mapping(tmp_path, f"extends: canonical\nname: other\n{mapping}")
     assert ingest(store, [_file(tmp_path, broken)], second_source, at=AT).quarantined == 3
-    assert quarantine.count_open(store) == 6
+    assert quarantine.count_refused(store) == 6
     assert replay(store, CANONICAL, at=AT).rows == 3
 
 
@@ -322,18 +322,18 @@ def test_list_and_export_are_readable_without_formulas(store: Store, tmp_path: P
     path = tmp_path / "log.csv"
     path.write_bytes((HEADER + "".join(rows)).encode("utf-8", "surrogateescape"))
     ingest(store, [path], CANONICAL, at=AT)
-    newest, _ = quarantine.list_open(store)
+    newest, _ = quarantine.list_refused(store)
     assert (newest["line"], newest["rule"], newest["at"]) == (3, "encoding", "2025-03-01T00:00:00Z")
     assert newest["raw"] == ",u\\xff,never,search,,"
     out = tmp_path / "refused.csv"
-    assert quarantine.export(store, out) == 2
+    assert quarantine.export_csv(store, out) == 2
     with out.open(newline="") as file:
         exported = list(csv.DictReader(file))
     assert [row["field"] for row in exported] == ["event_time", ""]
     assert not any(cell.startswith(("=", "+", "-", "@")) for row in exported for cell in row.values())
     assert [file.name for file in tmp_path.iterdir() if file.name.endswith(".part")] == []
     with pytest.raises(InputError, match="cannot be written"):
-        quarantine.export(store, tmp_path / "no" / "refused.csv")
+        quarantine.export_csv(store, tmp_path / "no" / "refused.csv")
 
 
 def test_posted_events_use_the_same_windows(store: Store) -> None:
@@ -346,7 +346,7 @@ def test_posted_events_use_the_same_windows(store: Store) -> None:
         counts, refused = store_events(store, rows, CANONICAL)
         assert (counts.rows_read, counts.inserted, counts.duplicates) == (3, inserted, 1 - inserted)
         assert sorted((row.line, row.rule) for row in refused) == [(2, "conflict"), (3, "time")]
-    shown = [(row["file"], row["line"], row["rule"], row["value"]) for row in quarantine.list_open(store)]
+    shown = [(row["file"], row["line"], row["rule"], row["value"]) for row in quarantine.list_refused(store)]
     assert shown == [("api", 3, "time", "soon"), ("api", 2, "conflict", "1")]
     _ledger_adds_up(store)
     assert count_stored(store, "vä")["quarantine"] == 1

@@ -74,7 +74,7 @@ def pending_windows(store: Store, manifest: Manifest) -> list[PendingWindow]:
     return [window for window in windows if not manifest.has_window(window.window_id)]
 
 
-def read_events(store: Store, windows: list[PendingWindow]) -> Iterator[pa.Table]:
+def read_window_events(store: Store, windows: list[PendingWindow]) -> Iterator[pa.Table]:
     """Events of the windows as tables of `EVENT_ARROW`; threads fetch the next tables ahead."""
     pending = deque(_batches(windows))
     running: deque[Future[pa.Table]] = deque()
@@ -85,7 +85,7 @@ def read_events(store: Store, windows: list[PendingWindow]) -> Iterator[pa.Table
             yield running.popleft().result()
 
 
-def read_users(store: Store, windows: list[PendingWindow]) -> pa.Table:
+def read_window_users(store: Store, windows: list[PendingWindow]) -> pa.Table:
     """User attributes of the windows as one table of `USERS_ARROW`."""
     ids = [window.window_id for window in windows if window.users]
     groups = [ids[start : start + BATCH_WINDOWS] for start in range(0, len(ids), BATCH_WINDOWS)]

@@ -28,15 +28,15 @@ from retail_core.store.lake.rows import (
     PendingWindow,
     Spool,
     pending_windows,
-    read_events,
-    read_users,
+    read_window_events,
+    read_window_users,
     source_identity,
 )
-from retail_core.store.mongo.connection import Store, unreachable
+from retail_core.store.mongo.connection import Store, mongodb_error
 
-__all__ = ["Lake", "LakeState", "Progress", "rebuild", "sync"]
+__all__ = ["Lake", "LakeState", "SyncProgress", "rebuild", "sync"]
 
-Progress = Callable[[int, int], None]
+SyncProgress = Callable[[int, int], None]
 """Called with the number of events copied and in total."""
 
 MERGERS = 2
@@ -104,7 +104,7 @@ class Lake:
         return self._pinned or self._folder.read_manifest() or Manifest()
 
 
-def sync(store: Store, *, progress: Progress | None = None) -> LakeState:
+def sync(store: Store, *, progress: SyncProgress | None = None) -> LakeState:
     """Apply every committed ledger window that the lake does not have.
 
     A killed sync can be repeated, and concurrent ones are safe. A lake that is damaged, incomplete or of
@@ -117,7 +117,7 @@ def sync(store: Store, *, progress: Progress | None = None) -> LakeState:
     return _apply(store, progress, from_scratch=False)
 
 
-def rebuild(store: Store, *, progress: Progress | None = None) -> LakeState:
+def rebuild(store: Store, *, progress: SyncProgress | None = None) -> LakeState:
     """Create the lake from MongoDB alone; rows and `data_hash` equal those of a synced lake.
 
     Raises:
@@ -127,7 +127,7 @@ def rebuild(store: Store, *, progress: Progress | None = None) -> LakeState:
     return _apply(store, progress, from_scratch=True)
 
 
-def _apply(store: Store, progress: Progress | None, *, from_scratch: bool) -> LakeState:
+def _apply(store: Store, progress: SyncProgress | None, *, from_scratch: bool) -> LakeState:
     folder = LakeFolder(store.settings.lake_url)
     try:
         with folder.locked(store.settings.home_dir):
@@ -143,7 +143,7 @@ def _apply(store: Store, progress: Progress | None, *, from_scratch: bool) -> La
             return after.state()
     except PyMongoError as error:
         uri = store.settings.mongodb_uri
-        raise unreachable(uri.get_secret_value() if uri else "the embedded server", error) from error
+        raise mongodb_error(uri.get_secret_value() if uri else "the embedded server", error) from error
     except OSError as error:
         raise DependencyError(
             f"The lake at {folder.url_of('')} cannot be written: {error}.",
@@ -169,13 +169,17 @@ def _base_manifest(store: Store, folder: LakeFolder, present: Manifest, *, from_
 
 
 def _advance(
-    store: Store, folder: LakeFolder, base: Manifest, windows: list[PendingWindow], progress: Progress | None
+    store: Store,
+    folder: LakeFolder,
+    base: Manifest,
+    windows: list[PendingWindow],
+    progress: SyncProgress | None,
 ) -> Manifest:
     old_days = base.days if base.applied else {}
     old_users = base.users if base.applied else None
     total, copied = sum(window.events for window in windows), 0
     with Spool(store.settings.home_dir / "lake-spool") as spool:
-        for table in read_events(store, windows):
+        for table in read_window_events(store, windows):
             spool.add(table)
             copied += len(table)
             if progress:
@@ -200,7 +204,7 @@ def _merge_days(
 def _merge_users(
     store: Store, folder: LakeFolder, windows: list[PendingWindow], old_file: LakeFile | None, generation: int
 ) -> LakeFile | None:
-    rows = read_users(store, windows)
+    rows = read_window_users(store, windows)
     if not len(rows):
         return old_file
     return merge(folder, f"users/{generation:08d}.parquet", [rows], old_file, USER_KEYS)

@@ -148,7 +148,7 @@ def open_store(settings: Settings, *, select_seconds: float = SELECT_SECONDS) ->
             store.database[name].create_indexes(models)
     except PyMongoError as error:
         client.close()
-        raise unreachable(uri, error) from None
+        raise mongodb_error(uri, error) from None
     except BaseException:
         client.close()
         raise
@@ -183,7 +183,7 @@ def redact(uri: str) -> str:
     return re.sub(r"//.*@", "//***@", uri).split("?", 1)[0]
 
 
-def unreachable(uri: str, error: PyMongoError) -> DependencyError:
+def mongodb_error(uri: str, error: PyMongoError) -> DependencyError:
     """The error to raise for a failure of the server at `uri`; its text has no secrets."""
     if isinstance(error, OperationFailure) and error.code in _AUTHENTICATION_ERRORS:
         return DependencyError(

@@ -165,12 +165,12 @@ def escape_undecodable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def count_open(store: Store) -> int:
+def count_refused(store: Store) -> int:
     """Number of refused rows that have not been replayed."""
     return store.quarantine.count_documents({"state": "refused"})
 
 
-def list_open(store: Store, limit: int = 50) -> list[dict[str, object]]:
+def list_refused(store: Store, limit: int = 50) -> list[dict[str, object]]:
     """Refused rows that have not been replayed, newest first, with the keys `COLUMNS`; `at` in ISO 8601."""
     documents = store.quarantine.find({"state": "refused"}, sort=[("_id", DESCENDING)], limit=limit)
     return [_row(document) for document in documents]
@@ -181,7 +181,7 @@ def _row(document: Mapping[str, Any]) -> dict[str, object]:
     return {name: document.get(name) for name in COLUMNS} | {"at": iso(at)}
 
 
-def export(store: Store, file: Path) -> int:
+def export_csv(store: Store, file: Path) -> int:
     """Write every refused row, replayed ones included, to a CSV and return their number.
 
     The file is replaced in one step. Formulas are escaped, see `escape_formula`.

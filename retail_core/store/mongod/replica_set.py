@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 REPLICA_SET = "rs0"
-SELECT_SECONDS = 60
+SERVER_SECONDS = 60
 _ALREADY_INITIALIZED = 23
 
 
@@ -42,7 +42,7 @@ def main() -> int:
     uri, member = sys.argv[1:]
     try:
         with MongoClient[dict[str, Any]](
-            uri, directConnection=True, serverSelectionTimeoutMS=SELECT_SECONDS * 1000
+            uri, directConnection=True, serverSelectionTimeoutMS=SERVER_SECONDS * 1000
         ) as client:
             initiated = initiate_replica_set(client, member)
     except PyMongoError as error:

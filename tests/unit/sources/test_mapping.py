@@ -59,7 +59,7 @@ def test_the_documented_example_gives_the_documented_events(tmp_path: Path) -> N
         ('extends: rees46\ndelimiter: "\\n"\n', "key delimiter"),
         ("extends: rees46\ntime: ['%d.%m.%Y', '%Q']\n", "key time: '%Q' is no time format"),
         ("extends: rees46\npolicy: weekly\n", "key policy"),
-        ("- a\n", "holds no keys"),
+        ("- a\n", "has no keys"),
         ("a: [\n", "not readable YAML"),
     ],
 )
