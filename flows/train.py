@@ -6,11 +6,9 @@ Example: python -m flows.train --as-of 2025-02-15T00:00:00Z --json
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, cast
+from typing import cast
 
-import typer
 from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Completed
@@ -23,9 +21,8 @@ from flows.flow_runtime import (
     non_retryable_task,
     retryable_task,
 )
-from retail_core.cli.model_commands import AllowLeak, TargetRecall
+from retail_core.cli.model_commands import AllowLeak, Confidence, Cutoffs, Family, TargetRecall
 from retail_core.cli.output import as_text
-from retail_core.model.thresholds import DEFAULT_TARGET
 from retail_core.scoring.shop_context import store_recent_context
 from retail_core.settings import load_settings
 from retail_core.training.pipeline import TrainOptions, train
@@ -33,12 +30,11 @@ from retail_core.workspace import open_workspace
 
 
 @non_retryable_task("train")
-def train_model(as_of: datetime, cutoffs: str | None, options: TrainOptions) -> Report:
+def train_model(as_of: datetime, options: TrainOptions) -> Report:
     """Train on the events before `as_of`. Each run registers a version, so it is not retried."""
     with open_workspace(load_settings()) as work:
-        chosen = replace(options, policies=tuple(cutoffs.split(",")) if cutoffs else ())
         store_recent_context(work, as_of)
-        return train(work, as_of=as_of, options=chosen).to_dict()
+        return train(work, as_of=as_of, options=options).to_dict()
 
 
 @retryable_task("show the metrics")
@@ -78,14 +74,8 @@ def train_flow(
 ) -> State[Report]:
     """Train as of `as_of`, by default the last midnight of the shop's zone."""
     instant = as_of_or_last_midnight(as_of)
-    options = TrainOptions(
-        model=model,
-        target_recall=target_recall or DEFAULT_TARGET,
-        confidence=confidence,
-        must_certify=target_recall is not None,
-        allow_leak=tuple(allow_leak),
-    )
-    report = train_model(instant, cutoffs, options)
+    options = TrainOptions.from_request(cutoffs, model, target_recall, confidence, allow_leak)
+    report = train_model(instant, options)
     show_metrics(report)
     verdict = "promoted" if report["promoted"] else "not promoted"
     return Completed(message=f"version {report['version']} {verdict}: {report['reason']}", data=report)
@@ -93,12 +83,10 @@ def train_flow(
 
 def main(  # noqa: PLR0913, PLR0917 - one option each
     as_of: AsOf = None,
-    cutoffs: Annotated[
-        str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
+    cutoffs: Cutoffs = None,
+    model: Family = "auto",
     target_recall: TargetRecall = None,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    confidence: Confidence = 0.95,
     allow_leak: AllowLeak = None,
     json_output: JsonFlag = False,
 ) -> None:

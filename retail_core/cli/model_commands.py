@@ -31,6 +31,14 @@ Reasons = Annotated[
     typer.Option(min=0, help="Number of users at the top of the CSV that get reasons; not in Parquet."),
 ]
 
+Cutoffs = Annotated[
+    str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
+]
+
+Family = Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")]
+
+Confidence = Annotated[float, typer.Option(min=0.5, max=0.9999)]
+
 AllowLeak = Annotated[
     list[str] | None,
     typer.Option(
@@ -50,12 +58,10 @@ def register(app: typer.Typer) -> None:
 
 def train(  # noqa: PLR0913, PLR0917 - one option each
     as_of: AsOf = None,
-    cutoffs: Annotated[
-        str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
-    ] = None,
-    model: Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")] = "auto",
+    cutoffs: Cutoffs = None,
+    model: Family = "auto",
     target_recall: TargetRecall = None,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
+    confidence: Confidence = 0.95,
     allow_leak: AllowLeak = None,
     json_output: JsonFlag = False,
 ) -> None:
@@ -63,23 +69,14 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
 
     Example: retail train --as-of 2025-02-15T00:00:00Z
     """
-    from retail_core.model.thresholds import DEFAULT_TARGET
     from retail_core.scoring.shop_context import store_recent_context
     from retail_core.training.pipeline import TrainOptions
     from retail_core.training.pipeline import train as run
     from retail_core.workspace import open_workspace
 
+    options = TrainOptions.from_request(cutoffs, model, target_recall, confidence, allow_leak or ())
     with open_workspace(load_settings()) as work, progress("train", quiet=json_output) as advance:
         instant = work.resolve_as_of(as_of, midnight=True)
-        policies = tuple(cutoffs.split(",")) if cutoffs else ()
-        options = TrainOptions(
-            policies=policies,
-            model=model,
-            target_recall=target_recall or DEFAULT_TARGET,
-            confidence=confidence,
-            must_certify=target_recall is not None,
-            allow_leak=tuple(allow_leak or ()),
-        )
         store_recent_context(work, instant)
         report = run(work, as_of=instant, options=options, progress=advance)
     emit(report.to_dict(), json_output=json_output, title="Trained")

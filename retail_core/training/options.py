@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +31,33 @@ class TrainOptions:
     must_certify: bool = False
     allow_leak: tuple[str, ...] = ()
     reason: str = "manual"
+
+    @classmethod
+    def from_request(
+        cls,
+        cutoffs: str | None,
+        model: str,
+        target_recall: float | None,
+        confidence: float,
+        allow_leak: Iterable[str] = (),
+    ) -> TrainOptions:
+        """The options of a command or flow.
+
+        Args:
+            cutoffs: cut-off policies, separated by commas; None for those that fit the shop's log.
+            model: a family, or `auto`.
+            target_recall: a recall that is certified or refused; None for the default, where possible.
+            confidence: of the certificate.
+            allow_leak: columns that the leakage guard lets pass.
+        """
+        return cls(
+            policies=tuple(cutoffs.split(",")) if cutoffs else (),
+            model=model,
+            target_recall=target_recall or DEFAULT_TARGET,
+            confidence=confidence,
+            must_certify=target_recall is not None,
+            allow_leak=tuple(allow_leak),
+        )
 
 
 @dataclass(frozen=True)

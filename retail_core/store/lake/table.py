@@ -7,6 +7,7 @@ replacing it is the commit, so a reader sees one state or the next, and a killed
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -38,6 +39,8 @@ __all__ = ["Lake", "LakeState", "SyncProgress", "rebuild", "sync"]
 
 SyncProgress = Callable[[int, int], None]
 """Called with the number of events copied and in total."""
+
+log = logging.getLogger(__name__)
 
 MERGERS = 2
 EVENT_KEYS = ("user_id", "event_time", "event_id")
@@ -135,6 +138,7 @@ def _apply(store: Store, progress: SyncProgress | None, *, from_scratch: bool) -
             base = _base_manifest(store, folder, present, from_scratch=from_scratch)
             folder.delete_except(present.protected_paths)
             windows = pending_windows(store, base)
+            log.debug("Synchronizing the lake: %d pending windows", len(windows))
             if not windows and base is present:
                 return present.state()
             after = _advance(store, folder, base, windows, progress)
