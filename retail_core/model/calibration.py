@@ -1,8 +1,9 @@
-"""From ranking score to probability: monotone maps kept as plain arrays, and how good they are.
+"""Calibration: monotone maps from score to probability, stored as plain arrays.
 
 Every calibrator is a piecewise-linear, strictly increasing map between logits, given by its knots.
-Because it is monotone it keeps the order of the users; because it is continuous a difference in the
-last digit of a score cannot become a jump of the probability.
+Because it is monotone it keeps the order of the users; because it is continuous a difference in the last
+digit of a score cannot become a jump of the probability. Saved models name
+`retail_core.model.calibration.Calibrator` and its attributes: keep them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def fit_calibrator(score: FloatArray, labels: BoolArray, weights: FloatArray | N
     Args:
         score: prior-corrected scores in [0, 1], of rows the ranker was not fitted on.
         labels: whether each bought.
-        weights: how many rows each stands for; None for one.
+        weights: how many rows of the population each stands for; None for one.
     """
     weights = np.ones(len(score)) if weights is None else weights
     if int(labels.sum()) >= ISOTONIC_POSITIVES:
@@ -48,9 +49,9 @@ def fit_calibrator(score: FloatArray, labels: BoolArray, weights: FloatArray | N
 
 
 def logit(probability: FloatArray) -> FloatArray:
-    """Log odds, with probabilities held one millionth away from 0 and 1."""
-    held = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
-    return np.asarray(np.log(held / (1 - held)), dtype=np.float64)
+    """Log odds, with probabilities clipped one millionth away from 0 and 1."""
+    clipped = np.clip(probability, _SMALLEST, 1 - _SMALLEST)
+    return np.asarray(np.log(clipped / (1 - clipped)), dtype=np.float64)
 
 
 def expit(value: FloatArray) -> FloatArray:
@@ -61,15 +62,15 @@ def expit(value: FloatArray) -> FloatArray:
 def _isotonic(score: FloatArray, labels: BoolArray, weights: FloatArray) -> Calibrator:
     """Centred isotonic regression: each block of equal value becomes one knot at its mean logit.
 
-    Joining the blocks' centres, not their edges, leaves no flat steps, so no ties between users.
-    A block without buyers (or with nothing else) is held off 0 (1) by half a sampled row: a buyer (another)
-    counts in the block as in the population, or rows that stand for many would promise too much.
+    Joining the blocks' centres instead of their edges leaves no flat steps, so no ties between users. The
+    rate of a block without buyers (non-buyers) is set to half a sampled row's weight above 0 (below 1); the
+    weights of the two classes differ, and one weight for both would overestimate the rate of such a block.
     """
     centre, rate, mass = _blocks(logit(score), labels.astype(np.float64), weights)
-    buyer, other = weights[labels].mean(), weights[~labels].mean()
-    held = np.clip(rate, 0.5 * buyer / (mass + buyer), 1 - 0.5 * other / (mass + other))
-    # A block of very few rows is held far off, perhaps beyond its neighbours: they become one.
-    centre, rate, _ = _blocks(centre, held, mass)
+    buyer, non_buyer = weights[labels].mean(), weights[~labels].mean()
+    bounded = np.clip(rate, 0.5 * buyer / (mass + buyer), 1 - 0.5 * non_buyer / (mass + non_buyer))
+    # The rate of a block of very few rows may be moved beyond its neighbours': then they become one block.
+    centre, rate, _ = _blocks(centre, bounded, mass)
     return Calibrator("isotonic", centre, logit(rate))
 
 
@@ -84,7 +85,7 @@ def _blocks(
 
 
 def _sigmoid(score: FloatArray, labels: BoolArray, weights: FloatArray) -> Calibrator:
-    """A sigmoid of slope * logit(score) + offset; a slope that would turn the order round is not taken."""
+    """A sigmoid of slope * logit(score) + offset; a slope that would reverse the order is replaced by 1."""
     x = logit(score)
     model = LogisticRegression(C=1e6, max_iter=1000).fit(x[:, None], labels, sample_weight=weights)
     slope, offset = float(model.coef_[0, 0]), float(model.intercept_[0])
@@ -96,14 +97,14 @@ def _sigmoid(score: FloatArray, labels: BoolArray, weights: FloatArray) -> Calib
 
 
 def reliability(probability: FloatArray, labels: BoolArray, bins: int = 10) -> list[dict[str, float]]:
-    """Mean probability, share that bought and rows, in bins of equally many rows, lowest first."""
+    """Mean probability, share of buyers and number of rows, in bins of equally many rows, lowest first."""
     order = np.argsort(probability, kind="stable")
     return [
         {
-            "probability": float(probability[part].mean()),
-            "bought": float(labels[part].mean()),
-            "rows": float(len(part)),
+            "probability": float(probability[positions].mean()),
+            "bought": float(labels[positions].mean()),
+            "rows": float(len(positions)),
         }
-        for part in np.array_split(order, bins)
-        if len(part)
+        for positions in np.array_split(order, bins)
+        if len(positions)
     ]

@@ -1,4 +1,7 @@
-"""The training procedure on rows and features: evaluation model, thresholds, refit. Knows no store."""
+"""The training procedure on rows and features: search, evaluation model, thresholds, refit.
+
+Separate from `training`, which reads the data, logs and registers.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,14 @@ from retail_core.settings import Settings
 
 @dataclass(frozen=True)
 class OperatingPoints:
-    """Operating points of one policy, as calibrated probabilities; `in_use` is the one for contact.
+    """Operating points of one policy, as calibrated probabilities of the evaluation model.
 
-    `needed` has for each certification buyer the share of rows to contact until she is reached.
+    Attributes:
+        f1: threshold of `will_purchase`, with the best F1.
+        recall: threshold for the target recall.
+        no_miss: lowest probability of any buyer of the certify period.
+        in_use: the threshold of `contact`.
+        contact_shares: for each of those buyers the share of rows to contact until the buyer is reached.
     """
 
     f1: float
@@ -66,9 +74,14 @@ class OperatingPoints:
 
 @dataclass(frozen=True)
 class RecallGoal:
-    """The recall that `contact` is to reach, and how sure of it.
+    """The recall that `contact` must reach.
 
-    With `must_certify` a target below 1.0 without a certificate is an error; else it is left out.
+    Attributes:
+        target_recall: share of buyers to find.
+        confidence: of the certificate.
+        seed: of the draw of one row per buyer.
+        must_certify: a target below 1.0 that cannot be certified is an error; else the certificate is left
+            out.
     """
 
     target_recall: float
@@ -78,26 +91,29 @@ class RecallGoal:
 
 
 def run_search(data: TrainingData, settings: Settings, model: str = AUTO) -> SearchResult:
-    """Search the families of `model` on at most `settings.search_rows` of the train period's sampled rows.
+    """Search the families of `model` on at most `settings.search_rows` of the rows to fit on.
 
-    Those of the primary policy, where it learns from them alone; the choice holds for every policy.
+    The rows are those of the primary policy where it learns from its own rows, else those of all policies;
+    the result holds for every policy.
     """
-    chosen = data.rows["period"].eq("train") & data.rows["fit"]
-    if data.policies[0] in policies_with_own_ranker(data.rows[chosen]):
-        chosen &= data.rows["policy"].eq(data.policies[0])
-    rows, matrix = data.take(chosen.to_numpy(bool))
+    mask = data.rows["period"].eq("train") & data.rows["fit"]
+    if data.policies[0] in policies_with_own_ranker(data.rows[mask]):
+        mask &= data.rows["policy"].eq(data.policies[0])
+    rows, matrix = data.take(mask.to_numpy(bool))
     sampling = _reduce_sampling(data.fit_sampling, len(rows), settings.search_rows)
-    kept = sampling.select(rows, settings.seed) if sampling != data.fit_sampling else np.ones(len(rows), bool)
-    rows, matrix = rows[kept].reset_index(drop=True), matrix[kept]
+    if sampling != data.fit_sampling:
+        sampled = sampling.select(rows, settings.seed)
+        rows, matrix = rows[sampled], matrix[sampled]
+    rows = rows.reset_index(drop=True)
     folds = PeriodFolds(rows, data.task.horizon)
     carts = data.columns_of(matrix, (OPEN_CART_COLUMN,))
     rule = carts[OPEN_CART_COLUMN].to_numpy(np.float64) if len(carts.columns) else None
-    searched = SearchRows(matrix, rows, folds, sampling.negative_rate, rule)
-    return search_families(searched, select_families(model), seed=settings.seed)
+    search_rows = SearchRows(matrix, rows, folds, sampling.negative_rate, rule)
+    return search_families(search_rows, select_families(model), seed=settings.seed)
 
 
 def refuse_uncertifiable_goal(data: TrainingData, goal: RecallGoal) -> None:
-    """Before anything is searched: refuse what the primary policy's certification rows cannot certify.
+    """Refuse, before the search, a goal that the certify rows of the primary policy cannot certify.
 
     Raises:
         DataError: see `thresholds.refuse_uncertifiable`.
@@ -109,17 +125,17 @@ def refuse_uncertifiable_goal(data: TrainingData, goal: RecallGoal) -> None:
 
 
 def _reduce_sampling(sampling: Sampling, rows: int, limit: int) -> Sampling:
-    """The same draw with lower rates, where the fit's sample is larger than the search may use."""
+    """Lower rates, where the sample of the fit has more rows than the limit; a nested sample."""
     if rows <= limit:
         return sampling
     share = limit / rows
     return Sampling(sampling.positive_rate * share, sampling.negative_rate * share)
 
 
-def fit_evaluation_model(data: TrainingData, choice: RankerConfig, seed: int) -> CalibratedRanker:
-    """Fitted on train, calibrated on calibrate: the model whose certify and test rows are looked at."""
-    recipe = make_fit_plan(data, choice, seed)
-    model = fit_ranker(*data.take(data.rows["fit"].to_numpy(bool)), data.fit_sampling, recipe)
+def fit_evaluation_model(data: TrainingData, config: RankerConfig, seed: int) -> CalibratedRanker:
+    """The model whose metrics are reported: fitted on the train period, calibrated on calibrate."""
+    plan = make_fit_plan(data, config, seed)
+    model = fit_ranker(*data.take(data.rows["fit"].to_numpy(bool)), data.fit_sampling, plan)
     rows, matrix = period_rows(data, "calibrate")
     raw, labels = raw_scores(model, rows, matrix), rows["label"].to_numpy(bool)
     model.set_params(calibrators=fit_calibrators(rows, raw, labels, None, data.policies))
@@ -127,18 +143,19 @@ def fit_evaluation_model(data: TrainingData, choice: RankerConfig, seed: int) ->
 
 
 def score_period(model: CalibratedRanker, data: TrainingData, name: str) -> dict[str, ScoredRows]:
-    """The judged rows of one period with what the model says, by policy."""
+    """The evaluated rows of one period with the model's scores, by policy."""
     rows, matrix = period_rows(data, name)
-    judged = {}
+    scored = {}
     for policy in data.policies:
-        mine = rows["policy"].eq(policy).to_numpy(bool)
-        labels, raw = rows["label"].to_numpy(bool)[mine], model.raw_score(matrix[mine], policy)
-        judged[policy] = ScoredRows(rows["user_id"][mine], labels, raw, model.calibrate(raw, policy))
-    return judged
+        of_policy = rows["policy"].eq(policy).to_numpy(bool)
+        labels = rows["label"].to_numpy(bool)[of_policy]
+        raw = model.raw_score(matrix[of_policy], policy)
+        scored[policy] = ScoredRows(rows["user_id"][of_policy], labels, raw, model.calibrate(raw, policy))
+    return scored
 
 
 def period_rows(data: TrainingData, name: str) -> tuple[pd.DataFrame, Float32Array]:
-    """Judged rows and features of one of the later periods."""
+    """Evaluated rows and features of one of the later periods."""
     return data.take((data.rows["period"].eq(name) & data.rows["evaluated"]).to_numpy(bool))
 
 
@@ -149,20 +166,20 @@ def choose_operating_points(calibrate: ScoredRows, certify: ScoredRows, goal: Re
         np.concatenate([calibrate.labels, certify.labels]),
     )
     buyers = sample_row_per_buyer(certify.users, certify.labels, goal.seed)
-    scores, needed = certify.probability[buyers], contact_share_to_reach(certify.probability)[buyers]
+    scores, shares = certify.probability[buyers], contact_share_to_reach(certify.probability)[buyers]
     if not len(scores):
-        nobody = RecallThreshold(
+        no_buyers = RecallThreshold(
             0.0, None, "there is no buyer in the certification rows: everybody is contacted"
         )
-        return OperatingPoints(f1, nobody, nobody, nobody, needed)
+        return OperatingPoints(f1, no_buyers, no_buyers, no_buyers, shares)
     no_miss = recall_threshold(scores, 1.0, goal.confidence)
     target = recall_threshold(scores, goal.target_recall, goal.confidence)
-    return OperatingPoints(f1, target, no_miss, target, needed)
+    return OperatingPoints(f1, target, no_miss, target, shares)
 
 
 @dataclass(frozen=True)
 class RefittedModel:
-    """What is served: the refitted model, and by policy its thresholds and the buyers they come from."""
+    """The model to serve, and by policy its thresholds and the buyers they are derived from."""
 
     model: CalibratedRanker
     thresholds: dict[str, dict[str, float]]
@@ -170,29 +187,29 @@ class RefittedModel:
 
 
 def refit_for_serving(
-    data: TrainingData, choice: RankerConfig, points: dict[str, OperatingPoints], goal: RecallGoal
+    data: TrainingData, config: RankerConfig, points: dict[str, OperatingPoints], goal: RecallGoal
 ) -> RefittedModel:
-    """Refit on all matured rows, recalibrated by cross-fitting; and the thresholds it is served with.
+    """Refit on all matured rows with calibrators from cross-fitted scores, and transfer the thresholds.
 
-    The best-F1 threshold carries over as a calibrated probability, those of recall as the share of rows
-    that is contacted (`carry`): the larger one of what the certification buyers and what all buyers,
-    cross-fitted, ask for.
+    The best-F1 threshold is transferred as a calibrated probability, those of recall as contact shares
+    (`threshold_transfer`): the larger share of what the buyers of the certify period and what all buyers,
+    cross-fitted, require.
     """
     rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
     rows = rows.reset_index(drop=True)
-    raw, model = cross_fit_and_refit(data, rows, matrix, make_fit_plan(data, choice, goal.seed))
+    raw, model = cross_fit_and_refit(data, rows, matrix, make_fit_plan(data, config, goal.seed))
     labels, policies = rows["label"].to_numpy(bool), data.policies
     weights = data.refit_sampling.weights(labels)
     model.set_params(calibrators=fit_calibrators(rows, raw, labels, weights, policies))
     block, buyers, thresholds = time_blocks(rows, CROSS_FIT_BLOCKS), {}, {}
     for policy in policies:
-        mine = np.flatnonzero(rows["policy"].eq(policy))
-        needed = contact_share_within_blocks(raw[mine], block[mine], weights[mine])
-        scale = model.probability(matrix[mine], policy), weights[mine]
-        chosen = sample_row_per_buyer(rows["user_id"].iloc[mine], labels[mine], goal.seed)
+        positions = np.flatnonzero(rows["policy"].eq(policy))
+        shares = contact_share_within_blocks(raw[positions], block[positions], weights[positions])
+        scale = model.probability(matrix[positions], policy), weights[positions]
+        sampled = sample_row_per_buyer(rows["user_id"].iloc[positions], labels[positions], goal.seed)
         buyers[policy] = BuyerScores(
             thresholds_at_contact_share(points[policy].contact_shares[:MAX_STORED_BUYERS], *scale),
-            thresholds_at_contact_share(needed[chosen][:MAX_STORED_BUYERS], *scale),
+            thresholds_at_contact_share(shares[sampled][:MAX_STORED_BUYERS], *scale),
         )
         thresholds[policy] = _transfer_thresholds(points[policy], buyers[policy], goal)
     model.set_params(threshold=thresholds[policies[0]]["f1"])

@@ -1,7 +1,7 @@
-"""Which rows a fit uses, and the exact correction of the prior that the sampling spoils.
+"""Downsampling of the rows to fit on, and the exact prior correction for it (King & Zeng 2001).
 
-With positives kept at rate a and negatives at rate b, a score s learnt on the sample becomes the
-probability k*s / (k*s + 1 - s) with k = b / a (Bayes' rule; a = 1 wherever the positives fit).
+With positives sampled at rate a and negatives at rate b, a score s fitted on the sample becomes the
+probability k*s / (k*s + 1 - s) with k = b / a (Bayes' rule; a = 1 where all positives fit into the limit).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from retail_core.arrays import BoolArray, FloatArray
 
 NEGATIVES_PER_POSITIVE = 5
 MIN_SAMPLE_ROWS = 20_000
-"""Below this many rows nothing is gained by leaving negatives out."""
+"""Samples are not made smaller than this, because fewer rows save no time."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """Rates at which positives and negatives are kept."""
+    """Rates at which positives and negatives are sampled."""
 
     positive_rate: float
     negative_rate: float
@@ -31,32 +31,34 @@ class Sampling:
         return self.negative_rate / self.positive_rate
 
     def select(self, rows: pd.DataFrame, seed: int) -> BoolArray:
-        """Which rows (`user_id`, `as_of`, `label`) stay.
+        """Mask of the sampled rows (`user_id`, `as_of`, `label`).
 
-        Each row draws one number from its own user and cut-off, so that samples of different sizes are
-        nested and a row's fate does not depend on the other rows.
+        A row is selected by a hash of its user and cut-off, so that samples of different sizes are nested
+        and the selection of a row does not depend on the other rows.
         """
-        draw = row_hash_fraction(rows, seed)
+        fraction = row_hash_fraction(rows, seed)
         rate = np.where(rows["label"].to_numpy(bool), self.positive_rate, self.negative_rate)
-        return np.asarray(draw < rate, dtype=np.bool_)
+        return np.asarray(fraction < rate, dtype=np.bool_)
 
     def weights(self, labels: BoolArray) -> FloatArray:
-        """How many rows of the population each kept row stands for."""
+        """How many rows of the population each sampled row stands for."""
         return np.where(labels, 1 / self.positive_rate, 1 / self.negative_rate)
 
 
 def plan_sampling(labels: BoolArray, limit: int) -> Sampling:
-    """Rates that keep about `limit` rows: all positives where they fit into half of it, then negatives."""
+    """Rates that sample about `limit` rows: all positives where they fit into half of it, then negatives."""
     positives = int(labels.sum())
     negatives = len(labels) - positives
-    kept_positives = min(positives, limit // 2)
-    wanted = max(NEGATIVES_PER_POSITIVE * kept_positives, MIN_SAMPLE_ROWS - kept_positives)
-    kept_negatives = min(negatives, wanted, limit - kept_positives)
-    return Sampling(kept_positives / max(positives, 1) or 1.0, kept_negatives / max(negatives, 1) or 1.0)
+    sampled_positives = min(positives, limit // 2)
+    target_negatives = max(NEGATIVES_PER_POSITIVE * sampled_positives, MIN_SAMPLE_ROWS - sampled_positives)
+    sampled_negatives = min(negatives, target_negatives, limit - sampled_positives)
+    return Sampling(
+        sampled_positives / max(positives, 1) or 1.0, sampled_negatives / max(negatives, 1) or 1.0
+    )
 
 
 def correct_prior(score: FloatArray, factor: float) -> FloatArray:
-    """The probability in the population for a score learnt on a sample; see the module's text."""
+    """Probability in the population for a score fitted on a sample; `factor` is k of the module's text."""
     scaled = factor * score
     return scaled / (scaled + 1.0 - score)
 

@@ -1,8 +1,8 @@
-"""A model as it is served: what it promises (`ModelSpec`) and what it answers (`ServedModel`).
+"""A model as it is served: specification, estimator and fast forms, loaded from its folder.
 
-Reading a model needs no MLflow: its folder holds the estimator (`model.skops`, loaded with our own
-list of trusted types, not with the list the folder brings), `extra_files/spec.json` and, where a
-policy's ranker has one, its ONNX form for real time (`onnx_scorers`).
+Loading needs no MLflow: the folder holds the estimator (`model.skops`, loaded with this release's list of
+trusted types, not with the folder's), `extra_files/spec.json` and, where a policy's ranker has one, its fast
+form (`onnx_scorers`).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _ESTIMATOR_TYPES = (
 SELF_TEST_TOLERANCE = 1e-9
 
 MAX_ONNX_ROWS = 400
-"""Up to here ONNX Runtime on one thread is faster than scikit-learn on two."""
+"""Up to this many rows ONNX Runtime on one thread is faster than scikit-learn on two."""
 
 _BLOCK_ROWS = 65_536
-"""Rows that become a matrix at once: of 200 features, some 150 MB."""
+"""Rows converted to a matrix together; with 200 features some 150 MB."""
 
 
 class Predictions(NamedTuple):
-    """What a model says of some rows; arrays of one length."""
+    """Predictions for some rows; arrays of equal length."""
 
     probability: FloatArray
     raw_score: FloatArray
@@ -54,23 +54,23 @@ class Predictions(NamedTuple):
 
 @dataclass
 class ServedModel:
-    """A model that answers. The same row gives the same bits, alone or among a million."""
+    """A loaded model. A row gets the same bits alone as among other rows."""
 
     spec: ModelSpec
     estimator: CalibratedRanker
     scorers: dict[str, Scorer] = field(default_factory=dict)
 
-    def policy(self, wanted: str) -> str:
-        """`wanted` where the model is calibrated for it, else its primary policy."""
-        return wanted if wanted in self.spec.policies else self.spec.primary
+    def policy(self, requested: str) -> str:
+        """The requested policy where the model is calibrated for it, else its primary policy."""
+        return requested if requested in self.spec.policies else self.spec.primary
 
     def predict(self, frame: pd.DataFrame, policy: str, *, complete: bool = True) -> pd.DataFrame:
         """Predict for rows of features.
 
         Args:
             frame: the feature set's columns (others are ignored), float64, null = NaN.
-            policy: cut-off policy of the rows; see `policy` for one the model does not know.
-            complete: whether every column must be there; else one that is not is null.
+            policy: cut-off policy of the rows; the primary policy replaces one the model lacks.
+            complete: whether every column must be present; else a missing column is null.
 
         Returns:
             probability, raw_score (float64), will_purchase, contact (bool); the index of `frame`.
@@ -85,15 +85,12 @@ class ServedModel:
                 f"The features lack the column {missing[0]!r} ({len(missing)} missing in all).",
                 remedy="compute them with the model's own feature set.",
             )
-        parts = (
-            frame.iloc[start : start + _BLOCK_ROWS] for start in range(0, max(1, len(frame)), _BLOCK_ROWS)
-        )
-        blocks = [
-            self.predict_rows(part.reindex(columns=columns).to_numpy(np.float64), policy) for part in parts
-        ]
+        starts = range(0, max(1, len(frame)), _BLOCK_ROWS)
+        blocks = (frame.iloc[start : start + _BLOCK_ROWS].reindex(columns=columns) for start in starts)
+        predictions = [self.predict_rows(block.to_numpy(np.float64), policy) for block in blocks]
         joined = {
-            name: np.concatenate(found)
-            for name, found in zip(Predictions._fields, zip(*blocks, strict=True), strict=True)
+            name: np.concatenate(arrays)
+            for name, arrays in zip(Predictions._fields, zip(*predictions, strict=True), strict=True)
         }
         return pd.DataFrame(joined, index=frame.index)
 
@@ -103,10 +100,10 @@ class ServedModel:
         Raises:
             InputError: the number of columns is not the model's.
         """
-        known = self.policy(policy)
-        raw = self._raw_score(rows, known)
-        probability = self.estimator.calibrate(raw, known)
-        thresholds = self.spec.thresholds[known]
+        used_policy = self.policy(policy)
+        raw = self._raw_score(rows, used_policy)
+        probability = self.estimator.calibrate(raw, used_policy)
+        thresholds = self.spec.thresholds[used_policy]
         return Predictions(
             probability, raw, probability >= thresholds["f1"], probability >= thresholds["contact"]
         )
@@ -121,10 +118,10 @@ class ServedModel:
         return correct_prior(scorer(to_matrix(rows)), self.estimator.factor)
 
     def self_test(self) -> None:
-        """Answer the rows that were stored with the model for every policy, also without the fast forms.
+        """Predict the rows that were stored with the model, for every policy, with and without fast forms.
 
         Raises:
-            IntegrityError: an answer differs from the stored one by more than 1e-9.
+            IntegrityError: a probability differs from the stored one by more than 1e-9.
         """
         rows = np.array(
             [[math.nan if value is None else value for value in row] for row in self.spec.self_test["rows"]],
@@ -135,16 +132,16 @@ class ServedModel:
                 f"Version {self.spec.version} has no test rows for {sorted(missing)[0]}.",
                 remedy="train and register it again.",
             )
-        distances = [
-            np.abs(one.predict_rows(rows, policy).probability - np.array(expected))
+        differences = [
+            np.abs(model.predict_rows(rows, policy).probability - np.array(expected))
             for policy, expected in self.spec.self_test["probability"].items()
-            for one in (self, replace(self, scorers={}))
+            for model in (self, replace(self, scorers={}))
         ]
-        distance = float(np.max(distances, initial=0.0))
-        if not distance <= SELF_TEST_TOLERANCE:
+        difference = float(np.max(differences, initial=0.0))
+        if not difference <= SELF_TEST_TOLERANCE:
             raise IntegrityError(
-                f"Version {self.spec.version} answers its own test rows {distance:.2g} away from what it did "
-                "when it was trained.",
+                f"Version {self.spec.version} answers its own test rows {difference:.2g} away from what it "
+                "did when it was trained.",
                 remedy="use the locked versions of scikit-learn and numpy, or train again.",
             )
 
@@ -161,11 +158,11 @@ def trusted_types() -> list[str]:
 
 
 def load_served_model(path: Path, version: str | None = None) -> ServedModel:
-    """A model from its local MLflow folder, self-tested; `version` where the folder does not say it.
+    """A self-tested model from its local MLflow folder; `version` where the folder does not state it.
 
     Raises:
         InputError: the folder holds no model of ours.
-        IntegrityError: feature definitions, types or the self-test do not hold.
+        IntegrityError: unknown types, changed feature definitions, or the self-test fails.
     """
     from zipfile import BadZipFile
 
@@ -201,7 +198,7 @@ def read_spec(path: Path, version: str | None = None) -> ModelSpec:
 
     Raises:
         InputError: there is no spec.
-        IntegrityError: its features are no longer defined as they were.
+        IntegrityError: its feature definitions have changed.
     """
     try:
         content = json.loads((path / SPEC_FILE).read_text(encoding="utf-8"))
@@ -209,8 +206,8 @@ def read_spec(path: Path, version: str | None = None) -> ModelSpec:
         raise InputError(
             f"{path} holds no model of this project.", remedy="give the folder of a logged purchase model."
         ) from error
-    known = version or content["version"] or _registered_version(path)
-    return replace(ModelSpec.from_dict(content | {"version": known}), version=known)
+    version = version or content["version"] or _registered_version(path)
+    return ModelSpec.from_dict(content | {"version": version})
 
 
 def _registered_version(path: Path) -> str:

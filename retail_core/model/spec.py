@@ -1,4 +1,7 @@
-"""What is known of a model version, as JSON inside the model's own folder."""
+"""Specification of a model version: inputs, thresholds, metrics and provenance, stored as `spec.json`.
+
+Keys of the JSON are persisted with every version: never rename a field.
+"""
 
 from __future__ import annotations
 
@@ -13,26 +16,26 @@ from retail_core.times import iso, parse_instant
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What is known of a model version; travels as JSON inside the model's folder.
+    """Specification of a model version, stored as JSON in the model's folder.
 
     Attributes:
         version: registry version; "" until registered.
-        run_id: MLflow run that holds parameters, metrics, plots and the evaluation model.
-        trained_at: when its run began, UTC.
-        feature_set: its inputs; the stored hash is compared on reading.
+        run_id: MLflow run with parameters, metrics, plots and the evaluation model.
+        trained_at: start of the run, UTC.
+        feature_set: input features; the stored hash is compared on reading.
         policies: cut-off policies it is calibrated for, the primary one first.
         thresholds: by policy: `f1` (will_purchase), `recall`, `no-miss` and `contact` (the one in use).
         certificates: by policy: target, confidence, lower_bound, threshold, buyers, missed; or None.
         reasons: by policy: why there is no certificate; or None.
-        metrics: by policy: of the procedure on the test period, with population and period.
+        metrics: by policy: metrics of the evaluation model on the test period, with population and period.
         evaluation: by policy: `intervals` of the metrics, `segments`, `days` and `rules` on the same rows.
         reference: f1 (at `f1`), recall, false_positive_rate, base_rate, n, positives of the primary policy.
         data: as_of (ISO 8601; where the log ended, if it did before), labelled rows, and of the lake
             before the as_of asked for: events, data_hash, last_event.
-        training: split, best_params, search, sampling and whatever else explains the fit.
-        certification: by policy: buyers on the scale of the served model (`carry.Buyers`), from which the
-            threshold of any recall follows.
-        self_test: a few rows of features, and the probabilities they must give by policy.
+        training: split, best_params, search, sampling and other facts about the fit.
+        certification: by policy: buyers on the scale of the served model (`threshold_transfer.BuyerScores`),
+            from which the threshold of any recall follows.
+        self_test: a few rows of features, and the probabilities the model must give for them by policy.
         leaky: whether a leaking column was allowed; such a version is never promoted.
     """
 
@@ -55,7 +58,7 @@ class ModelSpec:
 
     @property
     def primary(self) -> str:
-        """The policy whose metrics stand for the model."""
+        """The policy whose metrics are reported as the model's."""
         return self.policies[0]
 
     @property
@@ -81,7 +84,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> ModelSpec:
-        """Back from `to_dict`.
+        """Inverse of `to_dict`.
 
         Raises:
             IntegrityError: the features it was trained on are no longer defined as they were.
@@ -93,9 +96,9 @@ class ModelSpec:
                 f"({content['feature_set_hash']}, now {feature_set.hash}).",
                 remedy="train again with this release, or run the release that trained it.",
             )
-        kept = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
+        fields = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
         return cls(
-            **kept
+            **fields
             | {
                 "trained_at": parse_instant(content["trained_at"]),
                 "policies": tuple(content["policies"]),
@@ -104,7 +107,7 @@ class ModelSpec:
         )
 
     def tags(self) -> dict[str, str]:
-        """What a registered version is found by."""
+        """Tags of the registered version, for searches in MLflow."""
         recalibrated = self.training.get("recalibration")
         return {
             "data_hash": str(self.data["data_hash"]),
@@ -116,7 +119,7 @@ class ModelSpec:
         }
 
     def flat_metrics(self) -> dict[str, float]:
-        """Numbers only: the primary policy's under their own name, the others' behind their policy."""
+        """All numeric metrics; those of secondary policies have the policy as prefix."""
         flat: dict[str, float] = {}
         for policy in self.policies:
             prefix = "" if policy == self.primary else f"{policy}."
@@ -128,7 +131,7 @@ class ModelSpec:
         return flat
 
     def summary(self) -> dict[str, Any]:
-        """One line of a list of versions; plain values."""
+        """Plain values for a list of versions."""
         metrics = self.metrics[self.primary]
         shown = ("ap", "auc", "f1", "base_rate", "n", "positives")
         return {

@@ -1,8 +1,8 @@
 """Four successive periods, and the time-ordered folds of the search.
 
-Every row is a (user, cut-off) pair. Two neighbouring periods are kept apart by an embargo of one
-horizon: the label of the last row before it ends at least one horizon before the next period starts,
-so with daily cut-offs one whole cut-off is dropped between them.
+Every row is a (user, cut-off) pair. Two successive periods are separated by an embargo of one horizon: the
+label window of the last row of a period ends at least one horizon before the next period starts, so with
+daily cut-offs one whole cut-off is dropped between them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from datetime import timedelta
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from retail_core.arrays import BoolArray, IndexArray
+from retail_core.arrays import BoolArray, FloatArray, IndexArray
 from retail_core.errors import DataError
 from retail_core.times import iso
 
@@ -24,14 +23,14 @@ PERIODS = ("train", "calibrate", "certify", "test")
 MIN_SUCCESSIVE_DAYS = 14
 PERIOD_SHARE, MAX_PERIOD_SHARE, MIN_TRAIN_SHARE = 0.15, 0.20, 0.40
 TARGET_BUYERS = 120
-"""Buyers a later period should have: twice what recall 0.95 at 95 % needs, so a miss is allowed."""
+"""Buyers a later period should have: twice what recall 0.95 at 95 % needs, so that misses are allowed."""
 
 _DST_SLACK = pd.Timedelta(hours=2)
 
 
 @dataclass(frozen=True)
 class PeriodSplit:
-    """Which rows (by position) belong to which period; `kind` is `successive` or `user-disjoint`."""
+    """Positions of the rows of each period; `kind` is `successive` or `user-disjoint`."""
 
     kind: str
     train: IndexArray
@@ -44,16 +43,16 @@ class PeriodSplit:
         return {name: getattr(self, name) for name in PERIODS}
 
     def summarize(self, rows: pd.DataFrame) -> dict[str, dict[str, object]]:
-        """Rows, buyers' rows and first and last cut-off (ISO, UTC) of each period with rows: plain JSON."""
-        parts = self.positions_by_period().items()
-        return {name: _summary(rows.iloc[positions]) for name, positions in parts if len(positions)}
+        """Rows, positives, buyers, first and last cut-off (ISO 8601, UTC) of each period with rows."""
+        periods = self.positions_by_period().items()
+        return {name: _summary(rows.iloc[positions]) for name, positions in periods if len(positions)}
 
 
 def split_into_periods(rows: pd.DataFrame, horizon: timedelta) -> PeriodSplit:
     """Split labelled rows (`user_id`, `as_of`, `label`) into train, calibrate, certify and test.
 
-    With at least 14 cut-off days the four are successive; below that the earlier days train and on
-    the last ones users are dealt by the hash of their id, so that no user-day is in two.
+    With at least 14 cut-off days the four are successive. With fewer, the earlier days are train and the rows
+    of the last days are assigned to periods by a hash of the user id, so that no user-day is in two periods.
 
     Raises:
         DataError: a period would be empty, or train would have one class only.
@@ -70,25 +69,25 @@ def split_into_periods(rows: pd.DataFrame, horizon: timedelta) -> PeriodSplit:
 
 
 def cutoffs_before(times: pd.Series, start: pd.Timestamp, horizon: timedelta) -> BoolArray:
-    """Which cut-offs lie before the period that starts at `start`, embargo respected.
+    """Mask of the cut-offs before a period that starts at `start`, without those in the embargo.
 
-    The slack lets a day of 23 hours count as a day.
+    A day of 23 hours counts as a day.
     """
-    return (start - times >= _gap(horizon)).to_numpy(bool)
+    return (start - times >= _min_distance(horizon)).to_numpy(bool)
 
 
 def cutoffs_after(times: pd.Series, end: pd.Timestamp, horizon: timedelta) -> BoolArray:
-    """Which cut-offs lie after the period whose last cut-off is `end`, embargo respected."""
-    return (times - end >= _gap(horizon)).to_numpy(bool)
+    """Mask of the cut-offs after a period whose last cut-off is `end`, without those in the embargo."""
+    return (times - end >= _min_distance(horizon)).to_numpy(bool)
 
 
-def _gap(horizon: timedelta) -> pd.Timedelta:
+def _min_distance(horizon: timedelta) -> pd.Timedelta:
     length = pd.Timedelta(horizon)
     return max(length, 2 * length - _DST_SLACK)
 
 
-def user_hash_fraction(users: pd.Series, salt: str) -> npt.NDArray[np.float64]:
-    """A number in [0, 1) per user id: the same for the same user and salt, on every machine."""
+def user_hash_fraction(users: pd.Series, salt: str) -> FloatArray:
+    """Hash of each user id and the salt as a number in [0, 1), the same on every machine."""
     key = salt.encode().ljust(16, b"\0")[:16].decode()
     hashed = pd.util.hash_array(users.to_numpy(object), hash_key=key, categorize=True)
     return (hashed >> np.uint64(11)).astype(np.float64) / float(1 << 53)
@@ -97,50 +96,52 @@ def user_hash_fraction(users: pd.Series, salt: str) -> npt.NDArray[np.float64]:
 def _successive(
     rows: pd.DataFrame, days: pd.Series, distinct: pd.DatetimeIndex, horizon: timedelta
 ) -> PeriodSplit:
-    chosen: dict[str, IndexArray] = dict.fromkeys(PERIODS, np.empty(0, np.intp))
-    left = np.ones(len(rows), bool)
+    periods: dict[str, IndexArray] = dict.fromkeys(PERIODS, np.empty(0, np.intp))
+    remaining = np.ones(len(rows), bool)
     for name in ("test", "certify", "calibrate"):
-        available = distinct[distinct <= days[left].max()]
-        period = left & (days >= _first_day(rows, days, available)).to_numpy(bool)
-        chosen[name] = np.flatnonzero(period)
-        left = cutoffs_before(rows["as_of"], rows["as_of"][period].min(), horizon)
-        if not left.any():
+        available = distinct[distinct <= days[remaining].max()]
+        in_period = remaining & (days >= _first_day(rows, days, available)).to_numpy(bool)
+        periods[name] = np.flatnonzero(in_period)
+        remaining = cutoffs_before(rows["as_of"], rows["as_of"][in_period].min(), horizon)
+        if not remaining.any():
             break
-    chosen["train"] = np.flatnonzero(left)
-    return PeriodSplit("successive", **chosen)
+    periods["train"] = np.flatnonzero(remaining)
+    return PeriodSplit("successive", **periods)
 
 
 def _first_day(rows: pd.DataFrame, days: pd.Series, available: pd.DatetimeIndex) -> pd.Timestamp:
-    """Where a later period begins that ends with the last available day.
+    """First day of a later period that ends with the last available day.
 
-    It takes 15 % of all rows, in whole days, and up to 20 % where buyers are few; never so many that the
-    three later periods and their embargoes leave train much less than 40 %.
+    The period has 15 % of all rows, in whole days, up to 20 % where buyers are few, and never so many that
+    the three later periods and their embargoes leave much less than 40 % for train.
     """
     share = days.value_counts().sort_index() / len(days)
     affordable = (1 - MIN_TRAIN_SHARE - 3 / len(share)) / 3
-    most = min(MAX_PERIOD_SHARE, affordable)
-    latest_first = share[available[::-1]]
-    reached = latest_first.cumsum() - latest_first / 2
-    least_days, most_days = (max(1, int((reached <= part).sum())) for part in (min(PERIOD_SHARE, most), most))
-    for count in range(least_days, most_days):
-        chosen = rows["label"] & (days >= available[-count]) & (days <= available[-1])
-        if rows["user_id"][chosen].nunique() >= TARGET_BUYERS:
+    max_share = min(MAX_PERIOD_SHARE, affordable)
+    newest_first = share[available[::-1]]
+    cumulative = newest_first.cumsum() - newest_first / 2
+    min_days, max_days = (
+        max(1, int((cumulative <= limit).sum())) for limit in (min(PERIOD_SHARE, max_share), max_share)
+    )
+    for count in range(min_days, max_days):
+        buying = rows["label"] & (days >= available[-count]) & (days <= available[-1])
+        if rows["user_id"][buying].nunique() >= TARGET_BUYERS:
             return available[-count]
-    return available[-most_days]
+    return available[-max_days]
 
 
 def _user_disjoint(
     rows: pd.DataFrame, days: pd.Series, distinct: pd.DatetimeIndex, horizon: timedelta
 ) -> PeriodSplit:
-    share = user_hash_fraction(rows["user_id"], "split")
+    fraction = user_hash_fraction(rows["user_id"], "split")
     late_days = max(1, round(len(distinct) / 3))
     late = (days >= distinct[-late_days]).to_numpy(bool)
     early = cutoffs_before(rows["as_of"], rows["as_of"][late].min(), horizon)
     edges = (0.0, 1 / 3, 2 / 3, 1.0)
     if not early.any():
-        late, early, edges = np.ones(len(rows), bool), share < 0.55, (0.55, 0.70, 0.85, 1.0)
-    dealt = [late & (share >= low) & (share < high) for low, high in pairwise(edges)]
-    return PeriodSplit("user-disjoint", *(np.flatnonzero(mask) for mask in (early, *dealt)))
+        late, early, edges = np.ones(len(rows), bool), fraction < 0.55, (0.55, 0.70, 0.85, 1.0)
+    later = [late & (fraction >= low) & (fraction < high) for low, high in pairwise(edges)]
+    return PeriodSplit("user-disjoint", *(np.flatnonzero(mask) for mask in (early, *later)))
 
 
 def _refuse_unusable(split: PeriodSplit, labels: BoolArray) -> None:
@@ -172,14 +173,14 @@ def _summary(rows: pd.DataFrame) -> dict[str, object]:
 class PeriodFolds:
     """Expanding, time-ordered folds for GridSearchCV: whole cut-off days, an embargo before each.
 
-    Where the days are too few for that (or a fold would lack a class) users are dealt by hash.
+    Where there are too few days for that, or a fold would lack a class, users are assigned by hash.
     """
 
     def __init__(self, rows: pd.DataFrame, horizon: timedelta, folds: int = 3) -> None:
         labels = rows["label"].to_numpy(bool)
-        timed = [fold for fold in _time_folds(rows, horizon, folds) if _both_classes(labels, fold)]
-        self.kind = "time" if len(timed) >= 2 else "user"
-        self._folds = timed if len(timed) >= 2 else _user_folds(rows, folds)
+        time_folds = [fold for fold in _time_folds(rows, horizon, folds) if _both_classes(labels, fold)]
+        self.kind = "time" if len(time_folds) >= 2 else "user"
+        self._folds = time_folds if len(time_folds) >= 2 else _user_folds(rows, folds)
 
     def split(
         self,
@@ -197,20 +198,20 @@ class PeriodFolds:
         y: object = None,
         groups: object = None,
     ) -> int:
-        """How many folds; the arguments are scikit-learn's and unused."""
+        """Number of folds; the arguments are scikit-learn's and unused."""
         del X, y, groups
         return len(self._folds)
 
 
 def has_enough_days(rows: pd.DataFrame, blocks: int) -> bool:
-    """Whether there are two cut-off days a block, so that blocks can be periods."""
+    """Whether there are two cut-off days per block, so that blocks can be periods."""
     return bool(rows["as_of"].dt.floor("D").nunique() >= 2 * blocks)
 
 
-def time_blocks(rows: pd.DataFrame, blocks: int) -> npt.NDArray[np.intp]:
+def time_blocks(rows: pd.DataFrame, blocks: int) -> IndexArray:
     """The block (0 .. blocks-1) of each row: successive cut-off days with about equally many rows.
 
-    With fewer than two days a block, users are dealt by hash instead.
+    With fewer than two days per block, users are assigned to blocks by hash instead.
     """
     days = rows["as_of"].dt.floor("D")
     if not has_enough_days(rows, blocks):
@@ -218,8 +219,8 @@ def time_blocks(rows: pd.DataFrame, blocks: int) -> npt.NDArray[np.intp]:
             (user_hash_fraction(rows["user_id"], "blocks") * blocks).astype(np.intp), blocks - 1
         )
     counts = days.value_counts().sort_index()
-    done = (counts.cumsum() - counts / 2) / counts.sum()
-    block = np.minimum((done * blocks).astype(np.intp), blocks - 1)
+    cumulative = (counts.cumsum() - counts / 2) / counts.sum()
+    block = np.minimum((cumulative * blocks).astype(np.intp), blocks - 1)
     return np.asarray(days.map(block), dtype=np.intp)
 
 
@@ -227,12 +228,12 @@ def _time_folds(rows: pd.DataFrame, horizon: timedelta, folds: int) -> list[tupl
     if not has_enough_days(rows, folds + 1):
         return []
     block = time_blocks(rows, folds + 1)
-    result = []
+    pairs = []
     for number in range(1, folds + 1):
-        valid = block == number
-        earlier = cutoffs_before(rows["as_of"], rows["as_of"][valid].min(), horizon)
-        result.append((np.flatnonzero(earlier), np.flatnonzero(valid)))
-    return result
+        validation = block == number
+        earlier = cutoffs_before(rows["as_of"], rows["as_of"][validation].min(), horizon)
+        pairs.append((np.flatnonzero(earlier), np.flatnonzero(validation)))
+    return pairs
 
 
 def _user_folds(rows: pd.DataFrame, folds: int) -> list[tuple[IndexArray, IndexArray]]:
@@ -241,4 +242,4 @@ def _user_folds(rows: pd.DataFrame, folds: int) -> list[tuple[IndexArray, IndexA
 
 
 def _both_classes(labels: BoolArray, fold: tuple[IndexArray, IndexArray]) -> bool:
-    return all(0 < labels[part].sum() < len(part) for part in fold)
+    return all(0 < labels[positions].sum() < len(positions) for positions in fold)

@@ -1,8 +1,8 @@
-"""From the model that was judged to the model that is served: thresholds carried over by share, not by value.
+"""Transfer of thresholds from the evaluated model to the served one at equal contact share.
 
-The two are fitted on different rows, so the same probability does not stand for the same users: carried
-over by value, a threshold from the foot of the scale may fall below everybody. What both share is the
-order of users. So a buyer is described by the share of rows one has to contact, best first, to reach her,
+The two models are fitted on different rows, so the same probability does not select the same users: a small
+threshold transferred by value may fall below all users. Both models agree on the order of users instead. So a
+buyer is described by the share of rows that has to be contacted, highest score first, to reach that buyer,
 and the served threshold is the probability at which the served model contacts that share.
 """
 
@@ -16,24 +16,27 @@ from retail_core.arrays import FloatArray, IndexArray
 from retail_core.model.thresholds import recall_threshold
 
 MAX_STORED_BUYERS = 2_000
-"""Buyers kept with a model: enough for every certificate, and still a small file."""
+"""Buyers stored with a model: enough for every certificate, and still a small file."""
 
 
 @dataclass(frozen=True)
 class BuyerScores:
-    """Buyers on the scale of the served model, one probability a buyer, ascending.
+    """One probability per buyer on the scale of the served model, ascending.
 
-    `held_out`: those of the certification rows, as the evaluation model ranked them among all rows there.
-    `cross_fitted`: all there are, each ranked among the rows of her time by a model that saw none of them.
+    Attributes:
+        held_out: buyers of the certify period, as the evaluated model ranked them among all its rows.
+        cross_fitted: all buyers, each ranked among the rows of its block by a model fitted on other blocks.
     """
 
     held_out: FloatArray
     cross_fitted: FloatArray
 
     def threshold(self, target: float, confidence: float) -> float:
-        """What finds `target` of both; 0 where there is no buyer."""
-        known = [scores for scores in (self.held_out, self.cross_fitted) if len(scores)]
-        return min((recall_threshold(one, target, confidence).threshold for one in known), default=0.0)
+        """Threshold that finds the share `target` of both; 0 where there is no buyer."""
+        present = [scores for scores in (self.held_out, self.cross_fitted) if len(scores)]
+        return min(
+            (recall_threshold(scores, target, confidence).threshold for scores in present), default=0.0
+        )
 
     def to_dict(self) -> dict[str, list[float]]:
         """Plain values for JSON."""
@@ -41,39 +44,49 @@ class BuyerScores:
 
     @classmethod
     def from_dict(cls, content: dict[str, list[float]]) -> BuyerScores:
-        """Back from `to_dict`; empty where nothing is known."""
-        return cls(
-            *(np.array(content.get(name, []), dtype=np.float64) for name in ("held_out", "cross_fitted"))
-        )
+        """Inverse of `to_dict`; missing lists are empty."""
+        names = ("held_out", "cross_fitted")
+        return cls(*(np.array(content.get(name, []), dtype=np.float64) for name in names))
 
 
 def contact_share_to_reach(score: FloatArray, weights: FloatArray | None = None) -> FloatArray:
-    """For each row the share of rows with its score or a higher one, each row counting `weights`."""
+    """For each row the share of rows with its score or a higher one.
+
+    Args:
+        score: of each row.
+        weights: how many rows of the population each stands for; None for one.
+    """
     weights = np.ones(len(score)) if weights is None else weights
     order = np.argsort(-score, kind="stable")
     ranked, share = score[order], np.cumsum(weights[order]) / weights.sum()
-    last = np.append(ranked[1:] != ranked[:-1], True)
-    ends = np.flatnonzero(last)
-    tied = ends[np.searchsorted(ends, np.arange(len(ranked)))]
-    needed = np.empty(len(score))
-    needed[order] = share[tied]
-    return needed
+    is_tie_end = np.append(ranked[1:] != ranked[:-1], True)
+    tie_ends = np.flatnonzero(is_tie_end)
+    tie_end_of_rank = tie_ends[np.searchsorted(tie_ends, np.arange(len(ranked)))]
+    shares = np.empty(len(score))
+    shares[order] = share[tie_end_of_rank]
+    return shares
 
 
 def contact_share_within_blocks(score: FloatArray, blocks: IndexArray, weights: FloatArray) -> FloatArray:
-    """`needed_share` within each block: scores of different models are not compared."""
-    needed = np.empty(len(score))
+    """`contact_share_to_reach` within each block, because each block was scored by another model."""
+    shares = np.empty(len(score))
     for block in np.unique(blocks):
         inside = blocks == block
-        needed[inside] = contact_share_to_reach(score[inside], weights[inside])
-    return needed
+        shares[inside] = contact_share_to_reach(score[inside], weights[inside])
+    return shares
 
 
 def thresholds_at_contact_share(
-    needed: FloatArray, probability: FloatArray, weights: FloatArray
+    shares: FloatArray, probability: FloatArray, weights: FloatArray
 ) -> FloatArray:
-    """The highest probabilities at which shares of at least `needed` of the rows are contacted; ascending."""
+    """The highest probabilities at which at least the given shares of the rows are contacted, ascending.
+
+    Args:
+        shares: contact shares, of any number of buyers.
+        probability: by the served model, of all rows.
+        weights: how many rows of the population each row stands for.
+    """
     order = np.argsort(-probability, kind="stable")
-    share = np.cumsum(weights[order]) / weights.sum()
-    places = np.searchsorted(share, np.minimum(needed, share[-1]) - 1e-12)
-    return np.sort(probability[order[np.minimum(places, len(order) - 1)]])
+    cumulative = np.cumsum(weights[order]) / weights.sum()
+    ranks = np.searchsorted(cumulative, np.minimum(shares, cumulative[-1]) - 1e-12)
+    return np.sort(probability[order[np.minimum(ranks, len(order) - 1)]])

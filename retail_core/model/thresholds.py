@@ -1,9 +1,9 @@
-"""From probability to decision: the best-F1 threshold and the certified recall.
+"""Thresholds that turn probabilities into decisions: best F1, and certified recall.
 
 The certificate is exact. With the scores of n independent buyers in ascending order, the threshold at
 the (m+1)-th finds at least a share r of all buyers with confidence 1 - delta if and only if the
-one-sided Clopper-Pearson lower bound of n - m found out of n is at least r. Thresholds are tested
-upwards and the last that passes before the first failure is taken (fixed sequence: no price for
+one-sided Clopper-Pearson lower bound of n - m found out of n is at least r. Thresholds are tested upwards
+and the last that passes before the first failure is taken (fixed-sequence testing needs no correction for
 multiplicity; with order statistics the bound is that of the tolerance limit).
 """
 
@@ -25,8 +25,13 @@ DEFAULT_TARGET = 0.95
 class Certificate:
     """With `confidence`, at least `lower_bound` of all buyers have a probability of `threshold` or more.
 
-    `target` is what was asked for, `buyers` how many distinct buyers certified it, `missed` how many
-    of them lie below the threshold.
+    Attributes:
+        target: requested recall.
+        confidence: 1 - delta.
+        lower_bound: certified recall.
+        threshold: probability.
+        buyers: distinct buyers in the certify period.
+        missed: those of them below the threshold.
     """
 
     target: float
@@ -43,7 +48,7 @@ class Certificate:
 
 @dataclass(frozen=True)
 class RecallThreshold:
-    """A threshold for a recall target; without a `certificate` it is the naive one and `reason` says why."""
+    """A threshold for a recall target; without a `certificate` it is the empirical one, for that `reason`."""
 
     threshold: float
     certificate: Certificate | None
@@ -53,25 +58,25 @@ class RecallThreshold:
 def best_f1_threshold(probability: FloatArray, labels: BoolArray) -> float:
     """The probability p at which "p or more" has the highest F1 on these rows (the largest such p)."""
     order = np.argsort(-probability, kind="stable")
-    ranked, found = probability[order], np.cumsum(labels[order])
-    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
-    f1 = 2 * found / (np.arange(1, len(ranked) + 1) + labels.sum())
-    f1[~last_of_tie] = -1.0
+    ranked, hits = probability[order], np.cumsum(labels[order])
+    is_tie_end = np.append(ranked[1:] != ranked[:-1], True)
+    f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + labels.sum())
+    f1[~is_tie_end] = -1.0
     return float(ranked[int(np.argmax(f1))])
 
 
 def sample_buyer_scores(
     users: pd.Series, probability: FloatArray, labels: BoolArray, seed: int
 ) -> FloatArray:
-    """The probabilities of one random buying row per buying user: independent draws, one a user."""
+    """Probabilities of one random buying row per buying user, which are independent observations."""
     return np.asarray(probability[sample_row_per_buyer(users, labels, seed)], dtype=np.float64)
 
 
 def sample_row_per_buyer(users: pd.Series, labels: BoolArray, seed: int) -> IndexArray:
     """Positions of one random buying row per buying user."""
-    mixed = np.random.default_rng(seed).permutation(np.flatnonzero(labels))
-    first = ~users.iloc[mixed].duplicated().to_numpy()
-    return np.asarray(mixed[first], dtype=np.intp)
+    shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(labels))
+    first = ~users.iloc[shuffled].duplicated().to_numpy()
+    return np.asarray(shuffled[first], dtype=np.intp)
 
 
 def recall_threshold(scores: FloatArray, target: float, confidence: float) -> RecallThreshold:
@@ -80,7 +85,7 @@ def recall_threshold(scores: FloatArray, target: float, confidence: float) -> Re
     Args:
         scores: probabilities of independent buyers (`buyer_scores`), at least one.
         target: share of buyers to find, in (0, 1]. 1.0 is the `no-miss` point: the lowest score of any
-            buyer, whose certificate states the bound that is really reached.
+            buyer, whose certificate states the recall that is certified there.
         confidence: 1 - delta, in (0, 1).
     """
     ranked = np.sort(scores)
@@ -96,45 +101,45 @@ def recall_threshold(scores: FloatArray, target: float, confidence: float) -> Re
     return RecallThreshold(float(ranked[missed]), _certificate(ranked, missed, target, confidence), None)
 
 
-def recall_bound(found: int, buyers: int, confidence: float) -> float:
-    """One-sided Clopper-Pearson lower bound of the recall, `found` of `buyers` having been found."""
+def recall_bound(hits: int, buyers: int, confidence: float) -> float:
+    """One-sided Clopper-Pearson lower bound of the recall, where `hits` of `buyers` were found."""
     from scipy.stats import beta
 
-    if found == 0:
+    if hits == 0:
         return 0.0
-    return float(beta.ppf(1 - confidence, found, buyers - found + 1))
+    return float(beta.ppf(1 - confidence, hits, buyers - hits + 1))
 
 
 def required_buyers(target: float, confidence: float) -> int:
-    """The fewest buyers that certify `target` when none is missed: 59 for 0.95 at 95 %."""
+    """Fewest buyers that certify `target` if none is missed: 59 for 0.95 at 95 % confidence."""
     return math.ceil(math.log(1 - confidence) / math.log(target) - 1e-9)
 
 
 def highest_certifiable_recall(buyers: int, confidence: float) -> float:
-    """The highest recall that so many buyers can certify, none of them missed; rounded down to 0.001."""
+    """Highest recall that `buyers` can certify if none is missed, rounded down to 0.001."""
     return math.floor(1000 * (1 - confidence) ** (1 / buyers) + 1e-6) / 1000 if buyers else 0.0
 
 
 TRAIN_OPTION_NAMES = ("--target-recall", "--target-recall 1.0")
-"""How a command asks for a recall, and for everybody who might buy."""
+"""Command-line options for a recall and for recall 1.0, named by `refuse_uncertifiable`."""
 
 
 def refuse_uncertifiable(
     buyers: int, target: float, confidence: float, options: tuple[str, str] = TRAIN_OPTION_NAMES
 ) -> None:
-    """Refuse a target that was asked for and that so many buyers cannot certify; 1.0 is never refused.
+    """Refuse a requested recall that `buyers` cannot certify; 1.0 is never refused.
 
     Raises:
-        DataError: naming the nearest target that can be certified.
+        DataError: names the highest recall that can be certified.
     """
     if target >= 1.0 or buyers >= required_buyers(target, confidence):
         return
     nearest = highest_certifiable_recall(buyers, confidence)
-    instead = f"ask for {options[0]} {nearest:g} or less, " if nearest > 0 else ""
+    alternative = f"ask for {options[0]} {nearest:g} or less, " if nearest > 0 else ""
     raise DataError(
         f"Recall {target:g} at {confidence:.0%} cannot be certified: that needs at least "
         f"{required_buyers(target, confidence)} buyers in the certification rows, and there are {buyers}.",
-        remedy=f"{instead}ingest a longer log, or use {options[1]} (contact everybody who might buy).",
+        remedy=f"{alternative}ingest a longer log, or use {options[1]} (contact everybody who might buy).",
     )
 
 
