@@ -100,7 +100,7 @@ def score(
     Example: retail score --as-of 2025-02-15T00:00:00Z --out scores.csv
     """
     from retail_core.csv_export import require_parent_folder
-    from retail_core.registry.versions import load_champion
+    from retail_core.scoring.scores import load_scoring_model
     from retail_core.scoring.scores import score as run
     from retail_core.scoring.spark_scores import score_on_spark
     from retail_core.workspace import open_workspace
@@ -115,7 +115,7 @@ def score(
             require_parent_folder(out)
             written = score_on_spark(
                 work.lake.snapshot(),
-                load_champion(work.settings),
+                load_scoring_model(work),
                 work.engine,
                 as_of=instant,
                 out=str(out.absolute()),

@@ -20,11 +20,10 @@ from retail_core.errors import DataError
 from retail_core.features.cutoffs.policies import policy_population
 from retail_core.model.sampling import row_hash_fraction
 from retail_core.model.served_model import ModelSpec, ServedModel
-from retail_core.registry.versions import load_champion
 from retail_core.schemas import Prediction
 from retail_core.scoring.audience_sizing import Sizing, expected_buyers, select_members
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, features_from_lake, with_reasons
-from retail_core.scoring.scores import predict_eligible
+from retail_core.scoring.scores import load_scoring_model, predict_eligible
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.predictions import replace_audience
 from retail_core.times import iso, to_utc_ms
@@ -131,9 +130,10 @@ def score_eligible_users(work: Workspace, as_of: datetime) -> ScoredUsers:
 
     Raises:
         DataError: no model is in production, or no user is eligible.
+        InputError: the settings ask for another prediction task than the model's.
     """
     instant = to_utc_ms(as_of)
-    served = load_champion(work.settings)
+    served = load_scoring_model(work)
     return ScoredUsers(served, instant, predict_eligible(work.lake.snapshot(), served, instant, work.engine))
 
 

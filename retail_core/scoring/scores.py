@@ -13,7 +13,7 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.csv_export import require_parent_folder, write_csv
-from retail_core.errors import DataError
+from retail_core.errors import DataError, InputError
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.cutoffs.policies import (
     daily_pairs,
@@ -28,11 +28,15 @@ from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
 from retail_core.scoring.prediction_storage import store_predictions
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, features_from_lake, with_reasons
 from retail_core.scoring.shop_context import store_context_of_day
+from retail_core.settings import variable_name
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import Workspace
 
 CHUNK_USERS = 100_000
 """Users whose features are in memory at once, about 100 MB."""
+
+# The look-back is left out: it changes how a model predicts, not what.
+_TASK_SETTINGS = frozenset({"horizon_hours", "eligible_days", "timezone"})
 
 CSV_COLUMNS = (
     "user_id",
@@ -78,6 +82,26 @@ class ScoreReport:
     contact: int
 
 
+def load_scoring_model(work: Workspace) -> ServedModel:
+    """The model in production, if it predicts what the settings ask for.
+
+    Raises:
+        DataError: no model is in production.
+        InputError: a setting that was set explicitly differs from the prediction task of the model.
+    """
+    served, settings = load_champion(work.settings), work.settings
+    task = served.spec.feature_set.task
+    for name in sorted(_TASK_SETTINGS & settings.model_fields_set):
+        requested, trained = getattr(settings, name), getattr(task, name)
+        if requested is not None and requested != trained:
+            raise InputError(
+                f"Model version {served.spec.version} was trained with {name} = {trained}, and the settings "
+                f"ask for {requested}.",
+                remedy=f"unset {variable_name(name)}, set it to {trained}, or run `retail train`.",
+            )
+    return served
+
+
 def score(
     work: Workspace,
     *,
@@ -98,13 +122,13 @@ def score(
 
     Raises:
         DataError: no model is in production, or no user is eligible.
-        InputError: `out` cannot be written.
+        InputError: `out` cannot be written, or the settings ask for another prediction task.
     """
     started = time.perf_counter()
     if out is not None:
         require_parent_folder(out)
     instant = to_utc_ms(as_of)
-    served, lake = load_champion(work.settings), work.lake.snapshot()
+    served, lake = load_scoring_model(work), work.lake.snapshot()
     spec = served.spec
     predictions = predict_eligible(lake, served, instant, work.engine)
     if keep:

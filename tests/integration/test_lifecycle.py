@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from retail_core import sources
-from retail_core.errors import DataError
+from retail_core.errors import DataError, InputError
 from retail_core.features.kinds import Clock, Context
 from retail_core.ingest import ingest
 from retail_core.model.thresholds import highest_certifiable_recall
@@ -351,3 +351,12 @@ def test_a_recall_that_the_champion_cannot_certify_names_the_nearest(story: Stor
 
 def audience(story: Story, as_of: datetime, sizing: Sizing, out: Path) -> Audience:
     return choose_audience(story.work, as_of=as_of, sizing=sizing, out=out)
+
+
+def test_a_model_of_another_horizon_is_refused_where_the_setting_is_explicit(story: Story) -> None:
+    settings = story.work.settings.model_copy(update={"horizon_hours": 48})
+    settings.model_fields_set.add("horizon_hours")
+    with open_store(settings) as store, pytest.raises(InputError) as refused:
+        score(Workspace(store), as_of=TRAINED, out=None)
+    assert "trained with horizon_hours = 24" in refused.value.message
+    assert "RETAIL_HORIZON_HOURS" in refused.value.remedy
