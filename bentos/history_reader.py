@@ -12,12 +12,15 @@ from bson.codec_options import CodecOptions
 from pymongo.asynchronous.collection import AsyncCollection
 
 from bentos.mongo_connection import Document, MongoConnection
-from retail_core.features.online.event_columns import EventColumns
+from retail_core.features.event_columns import EventColumns, columns_read
 
 BASE_SECONDS = 1.0
 SECONDS_PER_USER = 0.05
-EVENT_FIELDS = tuple(name for name in EventColumns._fields if name not in {"event_id", "brand"})
+EVENT_FIELDS = tuple(name for name in columns_read() if name != "event_id")
 """The fields that the online interpreter reads, beside `_id`, which MongoDB always returns."""
+
+UNREAD_FIELDS = tuple(set(EventColumns._fields) - {"event_id", *EVENT_FIELDS})
+"""Fields of `EventColumns` that no feature reads: null, since all columns have one length."""
 
 CONTEXT_SECONDS = 10.0
 """How long a day's context features are cached: every prediction needs them, scoring runs change them."""
@@ -143,4 +146,5 @@ def _columns(documents: list[Document]) -> EventColumns:
     instants: list[datetime] = columns.pop("event_time")
     times = [(instant - _NAIVE_EPOCH) // _MICROSECOND for instant in instants]
     event_ids = [str(document["_id"]) for document in documents]
-    return EventColumns(event_ids, times, brand=[None] * len(documents), **columns)
+    columns |= {name: [None] * len(documents) for name in UNREAD_FIELDS}
+    return EventColumns(event_ids, times, **columns)

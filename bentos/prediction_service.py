@@ -31,8 +31,8 @@ from bentos.request_items import DecodedItem, RejectedItem, parse_events
 from bentos.service_metrics import ServiceMetrics
 from retail_core.errors import DependencyError
 from retail_core.features.cutoff_context import ContextFeatures, context_key, has_context_features, local_day
+from retail_core.features.event_columns import EventColumns, OnlineEvent
 from retail_core.features.feature_set import FeatureSet
-from retail_core.features.online.event_columns import EventColumns, OnlineEvent
 from retail_core.settings import Settings
 
 Outcome = Answer | Problem

@@ -15,8 +15,8 @@ from bentos.messages import Answer, Reason
 from bentos.problems import Problem, invalid
 from retail_core.arrays import FloatArray
 from retail_core.features.cutoffs.policies import LAST_EVENT_FEATURE, policy_for
+from retail_core.features.event_columns import EventColumns, OnlineEvent
 from retail_core.features.feature_set import FeatureSet
-from retail_core.features.online.event_columns import EventColumns, OnlineEvent
 from retail_core.features.online.online_interpreter import compute_user_values
 from retail_core.features.time_windows import HOUR_US
 from retail_core.model.served_model import ServedModel

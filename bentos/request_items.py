@@ -12,7 +12,7 @@ from bentos.messages import MAX_ITEMS, FeatureValue, PredictItem
 from bentos.problems import Problem, from_msgspec, from_retail, invalid
 from retail_core import sources
 from retail_core.errors import InputError, RetailError
-from retail_core.features.online.event_columns import OnlineEvent, event_from_document
+from retail_core.features.event_columns import OnlineEvent, event_from_document
 from retail_core.ingest.documents import event_documents
 from retail_core.times import parse_instant, to_utc_ms
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
-from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.schemas import EVENT_ARROW, EVENT_TYPES
 from retail_core.times import from_micros
 

@@ -14,28 +14,57 @@ from retail_core.features.prediction_task import PredictionTask
 
 MARK = "<!-- measured from here on -->"
 
+_RECIPES = """\
+## Adding a feature
+
+1. Add one definition to a family of `FEATURE_FAMILIES` in `retail_core/features/definitions.py`: name, kind,
+   windows, unit, meaning, null. A formula over other features is a function in
+   `retail_core/features/formulas.py` (its docstring is the meaning) and a line `_derived(f.<name>, ...)`.
+   Batch, online, explanations and the leakage guard follow from the definition.
+2. Add values computed by hand to `EXPECTED` in `tests/unit/features/test_feature_values.py`; the test
+   compares both interpreters with them.
+3. Renew this page: `python -m retail_core.features.docs docs/features.md`.
+
+Models trained before keep their feature set. Never change what an existing name means: its kind is part of
+the hash that models store (`tests/unit/features/test_feature_set.py`).
+
+## Adding a key
+
+A key is an event column by which features group events, such as the item, the category or the brand.
+
+1. Add one line to `EVENT_KEYS` in `retail_core/features/event_columns.py`: the column's name in the event
+   schema, and a fallback column if events without a value count as one each. A column that is no field of
+   `OnlineEvent` yet becomes one in the same file (`OnlineEvent`, `EventColumns`, `event_from_document`).
+2. Use it in `retail_core/features/definitions.py`: `Distinct("<key>")`, `Concentration("<key>")`.
+
+`tests/unit/features/test_event_keys.py` runs for every key of `EVENT_KEYS`; its last test is the pattern for
+a new one. A new kind is a class in `kinds.py` and one function in each interpreter
+(`batch/feature_kernel.py`, `online/online_interpreter.py`); the property tests compare them.
+"""
+
 _INTRODUCTION = """\
 # Features
 
 Generated from `retail_core/features/definitions.py` by
-`python -m retail_core.features.docs docs/features.md`, but for the last part, which is measured; do not edit.
+`python -m retail_core.features.docs docs/features.md`, except for the last part, which is measured. Do not
+edit the generated part.
 
-Every feature is one number about one user at one cut-off t (`as_of`). It sees the user's events with
+Every feature is one number about one user at one cut-off t (`as_of`). It uses the user's events with
 t - look-back <= event_time < t and nothing else. A window of w holds t - w <= event_time < t; a day is
 exactly 24 hours, also when clocks change. The windows are those of 1h, 6h, 1d, 3d, 7d, 28d and 91d that are
 shorter than the look-back, and the look-back itself: {windows} for the default of {lookback} days.
-{count} features in all.
+{count} features in total.
 
 - Money is in minor units (hundredths). The value of an event is price times quantity, the quantity 1
-  where it is unknown; one event counts for at most 10^13. Without a price it counts as nothing.
+  where it is unknown, limited to 10^13. An event without a price has no value.
 - A session ends when 30 minutes or more pass without an event. The first event within the look-back
-  starts one. A session is counted in the windows that hold its start.
+  starts one. A session is counted in the windows that contain its start.
 - An active day is a 24-hour block [t - (k+1) x 24 h, t - k x 24 h) with an event.
 - An order is the `order_id` of a purchase, or the purchase itself where it has none.
 - An `add_to_cart` is open at t unless a later event before t closes it: another add of the same item
-  (which takes its place), a removal or a purchase of the same item, or a purchase that names no item.
+  (which replaces it), a removal or a purchase of the same item, or a purchase that names no item.
   At the same instant adds come before removals before purchases, then event ids decide. Additions that
-  name no item are one nameless item.
+  name no item are treated as one item.
 - Null is NaN in frames and null in JSON.
 """
 
@@ -54,7 +83,7 @@ def markdown() -> str:
         *_formulas(task),
         "",
         "`purchase_intent` adds, for every event, the weight of its type times the recency of every window",
-        "that holds it; windows nest, so an event of the last hour counts in all of them.",
+        "that contains it; windows nest, so an event of the last hour counts in all of them.",
         "",
         "| type | weight |",
         "|---|---|",
@@ -70,6 +99,7 @@ def markdown() -> str:
         "attribute has that value as of t, else 0. As of t is the user's latest row with `valid_from` <= t;",
         "rows without `valid_from` count in `first-visit` rows only.",
         "",
+        _RECIPES,
     ]
     return "\n".join(lines)
 

@@ -23,27 +23,6 @@ CART_EVENT_ORDER = {"add_to_cart": 0, "remove_from_cart": 1, "purchase": 2}
 
 
 @dataclass(frozen=True)
-class EventKey:
-    """An event column by which features group events.
-
-    Attributes:
-        column: its name in the event schema; text, null where the event names none.
-        fallback: a column that is never null and stands in where `column` is null; None leaves the null.
-    """
-
-    column: str
-    fallback: str | None = None
-
-
-EVENT_KEYS: dict[str, EventKey] = {
-    "item": EventKey("item_id"),
-    "category": EventKey("category"),
-    "order": EventKey("order_id", fallback="event_id"),
-}
-"""Keys that features may group events by. A further event column is one more line here."""
-
-
-@dataclass(frozen=True)
 class Count:
     """Events of one type (None: of any type) in the window."""
 

@@ -204,12 +204,12 @@ def table(found: dict[str, dict]) -> str:  # type: ignore[type-arg]
     """The measured part of docs/features.md."""
     names = list(found)
     lines = [
-        "## What each family earns", "",
-        "Average precision in hundredths on cut-offs after those learnt from and before any kept for testing",
-        "(`python -m tests.benchmarks.bench_families --write`): first what the family adds to `activity`",
-        "and `recency` alone, then what all families together lose without it; in brackets the paired 95 %",
-        "interval, users resampled. Bold where it lies above zero. LightGBM with fixed parameters.",
-        "One fit a cell: its own chance is not in the interval, and as large as most of these differences.",
+        "## Contribution of each family", "",
+        "Average precision in hundredths, on cut-offs after those of the fit and before the test period",
+        "(`python -m tests.benchmarks.bench_families --write`): first the gain of adding it to `activity`",
+        "and `recency`, then the loss of removing it from all families; in brackets the paired 95 %",
+        "bootstrap interval over users. Bold where it is above zero. LightGBM with fixed parameters.",
+        "One fit per cell: its randomness is not in the interval, and as large as most of these differences.",
         "",
         "| family | " + " | ".join(names) + " |", "|---|" + "---|" * len(names),
     ]  # fmt: skip
@@ -218,7 +218,7 @@ def table(found: dict[str, dict]) -> str:  # type: ignore[type-arg]
         lines.append(f"| {family.name} | " + " | ".join(cells) + " |")
     for title, key, form in (
         ("all families", "ap", "{:.4f}"), ("`activity` and `recency`", "ap_core", "{:.4f}"),
-        ("rows judged", "rows", "{:,}"), ("buying rows among them", "buyers", "{:,}"),
+        ("rows evaluated", "rows", "{:,}"), ("positive rows", "buyers", "{:,}"),
     ):  # fmt: skip
         lines.append(f"| {title} | " + " | ".join(form.format(found[name][key]) for name in names) + " |")
     return "\n".join([*lines, ""])

@@ -16,8 +16,8 @@ from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.batch.context_features import context_by_day
 from retail_core.features.cutoff_context import CONTEXT_MEASURES, context_key, local_day
 from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import FeatureSet
-from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.ingest import ingest
 from retail_core.scoring.shop_context import (

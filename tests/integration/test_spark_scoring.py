@@ -14,8 +14,8 @@ from retail_core.features.batch.attribute_columns import infer_attributes
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.cutoffs.policies import daily_pairs
 from retail_core.features.engine import EngineOptions
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import default_feature_set
-from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker

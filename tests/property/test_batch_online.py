@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.batch.context_features import context_by_day
 from retail_core.features.cutoff_context import ContextByDay, local_day
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import default_feature_set
-from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake

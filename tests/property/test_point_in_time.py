@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.cutoffs.labels import label_pairs
 from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import default_feature_set
-from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.times import from_micros

@@ -22,8 +22,8 @@ from retail_core.features.cutoffs.cutoff_plan import labelled_cutoffs
 from retail_core.features.cutoffs.labels import label_pairs
 from retail_core.features.cutoffs.policies import daily_pairs
 from retail_core.features.engine import EngineOptions
+from retail_core.features.event_columns import OnlineEvent, event_from_document
 from retail_core.features.feature_set import default_feature_set
-from retail_core.features.online.event_columns import OnlineEvent, event_from_document
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.sources.event_reader import read_events

@@ -17,9 +17,9 @@ from retail_core.api import PredictionTask, labels, point_in_time_features, pred
 from retail_core.errors import DataError, InputError
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.engine import DUCKDB
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_export import export_features
 from retail_core.features.feature_set import default_feature_set
-from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.linear import LogisticRanker

@@ -15,8 +15,8 @@ import pytest
 from retail_core import sources
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.cutoffs.cutoff_plan import labelled_cutoffs
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import FeatureSet
-from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.log_coverage import last_covered_day

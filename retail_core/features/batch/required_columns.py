@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import ibis
 from ibis.expr.types import StringColumn, Table
 
+from retail_core.features.event_columns import EVENT_KEYS
 from retail_core.features.kinds import (
     CART_EVENT_ORDER,
-    EVENT_KEYS,
     Cart,
     Concentration,
     Distinct,

@@ -15,6 +15,7 @@ from itertools import groupby, pairwise
 from math import isnan, nan
 from typing import Any, NamedTuple
 
+from retail_core.features.event_columns import EventColumns, OnlineEvent
 from retail_core.features.feature_set import FeatureSet
 from retail_core.features.formula_algebra import CompiledFormula, compile_formula
 from retail_core.features.kinds import (
@@ -37,7 +38,6 @@ from retail_core.features.kinds import (
     Windowed,
     event_value,
 )
-from retail_core.features.online.event_columns import EventColumns, OnlineEvent
 from retail_core.features.online.user_history import UserHistory
 from retail_core.features.time_windows import HOUR_US, MINUTE_US
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from retail_core.arrays import IntArray
 from retail_core.features.cutoff_context import clock_features
-from retail_core.features.kinds import CART_EVENT_ORDER, EVENT_KEYS, event_value
-from retail_core.features.online.event_columns import Column, EventColumns, RowSelector, row_selector
+from retail_core.features.event_columns import EVENT_KEYS, Column, EventColumns, RowSelector, row_selector
+from retail_core.features.kinds import CART_EVENT_ORDER, event_value
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.features.time_windows import DAY_US, SESSION_GAP_US
 from retail_core.times import to_micros

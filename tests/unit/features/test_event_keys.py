@@ -9,11 +9,12 @@ import pytest
 from retail_core.features import definitions
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.definitions import expand_definitions
+from retail_core.features.event_columns import EVENT_KEYS, EventColumns, EventKey, OnlineEvent, columns_read
 from retail_core.features.feature_set import FeatureSet
-from retail_core.features.kinds import EVENT_KEYS, Concentration, Distinct, EventKey, FeatureDefinition
-from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.kinds import Concentration, Distinct, FeatureDefinition
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
+from retail_core.schemas import EVENT_COLUMNS
 from retail_core.times import from_micros
 from tests.feature_logs import HOUR, micros, pairs_of, write_lake
 
@@ -70,8 +71,15 @@ def test_batch_and_online_group_by_every_key(
     assert list(online.values()) == expected
 
 
+def test_keys_are_columns_of_the_event_contract() -> None:
+    columns = {key.column for key in EVENT_KEYS.values()}
+    assert columns <= {*EVENT_COLUMNS} & {*OnlineEvent._fields} & {*EventColumns._fields}
+    assert columns | {"event_id", "event_time", "event_type", "price_minor", "quantity"} == {*columns_read()}
+
+
 def test_a_new_key_needs_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(EVENT_KEYS, "brand", EventKey("brand"))
     batch, online = compute_both(tmp_path, "brand", monkeypatch)
     assert batch == online
     assert list(online.values()) == [2, 1, 5 / 9]
+    assert "brand" in columns_read()

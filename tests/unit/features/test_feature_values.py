@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import FeatureSet, default_feature_set
-from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.times import from_micros

@@ -11,8 +11,8 @@ import pytest
 
 from retail_core.features.batch.attribute_columns import attribute_warnings, infer_attributes
 from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import FeatureSet
-from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.features.user_attributes import AttributeEncoding

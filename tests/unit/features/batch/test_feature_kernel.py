@@ -10,8 +10,8 @@ import pytest
 
 from retail_core.features.batch import feature_kernel
 from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import default_feature_set
-from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.features.prediction_task import PredictionTask
 from tests.feature_logs import DAY, HOUR, micros, pairs_of, write_lake
 

@@ -13,7 +13,7 @@ import pytest
 from retail_core.features.cutoffs.cutoff_plan import labelled_cutoffs
 from retail_core.features.cutoffs.labels import label_pairs
 from retail_core.features.cutoffs.policies import daily_pairs, first_visit_pairs
-from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.labelled import build_labelled_rows
 from retail_core.store.lake.table import Lake

@@ -11,7 +11,7 @@ import pytest
 from retail_core.errors import DataError
 from retail_core.features.cutoffs.labels import label_pairs
 from retail_core.features.cutoffs.policies import first_visit_pairs
-from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.times import from_micros, to_micros
 from tests.feature_logs import DAY, HOUR, pairs_of, write_lake

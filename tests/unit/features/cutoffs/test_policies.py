@@ -18,7 +18,7 @@ from retail_core.features.cutoffs.policies import (
     policy_for,
     share_of_long_sessions,
 )
-from retail_core.features.online.event_columns import OnlineEvent
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.times import from_micros, to_micros
 from tests.feature_logs import FolderLake, write_lake

@@ -1,8 +1,12 @@
-"""One user's events for the online interpreter: as single events and as columns."""
+"""The event columns that features read: the keys they group by, and a user's events as rows and as columns.
+
+Batch, online and the service read the same list, so that a new key is added here and used in `definitions`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -11,6 +15,27 @@ from retail_core.times import to_micros
 
 Column = Sequence[Any]
 RowSelector = Callable[[Column], Column]
+
+
+@dataclass(frozen=True)
+class EventKey:
+    """An event column by which features group events.
+
+    Attributes:
+        column: its name in the event schema; text, null where the event names none.
+        fallback: a column that is never null and stands in where `column` is null; None leaves the null.
+    """
+
+    column: str
+    fallback: str | None = None
+
+
+EVENT_KEYS: dict[str, EventKey] = {
+    "item": EventKey("item_id"),
+    "category": EventKey("category"),
+    "order": EventKey("order_id", fallback="event_id"),
+}
+"""Keys that features may group events by; their columns are fields of `OnlineEvent` and `EventColumns`."""
 
 
 class OnlineEvent(NamedTuple):
@@ -60,6 +85,13 @@ class EventColumns(NamedTuple):
         rows = range(len(self.event_id) - 1, -1, -1)
         first_row = dict(zip(reversed(self.event_id), rows, strict=True))
         return EventColumns(*map(row_selector(sorted(first_row.values())), self))
+
+
+def columns_read() -> tuple[str, ...]:
+    """The fields of `EventColumns` that features read, in its order; `event_id` is always needed."""
+    keys = {key.column for key in EVENT_KEYS.values()}
+    names = keys | {"event_id", "event_time", "event_type", "price_minor", "quantity"}
+    return tuple(name for name in EventColumns._fields if name in names)
 
 
 def event_from_document(document: Mapping[str, object]) -> OnlineEvent:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from bentos.predictor import merge_events
+from retail_core.features.event_columns import EventColumns, OnlineEvent, event_from_document
 from retail_core.features.feature_set import default_feature_set
-from retail_core.features.online.event_columns import EventColumns, OnlineEvent, event_from_document
 from retail_core.features.online.online_interpreter import compute_user_features, compute_user_values
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.times import from_micros

@@ -14,8 +14,8 @@ from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.batch.context_features import context_by_day
 from retail_core.features.cutoff_context import CONTEXT_DAYS, CONTEXT_MEASURES, local_day
 from retail_core.features.definitions import expand_definitions
+from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import FeatureSet
-from retail_core.features.online.event_columns import OnlineEvent
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.times import from_micros, zone
