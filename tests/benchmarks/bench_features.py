@@ -9,11 +9,11 @@ on the same Parquet (median of three), and milliseconds (wall, CPU) of the onlin
 500 events. CPU seconds and memory are this process's: with `--engine spark` the JVM's are not included.
 
 `vs_pandas` is the wall time of `pandas_features` over that of the batch, for the same log, cut-offs and
-features (`pandas_covered`: those with a pandas form, today all), each once, the batch first; their tables must be
-equal. Pandas is given the context features, the batch computes them. For a log above `--pandas-events` (0:
-no pandas at all) pandas gets all events of a sample of the users; `pandas_seconds` are as measured, and
-`vs_pandas` divides them by `pandas_share`, the share of the events in the sample. That also multiplies the
-costs that do not depend on the number of users: use a large sample.
+features (`pandas_covered`: those with a pandas form, today all), each once, the batch first; their tables
+must be equal. Pandas is given the context features, the batch computes them. For a log above
+`--pandas-events` (0: no pandas at all) pandas gets all events of a sample of the users; `pandas_seconds` are
+as measured, and `vs_pandas` divides them by `pandas_share`, the share of the events in the sample. That also
+multiplies the costs that do not depend on the number of users: use a large sample.
 
 `--tenfold` measures the batch once more on the log of ten times the users: `--users 11100 --tenfold` is 1
 million events against 10 million.
