@@ -12,7 +12,7 @@ help: ## Show what can be made
 
 # Once, here, instead of in every process: where PYTHONDONTWRITEBYTECODE is set imports take five times as
 # long. What nobody imports is left out.
-compile = $(BIN)/python -m compileall -q -j 2 -x '/(tests?|testing|databricks|numba|apprise|altair|wcwidth|fontTools)/' .venv/lib || true
+compile = $(BIN)/python -W ignore::SyntaxWarning -m compileall -q -j 2 -x '/(tests?|testing|databricks|numba|apprise|altair|wcwidth|fontTools)/' .venv/lib || true
 
 setup: .venv/.ready ## Install what the product needs into .venv
 setup-dev: .venv/.ready-dev ## Install the tools for tests, lint and types as well
