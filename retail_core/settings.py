@@ -35,48 +35,98 @@ class Settings(BaseSettings):
         env_prefix="RETAIL_", frozen=True, extra="ignore", populate_by_name=True
     )
 
-    home: Path = Path(".retail")
-    mongodb_uri: SecretStr | None = None
-    mongodb_database: str = "retail"
-    lake: str | None = None
+    home: Path = Field(
+        Path(".retail"),
+        description="Folder of all local data: embedded MongoDB, lake, MLflow, Prefect, logs.",
+    )
+    mongodb_uri: SecretStr | None = Field(
+        None, description="Your own MongoDB, a replica set. Unset: the embedded `mongod` below the home."
+    )
+    mongodb_database: str = Field("retail", description="Name of the MongoDB database.")
+    lake: str | None = Field(
+        None, description="Folder or object-store URL of the lake. Unset: a folder below the home."
+    )
     mlflow_tracking_uri: str | None = Field(
-        None, validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri")
+        None,
+        validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri"),
+        description="Your own MLflow server. Unset: SQLite below the home.",
     )
     prefect_api_url: str | None = Field(
-        None, validation_alias=AliasChoices("PREFECT_API_URL", "prefect_api_url")
+        None,
+        validation_alias=AliasChoices("PREFECT_API_URL", "prefect_api_url"),
+        description="Your own Prefect server. Unset: an ephemeral one for each flow run.",
     )
-    bentoml_home: str | None = Field(None, validation_alias=AliasChoices("BENTOML_HOME", "bentoml_home"))
-    engine: Literal["duckdb", "spark"] = "duckdb"
-    spark_master: str = "local[2]"
-    memory_limit: str = "3GB"
+    bentoml_home: str | None = Field(
+        None,
+        validation_alias=AliasChoices("BENTOML_HOME", "bentoml_home"),
+        description="BentoML's model store. Unset: a folder below the home.",
+    )
+    engine: Literal["duckdb", "spark"] = Field(
+        "duckdb", description="Query engine that features are computed with."
+    )
+    spark_master: str = Field(
+        "local[2]", description="Spark master: `local[4]`, `spark://host:7077`, `yarn`."
+    )
+    memory_limit: str = Field(
+        "3GB", description="Memory of DuckDB, which spills to disk above it, or of the Spark driver."
+    )
 
-    timezone: str | None = None
-    horizon_hours: int = Field(24, ge=1, le=24 * 28)
-    eligible_days: int = Field(7, ge=1, le=730)
-    lookback_days: int = Field(28, ge=1, le=730)
+    timezone: str | None = Field(
+        None, description="Time zone of the shop, which defines midnight. Unset: that of the ingested source."
+    )
+    horizon_hours: int = Field(
+        24, ge=1, le=24 * 28, description="Prediction horizon in hours: how far ahead purchases count."
+    )
+    eligible_days: int = Field(
+        7, ge=1, le=730, description="A user is eligible with an event in this many days before the cut-off."
+    )
+    lookback_days: int = Field(
+        28, ge=1, le=730, description="Days of events before the cut-off that features may use."
+    )
 
-    seed: int = 7
-    search_rows: int = Field(50_000, ge=1_000)
-    fit_rows: int = Field(60_000, ge=1_000)
-    min_buyers: int = Field(50, ge=2)
-    new_data_limit: float = Field(0.10, gt=0)
-    performance_limit: float = Field(0.05, gt=0)
-    drift_limit: float = Field(0.25, gt=0, le=1)
-    min_matured_buyers: int = Field(50, ge=2)
+    seed: int = Field(7, description="Random seed of sampling, fits, bootstrap intervals and control groups.")
+    search_rows: int = Field(50_000, ge=1_000, description="Maximum rows of the hyperparameter search.")
+    fit_rows: int = Field(60_000, ge=1_000, description="Maximum rows of one fit, after downsampling.")
+    min_buyers: int = Field(
+        50, ge=2, description="Minimum purchases to train on or recalibrate with, by half as many users."
+    )
+    new_data_limit: float = Field(
+        0.10, gt=0, description="Trigger `new_data`: growth of the number of events at which it fires."
+    )
+    performance_limit: float = Field(
+        0.05, gt=0, description="Trigger `performance`: relative loss of F1 at which it fires."
+    )
+    drift_limit: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="Trigger `drift`: share of importance in drifted features at which it fires.",
+    )
+    min_matured_buyers: int = Field(
+        50, ge=2, description="Minimum matured buyers for the trigger `performance` and the promotion gate."
+    )
 
-    model_name: str = "purchase_24h"
-    api_keys: SecretStr | None = None
-    api_host: str = "127.0.0.1"
-    api_port: int = Field(8080, ge=1, le=65_535)
-    mlflow_port: int = Field(5000, ge=1, le=65_535)
-    prefect_port: int = Field(4200, ge=1, le=65_535)
-    app_port: int = Field(8501, ge=1, le=65_535)
-    upload_mb: int = Field(200, ge=1)
-    rate_limit: float = Field(0.0, ge=0)
-    poll_seconds: float = Field(15.0, ge=0)
-    access_log: bool = True
-    prediction_log: bool = True
-    standby: bool = True
+    model_name: str = Field("purchase_24h", description="Name of the registered model in MLflow.")
+    api_keys: SecretStr | None = Field(
+        None, description="Comma-separated keys for `X-API-Key`. Unset: only loopback requests are accepted."
+    )
+    api_host: str = Field(
+        "127.0.0.1", description="Address the API binds to; another one than loopback needs `api_keys`."
+    )
+    api_port: int = Field(8080, ge=1, le=65_535, description="Port of the API.")
+    mlflow_port: int = Field(5000, ge=1, le=65_535, description="Port of MLflow under `retail up`.")
+    prefect_port: int = Field(4200, ge=1, le=65_535, description="Port of Prefect under `retail up`.")
+    app_port: int = Field(8501, ge=1, le=65_535, description="Port of the Streamlit app under `retail up`.")
+    upload_mb: int = Field(200, ge=1, description="Maximum size of an uploaded file in MB.")
+    rate_limit: float = Field(
+        0.0, ge=0, description="Requests per second and key, with bursts of twice that; 0: no limit."
+    )
+    poll_seconds: float = Field(
+        15.0, ge=0, description="Interval at which the API checks for a new promotion; 0: never."
+    )
+    access_log: bool = Field(True, description="Write the API's access log.")
+    prediction_log: bool = Field(True, description="Store every answer in the collection `prediction_log`.")
+    standby: bool = Field(True, description="Keep a second API process loaded that can take over.")
 
     @property
     def home_dir(self) -> Path:
@@ -113,12 +163,14 @@ class SettingOrigin:
         variable: environment variable.
         value: as text, secrets masked; None where unset.
         origin: `environment`, the path of a settings file, or `default`.
+        meaning: description of the setting.
     """
 
     name: str
     variable: str
     value: str | None
     origin: str
+    meaning: str
 
 
 def variable_name(name: str) -> str:
@@ -147,8 +199,14 @@ def setting_origins() -> list[SettingOrigin]:
     """
     settings, origins = _load()
     return [
-        SettingOrigin(name, variable_name(name), _shown(getattr(settings, name)), origins[name])
-        for name in Settings.model_fields
+        SettingOrigin(
+            name,
+            variable_name(name),
+            _shown(getattr(settings, name)),
+            origins[name],
+            field.description or "",
+        )
+        for name, field in Settings.model_fields.items()
     ]
 
 

@@ -33,7 +33,7 @@ CONTEXT_MEASURES: tuple[tuple[str, str, str, str], ...] = (
     ("rate_recent", "share", "Buyers among the eligible on the last 7 days.", _NO_DAY),
     ("weekday_index", "ratio", "The usual rate of the weekday over that of all days.", _NO_WEEK),
     ("demand_yesterday", "ratio", "Buyers on the day before over the mean of its weekday before.", _NO_WEEK),
-    ("closed", "flag", "The weekday was silent in most of at least 3 weeks.", _NO_DAY),
+    ("closed", "flag", "The weekday had no events in most of at least 3 weeks.", _NO_DAY),
 )
 """Name without prefix, unit, meaning, and when it is null, of every context feature."""
 

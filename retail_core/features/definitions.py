@@ -51,7 +51,7 @@ def _derived(formula: Formula, unit: str, null: str = "never") -> FeatureDefinit
 
 
 FEATURE_FAMILIES: tuple[FeatureFamily, ...] = (
-    FeatureFamily("activity", "How much the user did, by type and window.", (
+    FeatureFamily("activity", "Number of events, by type and window.", (
         _define("event_count", Count(None), "all", "events", "Events of any type."),
         *(_define(f"{n}_count", Count(n), "all", "events", f"{quoted} events.") for n, quoted in _TYPES),
         _define("orders", Distinct("order", "purchase"), "all", "orders", "Distinct orders."),
@@ -62,7 +62,7 @@ FEATURE_FAMILIES: tuple[FeatureFamily, ...] = (
                 "Sessions started; a pause of 30 minutes ends one."),
         _derived(f.events_per_session, "ratio", _NO_EVENT),
     )),
-    FeatureFamily("money", "What was spent and returned.", (
+    FeatureFamily("money", "Value of purchases and refunds.", (
         _define("spend", Total("purchase"), "all", _MINOR, "Value of purchases whose price is known."),
         _define("refunds", Total("refund"), "all", _MINOR, "Value of refunds whose price is known."),
         _derived(f.net_spend, _MINOR),
@@ -83,40 +83,40 @@ FEATURE_FAMILIES: tuple[FeatureFamily, ...] = (
         _define("cart_newest_hours", Cart("newest"), None, "hours", "Age of the newest open item.", _NO_CART),
         _derived(f.carted_not_bought, "flag"),
     )),
-    FeatureFamily("intent", "Rules of thumb over the above.", (
+    FeatureFamily("intent", "Heuristics from counts and recency.", (
         _derived(f.purchase_intent, "score"),
         _derived(f.carts_per_view, "ratio", "no view"),
         _derived(f.purchases_per_session, "ratio", _NO_EVENT),
     )),
-    FeatureFamily("rhythm", "How regularly the user is active and buys, and whether the next time is due.", (
+    FeatureFamily("rhythm", "Regularity of active days and purchases, and whether the next one is due.", (
         _define("mean_gap_days", Gap("mean"), None, "days", "Mean gap between active days.", _ONE_DAY),
         _define("last_gap_days", Gap("last"), None, "days",
                 "Gap between the last two active days.", _ONE_DAY),
-        _define("purchase_days", Days("purchase"), "days", "days", "Purchase days: those with a purchase."),
-        _define("mean_purchase_gap_days", Gap("mean", "purchase"), None, "days", "Mean gap of them.",
-                _ONE_PURCHASE),
-        _define("last_purchase_gap_days", Gap("last", "purchase"), None, "days", "Gap of the last two.",
-                _ONE_PURCHASE),
+        _define("purchase_days", Days("purchase"), "days", "days", "24-hour blocks with a purchase."),
+        _define("mean_purchase_gap_days", Gap("mean", "purchase"), None, "days",
+                "Mean gap between purchase days.", _ONE_PURCHASE),
+        _define("last_purchase_gap_days", Gap("last", "purchase"), None, "days",
+                "Gap between the last two purchase days.", _ONE_PURCHASE),
         _define("purchase_gap_spread", Gap("spread", "purchase"), None, "ratio",
-                "Mean of their squares over the square of their mean; 1 is regular.", _ONE_PURCHASE),
+                "Mean squared gap of purchase days over the squared mean gap; 1 is regular.", _ONE_PURCHASE),
         _derived(f.purchase_due, "ratio", _ONE_PURCHASE),
         _derived(f.visit_due, "ratio", _ONE_DAY),
         _derived(f.purchase_day_share, "share", _NO_EVENT),
     )),
-    FeatureFamily("habit", f"How often the user came and bought on {_WEEKDAY}.", (
+    FeatureFamily("habit", f"Active days and purchases on {_WEEKDAY}.", (
         _define("same_weekday_active_days", Days(None, True), "weeks", "days", f"Active days on {_WEEKDAY}."),
         _define("same_weekday_purchase_days", Days("purchase", True), "weeks", "days",
-                "Purchase days on it."),
+                f"Purchase days on {_WEEKDAY}."),
         _derived(f.weekday_active_share, "share", _NO_EVENT),
         _derived(f.weekday_purchase_share, "share", "no purchase"),
     )),
-    FeatureFamily("velocity", "The last days against the user's usual rate.", (
+    FeatureFamily("velocity", "Recent event rate relative to the user's usual rate.", (
         _derived(f.velocity_1d, "ratio", _NO_EARLIER),
         _derived(f.velocity_3d, "ratio", _NO_EARLIER),
         _derived(f.cart_velocity_3d, "ratio", _NO_EARLIER),
         _derived(f.recent_share, "share", _NO_EVENT),
     )),
-    FeatureFamily("price", "Prices viewed and carted against prices paid.", (
+    FeatureFamily("price", "Prices viewed and added to the cart, relative to prices paid.", (
         _define("mean_price_viewed", MeanPrice("view_item"), None, _MINOR, "Mean price of views.", _NO_PRICE),
         _define("mean_price_carted", MeanPrice("add_to_cart"), None, _MINOR,
                 "Mean price of carts.", _NO_PRICE),
@@ -125,25 +125,25 @@ FEATURE_FAMILIES: tuple[FeatureFamily, ...] = (
         _derived(f.carted_price_level, "ratio", _NO_PRICES),
         _derived(f.cart_value_level, "ratio", "no order, or 0 paid"),
     )),
-    FeatureFamily("affinity", "How the events are spread over categories.", (
+    FeatureFamily("affinity", "Concentration of the events on categories.", (
         _define("category_concentration", Concentration(), None, "share",
                 "Sum of the squared shares of the categories; 1 is one category.",
                 "no event with a category"),
     )),
-    FeatureFamily("session", "The session of the last event.", (
+    FeatureFamily("session", "The session that contains the last event.", (
         _define("last_session_events", LastSession("events"), None, "events", "Its events."),
-        _define("last_session_carts", LastSession("carts"), None, "events", "Its additions to the cart."),
+        _define("last_session_carts", LastSession("carts"), None, "events", "Its cart additions."),
         _define("last_session_minutes", LastSession("minutes"), None, "minutes", "Its length.", _NO_EVENT),
         _derived(f.in_session, "flag"),
     )),
-    FeatureFamily("standing", "New users and known buyers.", (
+    FeatureFamily("standing", "Whether the user is new or has bought before.", (
         _derived(f.new_user, "flag"),
         _derived(f.known_buyer, "flag"),
     )),
-    FeatureFamily("context", "The shop when the cut-off's local day begins, from days before it.", tuple(
+    FeatureFamily("context", "The shop at the start of the cut-off's local day, from earlier days.", tuple(
         _define(f"{CONTEXT_PREFIX}{name}", Context(name), None, *texts) for name, *texts in CONTEXT_MEASURES
     )),
-    FeatureFamily("clock", "When the cut-off is, on the shop's clock.", (
+    FeatureFamily("clock", "The cut-off in the shop's time zone.", (
         _define("hour", Clock("hour"), None, "0 to 23", "Hour of the cut-off."),
         _define("weekday", Clock("weekday"), None, "0 = Monday", "Weekday of the cut-off."),
         _define("weekend", Clock("weekend"), None, "flag", "The cut-off falls on a Saturday or Sunday."),

@@ -152,7 +152,7 @@ def _rhythm(con: duckdb.DuckDBPyConnection) -> Table:
     hours = con.execute("select hour(ts) as h, count(*) as n from log group by 1").df().set_index("h")["n"]
     share = hours.reindex(range(24), fill_value=0) / hours.sum()
     return {
-        "weekday rhythm (1 = mean day)": Cell.of(" ".join(f"{day} {{:.2f}}" for day in WEEKDAYS), *index),
+        "events by weekday (1 = mean day)": Cell.of(" ".join(f"{day} {{:.2f}}" for day in WEEKDAYS), *index),
         "share of events 0-6, 6-12, 12-18, 18-24 h": Cell.of(
             "{:.0%} {:.0%} {:.0%} {:.0%}", *(share.iloc[h : h + 6].sum() for h in (0, 6, 12, 18))
         ),
@@ -189,7 +189,7 @@ def _funnel(con: duckdb.DuckDBPyConnection) -> Table:
     return {
         "views per purchase line": Cell.of("{:.0f}", views / bought),
         "carts per purchase line": Cell.of("{:.1f}", carts / bought),
-        "wishes per purchase line": Cell.of("{:.1f}", wishes / bought),
+        "wishlist additions per purchase line": Cell.of("{:.1f}", wishes / bought),
         "purchase lines with an earlier cart of the item": Cell.of("{:.0%}", share),
         "cart to purchase, hours, mean; quartiles": _mean_quartiles(con, lag),
         "of these on the same day": Cell.of("{:.0%}", same),
