@@ -5,7 +5,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
   $$name -c '$(SUPPORTED)' 2>/dev/null && command -v $$name && break; done)
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test bench-serving containers compose-test up down lint format lock clean
+.PHONY: help setup setup-dev demo docs test bench-serving containers compose-test up down lint format lock clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ lint: setup-dev ## Check style, types and the import rules between packages
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: setup-dev ## Build the documentation site into site/, without network access
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
 format: setup-dev ## Rewrite the code in the house's style
 	$(BIN)/ruff check --fix .

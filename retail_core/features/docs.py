@@ -46,7 +46,6 @@ _INTRODUCTION = """\
 # Features
 
 Generated from `retail_core/features/definitions.py` by
-<<<<<<< HEAD
 `python -m retail_core.features.docs docs/features.md`, except for the last part, which is measured. Do not
 edit the generated part.
 
@@ -58,35 +57,15 @@ shorter than the look-back, and the look-back itself: {windows} for the default 
 
 - Money is in minor units (hundredths). The value of an event is price times quantity, the quantity 1
   where it is unknown, limited to 10^13. An event without a price has no value.
-=======
-`python -m retail_core.features.docs docs/features.md`, except the last section, which is measured; do not
-edit. [Contributing](../CONTRIBUTING.md#add-a-feature) describes how to add a feature.
-
-A feature is a number about one user at one cut-off t (`as_of`), computed only from the user's events with
-t - look-back <= event_time < t. A window of length w covers t - w <= event_time < t; a day is exactly
-24 hours, also when clocks change. The windows are those of 1h, 6h, 1d, 3d, 7d, 28d and 91d that are shorter
-than the look-back, and the look-back itself: {windows} for the default of {lookback} days. There are
-{count} features.
-
-- Money is in minor units (hundredths). The value of an event is price times quantity; an unknown quantity
-  is 1. The value of one event is limited to 10^13, and is 0 without a price.
->>>>>>> aa3278a (Rewrite the documentation in plain technical English; build a site)
 - A session ends when 30 minutes or more pass without an event. The first event within the look-back
   starts one. A session is counted in the windows that contain its start.
 - An active day is a 24-hour block [t - (k+1) x 24 h, t - k x 24 h) with an event.
-- An order is the `order_id` of a purchase, or the purchase itself if it has none.
+- An order is the `order_id` of a purchase, or the purchase itself where it has none.
 - An `add_to_cart` is open at t unless a later event before t closes it: another add of the same item
-<<<<<<< HEAD
   (which replaces it), a removal or a purchase of the same item, or a purchase that names no item.
   At the same instant adds come before removals before purchases, then event ids decide. Additions that
   name no item are treated as one item.
 - Null is NaN in frames and null in JSON.
-=======
-  (which replaces it), a removal or a purchase of the same item, or a purchase without an item. At equal
-  times adds come before removals, removals before purchases, then event ids decide. Additions without an
-  item count as one item.
-- Null is NaN in data frames and null in JSON.
->>>>>>> aa3278a (Rewrite the documentation in plain technical English; build a site)
 """
 
 
@@ -103,27 +82,22 @@ def markdown() -> str:
         "",
         *_formulas(task),
         "",
-<<<<<<< HEAD
         "`purchase_intent` adds, for every event, the weight of its type times the recency of every window",
         "that contains it; windows nest, so an event of the last hour counts in all of them.",
-=======
-        "`purchase_intent` is the sum over events of the weight of the type times the recency factors of all",
-        "windows that contain the event; an event of the last hour is in every window.",
->>>>>>> aa3278a (Rewrite the documentation in plain technical English; build a site)
         "",
         "| type | weight |",
         "|---|---|",
         *(f"| `{name}` | {weight} |" for name, weight in INTENT_WEIGHTS.items()),
         "",
-        "| window | recency factor |",
+        "| window | recency |",
         "|---|---|",
         *(f"| {label} | {factor} |" for label, factor in INTENT_RECENCY.items()),
         "",
         "## User attributes",
         "",
-        "`attr_<name>` is a numeric attribute, null if unknown. `attr_<name>=<category>` is 1 if the",
-        "attribute has that value, else 0. The value at t is that of the user's latest row with",
-        "`valid_from` <= t; rows without `valid_from` are used for `first-visit` rows only.",
+        "`attr_<name>` is a number as of t, null where unknown. `attr_<name>=<category>` is 1 where the",
+        "attribute has that value as of t, else 0. As of t is the user's latest row with `valid_from` <= t;",
+        "rows without `valid_from` count in `first-visit` rows only.",
         "",
         _RECIPES,
     ]
@@ -135,7 +109,7 @@ def _family(family: FeatureFamily, task: PredictionTask) -> Iterator[str]:
     yield ""
     yield family.meaning
     yield ""
-    yield "| feature | windows | unit | meaning | null if |"
+    yield "| feature | over | unit | meaning | null where |"
     yield "|---|---|---|---|---|"
     yield from (_row(definition, task) for definition in family.definitions)
     yield ""

@@ -205,20 +205,11 @@ def table(found: dict[str, dict]) -> str:  # type: ignore[type-arg]
     names = list(found)
     lines = [
         "## Contribution of each family", "",
-<<<<<<< HEAD
         "Average precision in hundredths, on cut-offs after those of the fit and before the test period",
         "(`python -m tests.benchmarks.bench_families --write`): first the gain of adding it to `activity`",
         "and `recency`, then the loss of removing it from all families; in brackets the paired 95 %",
         "bootstrap interval over users. Bold where it is above zero. LightGBM with fixed parameters.",
         "One fit per cell: its randomness is not in the interval, and as large as most of these differences.",
-=======
-        "Differences in average precision, in hundredths, on cut-offs after the training cut-offs and",
-        "before any test cut-offs (`python -m tests.benchmarks.bench_families --write`): first the gain of",
-        "adding the family to `activity` and `recency` alone, then the loss of removing it from all",
-        "families; in brackets the paired 95 % interval, resampling users. Bold if the interval lies above",
-        "zero. LightGBM with fixed parameters, one fit per cell: the variance of the fit is not in the",
-        "interval, and is as large as most of these differences.",
->>>>>>> aa3278a (Rewrite the documentation in plain technical English; build a site)
         "",
         "| family | " + " | ".join(names) + " |", "|---|" + "---|" * len(names),
     ]  # fmt: skip
@@ -227,11 +218,7 @@ def table(found: dict[str, dict]) -> str:  # type: ignore[type-arg]
         lines.append(f"| {family.name} | " + " | ".join(cells) + " |")
     for title, key, form in (
         ("all families", "ap", "{:.4f}"), ("`activity` and `recency`", "ap_core", "{:.4f}"),
-<<<<<<< HEAD
         ("rows evaluated", "rows", "{:,}"), ("positive rows", "buyers", "{:,}"),
-=======
-        ("rows evaluated", "rows", "{:,}"), ("rows of buyers", "buyers", "{:,}"),
->>>>>>> aa3278a (Rewrite the documentation in plain technical English; build a site)
     ):  # fmt: skip
         lines.append(f"| {title} | " + " | ".join(form.format(found[name][key]) for name in names) + " |")
     return "\n".join([*lines, ""])
