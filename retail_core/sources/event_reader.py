@@ -17,7 +17,12 @@ from retail_core.sources.source import Chunk, RawTable, Source
 
 
 def read_events(path: Path, source: Source, *, skip: int = 0) -> Iterator[Chunk]:
-    """Parsed windows of the file after line (Parquet: row) `skip`; nothing is stored.
+    """Parsed windows of a file; nothing is stored.
+
+    Args:
+        path: CSV, .gz, .zst, Parquet or JSON lines, recognised by content.
+        source: dialect of the file.
+        skip: lines (Parquet: rows) at the beginning to leave out, the header line included.
 
     Raises:
         InputError: the file is missing, empty, unreadable or of another source; or it is truncated, which is
@@ -82,7 +87,7 @@ def _check_names(path: Path, source: Source, header: tuple[str, ...]) -> None:
 def _mapping_advice(header: tuple[str, ...], source: Source) -> str:
     separator = next((mark for mark in ";\t|" if mark in header[0] and mark != source.layout.delimiter), None)
     if separator is not None:
-        return f"the fields seem to be separated by {separator!r}: say delimiter in a mapping."
+        return f"the fields seem to be separated by {separator!r}: set delimiter in a mapping."
     return "name the columns in a mapping (--mapping FILE.yaml), or choose the source the file is from."
 
 

@@ -95,7 +95,7 @@ class SourceMapping(BaseModel):
                 raise ValueError("name: give the source a name of its own that no preset has")
             absent = [name for name in REQUIRED if name not in {*self.columns, *self.constants}]
             if absent:
-                raise ValueError(f"columns: say which column is {absent[0]}, or set it under constants")
+                raise ValueError(f"columns: state which column is {absent[0]}, or set it under constants")
         return self
 
 

@@ -93,7 +93,7 @@ def read_raw_tables(
         yield from parquet_tables(path, check, skip, WINDOW_ROWS)
         return
     if kind == "plain" and looks_utf16(path) and not source.layout.encoding.lower().startswith("utf-16"):
-        raise InputError(f"{path} is UTF-16 text.", remedy="say encoding: utf-16 in a mapping.")
+        raise InputError(f"{path} is UTF-16 text.", remedy="set encoding: utf-16 in a mapping.")
     try:
         with closing(TextLines(path, kind, source.layout)) as lines:
             yield from _text_tables(path, lines, source, check, skip)
