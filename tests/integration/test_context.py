@@ -1,4 +1,4 @@
-"""Context features are stored where training and scoring run, and looked up by day."""
+"""Context features are stored by training, scoring and ingestion, and read by day."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ from tests.feature_logs import DAY, HOUR, micros, write_lake
 
 pytestmark = pytest.mark.integration
 
-NOW = datetime(2025, 1, 31, tzinfo=UTC)
+AS_OF = datetime(2025, 1, 31, tzinfo=UTC)
 QUESTION = PredictionTask(timezone="Asia/Tokyo")
 
 
-def test_what_is_stored_is_what_was_computed(store: Store, tmp_path: Path) -> None:
-    now = micros(NOW.isoformat())
-    log = [OnlineEvent(f"{i:032x}", f"u{i % 7}", now - i * 5 * HOUR, "purchase") for i in range(300)]
+def test_stored_context_equals_computed_context(store: Store, tmp_path: Path) -> None:
+    as_of_us = micros(AS_OF.isoformat())
+    log = [OnlineEvent(f"{i:032x}", f"u{i % 7}", as_of_us - i * 5 * HOUR, "purchase") for i in range(300)]
     lake = write_lake(tmp_path, log)
-    context = compute_context(lake, QUESTION, NOW)
-    store_context(store, context, QUESTION, NOW)
-    day = local_day(NOW, QUESTION)
+    context = compute_context(lake, QUESTION, AS_OF)
+    store_context(store, context, QUESTION, AS_OF)
+    day = local_day(AS_OF, QUESTION)
     assert context == context_by_day(lake, QUESTION, [day])
-    assert stored_context(store, QUESTION, NOW) == context[day]
+    assert stored_context(store, QUESTION, AS_OF) == context[day]
     assert set(context[day]) == {name for name, *_ in CONTEXT_MEASURES}
     # Any instant of that local day finds it; no other day, and no other question, does.
-    assert stored_context(store, QUESTION, NOW + timedelta(hours=14)) == context[day]
-    assert stored_context(store, QUESTION, NOW + timedelta(hours=15)) is None
-    assert stored_context(store, PredictionTask(), NOW) is None
+    assert stored_context(store, QUESTION, AS_OF + timedelta(hours=14)) == context[day]
+    assert stored_context(store, QUESTION, AS_OF + timedelta(hours=15)) is None
+    assert stored_context(store, PredictionTask(), AS_OF) is None
 
 
-def test_the_service_reads_what_was_stored(store: Store, tmp_path: Path) -> None:
-    now = micros(NOW.isoformat())
-    log = [OnlineEvent(f"{i:032x}", f"u{i % 7}", now - i * 5 * HOUR, "purchase") for i in range(300)]
-    store_context(store, compute_context(write_lake(tmp_path, log), QUESTION, NOW), QUESTION, NOW)
-    key = context_key(local_day(NOW, QUESTION), QUESTION)
+def test_the_service_reads_the_stored_context(store: Store, tmp_path: Path) -> None:
+    as_of_us = micros(AS_OF.isoformat())
+    log = [OnlineEvent(f"{i:032x}", f"u{i % 7}", as_of_us - i * 5 * HOUR, "purchase") for i in range(300)]
+    store_context(store, compute_context(write_lake(tmp_path, log), QUESTION, AS_OF), QUESTION, AS_OF)
+    key = context_key(local_day(AS_OF, QUESTION), QUESTION)
 
     async def ask() -> dict[str, dict[str, float | None]]:
         connection = MongoConnection(store.settings)
@@ -66,31 +66,31 @@ def test_the_service_reads_what_was_stored(store: Store, tmp_path: Path) -> None
         finally:
             await connection.close()
 
-    assert asyncio.run(ask()) == {key: stored_context(store, QUESTION, NOW)}
+    assert asyncio.run(ask()) == {key: stored_context(store, QUESTION, AS_OF)}
 
 
-def test_late_events_replace_it_and_nulls_survive(store: Store, tmp_path: Path) -> None:
-    now = micros(NOW.isoformat())
-    view = OnlineEvent("1", "u", now - DAY, "view_item")
-    store_context(store, compute_context(write_lake(tmp_path, [view]), QUESTION, NOW), QUESTION, NOW)
-    before = stored_context(store, QUESTION, NOW) or {}
+def test_late_events_replace_stored_values_and_nulls_are_kept(store: Store, tmp_path: Path) -> None:
+    as_of_us = micros(AS_OF.isoformat())
+    view = OnlineEvent("1", "u", as_of_us - DAY, "view_item")
+    store_context(store, compute_context(write_lake(tmp_path, [view]), QUESTION, AS_OF), QUESTION, AS_OF)
+    before = stored_context(store, QUESTION, AS_OF) or {}
     assert (before["buyers_yesterday"], before["rate_usual"]) == (0, None)
     with_late = write_lake(tmp_path, [view, view._replace(event_id="2", event_type="purchase")])
-    store_context(store, compute_context(with_late, QUESTION, NOW), QUESTION, NOW)
-    assert (stored_context(store, QUESTION, NOW) or {})["buyers_yesterday"] == 1
+    store_context(store, compute_context(with_late, QUESTION, AS_OF), QUESTION, AS_OF)
+    assert (stored_context(store, QUESTION, AS_OF) or {})["buyers_yesterday"] == 1
     assert store.context.count_documents({}) == 1
 
 
-def test_the_real_lake_gives_the_same_in_batch(store: Store, tmp_path: Path) -> None:
+def test_batch_features_from_the_lake_equal_the_stored_context(store: Store, tmp_path: Path) -> None:
     """Its folders are named by day, which the engine reads as a column."""
     log = tmp_path / "log.csv"
     simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
-    ingest(store, [log], sources.get_preset("canonical"), at=NOW)
+    ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
     lake, question = Workspace.synchronized(store).lake, PredictionTask()
-    context = compute_context(lake.snapshot(), question, NOW)[date(2025, 1, 31)]
+    context = compute_context(lake.snapshot(), question, AS_OF)[date(2025, 1, 31)]
     assert context["buyers_usual"] is not None
     names = tuple(f"shop_{name}" for name in context)
-    pairs = daily_pairs(lake, question, [NOW])
+    pairs = daily_pairs(lake, question, [AS_OF])
     rows = compute_features(lake, pairs, FeatureSet(question, names))
     assert len(rows) > 1
     assert rows[list(names)].drop_duplicates().to_dict("records") == [
@@ -98,12 +98,12 @@ def test_the_real_lake_gives_the_same_in_batch(store: Store, tmp_path: Path) -> 
     ]
 
 
-def test_every_day_that_the_lake_tells_of_is_stored(store: Store, tmp_path: Path) -> None:
+def test_every_recent_day_of_the_lake_is_stored(store: Store, tmp_path: Path) -> None:
     """Up to the one that begins at the shop's next midnight, from the same events as in batch."""
     log = tmp_path / "log.csv"
     simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
     assert store_known_context(Workspace(store)) == 0
-    ingest(store, [log], sources.get_preset("canonical"), at=NOW)
+    ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
     work = Workspace.synchronized(store)
     # The first day has nothing before it; the log ends on the 30th.
     assert store_known_context(work) == 20

@@ -1,4 +1,4 @@
-"""The flows as a person runs them: what they print, what the Prefect UI shows, how they fail."""
+"""The flows on the command line: their reports, the artifacts in the Prefect UI, and their errors."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ pytestmark = pytest.mark.integration
 
 
 def artifact(shop: FlowShop, key: str) -> dict[str, Any]:
-    (latest,) = shop.ask("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
-    found: dict[str, Any] = latest
-    return found
+    newest: dict[str, Any]
+    (newest,) = shop.ask("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
+    return newest
 
 
 def last_run(shop: FlowShop, flow: str) -> dict[str, Any]:
     runs = shop.ask(
         "flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
     )
-    found: dict[str, Any] = runs[0]
-    return found
+    newest: dict[str, Any] = runs[0]
+    return newest
 
 
-def test_ingest_counts_add_up_and_are_shown(flow_shop: FlowShop) -> None:
+def test_ingest_counts_add_up_and_are_published(flow_shop: FlowShop) -> None:
     report = flow_shop.reports["ingest"]
     counted = report["events_inserted"] + report["duplicates"] + report["quarantined"]
     assert report["rows_read"] == counted > 10_000
@@ -42,11 +42,12 @@ def test_training_metrics_name_population_period_and_base_rate(flow_shop: FlowSh
     assert report["promoted"] is True
     page = artifact(flow_shop, "training")["data"]
     metrics = report["metrics"]
-    judged = (metrics["population"], metrics["first_cutoff"], metrics["last_cutoff"], "base rate", "| ap |")
-    assert not [words for words in judged if words not in page]
+    period = (metrics["first_cutoff"], metrics["last_cutoff"])
+    expected_texts = (metrics["population"], *period, "base rate", "| ap |")
+    assert not [text for text in expected_texts if text not in page]
 
 
-def test_scores_are_written_and_the_top_is_shown(flow_shop: FlowShop) -> None:
+def test_scores_are_written_and_the_top_users_are_published(flow_shop: FlowShop) -> None:
     report = flow_shop.reports["score"]
     written = pd.read_csv(Path(report["file"]), dtype={"user_id": str})
     assert len(written) == report["users"] > 100
@@ -55,11 +56,11 @@ def test_scores_are_written_and_the_top_is_shown(flow_shop: FlowShop) -> None:
     assert last_run(flow_shop, "score")["state"]["message"].startswith(f"{report['users']} users scored")
 
 
-def test_nothing_matured_and_nothing_to_retrain(flow_shop: FlowShop) -> None:
+def test_without_matured_predictions_the_retrain_run_is_skipped(flow_shop: FlowShop) -> None:
     report = flow_shop.report("outcomes", "--as-of", flow_shop.scored.isoformat())
     assert (report["matured"], report["metrics"]) == (0, None)
     checked = flow_shop.report("retrain", "--as-of", flow_shop.later.isoformat())
-    assert [one["name"] for one in checked["triggers"]] == ["new_data", "performance", "drift"]
+    assert [check["name"] for check in checked["triggers"]] == ["new_data", "performance", "drift"]
     assert (checked["retrained"], checked["version"], checked["promoted"]) == (False, None, False)
     state = last_run(flow_shop, "retrain")["state"]
     assert (state["type"], state["name"]) == ("COMPLETED", "Skipped")
@@ -67,7 +68,7 @@ def test_nothing_matured_and_nothing_to_retrain(flow_shop: FlowShop) -> None:
     assert {"name", "fired", "value", "limit", "evidence"} <= set(shown[0])
 
 
-def test_a_mistake_is_one_line_also_without_any_server(flow_shop: FlowShop, tmp_path: Path) -> None:
+def test_a_user_error_is_one_line_also_without_a_prefect_server(flow_shop: FlowShop, tmp_path: Path) -> None:
     empty = {"PREFECT_API_URL": "", "PREFECT_HOME": "", "RETAIL_HOME": str(tmp_path / "home")}
     done = flow_shop.run("ingest", str(tmp_path / "missing.csv"), "--json", **empty)
     assert done.returncode == 1
@@ -78,7 +79,7 @@ def test_a_mistake_is_one_line_also_without_any_server(flow_shop: FlowShop, tmp_
     assert (tmp_path / "home" / "prefect").is_dir()
 
 
-def test_usage_and_unreachable_have_their_exit_codes(flow_shop: FlowShop) -> None:
+def test_exit_codes_of_usage_errors_and_unreachable_dependencies(flow_shop: FlowShop) -> None:
     assert flow_shop.run("score", "--no-such-option").returncode == 2
     done = flow_shop.run("score", "--json", RETAIL_MONGODB_URI="mongodb://127.0.0.1:9/")
     assert done.returncode == 3

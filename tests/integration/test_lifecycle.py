@@ -1,4 +1,7 @@
-"""One shop's story, told once: trained, scored, matured, checked, retrained; each test reads a part."""
+"""The lifecycle of models on a simulated shop: train, score, mature, check, retrain.
+
+The steps run once, in a fixture; each test checks one of their reports.
+"""
 
 from __future__ import annotations
 
@@ -49,108 +52,110 @@ DAY = timedelta(days=1)
 
 
 @dataclass
-class Story:
+class Lifecycle:
+    """Reports of the steps, in the order in which they ran."""
+
     work: Workspace
     log: pd.DataFrame
-    no_champion: str
-    checked_without: list[TriggerCheck]
+    message_without_champion: str
+    checks_without_champion: list[TriggerCheck]
     first: TrainReport
     scored: ScoreReport
     file: Path
-    again: ScoreReport
-    early: OutcomeReport
-    quiet: RetrainReport
-    grown: RetrainReport
+    rescored: ScoreReport
+    before_horizon: OutcomeReport
+    without_new_data: RetrainReport
+    with_new_data: RetrainReport
     matured: OutcomeReport
-    repeated: OutcomeReport
+    matured_again: OutcomeReport
     monitored: MonitorReport
     retrained: RetrainReport
     reference_f1: float
 
 
-def split(log: Path, at: datetime) -> tuple[Path, Path]:
-    parts = log.with_name("before.csv"), log.with_name("after.csv")
+def split_log(log: Path, at: datetime) -> tuple[Path, Path]:
+    paths = log.with_name("before.csv"), log.with_name("after.csv")
     frame = pd.read_csv(log, dtype=str, keep_default_na=False)
     before = pd.to_datetime(frame["event_time"], format="ISO8601") < at
-    frame[before].to_csv(parts[0], index=False)
-    frame[~before].to_csv(parts[1], index=False)
-    return parts
+    frame[before].to_csv(paths[0], index=False)
+    frame[~before].to_csv(paths[1], index=False)
+    return paths
 
 
 @pytest.fixture(scope="module")
-def story(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+def lifecycle(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lifecycle]:
     home = tmp_path_factory.mktemp("shop")
     settings = Settings(
         home=home,
         mongodb_uri=mongod_uri,
-        mongodb_database=f"story_{uuid.uuid4().hex[:8]}",
+        mongodb_database=f"lifecycle_{uuid.uuid4().hex[:8]}",
         search_rows=1_000,
         fit_rows=2_000,
         min_matured_buyers=5,
         new_data_limit=0.05,
     )
     simulate(SimulationConfig(users=700, days=34, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
-    before, after = split(home / "log.csv", TRAINED)
+    before, after = split_log(home / "log.csv", TRAINED)
     source = sources.get_preset("canonical")
     with open_store(settings) as store:
         ingest(store, [before], source, at=AT)
         work = Workspace.synchronized(store)
         with pytest.raises(DataError) as refused:
             score(work, as_of=TRAINED, out=None)
-        without = check_triggers(work, as_of=TRAINED, at=AT)
+        checks_without_champion = check_triggers(work, as_of=TRAINED, at=AT)
         first = train(work, as_of=TRAINED, options=TrainOptions(policies=("daily",)))
         scored = score(work, as_of=TRAINED, out=home / "scores.csv")
-        again = score(work, as_of=TRAINED, out=None)
-        early = mature_predictions(work, as_of=TRAINED + DAY)
-        quiet = retrain(work, as_of=TRAINED, check_only=False, at=AT)
+        rescored = score(work, as_of=TRAINED, out=None)
+        before_horizon = mature_predictions(work, as_of=TRAINED + DAY)
+        without_new_data = retrain(work, as_of=TRAINED, check_only=False, at=AT)
         ingest(store, [after], source, at=AT)
         sync(store)
         matured = mature_predictions(work, as_of=LATER)
-        grown = retrain(work, as_of=LATER, check_only=True, at=AT)
-        yield Story(
+        with_new_data = retrain(work, as_of=LATER, check_only=True, at=AT)
+        yield Lifecycle(
             work=work,
             log=pd.read_csv(home / "log.csv", dtype={"user_id": str}, parse_dates=["event_time"]),
-            no_champion=str(refused.value),
-            checked_without=without,
+            message_without_champion=str(refused.value),
+            checks_without_champion=checks_without_champion,
             first=first,
             scored=scored,
             file=home / "scores.csv",
-            again=again,
-            early=early,
+            rescored=rescored,
+            before_horizon=before_horizon,
             reference_f1=version_spec(settings, first.version).reference["f1"],
-            quiet=quiet,
-            grown=grown,
+            without_new_data=without_new_data,
+            with_new_data=with_new_data,
             matured=matured,
-            repeated=mature_predictions(work, as_of=LATER),
+            matured_again=mature_predictions(work, as_of=LATER),
             monitored=monitor(work, as_of=LATER, at=AT),
             retrained=retrain(work, as_of=LATER, check_only=False, at=AT),
         )
         store.client.drop_database(settings.mongodb_database)
 
 
-def test_without_a_champion_one_is_told_to_train(story: Story) -> None:
-    assert "retail train" in story.no_champion
-    assert [one.name for one in story.checked_without] == ["new_data", "performance", "drift"]
-    assert not any(one.fired for one in story.checked_without)
+def test_without_a_champion_the_message_names_the_training_command(lifecycle: Lifecycle) -> None:
+    assert "retail train" in lifecycle.message_without_champion
+    assert [check.name for check in lifecycle.checks_without_champion] == ["new_data", "performance", "drift"]
+    assert not any(check.fired for check in lifecycle.checks_without_champion)
 
 
-def test_every_eligible_user_is_scored_once_and_ranked(story: Story) -> None:
-    times = story.log["event_time"]
-    eligible = set(story.log[(times >= TRAINED - 7 * DAY) & (times < TRAINED)]["user_id"])
-    frame = read_predictions(story.work.store, as_of=TRAINED)
+def test_every_eligible_user_is_scored_once_and_ranked(lifecycle: Lifecycle) -> None:
+    times = lifecycle.log["event_time"]
+    eligible = set(lifecycle.log[(times >= TRAINED - 7 * DAY) & (times < TRAINED)]["user_id"])
+    frame = read_predictions(lifecycle.work.store, as_of=TRAINED)
     assert set(frame["user_id"]) == eligible
-    assert story.scored.users == story.again.users == len(frame) == len(eligible)
+    assert lifecycle.scored.users == lifecycle.rescored.users == len(frame) == len(eligible)
     assert frame["rank"].tolist() == list(range(1, len(frame) + 1))
     order = frame.sort_values(["probability", "raw_score", "user_id"], ascending=[False, False, True])
     assert order["rank"].is_monotonic_increasing
-    assert story.scored.model_version == story.first.version
-    assert story.scored.population == "users with an event in the 7 days before 2025-01-29T00:00:00Z"
-    assert story.scored.base_rate == story.first.metrics["base_rate"]
+    assert lifecycle.scored.model_version == lifecycle.first.version
+    assert lifecycle.scored.population == "users with an event in the 7 days before 2025-01-29T00:00:00Z"
+    assert lifecycle.scored.base_rate == lifecycle.first.metrics["base_rate"]
 
 
-def test_file_and_lake_say_what_the_database_says(story: Story) -> None:
-    frame = read_predictions(story.work.store, as_of=TRAINED)
-    with story.file.open(newline="", encoding="utf-8") as handle:
+def test_csv_lake_and_database_have_the_same_predictions(lifecycle: Lifecycle) -> None:
+    frame = read_predictions(lifecycle.work.store, as_of=TRAINED)
+    with lifecycle.file.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     assert tuple(rows[0]) == (*CSV_COLUMNS, "reasons")
     assert all(row["reasons"].startswith(("raises: ", "lowers: ")) for row in rows[:20])
@@ -158,96 +163,100 @@ def test_file_and_lake_say_what_the_database_says(story: Story) -> None:
     assert [row["user_id"] for row in rows] == frame["user_id"].tolist()
     assert [float(row["probability"]) for row in rows] == frame["probability"].tolist()
     mirrored = read_lake_predictions(
-        story.work.settings.lake_url, as_of=TRAINED, version=story.scored.model_version
+        lifecycle.work.settings.lake_url, as_of=TRAINED, version=lifecycle.scored.model_version
     )
     pd.testing.assert_frame_equal(mirrored[list(frame.columns)], frame)
 
 
-def test_nobody_eligible_is_one_sentence(story: Story) -> None:
+def test_scoring_without_eligible_users_is_a_data_error(lifecycle: Lifecycle) -> None:
     with pytest.raises(DataError, match="Nobody was active"):
-        score(story.work, as_of=datetime(2030, 1, 1, tzinfo=UTC), out=None)
+        score(lifecycle.work, as_of=datetime(2030, 1, 1, tzinfo=UTC), out=None)
 
 
-def test_a_label_that_is_not_known_yet_is_no_label(story: Story) -> None:
-    assert (story.early.matured, story.early.new, story.early.metrics) == (0, 0, None)
-    assert story.early.by_day == []
+def test_a_label_is_unknown_before_the_horizon_has_passed(lifecycle: Lifecycle) -> None:
+    report = lifecycle.before_horizon
+    assert (report.matured, report.new, report.metrics) == (0, 0, None)
+    assert report.by_day == []
 
 
-def test_outcomes_are_what_the_log_says(story: Story) -> None:
-    outcomes = read_outcomes(story.work.store)
-    bought = story.log[story.log["event_type"] == "purchase"]
+def test_outcomes_are_the_purchases_of_the_log(lifecycle: Lifecycle) -> None:
+    outcomes = read_outcomes(lifecycle.work.store)
+    bought = lifecycle.log[lifecycle.log["event_type"] == "purchase"]
     window = (bought["event_time"] >= TRAINED) & (bought["event_time"] < TRAINED + DAY)
     buyers = set(bought[window]["user_id"])
     assert set(outcomes[outcomes["purchased"]]["user_id"]) == buyers & set(outcomes["user_id"])
-    assert story.matured.matured == story.matured.new == len(outcomes) == story.scored.users
-    assert story.matured.metrics is not None
-    assert story.matured.metrics["n"] == len(outcomes)
-    assert story.matured.metrics["base_rate"] == pytest.approx(outcomes["purchased"].mean())
-    (day,) = story.matured.by_day
+    assert lifecycle.matured.matured == lifecycle.matured.new == len(outcomes) == lifecycle.scored.users
+    assert lifecycle.matured.metrics is not None
+    assert lifecycle.matured.metrics["n"] == len(outcomes)
+    assert lifecycle.matured.metrics["base_rate"] == pytest.approx(outcomes["purchased"].mean())
+    (day,) = lifecycle.matured.by_day
     assert (day["day"], day["population"]) == ("2025-01-29", "matured predictions of every scored user")
-    assert day["base_rate"] == story.matured.metrics["base_rate"]
+    assert day["base_rate"] == lifecycle.matured.metrics["base_rate"]
 
 
-def test_maturing_twice_changes_nothing(story: Story) -> None:
-    assert story.repeated.new == 0
-    assert story.repeated.matured == story.matured.matured
-    assert story.repeated.metrics == story.matured.metrics
-    assert story.work.store.outcomes.count_documents({}) == story.matured.matured
+def test_maturing_is_idempotent(lifecycle: Lifecycle) -> None:
+    assert lifecycle.matured_again.new == 0
+    assert lifecycle.matured_again.matured == lifecycle.matured.matured
+    assert lifecycle.matured_again.metrics == lifecycle.matured.metrics
+    assert lifecycle.work.store.outcomes.count_documents({}) == lifecycle.matured.matured
 
 
-def test_nothing_new_trains_nothing(story: Story) -> None:
-    assert (story.quiet.retrained, story.quiet.version, story.quiet.promoted) == (False, None, False)
-    for unknown in story.quiet.triggers[1:]:
-        assert unknown.value is None
-        assert "insufficient data" in unknown.evidence
+def test_without_new_data_no_model_is_trained(lifecycle: Lifecycle) -> None:
+    report = lifecycle.without_new_data
+    assert (report.retrained, report.version, report.promoted) == (False, None, False)
+    for unmeasured in report.triggers[1:]:
+        assert unmeasured.value is None
+        assert "insufficient data" in unmeasured.evidence
 
 
-def test_new_events_fire_and_check_only_trains_nothing(story: Story) -> None:
-    new_data, performance, _ = story.grown.triggers
+def test_new_events_fire_a_trigger_and_check_only_does_not_train(lifecycle: Lifecycle) -> None:
+    new_data, performance, _ = lifecycle.with_new_data.triggers
     assert new_data.fired
-    then, now = (int((story.log["event_time"] < moment).sum()) for moment in (TRAINED, LATER))
-    assert new_data.value == pytest.approx(now / then - 1)
-    assert f"{now:,} events now, {then:,} in the data" in new_data.evidence
+    times = lifecycle.log["event_time"]
+    events_then, events_now = int((times < TRAINED).sum()), int((times < LATER).sum())
+    assert new_data.value == pytest.approx(events_now / events_then - 1)
+    assert f"{events_now:,} events now, {events_then:,} in the data" in new_data.evidence
     assert performance.value is not None
-    assert performance.limit == pytest.approx(0.95 * story.reference_f1)
-    assert not story.grown.retrained
+    assert performance.limit == pytest.approx(0.95 * lifecycle.reference_f1)
+    assert not lifecycle.with_new_data.retrained
 
 
-def test_drift_is_measured_for_every_feature_that_tells_users_apart(story: Story) -> None:
-    told = story.monitored
-    features = version_spec(story.work.settings, story.first.version).feature_set
-    of_all = {one.name for one in features.plan() if isinstance(one.kind, Clock | Context)}
-    assert told.model_version == story.first.version
-    assert {one.name for one in told.drift} == {*features.columns, "score"} - of_all
-    (checked,) = [one for one in told.triggers if one.name == "drift"]
-    assert checked.value == pytest.approx(sum(one.importance for one in told.drift if one.drifted))
-    assert 0 < sum(one.importance for one in told.drift) <= 1 + 1e-9
-    assert checked.fired == (checked.value >= story.work.settings.drift_limit)
-    assert told.live == story.matured.by_day
-    assert told.population
+def test_drift_is_measured_for_every_user_feature(lifecycle: Lifecycle) -> None:
+    report = lifecycle.monitored
+    features = version_spec(lifecycle.work.settings, lifecycle.first.version).feature_set
+    shared = {feature.name for feature in features.plan() if isinstance(feature.kind, Clock | Context)}
+    assert report.model_version == lifecycle.first.version
+    assert {drift.name for drift in report.drift} == {*features.columns, "score"} - shared
+    (drift_check,) = [check for check in report.triggers if check.name == "drift"]
+    drifted = [drift for drift in report.drift if drift.drifted]
+    assert drift_check.value == pytest.approx(sum(drift.importance for drift in drifted))
+    assert 0 < sum(drift.importance for drift in report.drift) <= 1 + 1e-9
+    assert drift_check.fired == (drift_check.value >= lifecycle.work.settings.drift_limit)
+    assert report.live == lifecycle.matured.by_day
+    assert report.population
 
 
-def test_retraining_names_its_reason_and_leaves_production_to_the_gate(story: Story) -> None:
-    report = story.retrained
+def test_retraining_reports_its_reason_and_a_new_version(lifecycle: Lifecycle) -> None:
+    report = lifecycle.retrained
     assert report.retrained
     assert report.reason.startswith("new_data")
-    assert report.version != story.first.version
+    assert report.version != lifecycle.first.version
     assert report.to_dict()["triggers"]
 
 
-def test_every_check_is_kept_with_its_evidence(story: Story) -> None:
-    kept = list(story.work.store.trigger_checks.find().sort("_id", 1))
-    assert len(kept) == 3 * 5
-    assert {one["name"] for one in kept} == {"new_data", "performance", "drift"}
-    last = kept[-3]
+def test_every_check_is_stored_with_its_evidence(lifecycle: Lifecycle) -> None:
+    stored = list(lifecycle.work.store.trigger_checks.find().sort("_id", 1))
+    assert len(stored) == 3 * 5
+    assert {check["name"] for check in stored} == {"new_data", "performance", "drift"}
+    last = stored[-3]
     assert last["fired"] is True
-    assert last["model_version"] == story.first.version
+    assert last["model_version"] == lifecycle.first.version
     assert last["as_of"] == LATER
     assert last["at"] == AT
     assert {"value", "limit", "evidence"} <= set(last)
 
 
-def prediction(as_of: datetime, users: list[str]) -> pd.DataFrame:
+def make_predictions(as_of: datetime, users: list[str]) -> pd.DataFrame:
     count = len(users)
     return Prediction.validate(
         pd.DataFrame(
@@ -266,9 +275,9 @@ def prediction(as_of: datetime, users: list[str]) -> pd.DataFrame:
     )
 
 
-def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(store: Store, tmp_path: Path) -> None:
+def test_labels_in_a_gap_are_unknown_and_late_events_count(store: Store, tmp_path: Path) -> None:
     first = datetime(2025, 3, 1, tzinfo=UTC)
-    silent = 5
+    gap_day = 5
 
     def write(name: str, rows: list[tuple[str, datetime, str]]) -> Path:
         path = tmp_path / name
@@ -276,13 +285,13 @@ def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(store: Store, tmp_
         path.write_text("\n".join(["user_id,event_time,event_type", *lines]) + "\n")
         return path
 
-    days = [day for day in range(10) if day != silent]
+    days = [day for day in range(10) if day != gap_day]
     rows = [(f"u{user}", first + day * DAY + 9 * DAY / 24, "view_item") for day in days for user in range(3)]
     source = sources.get_preset("canonical")
     ingest(store, [write("first.csv", rows)], source, at=AT)
-    for day in (3, silent, 7):
+    for day in (3, gap_day, 7):
         as_of = first + day * DAY
-        replace_predictions(store, prediction(as_of, ["u0", "u1"]), as_of=as_of, model_version="99")
+        replace_predictions(store, make_predictions(as_of, ["u0", "u1"]), as_of=as_of, model_version="99")
     work = Workspace.synchronized(store)
     report = mature_predictions(work, as_of=first + 9 * DAY)
     assert [day["day"] for day in report.by_day] == ["2025-03-04", "2025-03-08"]
@@ -294,67 +303,66 @@ def test_a_gap_in_the_data_is_unknown_and_a_late_event_counts(store: Store, tmp_
     after = mature_predictions(work, as_of=first + 9 * DAY)
     assert (after.matured, after.new) == (4, 0)
     assert read_outcomes(store).query("purchased")["user_id"].tolist() == ["u1"]
-    rescored = prediction(first + 3 * DAY, ["u0"])
+    rescored = make_predictions(first + 3 * DAY, ["u0"])
     replace_predictions(store, rescored, as_of=first + 3 * DAY, model_version="99")
     assert mature_predictions(work, as_of=first + 9 * DAY).matured == 3
 
 
-def test_an_audience_by_budget_holds_a_control_group_out(story: Story, tmp_path: Path) -> None:
-    everybody = read_predictions(story.work.store, as_of=TRAINED)
+def test_an_audience_by_budget_has_a_control_group(lifecycle: Lifecycle, tmp_path: Path) -> None:
+    predictions = read_predictions(lifecycle.work.store, as_of=TRAINED)
     sizing, out = Sizing(budget=40, control=0.25), tmp_path / "audience.csv"
-    found = audience(story, TRAINED, sizing, out)
-    assert (found.contacted, found.control, found.eligible) == (30, 10, len(everybody))
-    members = read_members(story.work.store, found.audience_id)
-    assert {one["rank"] for one in members} == set(range(1, 41))
-    contacted = [one["user_id"] for one in members if one["group"] == "contact"]
+    selected = audience(lifecycle, TRAINED, sizing, out)
+    assert (selected.contacted, selected.control, selected.eligible) == (30, 10, len(predictions))
+    members = read_members(lifecycle.work.store, selected.audience_id)
+    assert {member["rank"] for member in members} == set(range(1, 41))
+    contacted = [member["user_id"] for member in members if member["group"] == "contact"]
     assert pd.read_csv(out, dtype={"user_id": str})["user_id"].tolist() == contacted
-    assert found.threshold == members[-1]["probability"]
-    total = sum(one["probability"] for one in members)
-    low, high = found.expected_buyers_interval
-    assert found.expected_buyers == pytest.approx(total)
+    assert selected.threshold == members[-1]["probability"]
+    total = sum(member["probability"] for member in members)
+    low, high = selected.expected_buyers_interval
+    assert selected.expected_buyers == pytest.approx(total)
     assert low < total < high
-    reached = sum(one["probability"] for one in members if one["group"] == "contact")
-    assert found.expected_buyers_contacted == pytest.approx(reached)
-    assert found.population == "users with an event in the 7 days before 2025-01-29T00:00:00Z"
-    in_all = found.mean_probability * found.eligible
-    assert found.expected_recall == pytest.approx(total / in_all)
-    assert found.base_rate == load_champion(story.work.settings).spec.base_rate
-    assert 0 < found.expected_recall < 1
-    again = audience(story, TRAINED, sizing, out)
-    assert again == found
-    assert read_members(story.work.store, found.audience_id) == members, "the same draw, stored once"
+    reached = sum(member["probability"] for member in members if member["group"] == "contact")
+    assert selected.expected_buyers_contacted == pytest.approx(reached)
+    assert selected.population == "users with an event in the 7 days before 2025-01-29T00:00:00Z"
+    in_all = selected.mean_probability * selected.eligible
+    assert selected.expected_recall == pytest.approx(total / in_all)
+    assert selected.base_rate == load_champion(lifecycle.work.settings).spec.base_rate
+    assert 0 < selected.expected_recall < 1
+    repeated = audience(lifecycle, TRAINED, sizing, out)
+    assert repeated == selected
+    assert read_members(lifecycle.work.store, selected.audience_id) == members, "the same draw, stored once"
 
 
-def test_audiences_by_cost_and_without_a_miss(story: Story, tmp_path: Path) -> None:
-    dear = audience(story, TRAINED, Sizing(cost=1.0, value=8.0, control=0.0), tmp_path / "cost.csv")
-    assert dear.threshold > 1 / 8
-    assert dear.control == 0
-    everybody = audience(story, TRAINED, Sizing(no_miss=True), tmp_path / "all.csv")
-    lowest = load_champion(story.work.settings).spec.thresholds["daily"]["no-miss"]
-    assert everybody.threshold >= lowest
-    assert everybody.expected_recall > dear.expected_recall
-    asked = audience(story, TRAINED, Sizing(recall=1.0), tmp_path / "all.csv")
-    assert asked == everybody, "a recall of 1.0 is the same request"
+def test_audiences_by_cost_and_no_miss(lifecycle: Lifecycle, tmp_path: Path) -> None:
+    by_cost = audience(lifecycle, TRAINED, Sizing(cost=1.0, value=8.0, control=0.0), tmp_path / "cost.csv")
+    assert by_cost.threshold > 1 / 8
+    assert by_cost.control == 0
+    no_miss = audience(lifecycle, TRAINED, Sizing(no_miss=True), tmp_path / "all.csv")
+    lowest = load_champion(lifecycle.work.settings).spec.thresholds["daily"]["no-miss"]
+    assert no_miss.threshold >= lowest
+    assert no_miss.expected_recall > by_cost.expected_recall
+    full_recall = audience(lifecycle, TRAINED, Sizing(recall=1.0), tmp_path / "all.csv")
+    assert full_recall == no_miss, "a recall of 1.0 is the same request"
     with pytest.raises(DataError, match="worth the contact"):
-        audience(story, TRAINED, Sizing(cost=0.9999, value=1.0), tmp_path / "none.csv")
+        audience(lifecycle, TRAINED, Sizing(cost=0.9999, value=1.0), tmp_path / "none.csv")
 
 
-def test_a_recall_that_the_champion_cannot_certify_names_the_nearest(story: Story, tmp_path: Path) -> None:
+def test_an_uncertifiable_recall_names_the_nearest_one(lifecycle: Lifecycle, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Recall 0\.999 at 95% cannot be certified"):
-        audience(story, TRAINED, Sizing(recall=0.999), tmp_path / "recall.csv")
-    buyers = len(load_champion(story.work.settings).spec.certification["daily"]["held_out"])
-    found = audience(
-        story, TRAINED, Sizing(recall=highest_certifiable_recall(buyers, 0.95)), tmp_path / "recall.csv"
-    )
-    assert found.expected_recall > 0.5
+        audience(lifecycle, TRAINED, Sizing(recall=0.999), tmp_path / "recall.csv")
+    buyers = len(load_champion(lifecycle.work.settings).spec.certification["daily"]["held_out"])
+    sizing = Sizing(recall=highest_certifiable_recall(buyers, 0.95))
+    certified = audience(lifecycle, TRAINED, sizing, tmp_path / "recall.csv")
+    assert certified.expected_recall > 0.5
 
 
-def audience(story: Story, as_of: datetime, sizing: Sizing, out: Path) -> Audience:
-    return choose_audience(story.work, as_of=as_of, sizing=sizing, out=out)
+def audience(lifecycle: Lifecycle, as_of: datetime, sizing: Sizing, out: Path) -> Audience:
+    return choose_audience(lifecycle.work, as_of=as_of, sizing=sizing, out=out)
 
 
-def test_a_model_of_another_horizon_is_refused_where_the_setting_is_explicit(story: Story) -> None:
-    settings = story.work.settings.model_copy(update={"horizon_hours": 48})
+def test_a_model_of_another_horizon_is_refused_where_the_setting_is_explicit(lifecycle: Lifecycle) -> None:
+    settings = lifecycle.work.settings.model_copy(update={"horizon_hours": 48})
     settings.model_fields_set.add("horizon_hours")
     with open_store(settings) as store, pytest.raises(InputError) as refused:
         score(Workspace(store), as_of=TRAINED, out=None)

@@ -1,4 +1,4 @@
-"""`flows/prefect.yaml` on a real server, and one real worker: matured outcomes start the retraining check."""
+"""`flows/prefect.yaml` on a real server with a real worker: matured outcomes start the retraining check."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def prefect(shop: FlowShop, *args: str) -> None:
 def deployments(flow_shop: FlowShop) -> dict[str, Any]:
     prefect(flow_shop, "work-pool", "create", "retail", "--type", "process", "--overwrite")
     prefect(flow_shop, "deploy", "--all", "--prefect-file", "flows/prefect.yaml")
-    return {one["name"]: one for one in flow_shop.ask("deployments/filter", {})}
+    return {deployment["name"]: deployment for deployment in flow_shop.ask("deployments/filter", {})}
 
 
 @pytest.fixture
@@ -57,25 +57,27 @@ def worker(flow_shop: FlowShop, deployments: dict[str, Any]) -> Iterator[subproc
 
 def finished(shop: FlowShop, deployment: str, seconds: int) -> dict[str, Any]:
     """The newest finished run of a deployment."""
-    wanted = {
+    finished_runs = {
         "deployments": {"name": {"any_": [deployment]}},
         "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}},
         "sort": "START_TIME_DESC",
     }
     for _ in range(seconds * 2):
-        if runs := shop.ask("flow_runs/filter", wanted):
-            found: dict[str, Any] = runs[0]
-            return found
+        if runs := shop.ask("flow_runs/filter", finished_runs):
+            newest: dict[str, Any] = runs[0]
+            return newest
         time.sleep(0.5)
     pytest.fail((shop.settings.home / "worker.log").read_text())
 
 
-def test_every_deployment_is_accepted_as_written(deployments: dict[str, Any]) -> None:
+def crons_of(deployment: dict[str, Any]) -> list[tuple[str, str]]:
+    schedules = [entry["schedule"] for entry in deployment["schedules"]]
+    return [(schedule["cron"], schedule["timezone"]) for schedule in schedules]
+
+
+def test_deployments_have_their_schedules_and_limits(deployments: dict[str, Any]) -> None:
     assert set(deployments) == NAMES
-    crons = {
-        name: [(one["schedule"]["cron"], one["schedule"]["timezone"]) for one in deployment["schedules"]]
-        for name, deployment in deployments.items()
-    }
+    crons = {name: crons_of(deployment) for name, deployment in deployments.items()}
     assert crons == {
         "ingest": [],
         "train": [],
@@ -90,14 +92,14 @@ def test_every_deployment_is_accepted_as_written(deployments: dict[str, Any]) ->
         assert step["prefect.deployments.steps.set_working_directory"]["directory"] == str(ROOT)
 
 
-def test_the_file_names_no_machine() -> None:
+def test_the_file_contains_no_absolute_path() -> None:
     text = (ROOT / "flows" / "prefect.yaml").read_text()
     assert str(ROOT) not in text
-    assert {one["name"] for one in yaml.safe_load(text)["deployments"]} == NAMES
+    assert {deployment["name"] for deployment in yaml.safe_load(text)["deployments"]} == NAMES
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_worker_runs_outcomes_and_what_they_start(flow_shop: FlowShop, deployments: dict[str, Any]) -> None:
+def test_a_worker_runs_outcomes_and_then_retrain(flow_shop: FlowShop, deployments: dict[str, Any]) -> None:
     as_of = flow_shop.later.isoformat().replace("+00:00", "Z")
     flow_shop.ask(
         f"deployments/{deployments['outcomes']['id']}/create_flow_run", {"parameters": {"as_of": as_of}}

@@ -53,6 +53,6 @@ def test_the_control_group_is_a_share_that_does_not_depend_on_the_order_of_rows(
     control = draw_control_group(members, 0.25, seed=7)
     assert control.sum() == 50
     shuffled = members.sample(frac=1, random_state=1)
-    again = draw_control_group(shuffled, 0.25, seed=7)
-    assert set(shuffled["user_id"][again]) == set(members["user_id"][control])
+    control_of_shuffled = draw_control_group(shuffled, 0.25, seed=7)
+    assert set(shuffled["user_id"][control_of_shuffled]) == set(members["user_id"][control])
     assert not np.array_equal(draw_control_group(members, 0.25, seed=8), control)
