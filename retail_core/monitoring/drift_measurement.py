@@ -63,12 +63,12 @@ def measure_drift(
         engine: computes the features.
     """
     spec = served.spec
-    task, needed = spec.feature_set.task, NEWEST_WINDOWS * WINDOW_DAYS
+    task, min_midnights = spec.feature_set.task, NEWEST_WINDOWS * WINDOW_DAYS
     last_trained = last_midnight(parse_instant(spec.data["as_of"]) - task.horizon, task.timezone)
     newest = last_midnight(as_of, task.timezone)
     later_midnights = len(list(midnights(last_trained, newest, task.timezone))) - 1
-    if later_midnights < needed:
-        return _unavailable(f"{later_midnights} midnights since the training data, {needed} needed")
+    if later_midnights < min_midnights:
+        return _unavailable(f"{later_midnights} midnights since the training data, {min_midnights} needed")
     if gaps := _recent_gaps(lake, served, newest, engine):
         return _unavailable(f"the log has a gap on {gaps[-1]}")
     reference, recent = (
