@@ -39,8 +39,8 @@ def score(settings: Settings, as_of: str) -> ScoredUsers:
         DependencyError: MongoDB or the registry is unreachable.
         InputError: `as_of` is no instant.
     """
-    with open_workspace(settings) as work:
-        return score_eligible_users(work, work.resolve_as_of(as_of, midnight=True))
+    with open_workspace(settings) as workspace:
+        return score_eligible_users(workspace, workspace.resolve_as_of(as_of, midnight=True))
 
 
 def store(settings: Settings, scores: ScoredUsers, sizing: Sizing) -> StoredAudience:

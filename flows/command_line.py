@@ -58,5 +58,5 @@ def resolve_as_of(as_of: str | None, *, midnight: bool) -> datetime:
     The lake is needed, and synchronized, only for the default.
     """
     with open_store(load_settings()) as store:
-        work = Workspace(store) if as_of else Workspace.synchronized(store)
-        return work.resolve_as_of(as_of, midnight=midnight)
+        workspace = Workspace(store) if as_of else Workspace.synchronized(store)
+        return workspace.resolve_as_of(as_of, midnight=midnight)

@@ -52,9 +52,9 @@ def store_events(
 @retryable_task("bring the lake up to date")
 def update_lake() -> int:
     """Apply new events to the lake and store the context features of its days; returns the lake's rows."""
-    with open_workspace(load_settings()) as work:
-        store_known_context(work)
-        return work.lake.state().rows
+    with open_workspace(load_settings()) as workspace:
+        store_known_context(workspace)
+        return workspace.lake.state().rows
 
 
 @retryable_task("show the counts")

@@ -32,8 +32,8 @@ RESOURCE = {"prefect.resource.id": "retail.outcomes", "prefect.resource.name": "
 @retryable_task("join the outcomes")
 def join_outcomes(as_of: datetime) -> Report:
     """Label the predictions that matured at `as_of`. Idempotent: whole prediction windows are replaced."""
-    with open_workspace(load_settings()) as work:
-        return asdict(mature_predictions(work, as_of=as_of))
+    with open_workspace(load_settings()) as workspace:
+        return asdict(mature_predictions(workspace, as_of=as_of))
 
 
 @retryable_task("show live quality")

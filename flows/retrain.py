@@ -29,8 +29,8 @@ SKIPPED = "Skipped"
 @non_retryable_task("check the triggers and train if one fires")
 def check_and_train(as_of: datetime, check_only: bool, at: datetime) -> Report:
     """Check the triggers, then train if one fires. May register a version, so it is not retried."""
-    with open_workspace(load_settings()) as work:
-        report = retrain(work, as_of=as_of, check_only=check_only, at=at)
+    with open_workspace(load_settings()) as workspace:
+        report = retrain(workspace, as_of=as_of, check_only=check_only, at=at)
     return report.to_dict()
 
 

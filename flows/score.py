@@ -33,8 +33,8 @@ TOP_COLUMNS = ["rank", "user_id", "probability", "will_purchase", "contact"]
 @retryable_task("score the users")
 def score_users(as_of: datetime, out: Path | None, keep: bool) -> Report:
     """Score, store and write. Idempotent: predictions of the same cut-off and version are replaced."""
-    with open_workspace(load_settings()) as work:
-        return asdict(score(work, as_of=as_of, out=out, keep=keep))
+    with open_workspace(load_settings()) as workspace:
+        return asdict(score(workspace, as_of=as_of, out=out, keep=keep))
 
 
 @retryable_task("show the summary")

@@ -32,9 +32,9 @@ from retail_core.workspace import open_workspace
 @non_retryable_task("train")
 def train_model(as_of: datetime, options: TrainOptions) -> Report:
     """Train on the events before `as_of`. Each run registers a version, so it is not retried."""
-    with open_workspace(load_settings()) as work:
-        store_recent_context(work, as_of)
-        return train(work, as_of=as_of, options=options).to_dict()
+    with open_workspace(load_settings()) as workspace:
+        store_recent_context(workspace, as_of)
+        return train(workspace, as_of=as_of, options=options).to_dict()
 
 
 @retryable_task("show the metrics")

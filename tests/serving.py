@@ -71,11 +71,11 @@ def trained_shop(folder: Path, mongodb_uri: str, options: TrainOptions = OPTIONS
     simulate(SimulationConfig(users=1_200, days=28, seed=5, start=START), log)
     with open_store(settings) as store:
         ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
-        work = Workspace.synchronized(store)
-        store_recent_context(work, AS_OF)
-        report = train(work, as_of=AS_OF, options=options)
+        workspace = Workspace.synchronized(store)
+        store_recent_context(workspace, AS_OF)
+        report = train(workspace, as_of=AS_OF, options=options)
         assert report.promoted
-        score(work, as_of=AS_OF, out=out)
+        score(workspace, as_of=AS_OF, out=out)
     return Shop(settings, log, pd.read_csv(out, dtype={"user_id": "str"}))
 
 

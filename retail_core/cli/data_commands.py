@@ -94,10 +94,10 @@ def features(
         raise InputError(f"{out} is not a .parquet file.", remedy="name the output FILE.parquet.")
     started = time.perf_counter()
     settings = with_engine(load_settings(), engine)
-    with open_workspace(settings) as work:
-        question = work.task
+    with open_workspace(settings) as workspace:
+        question = workspace.task
         instants = sorted({parse_instant(text, question.timezone) for text in as_of.split(",")})
-        report = export_features(work.lake, question, instants, out, engine=work.engine)
+        report = export_features(workspace.lake, question, instants, out, engine=workspace.engine)
     result = {**report, "seconds": round(time.perf_counter() - started, 3)}
     emit(result, json_output=json_output, title=f"Features in {out}")
 

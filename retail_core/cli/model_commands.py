@@ -75,10 +75,10 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
     from retail_core.workspace import open_workspace
 
     options = TrainOptions.from_request(cutoffs, model, target_recall, confidence, allow_leak or ())
-    with open_workspace(load_settings()) as work, progress("train", quiet=json_output) as advance:
-        instant = work.resolve_as_of(as_of, midnight=True)
-        store_recent_context(work, instant)
-        report = run(work, as_of=instant, options=options, progress=advance)
+    with open_workspace(load_settings()) as workspace, progress("train", quiet=json_output) as advance:
+        instant = workspace.resolve_as_of(as_of, midnight=True)
+        store_recent_context(workspace, instant)
+        report = run(workspace, as_of=instant, options=options, progress=advance)
     emit(report.to_dict(), json_output=json_output, title="Trained")
 
 
@@ -105,24 +105,24 @@ def score(
     from retail_core.scoring.spark_scores import score_on_spark
     from retail_core.workspace import open_workspace
 
-    with open_workspace(with_engine(load_settings(), engine)) as work:
-        instant = work.resolve_as_of(as_of, midnight=True)
+    with open_workspace(with_engine(load_settings(), engine)) as workspace:
+        instant = workspace.resolve_as_of(as_of, midnight=True)
         if out is not None and out.suffix == ".parquet":
-            if work.settings.engine != "spark":
+            if workspace.settings.engine != "spark":
                 raise InputError(
                     "Parquet is what Spark writes.", remedy="add --engine spark, or name a .csv."
                 )
             require_parent_folder(out)
             written = score_on_spark(
-                work.lake.snapshot(),
-                load_scoring_model(work),
-                work.engine,
+                workspace.lake.snapshot(),
+                load_scoring_model(workspace),
+                workspace.engine,
                 as_of=instant,
                 out=str(out.absolute()),
             )
             emit(asdict(written), json_output=json_output, title="Scored")
             return
-        report = run(work, as_of=instant, out=out, keep=not no_store, reasons=reasons)
+        report = run(workspace, as_of=instant, out=out, keep=not no_store, reasons=reasons)
     emit(asdict(report), json_output=json_output, title="Scored")
 
 
@@ -151,7 +151,7 @@ def audience(  # noqa: PLR0913, PLR0917 - one option each
     from retail_core.workspace import open_workspace
 
     sizing = Sizing(budget, recall, cost, value, no_miss, control)
-    with open_workspace(load_settings()) as work:
-        instant = work.resolve_as_of(as_of, midnight=True)
-        report = choose_audience(work, as_of=instant, sizing=sizing, out=out, reasons=reasons)
+    with open_workspace(load_settings()) as workspace:
+        instant = workspace.resolve_as_of(as_of, midnight=True)
+        report = choose_audience(workspace, as_of=instant, sizing=sizing, out=out, reasons=reasons)
     emit(asdict(report), json_output=json_output, title="Audience")

@@ -29,9 +29,9 @@ def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
     from retail_core.monitoring.matured_predictions import mature_predictions
     from retail_core.workspace import open_workspace
 
-    with open_workspace(load_settings()) as work:
-        instant = work.resolve_as_of(as_of, midnight=False)
-        report = mature_predictions(work, as_of=instant)
+    with open_workspace(load_settings()) as workspace:
+        instant = workspace.resolve_as_of(as_of, midnight=False)
+        report = mature_predictions(workspace, as_of=instant)
     emit(asdict(report), json_output=json_output, title="Outcomes")
 
 
@@ -43,9 +43,9 @@ def monitor(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
     from retail_core.monitoring.monitor_report import monitor as run
     from retail_core.workspace import open_workspace
 
-    with open_workspace(load_settings()) as work:
-        instant = work.resolve_as_of(as_of, midnight=False)
-        report = run(work, as_of=instant, at=datetime.now(UTC))
+    with open_workspace(load_settings()) as workspace:
+        instant = workspace.resolve_as_of(as_of, midnight=False)
+        report = run(workspace, as_of=instant, at=datetime.now(UTC))
     result = asdict(report)
     if not json_output:
         print_rows(result.pop("triggers"), title="Triggers")
@@ -68,9 +68,9 @@ def retrain(
     from retail_core.monitoring.retraining import retrain as run
     from retail_core.workspace import open_workspace
 
-    with open_workspace(load_settings()) as work:
-        instant = work.resolve_as_of(as_of, midnight=False)
-        report = run(work, as_of=instant, check_only=check_only, at=datetime.now(UTC))
+    with open_workspace(load_settings()) as workspace:
+        instant = workspace.resolve_as_of(as_of, midnight=False)
+        report = run(workspace, as_of=instant, check_only=check_only, at=datetime.now(UTC))
     result = report.to_dict()
     if not json_output:
         print_rows([asdict(trigger) for trigger in report.triggers], title="Triggers")

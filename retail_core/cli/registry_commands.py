@@ -103,7 +103,7 @@ def recalibrate_model(
     from retail_core.training.recalibration import recalibrate
     from retail_core.workspace import open_workspace
 
-    with open_workspace(load_settings()) as work:
-        instant = work.resolve_as_of(as_of, midnight=True)
-        report = recalibrate(work, version=version, as_of=instant)
+    with open_workspace(load_settings()) as workspace:
+        instant = workspace.resolve_as_of(as_of, midnight=True)
+        report = recalibrate(workspace, version=version, as_of=instant)
     emit(report.to_dict(), json_output=json_output, title="Recalibrated")

@@ -83,22 +83,24 @@ class VersionTasks:
         return self._by_version[version]
 
 
-def mature_predictions(work: Workspace, *, as_of: datetime) -> OutcomeReport:
+def mature_predictions(workspace: Workspace, *, as_of: datetime) -> OutcomeReport:
     """Store the outcome of every prediction whose horizon has passed at `as_of` (aware), and measure.
 
     A horizon has passed if the log is known at `as_of` up to its end (`known_until`) and none of its days is
     a gap in the log; before that the label is unknown, not negative. Windows are replaced as a whole, so
     that running it again, also after a kill, gives the same end state.
     """
-    store, instant = work.store, to_utc_ms(as_of)
-    newest = work.lake.state().newest_event
+    store, instant = workspace.store, to_utc_ms(as_of)
+    newest = workspace.lake.state().newest_event
     tasks = VersionTasks(store)
     new = 0
     if newest is not None:
-        due = _windows_due(work, tasks, known_until(newest, instant, work.zone))
-        new = sum(_label_batch(work, batch) for batch in _batches(due))
+        due = _windows_due(workspace, tasks, known_until(newest, instant, workspace.zone))
+        new = sum(_label_batch(workspace, batch) for batch in _batches(due))
     outcomes = matured_outcomes(store, tasks, instant)
-    return OutcomeReport(len(outcomes), new, _overall_metrics(outcomes), _daily_metrics(outcomes, work.zone))
+    return OutcomeReport(
+        len(outcomes), new, _overall_metrics(outcomes), _daily_metrics(outcomes, workspace.zone)
+    )
 
 
 def matured_outcomes(
@@ -111,13 +113,13 @@ def matured_outcomes(
     return Outcome.validate(outcomes[ends <= pd.Timestamp(as_of)])
 
 
-def _windows_due(work: Workspace, tasks: VersionTasks, until: datetime) -> list[_PredictionWindow]:
+def _windows_due(workspace: Workspace, tasks: VersionTasks, until: datetime) -> list[_PredictionWindow]:
     """Windows whose horizon has passed at `until` and that are to be labelled, by version and time.
 
     Not due are windows that were labelled since they were scored and are older than `RELABEL_PERIOD`, and
     windows that overlap a gap in the log.
     """
-    store = work.store
+    store = workspace.store
     labelled_runs = {
         (entry["as_of"], entry["model_version"]): entry.get("predictions_run")
         for entry in store.prediction_windows.find({"collection": store.outcomes.name, "state": "whole"})
@@ -130,7 +132,9 @@ def _windows_due(work: Workspace, tasks: VersionTasks, until: datetime) -> list[
         final = labelled and window.horizon_end + RELABEL_PERIOD <= until
         if window.horizon_end <= until and not final:
             due.append(window)
-    gaps = {task: labelled_cutoffs(work.lake, task, until).gaps for task in {window.task for window in due}}
+    gaps = {
+        task: labelled_cutoffs(workspace.lake, task, until).gaps for task in {window.task for window in due}
+    }
     return [
         window
         for window in due
@@ -155,16 +159,16 @@ def _batches(windows: Sequence[_PredictionWindow]) -> Iterator[list[_PredictionW
         yield batch
 
 
-def _label_batch(work: Workspace, batch: Sequence[_PredictionWindow]) -> int:
+def _label_batch(workspace: Workspace, batch: Sequence[_PredictionWindow]) -> int:
     """Label the predictions of `batch` and store the outcomes; returns the number of rows that had none."""
     for version in sorted({window.version for window in batch}):
         windows = [window for window in batch if window.version == version]
-        frames = [read_predictions(work.store, as_of=w.as_of, model_version=version) for w in windows]
+        frames = [read_predictions(workspace.store, as_of=w.as_of, model_version=version) for w in windows]
         predictions = pd.concat(frames, ignore_index=True)
         pairs = cast("DataFrame[Pairs]", predictions[["user_id", "as_of"]])
-        predictions["purchased"] = label_pairs(work.lake, windows[0].task, pairs).to_numpy(dtype=bool)
-        write_outcomes(work.store, predictions)
-    return _record_labelled(work.store, batch)
+        predictions["purchased"] = label_pairs(workspace.lake, windows[0].task, pairs).to_numpy(dtype=bool)
+        write_outcomes(workspace.store, predictions)
+    return _record_labelled(workspace.store, batch)
 
 
 def _record_labelled(store: Store, batch: Sequence[_PredictionWindow]) -> int:

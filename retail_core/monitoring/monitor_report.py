@@ -39,21 +39,21 @@ class MonitorReport:
     live: list[dict[str, object]]
 
 
-def monitor(work: Workspace, *, as_of: datetime, at: datetime) -> MonitorReport:
+def monitor(workspace: Workspace, *, as_of: datetime, at: datetime) -> MonitorReport:
     """Label the predictions that matured at `as_of`, check and store the triggers, and report.
 
     Args:
-        work: the workspace.
+        workspace: the workspace.
         as_of: events and outcomes up to this instant count, aware.
         at: time of the check, aware; stored with it.
 
     Raises:
         DataError: no model is in production.
     """
-    served = load_champion(work.settings)
-    measurement = measure_drift(work.lake.snapshot(), served, as_of, work.engine)
-    outcomes = mature_predictions(work, as_of=as_of)
-    checks = check_triggers(work, as_of=as_of, at=at, measurement=measurement)
+    served = load_champion(workspace.settings)
+    measurement = measure_drift(workspace.lake.snapshot(), served, as_of, workspace.engine)
+    outcomes = mature_predictions(workspace, as_of=as_of)
+    checks = check_triggers(workspace, as_of=as_of, at=at, measurement=measurement)
     return MonitorReport(
         model_version=served.spec.version,
         status=overall_status(checks),

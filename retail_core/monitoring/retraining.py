@@ -38,14 +38,14 @@ class RetrainReport:
         return asdict(self)
 
 
-def retrain(work: Workspace, *, as_of: datetime, check_only: bool, at: datetime) -> RetrainReport:
+def retrain(workspace: Workspace, *, as_of: datetime, check_only: bool, at: datetime) -> RetrainReport:
     """Check the triggers at `as_of` and, unless `check_only`, train a challenger if one fires.
 
     Without a champion a model is trained with the reason "no champion". A challenger goes into production
     only through the promotion gate.
 
     Args:
-        work: the workspace.
+        workspace: the workspace.
         as_of: events and outcomes up to this instant count, aware.
         check_only: whether only to check.
         at: time of the check, aware; stored with it.
@@ -53,15 +53,15 @@ def retrain(work: Workspace, *, as_of: datetime, check_only: bool, at: datetime)
     Raises:
         DataError: a trigger fired, but the data are not sufficient for a training.
     """
-    checks = check_triggers(work, as_of=as_of, at=at)
+    checks = check_triggers(workspace, as_of=as_of, at=at)
     fired = [check.name for check in checks if check.fired]
-    champion = champion_spec(work.settings)
+    champion = champion_spec(workspace.settings)
     reason = ", ".join(fired) if champion else NO_CHAMPION
     if check_only or not reason:
         return RetrainReport(checks, False, None, False, reason or "no trigger fired")
     options = _options_of(champion, reason) if champion else TrainOptions(reason=reason)
-    store_recent_context(work, as_of)
-    trained = train(work, as_of=as_of, options=options)
+    store_recent_context(workspace, as_of)
+    trained = train(workspace, as_of=as_of, options=options)
     return RetrainReport(checks, True, trained.version, trained.promoted, reason)
 
 

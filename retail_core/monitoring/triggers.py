@@ -112,40 +112,42 @@ def check_drift(measurement: DriftMeasurement, version: str, limit: float) -> Tr
 
 
 def check_triggers(
-    work: Workspace, *, as_of: datetime, at: datetime, measurement: DriftMeasurement | None = None
+    workspace: Workspace, *, as_of: datetime, at: datetime, measurement: DriftMeasurement | None = None
 ) -> list[TriggerCheck]:
     """Check every trigger for the champion and store the checks.
 
     Without a champion no trigger fires, and the evidence states it.
 
     Args:
-        work: the workspace.
+        workspace: the workspace.
         as_of: events and outcomes up to this instant count, aware.
         at: time of the check, aware; stored with it.
         measurement: the champion's drift at `as_of`; measured here by default.
     """
-    champion = champion_spec(work.settings)
+    champion = champion_spec(workspace.settings)
     if champion is None:
-        checks = _checks_without_champion(work.settings)
+        checks = _checks_without_champion(workspace.settings)
     else:
-        measurement = measurement or _measure_drift(work, champion.version, as_of)
+        measurement = measurement or _measure_drift(workspace, champion.version, as_of)
         checks = [
-            _check_new_data(work, champion, as_of),
-            _check_performance(work, champion, as_of),
-            check_drift(measurement, champion.version, work.settings.drift_limit),
+            _check_new_data(workspace, champion, as_of),
+            _check_performance(workspace, champion, as_of),
+            check_drift(measurement, champion.version, workspace.settings.drift_limit),
         ]
     version = champion.version if champion else None
-    work.store.trigger_checks.insert_many(
+    workspace.store.trigger_checks.insert_many(
         {**asdict(check), "as_of": to_utc_ms(as_of), "at": to_utc_ms(at), "model_version": version}
         for check in checks
     )
     return checks
 
 
-def _measure_drift(work: Workspace, version: str, as_of: datetime) -> DriftMeasurement:
+def _measure_drift(workspace: Workspace, version: str, as_of: datetime) -> DriftMeasurement:
     """Drift of that version; unavailable if it is damaged, which must not prevent a retraining."""
     try:
-        return measure_drift(work.lake.snapshot(), load_version(work.settings, version), as_of, work.engine)
+        return measure_drift(
+            workspace.lake.snapshot(), load_version(workspace.settings, version), as_of, workspace.engine
+        )
     except IntegrityError as error:
         return DriftMeasurement([], "", f"version {version} cannot be served: {error.message}")
 
@@ -158,18 +160,18 @@ def _checks_without_champion(settings: Settings) -> list[TriggerCheck]:
     ]
 
 
-def _check_new_data(work: Workspace, champion: ModelSpec, as_of: datetime) -> TriggerCheck:
-    events_now, events_then = work.lake.state(as_of).rows, int(champion.data["events"])
-    return check_new_data(events_now, events_then, champion.version, work.settings.new_data_limit)
+def _check_new_data(workspace: Workspace, champion: ModelSpec, as_of: datetime) -> TriggerCheck:
+    events_now, events_then = workspace.lake.state(as_of).rows, int(champion.data["events"])
+    return check_new_data(events_now, events_then, champion.version, workspace.settings.new_data_limit)
 
 
-def _check_performance(work: Workspace, champion: ModelSpec, as_of: datetime) -> TriggerCheck:
+def _check_performance(workspace: Workspace, champion: ModelSpec, as_of: datetime) -> TriggerCheck:
     reference = champion.reference
     return check_performance(
-        live_confusion(work.store, champion, as_of),
+        live_confusion(workspace.store, champion, as_of),
         ReferencePerformance(champion.version, reference["f1"], reference["base_rate"]),
-        limit=work.settings.performance_limit,
-        min_buyers=work.settings.min_matured_buyers,
+        limit=workspace.settings.performance_limit,
+        min_buyers=workspace.settings.min_matured_buyers,
     )
 
 

@@ -103,14 +103,14 @@ class AudienceDraw:
 
 
 def choose_audience(
-    work: Workspace, *, as_of: datetime, sizing: Sizing, out: Path, reasons: int = MOST_EXPLAINED
+    workspace: Workspace, *, as_of: datetime, sizing: Sizing, out: Path, reasons: int = MOST_EXPLAINED
 ) -> Audience:
     """Score every eligible user, choose an audience, draw its control group, store it and write the CSV.
 
     The same sizing, cut-off and model give the same audience and the same control group again.
 
     Args:
-        work: the workspace.
+        workspace: the workspace.
         as_of: the cut-off, aware.
         sizing: size of the audience and of its control group.
         out: CSV of the users to contact, by rank; the control group is only in the collection `audiences`.
@@ -122,10 +122,10 @@ def choose_audience(
         InputError: `out` cannot be written.
     """
     require_parent_folder(out)
-    return store_audience(work, score_eligible_users(work, as_of), sizing, out, reasons)
+    return store_audience(workspace, score_eligible_users(workspace, as_of), sizing, out, reasons)
 
 
-def score_eligible_users(work: Workspace, as_of: datetime) -> ScoredUsers:
+def score_eligible_users(workspace: Workspace, as_of: datetime) -> ScoredUsers:
     """Predictions of every eligible user, from which any number of audiences can be drawn.
 
     Raises:
@@ -133,8 +133,10 @@ def score_eligible_users(work: Workspace, as_of: datetime) -> ScoredUsers:
         InputError: the settings ask for another prediction task than the model's.
     """
     instant = to_utc_ms(as_of)
-    served = load_scoring_model(work)
-    return ScoredUsers(served, instant, predict_eligible(work.lake.snapshot(), served, instant, work.engine))
+    served = load_scoring_model(workspace)
+    return ScoredUsers(
+        served, instant, predict_eligible(workspace.lake.snapshot(), served, instant, workspace.engine)
+    )
 
 
 def draw_audience(scored: ScoredUsers, sizing: Sizing, seed: int) -> AudienceDraw:
@@ -172,7 +174,7 @@ def draw_audience(scored: ScoredUsers, sizing: Sizing, seed: int) -> AudienceDra
 
 
 def store_audience(
-    work: Workspace, scored: ScoredUsers, sizing: Sizing, out: Path, reasons: int = MOST_EXPLAINED
+    workspace: Workspace, scored: ScoredUsers, sizing: Sizing, out: Path, reasons: int = MOST_EXPLAINED
 ) -> Audience:
     """Draw the audience, store it and write the users to contact to `out`.
 
@@ -180,7 +182,7 @@ def store_audience(
         DataError: as `draw_audience`.
         InputError: `out` cannot be written.
     """
-    seed, served = work.settings.seed, scored.served
+    seed, served = workspace.settings.seed, scored.served
     draw = draw_audience(scored, sizing, seed)
     audience = Audience(
         **asdict(draw.estimate),
@@ -189,8 +191,8 @@ def store_audience(
         audience_id=_audience_id(served.spec, scored.as_of, sizing, seed),
         file=out,
     )
-    replace_audience(work.store, _header(audience, sizing, seed), _member_documents(draw))
-    features_of = features_from_lake(work.lake.snapshot(), served, work.engine)
+    replace_audience(workspace.store, _header(audience, sizing, seed), _member_documents(draw))
+    features_of = features_from_lake(workspace.lake.snapshot(), served, workspace.engine)
     write_csv(with_reasons(served, draw.contacted[list(CSV_COLUMNS)], features_of, reasons), out)
     return audience
 

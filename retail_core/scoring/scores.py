@@ -82,14 +82,14 @@ class ScoreReport:
     contact: int
 
 
-def load_scoring_model(work: Workspace) -> ServedModel:
+def load_scoring_model(workspace: Workspace) -> ServedModel:
     """The model in production, if it predicts what the settings ask for.
 
     Raises:
         DataError: no model is in production.
         InputError: a setting that was set explicitly differs from the prediction task of the model.
     """
-    served, settings = load_champion(work.settings), work.settings
+    served, settings = load_champion(workspace.settings), workspace.settings
     task = served.spec.feature_set.task
     for name in sorted(_TASK_SETTINGS & settings.model_fields_set):
         requested, trained = getattr(settings, name), getattr(task, name)
@@ -103,7 +103,7 @@ def load_scoring_model(work: Workspace) -> ServedModel:
 
 
 def score(
-    work: Workspace,
+    workspace: Workspace,
     *,
     as_of: datetime,
     out: Path | None,
@@ -113,7 +113,7 @@ def score(
     """Score every eligible user with the model in production.
 
     Args:
-        work: its lake is read in its present state.
+        workspace: its lake is read in its present state.
         as_of: the cut-off, aware.
         out: CSV to write, sorted by rank, safe to open in a spreadsheet (see `csv_export.write_csv`).
         keep: whether to store the predictions in MongoDB and the lake, where they replace those of the same
@@ -128,15 +128,17 @@ def score(
     if out is not None:
         require_parent_folder(out)
     instant = to_utc_ms(as_of)
-    served, lake = load_scoring_model(work), work.lake.snapshot()
+    served, lake = load_scoring_model(workspace), workspace.lake.snapshot()
     spec = served.spec
-    predictions = predict_eligible(lake, served, instant, work.engine)
+    predictions = predict_eligible(lake, served, instant, workspace.engine)
     if keep:
-        store_context_of_day(work, spec.feature_set.task, instant)
-        store_predictions(work.store, predictions, instant, spec.version)
+        store_context_of_day(workspace, spec.feature_set.task, instant)
+        store_predictions(workspace.store, predictions, instant, spec.version)
     if out is not None:
         scores = predictions[list(CSV_COLUMNS)]
-        write_csv(with_reasons(served, scores, features_from_lake(lake, served, work.engine), reasons), out)
+        write_csv(
+            with_reasons(served, scores, features_from_lake(lake, served, workspace.engine), reasons), out
+        )
     return ScoreReport(
         users=len(predictions),
         model_version=spec.version,

@@ -52,31 +52,31 @@ def store_context(store: Store, context: ContextByDay, task: PredictionTask, as_
     store.context.bulk_write([_replacement(day, values, task, as_of) for day, values in context.items()])
 
 
-def store_context_of_day(work: Workspace, task: PredictionTask, as_of: datetime) -> None:
+def store_context_of_day(workspace: Workspace, task: PredictionTask, as_of: datetime) -> None:
     """Compute and store the context features of the local day of `as_of` (aware)."""
-    context = compute_context(work.lake.snapshot(), task, as_of, work.engine)
-    store_context(work.store, context, task, as_of)
+    context = compute_context(workspace.lake.snapshot(), task, as_of, workspace.engine)
+    store_context(workspace.store, context, task, as_of)
 
 
-def store_recent_context(work: Workspace, as_of: datetime) -> int:
+def store_recent_context(workspace: Workspace, as_of: datetime) -> int:
     """Compute and store the last `CONTEXT_DAYS` days up to that of `as_of` (aware); returns their number."""
-    task = work.task
-    context = compute_context(work.lake.snapshot(), task, as_of, work.engine, days=CONTEXT_DAYS)
-    store_context(work.store, context, task, as_of)
+    task = workspace.task
+    context = compute_context(workspace.lake.snapshot(), task, as_of, workspace.engine, days=CONTEXT_DAYS)
+    store_context(workspace.store, context, task, as_of)
     return len(context)
 
 
-def store_known_context(work: Workspace) -> int:
+def store_known_context(workspace: Workspace) -> int:
     """Compute and store the context features of every recent day that the lake covers; returns their number.
 
     These are the last `CONTEXT_DAYS` days up to the one after the newest event, which begins at the shop's
     next midnight. A request for that day then gets the same values as a batch over the same events.
     """
-    newest = work.lake.state().newest_event
+    newest = workspace.lake.state().newest_event
     if newest is None:
         return 0
-    next_midnight = next(midnights(newest + _ONE_MILLISECOND, newest + 2 * _ONE_DAY, work.zone))
-    return store_recent_context(work, next_midnight)
+    next_midnight = next(midnights(newest + _ONE_MILLISECOND, newest + 2 * _ONE_DAY, workspace.zone))
+    return store_recent_context(workspace, next_midnight)
 
 
 def stored_context(store: Store, task: PredictionTask, as_of: datetime) -> ContextFeatures | None:

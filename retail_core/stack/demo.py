@@ -201,8 +201,8 @@ def average_precision_of_truth(settings: Settings, truth: Path, period: Mapping[
     from sklearn.metrics import average_precision_score
 
     first, last = (parse_instant(period[end]) for end in ("first_cutoff", "last_cutoff"))
-    with open_workspace(settings) as work:
-        pairs = daily_pairs(work.lake, work.task, list(midnights(first, last, work.zone)))
+    with open_workspace(settings) as workspace:
+        pairs = daily_pairs(workspace.lake, workspace.task, list(midnights(first, last, workspace.zone)))
     true_rows = pd.read_parquet(truth)
     true_rows["as_of"] = pd.to_datetime(true_rows["as_of"], utc=True).astype("datetime64[ms, UTC]")
     rows = pairs.merge(true_rows, on=["user_id", "as_of"], how="inner", validate="one_to_one")

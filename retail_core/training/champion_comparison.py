@@ -49,7 +49,7 @@ class PairedScores:
 
 
 def compare_with_champion(
-    work: Workspace, data: TrainingData, choice: RankerConfig
+    workspace: Workspace, data: TrainingData, choice: RankerConfig
 ) -> PairedScores | PromotionDecision | None:
     """Score both on test rows; a decision where the two cannot be compared, None without a champion.
 
@@ -57,7 +57,7 @@ def compare_with_champion(
     buyers. The challenger is the same procedure refitted on all rows before the test period: so it is
     as fresh as it would have been served then.
     """
-    settings = work.settings
+    settings = workspace.settings
     version = registry.production_version(settings)
     if version is None:
         return None
@@ -84,7 +84,7 @@ def compare_with_champion(
     return PairedScores(
         users=rows["user_id"],
         labels=rows["label"].to_numpy(bool),
-        champion=_champion_scores(work, champion, data, rows, matrix),
+        champion=_champion_scores(workspace, champion, data, rows, matrix),
         challenger=challenger,
         later=later is not None,
         champion_version=version,
@@ -121,14 +121,14 @@ def _later(rows: pd.DataFrame, champion: ServedModel, least_buyers: int) -> Bool
 
 
 def _champion_scores(
-    work: Workspace, champion: ServedModel, data: TrainingData, rows: pd.DataFrame, matrix: Float32Array
+    workspace: Workspace, champion: ServedModel, data: TrainingData, rows: pd.DataFrame, matrix: Float32Array
 ) -> FloatArray:
     wanted, have = champion.spec.feature_set, data.feature_set
     policy = champion.policy(data.policies[0])
     if wanted.task == have.task and set(wanted.columns) <= set(have.columns):
         places = [have.columns.index(name) for name in wanted.columns]
         return champion.estimator.raw_score(matrix[:, places], policy)
-    theirs = compute_feature_matrix(work.lake, rows, wanted, work.engine)
+    theirs = compute_feature_matrix(workspace.lake, rows, wanted, workspace.engine)
     return champion.estimator.raw_score(theirs, policy)
 
 

@@ -44,7 +44,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def train(
-    work: Workspace,
+    workspace: Workspace,
     *,
     as_of: datetime,
     options: TrainOptions | None = None,
@@ -53,7 +53,7 @@ def train(
     """Search, calibrate, certify, judge, refit, log, register; promote if the gate says so.
 
     Args:
-        work: its lake is read in its state at the start of the training.
+        workspace: its lake is read in its state at the start of the training.
         as_of: aware; only labels known then are used (t + horizon <= as_of), and where the log ends
             earlier only those known at its end.
         options: see `TrainOptions`.
@@ -68,30 +68,32 @@ def train(
     options = options or TrainOptions()
     _refuse_unknown(options)
     advance = progress or (lambda _stage, _done, _total: None)
-    work, instant, settings = work.pinned(), to_utc_ms(as_of), work.settings
-    promotion.repair(work.store)
+    workspace, instant, settings = workspace.pinned(), to_utc_ms(as_of), workspace.settings
+    promotion.repair(workspace.store)
     policies = options.policies or default_policies(
-        work.lake, source_policy(work.store), instant, work.engine
+        workspace.lake, source_policy(workspace.store), instant, workspace.engine
     )
     options = replace(options, policies=policies)
-    data = _prepare(work, instant, options, advance)
+    data = _prepare(workspace, instant, options, advance)
     goal = RecallGoal(options.target_recall, options.confidence, settings.seed, options.must_certify)
     procedure.refuse_uncertifiable_goal(data, goal)
     known = data.labelled.known_until
-    guarded = _guard(work, data, known, options, advance)
+    guarded = _guard(workspace, data, known, options, advance)
     with registry.training_run(settings, reason=options.reason) as run:
         advance("search", 0, 1)
         found = procedure.run_search(data, settings, options.model)
         advance("search", 1, 1)
         outcome = _judge_and_refit(data, settings, found, goal, advance)
-        spec = build_spec(data, outcome, run, work.lake.state(instant), known, leaky=bool(options.allow_leak))
+        spec = build_spec(
+            data, outcome, run, workspace.lake.state(instant), known, leaky=bool(options.allow_leak)
+        )
         spec = replace(spec, training=spec.training | {"leakage": guarded.to_dict()})
         advance("register", 0, 1)
         spec = _register(settings, data, outcome, spec)
         advance("register", 1, 1)
-    decision = _gate(work, data, outcome, spec, advance)
+    decision = _gate(workspace, data, outcome, spec, advance)
     if decision.promote:
-        promotion.promote_on(work.store, spec.version, decision)
+        promotion.promote_on(workspace.store, spec.version, decision)
     return _report(data, outcome, spec, decision)
 
 
@@ -102,30 +104,30 @@ def _refuse_unknown(options: TrainOptions) -> None:
         raise InputError(asked, remedy="use a recall in (0, 1] and a confidence in (0, 1).")
 
 
-def _prepare(work: Workspace, as_of: datetime, options: TrainOptions, advance: Progress) -> TrainingData:
-    task = work.task
+def _prepare(workspace: Workspace, as_of: datetime, options: TrainOptions, advance: Progress) -> TrainingData:
+    task = workspace.task
     advance("rows", 0, 1)
-    labelled = build_labelled_rows(work.lake, task, options.policies, as_of, work.engine)
+    labelled = build_labelled_rows(workspace.lake, task, options.policies, as_of, workspace.engine)
     advance("rows", 1, 1)
     return dataset.build_training_data(
-        work.lake,
+        workspace.lake,
         replace(labelled, admitted=options.allow_leak),
         task,
-        work.settings,
+        workspace.settings,
         as_of=labelled.known_until,
         advance=lambda done, total: advance("features", done, total),
     )
 
 
 def _guard(
-    work: Workspace,
+    workspace: Workspace,
     data: TrainingData,
     as_of: datetime,
     options: TrainOptions,
     advance: Progress,
 ) -> leakage.LeakageReport:
     advance("leakage", 0, 1)
-    evidence = leakage.guard_data_from_training(work.lake, data, as_of, work.settings.seed)
+    evidence = leakage.guard_data_from_training(workspace.lake, data, as_of, workspace.settings.seed)
     guarded = leakage.refuse_leaks(evidence, options.allow_leak)
     advance("leakage", 1, 1)
     return guarded
@@ -182,11 +184,11 @@ def _register(settings: Settings, data: TrainingData, outcome: TrainingResult, s
 
 
 def _gate(
-    work: Workspace, data: TrainingData, outcome: TrainingResult, spec: ModelSpec, advance: Progress
+    workspace: Workspace, data: TrainingData, outcome: TrainingResult, spec: ModelSpec, advance: Progress
 ) -> promotion.PromotionDecision:
     advance("gate", 0, 1)
-    contest = None if spec.leaky else compare_with_champion(work, data, outcome.search.config)
-    decision = decide_promotion(contest, leaky=spec.leaky, seed=work.settings.seed)
+    contest = None if spec.leaky else compare_with_champion(workspace, data, outcome.search.config)
+    decision = decide_promotion(contest, leaky=spec.leaky, seed=workspace.settings.seed)
     advance("gate", 1, 1)
     return decision
 

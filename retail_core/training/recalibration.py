@@ -60,7 +60,7 @@ class RecalibrationReport:
         return asdict(self) | {"policies": list(self.policies)}
 
 
-def recalibrate(work: Workspace, *, version: str | None, as_of: datetime) -> RecalibrationReport:
+def recalibrate(workspace: Workspace, *, version: str | None, as_of: datetime) -> RecalibrationReport:
     """Register `version` (None: the one in production) anew with calibrators fitted as of `as_of` (aware).
 
     It goes into production if the old one is there and loses on the last block: 95 % interval of the paired
@@ -71,11 +71,11 @@ def recalibrate(work: Workspace, *, version: str | None, as_of: datetime) -> Rec
         IntegrityError: the version is damaged.
         DependencyError: MLflow or MongoDB is unreachable.
     """
-    promotion.repair(work.store)
-    work, settings = work.pinned(), work.settings
+    promotion.repair(workspace.store)
+    workspace, settings = workspace.pinned(), workspace.settings
     champion = registry.production_version(settings)
     old = load_version(settings, version or champion or _refuse_nothing())
-    data = build_recalibration_data(work, old.spec, to_utc_ms(as_of))
+    data = build_recalibration_data(workspace, old.spec, to_utc_ms(as_of))
     new, points = _fitted(old, data, settings)
     tested = procedure.score_period(new, data, "test")
     with registry.training_run(settings, reason="recalibration") as run:
@@ -85,7 +85,7 @@ def recalibrate(work: Workspace, *, version: str | None, as_of: datetime) -> Rec
         )
     decision = _judge(old, tested[data.policies[0]], champion, settings)
     if decision.promote:
-        promotion.promote_on(work.store, spec.version, decision)
+        promotion.promote_on(workspace.store, spec.version, decision)
     return _report(old, spec, decision, data, tested[data.policies[0]], points)
 
 

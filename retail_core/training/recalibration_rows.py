@@ -37,21 +37,21 @@ MAX_DAYS = 28
 RECALIBRATION_PERIODS = PERIODS[1:]
 
 
-def build_recalibration_data(work: Workspace, spec: ModelSpec, as_of: datetime) -> TrainingData:
+def build_recalibration_data(workspace: Workspace, spec: ModelSpec, as_of: datetime) -> TrainingData:
     """Labelled rows that the ranker of `spec` cannot know, in three blocks, with their features.
 
     Raises:
         DataError: too few of them bought, or the primary policy lacks buyers in a block.
     """
-    engine, task = work.engine, spec.feature_set.task
-    labelled = build_labelled_rows(work.lake, task, spec.policies, as_of, engine)
+    engine, task = workspace.engine, spec.feature_set.task
+    labelled = build_labelled_rows(workspace.lake, task, spec.policies, as_of, engine)
     since = max(parse_instant(spec.data["as_of"]), labelled.known_until - timedelta(days=MAX_DAYS))
     rows: pd.DataFrame = labelled.rows[labelled.rows["as_of"] >= pd.Timestamp(since)].reset_index(drop=True)
     rows = rows[
         user_hash_fraction(rows["user_id"], EVALUATION_SALT) < MAX_EVALUATION_ROWS / max(1, len(rows))
     ]
     rows = rows.reset_index(drop=True)
-    _refuse_too_few(rows, since, work.settings.min_buyers)
+    _refuse_too_few(rows, since, workspace.settings.min_buyers)
     rows, kind = _in_blocks(rows, task.horizon)
     known = _policies_with_both_classes(rows, spec)
     rows = rows[rows["policy"].isin(known)].reset_index(drop=True).assign(evaluated=True)
@@ -59,7 +59,7 @@ def build_recalibration_data(work: Workspace, spec: ModelSpec, as_of: datetime) 
     split = PeriodSplit(kind, train=np.empty(0, np.intp), **places)
     whole = Sampling(1.0, 1.0)
     kept = LabelledRows(cast("DataFrame[TrainingRows]", rows), labelled.gaps, labelled.known_until)
-    matrix = compute_feature_matrix(work.lake, rows, spec.feature_set, engine)
+    matrix = compute_feature_matrix(workspace.lake, rows, spec.feature_set, engine)
     return TrainingData(rows, matrix, spec.feature_set, (), split, whole, whole, kept, task)
 
 

@@ -104,11 +104,11 @@ def test_every_recent_day_of_the_lake_is_stored(store: Store, tmp_path: Path) ->
     simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
     assert store_known_context(Workspace(store)) == 0
     ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
-    work = Workspace.synchronized(store)
+    workspace = Workspace.synchronized(store)
     # The first day has nothing before it; the log ends on the 30th.
-    assert store_known_context(work) == 20
+    assert store_known_context(workspace) == 20
     days = [date(2025, 1, 12) + timedelta(days=n) for n in range(20)]
-    computed = context_by_day(work.lake, PredictionTask(), days)
+    computed = context_by_day(workspace.lake, PredictionTask(), days)
     for day in days:
         at = datetime(day.year, day.month, day.day, 23, tzinfo=UTC)
         expected = {

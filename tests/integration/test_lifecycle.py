@@ -55,7 +55,7 @@ DAY = timedelta(days=1)
 class Lifecycle:
     """Reports of the steps, in the order in which they ran."""
 
-    work: Workspace
+    workspace: Workspace
     log: pd.DataFrame
     message_without_champion: str
     checks_without_champion: list[TriggerCheck]
@@ -99,21 +99,21 @@ def lifecycle(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     source = sources.get_preset("canonical")
     with open_store(settings) as store:
         ingest(store, [before], source, at=AT)
-        work = Workspace.synchronized(store)
+        workspace = Workspace.synchronized(store)
         with pytest.raises(DataError) as refused:
-            score(work, as_of=TRAINED, out=None)
-        checks_without_champion = check_triggers(work, as_of=TRAINED, at=AT)
-        first = train(work, as_of=TRAINED, options=TrainOptions(policies=("daily",)))
-        scored = score(work, as_of=TRAINED, out=home / "scores.csv")
-        rescored = score(work, as_of=TRAINED, out=None)
-        before_horizon = mature_predictions(work, as_of=TRAINED + DAY)
-        without_new_data = retrain(work, as_of=TRAINED, check_only=False, at=AT)
+            score(workspace, as_of=TRAINED, out=None)
+        checks_without_champion = check_triggers(workspace, as_of=TRAINED, at=AT)
+        first = train(workspace, as_of=TRAINED, options=TrainOptions(policies=("daily",)))
+        scored = score(workspace, as_of=TRAINED, out=home / "scores.csv")
+        rescored = score(workspace, as_of=TRAINED, out=None)
+        before_horizon = mature_predictions(workspace, as_of=TRAINED + DAY)
+        without_new_data = retrain(workspace, as_of=TRAINED, check_only=False, at=AT)
         ingest(store, [after], source, at=AT)
         sync(store)
-        matured = mature_predictions(work, as_of=LATER)
-        with_new_data = retrain(work, as_of=LATER, check_only=True, at=AT)
+        matured = mature_predictions(workspace, as_of=LATER)
+        with_new_data = retrain(workspace, as_of=LATER, check_only=True, at=AT)
         yield Lifecycle(
-            work=work,
+            workspace=workspace,
             log=pd.read_csv(home / "log.csv", dtype={"user_id": str}, parse_dates=["event_time"]),
             message_without_champion=str(refused.value),
             checks_without_champion=checks_without_champion,
@@ -126,9 +126,9 @@ def lifecycle(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
             without_new_data=without_new_data,
             with_new_data=with_new_data,
             matured=matured,
-            matured_again=mature_predictions(work, as_of=LATER),
-            monitored=monitor(work, as_of=LATER, at=AT),
-            retrained=retrain(work, as_of=LATER, check_only=False, at=AT),
+            matured_again=mature_predictions(workspace, as_of=LATER),
+            monitored=monitor(workspace, as_of=LATER, at=AT),
+            retrained=retrain(workspace, as_of=LATER, check_only=False, at=AT),
         )
         store.client.drop_database(settings.mongodb_database)
 
@@ -142,7 +142,7 @@ def test_without_a_champion_the_message_names_the_training_command(lifecycle: Li
 def test_every_eligible_user_is_scored_once_and_ranked(lifecycle: Lifecycle) -> None:
     times = lifecycle.log["event_time"]
     eligible = set(lifecycle.log[(times >= TRAINED - 7 * DAY) & (times < TRAINED)]["user_id"])
-    frame = read_predictions(lifecycle.work.store, as_of=TRAINED)
+    frame = read_predictions(lifecycle.workspace.store, as_of=TRAINED)
     assert set(frame["user_id"]) == eligible
     assert lifecycle.scored.users == lifecycle.rescored.users == len(frame) == len(eligible)
     assert frame["rank"].tolist() == list(range(1, len(frame) + 1))
@@ -154,7 +154,7 @@ def test_every_eligible_user_is_scored_once_and_ranked(lifecycle: Lifecycle) -> 
 
 
 def test_csv_lake_and_database_have_the_same_predictions(lifecycle: Lifecycle) -> None:
-    frame = read_predictions(lifecycle.work.store, as_of=TRAINED)
+    frame = read_predictions(lifecycle.workspace.store, as_of=TRAINED)
     with lifecycle.file.open(newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     assert tuple(rows[0]) == (*CSV_COLUMNS, "reasons")
@@ -163,14 +163,14 @@ def test_csv_lake_and_database_have_the_same_predictions(lifecycle: Lifecycle) -
     assert [row["user_id"] for row in rows] == frame["user_id"].tolist()
     assert [float(row["probability"]) for row in rows] == frame["probability"].tolist()
     mirrored = read_lake_predictions(
-        lifecycle.work.settings.lake_url, as_of=TRAINED, version=lifecycle.scored.model_version
+        lifecycle.workspace.settings.lake_url, as_of=TRAINED, version=lifecycle.scored.model_version
     )
     pd.testing.assert_frame_equal(mirrored[list(frame.columns)], frame)
 
 
 def test_scoring_without_eligible_users_is_a_data_error(lifecycle: Lifecycle) -> None:
     with pytest.raises(DataError, match="Nobody was active"):
-        score(lifecycle.work, as_of=datetime(2030, 1, 1, tzinfo=UTC), out=None)
+        score(lifecycle.workspace, as_of=datetime(2030, 1, 1, tzinfo=UTC), out=None)
 
 
 def test_a_label_is_unknown_before_the_horizon_has_passed(lifecycle: Lifecycle) -> None:
@@ -180,7 +180,7 @@ def test_a_label_is_unknown_before_the_horizon_has_passed(lifecycle: Lifecycle) 
 
 
 def test_outcomes_are_the_purchases_of_the_log(lifecycle: Lifecycle) -> None:
-    outcomes = read_outcomes(lifecycle.work.store)
+    outcomes = read_outcomes(lifecycle.workspace.store)
     bought = lifecycle.log[lifecycle.log["event_type"] == "purchase"]
     window = (bought["event_time"] >= TRAINED) & (bought["event_time"] < TRAINED + DAY)
     buyers = set(bought[window]["user_id"])
@@ -198,7 +198,7 @@ def test_maturing_is_idempotent(lifecycle: Lifecycle) -> None:
     assert lifecycle.matured_again.new == 0
     assert lifecycle.matured_again.matured == lifecycle.matured.matured
     assert lifecycle.matured_again.metrics == lifecycle.matured.metrics
-    assert lifecycle.work.store.outcomes.count_documents({}) == lifecycle.matured.matured
+    assert lifecycle.workspace.store.outcomes.count_documents({}) == lifecycle.matured.matured
 
 
 def test_without_new_data_no_model_is_trained(lifecycle: Lifecycle) -> None:
@@ -223,7 +223,7 @@ def test_new_events_fire_a_trigger_and_check_only_does_not_train(lifecycle: Life
 
 def test_drift_is_measured_for_every_user_feature(lifecycle: Lifecycle) -> None:
     report = lifecycle.monitored
-    features = version_spec(lifecycle.work.settings, lifecycle.first.version).feature_set
+    features = version_spec(lifecycle.workspace.settings, lifecycle.first.version).feature_set
     shared = {feature.name for feature in features.plan() if isinstance(feature.kind, Clock | Context)}
     assert report.model_version == lifecycle.first.version
     assert {drift.name for drift in report.drift} == {*features.columns, "score"} - shared
@@ -231,7 +231,7 @@ def test_drift_is_measured_for_every_user_feature(lifecycle: Lifecycle) -> None:
     drifted = [drift for drift in report.drift if drift.drifted]
     assert drift_check.value == pytest.approx(sum(drift.importance for drift in drifted))
     assert 0 < sum(drift.importance for drift in report.drift) <= 1 + 1e-9
-    assert drift_check.fired == (drift_check.value >= lifecycle.work.settings.drift_limit)
+    assert drift_check.fired == (drift_check.value >= lifecycle.workspace.settings.drift_limit)
     assert report.live == lifecycle.matured.by_day
     assert report.population
 
@@ -245,7 +245,7 @@ def test_retraining_reports_its_reason_and_a_new_version(lifecycle: Lifecycle) -
 
 
 def test_every_check_is_stored_with_its_evidence(lifecycle: Lifecycle) -> None:
-    stored = list(lifecycle.work.store.trigger_checks.find().sort("_id", 1))
+    stored = list(lifecycle.workspace.store.trigger_checks.find().sort("_id", 1))
     assert len(stored) == 3 * 5
     assert {check["name"] for check in stored} == {"new_data", "performance", "drift"}
     last = stored[-3]
@@ -292,28 +292,28 @@ def test_labels_in_a_gap_are_unknown_and_late_events_count(store: Store, tmp_pat
     for day in (3, gap_day, 7):
         as_of = first + day * DAY
         replace_predictions(store, make_predictions(as_of, ["u0", "u1"]), as_of=as_of, model_version="99")
-    work = Workspace.synchronized(store)
-    report = mature_predictions(work, as_of=first + 9 * DAY)
+    workspace = Workspace.synchronized(store)
+    report = mature_predictions(workspace, as_of=first + 9 * DAY)
     assert [day["day"] for day in report.by_day] == ["2025-03-04", "2025-03-08"]
     assert report.metrics is not None
     assert (report.metrics["buyers"], report.metrics["auc"]) == (0, None)
     late = ("u1", first + 7 * DAY + DAY / 2, "purchase")
     ingest(store, [write("late.csv", [late])], source, at=AT)
     sync(store)
-    after = mature_predictions(work, as_of=first + 9 * DAY)
+    after = mature_predictions(workspace, as_of=first + 9 * DAY)
     assert (after.matured, after.new) == (4, 0)
     assert read_outcomes(store).query("purchased")["user_id"].tolist() == ["u1"]
     rescored = make_predictions(first + 3 * DAY, ["u0"])
     replace_predictions(store, rescored, as_of=first + 3 * DAY, model_version="99")
-    assert mature_predictions(work, as_of=first + 9 * DAY).matured == 3
+    assert mature_predictions(workspace, as_of=first + 9 * DAY).matured == 3
 
 
 def test_an_audience_by_budget_has_a_control_group(lifecycle: Lifecycle, tmp_path: Path) -> None:
-    predictions = read_predictions(lifecycle.work.store, as_of=TRAINED)
+    predictions = read_predictions(lifecycle.workspace.store, as_of=TRAINED)
     sizing, out = Sizing(budget=40, control=0.25), tmp_path / "audience.csv"
     selected = audience(lifecycle, TRAINED, sizing, out)
     assert (selected.contacted, selected.control, selected.eligible) == (30, 10, len(predictions))
-    members = read_members(lifecycle.work.store, selected.audience_id)
+    members = read_members(lifecycle.workspace.store, selected.audience_id)
     assert {member["rank"] for member in members} == set(range(1, 41))
     contacted = [member["user_id"] for member in members if member["group"] == "contact"]
     assert pd.read_csv(out, dtype={"user_id": str})["user_id"].tolist() == contacted
@@ -327,11 +327,13 @@ def test_an_audience_by_budget_has_a_control_group(lifecycle: Lifecycle, tmp_pat
     assert selected.population == "users with an event in the 7 days before 2025-01-29T00:00:00Z"
     in_all = selected.mean_probability * selected.eligible
     assert selected.expected_recall == pytest.approx(total / in_all)
-    assert selected.base_rate == load_champion(lifecycle.work.settings).spec.base_rate
+    assert selected.base_rate == load_champion(lifecycle.workspace.settings).spec.base_rate
     assert 0 < selected.expected_recall < 1
     repeated = audience(lifecycle, TRAINED, sizing, out)
     assert repeated == selected
-    assert read_members(lifecycle.work.store, selected.audience_id) == members, "the same draw, stored once"
+    assert read_members(lifecycle.workspace.store, selected.audience_id) == members, (
+        "the same draw, stored once"
+    )
 
 
 def test_audiences_by_cost_and_no_miss(lifecycle: Lifecycle, tmp_path: Path) -> None:
@@ -339,7 +341,7 @@ def test_audiences_by_cost_and_no_miss(lifecycle: Lifecycle, tmp_path: Path) -> 
     assert by_cost.threshold > 1 / 8
     assert by_cost.control == 0
     no_miss = audience(lifecycle, TRAINED, Sizing(no_miss=True), tmp_path / "all.csv")
-    lowest = load_champion(lifecycle.work.settings).spec.thresholds["daily"]["no-miss"]
+    lowest = load_champion(lifecycle.workspace.settings).spec.thresholds["daily"]["no-miss"]
     assert no_miss.threshold >= lowest
     assert no_miss.expected_recall > by_cost.expected_recall
     full_recall = audience(lifecycle, TRAINED, Sizing(recall=1.0), tmp_path / "all.csv")
@@ -351,18 +353,18 @@ def test_audiences_by_cost_and_no_miss(lifecycle: Lifecycle, tmp_path: Path) -> 
 def test_an_uncertifiable_recall_names_the_nearest_one(lifecycle: Lifecycle, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Recall 0\.999 at 95% cannot be certified"):
         audience(lifecycle, TRAINED, Sizing(recall=0.999), tmp_path / "recall.csv")
-    buyers = len(load_champion(lifecycle.work.settings).spec.certification["daily"]["held_out"])
+    buyers = len(load_champion(lifecycle.workspace.settings).spec.certification["daily"]["held_out"])
     sizing = Sizing(recall=highest_certifiable_recall(buyers, 0.95))
     certified = audience(lifecycle, TRAINED, sizing, tmp_path / "recall.csv")
     assert certified.expected_recall > 0.5
 
 
 def audience(lifecycle: Lifecycle, as_of: datetime, sizing: Sizing, out: Path) -> Audience:
-    return choose_audience(lifecycle.work, as_of=as_of, sizing=sizing, out=out)
+    return choose_audience(lifecycle.workspace, as_of=as_of, sizing=sizing, out=out)
 
 
 def test_a_model_of_another_horizon_is_refused_where_the_setting_is_explicit(lifecycle: Lifecycle) -> None:
-    settings = lifecycle.work.settings.model_copy(update={"horizon_hours": 48})
+    settings = lifecycle.workspace.settings.model_copy(update={"horizon_hours": 48})
     settings.model_fields_set.add("horizon_hours")
     with open_store(settings) as store, pytest.raises(InputError) as refused:
         score(Workspace(store), as_of=TRAINED, out=None)

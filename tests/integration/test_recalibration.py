@@ -41,7 +41,7 @@ TRAINED, NOW = datetime(2025, 2, 1, tzinfo=UTC), datetime(2025, 2, 18, tzinfo=UT
 class Shop:
     """`honest` was trained; `bold`, its log odds one higher, was put in production and recalibrated."""
 
-    work: Workspace
+    workspace: Workspace
     settings: Settings
     honest: str
     bold: str
@@ -57,26 +57,26 @@ def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     simulate(SimulationConfig(users=900, days=50, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
     with open_store(settings) as store:
         ingest(store, [home / "log.csv"], get_preset("canonical"), at=NOW)
-        work = Workspace.synchronized(store)
+        workspace = Workspace.synchronized(store)
         options = TrainOptions(policies=("daily",), model="logistic", reason="test")
-        honest = train(work, as_of=TRAINED, options=options).version
-        bold = register_bold(work, load_version(settings, honest))
+        honest = train(workspace, as_of=TRAINED, options=options).version
+        bold = register_bold(workspace, load_version(settings, honest))
         promotion.promote(store, bold, reason="test", at=NOW)
-        report = recalibrate(work, version=None, as_of=NOW)
-        yield Shop(work, settings, honest, bold, report)
+        report = recalibrate(workspace, version=None, as_of=NOW)
+        yield Shop(workspace, settings, honest, bold, report)
         store.client.drop_database(database)
 
 
-def register_bold(work: Workspace, model: ServedModel) -> str:
-    data = build_recalibration_data(work, model.spec, NOW)
+def register_bold(workspace: Workspace, model: ServedModel) -> str:
+    data = build_recalibration_data(workspace, model.spec, NOW)
     known = (model.estimator.calibrators or {})["daily"]
     model.estimator.set_params(calibrators={"daily": Calibrator("bold", known.scores, known.values + 1.0)})
-    with registry.training_run(work.settings, reason="test") as run:
+    with registry.training_run(workspace.settings, reason="test") as run:
         spec = replace(
             model.spec, version="", run_id=run.run_id, self_test=build_self_test(data, model.estimator)
         )
         return registry.log_and_register(
-            work.settings, registry.Candidate(spec, model.estimator, None, {}, None, [])
+            workspace.settings, registry.Candidate(spec, model.estimator, None, {}, None, [])
         ).version
 
 
@@ -108,25 +108,25 @@ def test_the_ranker_and_what_it_knows_stay_and_the_version_says_where_it_comes_f
 
 def test_nothing_the_ranker_has_seen_is_used_and_the_blocks_are_apart(shop: Shop) -> None:
     spec = registry.version_spec(shop.settings, shop.honest)
-    rows = build_recalibration_data(shop.work, spec, NOW).rows
+    rows = build_recalibration_data(shop.workspace, spec, NOW).rows
     assert rows["as_of"].min() >= TRAINED
     blocks = [rows["as_of"][rows["period"].eq(name)] for name in RECALIBRATION_PERIODS]
     assert all((later.min() - earlier.max()).days >= 2 for earlier, later in pairwise(blocks))
 
 
 def test_a_champion_that_keeps_its_promise_stays(shop: Shop) -> None:
-    again = recalibrate(shop.work, version=None, as_of=NOW)
+    again = recalibrate(shop.workspace, version=None, as_of=NOW)
     assert not again.promoted
     assert again.reason.startswith("kept the champion: log loss")
     assert registry.production_version(shop.settings) == shop.report.version
-    other = recalibrate(shop.work, version=shop.honest, as_of=NOW)
+    other = recalibrate(shop.workspace, version=shop.honest, as_of=NOW)
     assert not other.promoted
     assert "is not in production" in other.reason
 
 
 def test_too_few_later_buyers_are_refused(shop: Shop) -> None:
     with pytest.raises(DataError, match=r"rows of buyers are later than 2025-02-01"):
-        recalibrate(shop.work, version=shop.honest, as_of=datetime(2025, 2, 3, tzinfo=UTC))
+        recalibrate(shop.workspace, version=shop.honest, as_of=datetime(2025, 2, 3, tzinfo=UTC))
 
 
 def test_on_the_command_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

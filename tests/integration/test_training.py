@@ -42,7 +42,7 @@ AS_OF = datetime(2025, 2, 1, tzinfo=UTC)
 class Shop:
     """A shop whose first model was trained as of `AS_OF`, though its log goes on for three days."""
 
-    work: Workspace
+    workspace: Workspace
     report: TrainReport
     stages: list[str]
 
@@ -60,16 +60,16 @@ def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     simulate(SimulationConfig(users=900, days=34, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
     with open_store(settings) as store:
         ingest(store, [home / "log.csv"], get_preset("canonical"), at=AS_OF)
-        work = Workspace.synchronized(store)
+        workspace = Workspace.synchronized(store)
         stages: list[str] = []
         options = TrainOptions(policies=("daily", "first-visit"), reason="test")
         report = train(
-            work,
+            workspace,
             as_of=AS_OF,
             options=options,
             progress=lambda stage, _done, _total: stages.append(stage),
         )
-        yield Shop(work, report, stages)
+        yield Shop(workspace, report, stages)
         store.client.drop_database(settings.mongodb_database)
 
 
@@ -96,38 +96,38 @@ def test_report_names_what_was_found_for_whom_and_when(shop: Shop) -> None:
 def test_only_labels_known_at_as_of_were_used(shop: Shop) -> None:
     last = datetime.fromisoformat(shop.report.eligible["last_cutoff"])
     assert last == AS_OF - timedelta(days=1)
-    question = PredictionTask.from_settings(shop.work.settings, "UTC")
+    question = PredictionTask.from_settings(shop.workspace.settings, "UTC")
     for policy in ("daily", "first-visit"):
-        rows = build_labelled_rows(shop.work.lake, question, (policy,), AS_OF).rows
+        rows = build_labelled_rows(shop.workspace.lake, question, (policy,), AS_OF).rows
         assert (rows["as_of"] + question.horizon <= pd.Timestamp(AS_OF)).all()
         assert rows["policy"].eq(policy).all()
 
 
 def events_before(shop: Shop, as_of: datetime) -> int:
-    return shop.work.store.events.count_documents({"event_time": {"$lt": as_of}})
+    return shop.workspace.store.events.count_documents({"event_time": {"$lt": as_of}})
 
 
 def test_champion_is_what_was_registered(shop: Shop) -> None:
-    served = load_champion(shop.work.settings)
+    served = load_champion(shop.workspace.settings)
     spec = served.spec
     assert (spec.version, spec.run_id) == (shop.report.version, shop.report.run_id)
     assert spec.thresholds["daily"]["contact"] == shop.report.threshold
     lowest = spec.certification["daily"]
     assert spec.thresholds["daily"]["no-miss"] == min(lowest["held_out"] + lowest["cross_fitted"])
     assert spec.thresholds["daily"]["no-miss"] < spec.thresholds["daily"]["contact"]
-    known = shop.work.lake.state(AS_OF)
-    assert known.rows == events_before(shop, AS_OF) < shop.work.lake.state().rows
+    known = shop.workspace.lake.state(AS_OF)
+    assert known.rows == events_before(shop, AS_OF) < shop.workspace.lake.state().rows
     assert (spec.data["events"], spec.data["data_hash"]) == (known.rows, known.data_hash)
     assert spec.data["last_event"] < spec.data["as_of"] == "2025-02-01T00:00:00Z"
     assert spec.reference["f1"] == shop.report.metrics["f1"]
-    assert registry.champion_spec(shop.work.settings) == spec
-    assert [spec.version for spec in registry.list_versions(shop.work.settings)] == [spec.version]
-    (entry,) = promotion.history(shop.work.store)
+    assert registry.champion_spec(shop.workspace.settings) == spec
+    assert [spec.version for spec in registry.list_versions(shop.workspace.settings)] == [spec.version]
+    (entry,) = promotion.history(shop.workspace.store)
     assert entry["at"] > spec.trained_at, "when it was promoted, not when the training began"
     assert (entry["version"], entry["data_hash"]) == (spec.version, spec.data["data_hash"])
     from mlflow import MlflowClient
 
-    client = MlflowClient(shop.work.settings.tracking_uri)
+    client = MlflowClient(shop.workspace.settings.tracking_uri)
     pictures = {one.path for one in client.list_artifacts(spec.run_id, "plots")}
     assert pictures == {
         f"plots/{name}.png"
@@ -139,9 +139,9 @@ def test_champion_is_what_was_registered(shop: Shop) -> None:
 
 
 def test_served_one_by_one_or_together_the_answer_is_the_same(shop: Shop) -> None:
-    served = load_champion(shop.work.settings)
-    pairs = daily_pairs(shop.work.lake, served.spec.feature_set.task, [AS_OF])
-    frame = compute_features(shop.work.lake, pairs, served.spec.feature_set)
+    served = load_champion(shop.workspace.settings)
+    pairs = daily_pairs(shop.workspace.lake, served.spec.feature_set.task, [AS_OF])
+    frame = compute_features(shop.workspace.lake, pairs, served.spec.feature_set)
     together = served.predict(frame, "daily")
     alone = pd.concat([served.predict(frame.iloc[[row]], "daily") for row in range(0, len(frame), 25)])
     pd.testing.assert_frame_equal(alone, together.iloc[::25], check_exact=True)
@@ -151,19 +151,19 @@ def test_served_one_by_one_or_together_the_answer_is_the_same(shop: Shop) -> Non
 
 def test_equal_challenger_does_not_replace_the_champion(shop: Shop) -> None:
     options = TrainOptions(policies=("daily", "first-visit"))
-    again = train(shop.work, as_of=AS_OF, options=options)
+    again = train(shop.workspace, as_of=AS_OF, options=options)
     assert not again.promoted
     assert again.reason.startswith("kept the champion: AP ")
     assert again.gate["evidence"]["rows_later_than_champion"] is False
-    assert registry.production_version(shop.work.settings) == shop.report.version
+    assert registry.production_version(shop.workspace.settings) == shop.report.version
 
 
 def test_leaky_challenger_is_refused_whatever_it_scores(shop: Shop) -> None:
     options = TrainOptions(policies=("daily",), allow_leak=("hours_since_event",))
-    report = train(shop.work, as_of=AS_OF, options=options)
+    report = train(shop.workspace, as_of=AS_OF, options=options)
     assert not report.promoted
     assert "leaks the answer" in report.reason
-    assert registry.version_spec(shop.work.settings, report.version).leaky
+    assert registry.version_spec(shop.workspace.settings, report.version).leaky
 
 
 @pytest.mark.parametrize(
@@ -176,15 +176,15 @@ def test_leaky_challenger_is_refused_whatever_it_scores(shop: Shop) -> None:
 def test_too_little_data_is_refused_with_its_numbers(
     shop: Shop, change: dict[str, int], as_of: datetime, told: str
 ) -> None:
-    changed = shop.work.settings.model_copy(update=change)
+    changed = shop.workspace.settings.model_copy(update=change)
     with pytest.raises(DataError, match=told):
-        train(Workspace(replace(shop.work.store, settings=changed)), as_of=as_of)
+        train(Workspace(replace(shop.workspace.store, settings=changed)), as_of=as_of)
 
 
 def test_a_recall_asked_for_that_cannot_be_certified_is_refused_at_once(shop: Shop) -> None:
     options = TrainOptions(target_recall=0.999, must_certify=True)
     with pytest.raises(DataError, match=r"Recall 0\.999 at 95% cannot be certified: .* buyers") as refused:
-        train(shop.work, as_of=AS_OF, options=options)
+        train(shop.workspace, as_of=AS_OF, options=options)
     assert "--target-recall 0.9" in str(refused.value.remedy)
 
 
@@ -198,15 +198,17 @@ def test_a_recall_asked_for_that_cannot_be_certified_is_refused_at_once(shop: Sh
 )
 def test_options_that_make_no_sense_are_refused(shop: Shop, options: TrainOptions, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        train(shop.work, as_of=AS_OF, options=options)
+        train(shop.workspace, as_of=AS_OF, options=options)
 
 
 def test_short_log_no_miss_and_what_the_refit_sees(shop: Shop) -> None:
     """Ten days of log: users are dealt; recall 1.0 is never an error and states what it is worth."""
     as_of = datetime(2025, 1, 12, tzinfo=UTC)
-    question = PredictionTask.from_settings(shop.work.settings, "UTC")
-    labelled = build_labelled_rows(shop.work.lake, question, ("daily",), as_of)
-    data = dataset.build_training_data(shop.work.lake, labelled, question, shop.work.settings, as_of=as_of)
+    question = PredictionTask.from_settings(shop.workspace.settings, "UTC")
+    labelled = build_labelled_rows(shop.workspace.lake, question, ("daily",), as_of)
+    data = dataset.build_training_data(
+        shop.workspace.lake, labelled, question, shop.workspace.settings, as_of=as_of
+    )
     assert data.split.kind == "user-disjoint"
     best = RankerConfig("rf", {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 10})
     model = procedure.fit_evaluation_model(data, best, 1)
@@ -252,10 +254,12 @@ def test_gate_promotes_the_better_and_keeps_against_ties_and_worse() -> None:
 
 
 def test_a_challenger_that_answers_something_else_does_not_take_the_champions_place(shop: Shop) -> None:
-    question = PredictionTask.from_settings(shop.work.settings, "UTC")
-    labelled = build_labelled_rows(shop.work.lake, question, ("daily",), datetime(2025, 1, 12, tzinfo=UTC))
+    question = PredictionTask.from_settings(shop.workspace.settings, "UTC")
+    labelled = build_labelled_rows(
+        shop.workspace.lake, question, ("daily",), datetime(2025, 1, 12, tzinfo=UTC)
+    )
     daily = dataset.build_training_data(
-        shop.work.lake, labelled, question, shop.work.settings, as_of=labelled.known_until
+        shop.workspace.lake, labelled, question, shop.workspace.settings, as_of=labelled.known_until
     )
     choice = RankerConfig("logistic", {"C": 0.1})
     longer = replace(daily, task=replace(question, horizon_hours=48))
@@ -263,7 +267,7 @@ def test_a_challenger_that_answers_something_else_does_not_take_the_champions_pl
         (longer, "another question: horizon_hours 48 instead of 24"),
         (daily, "no cut-off policy first-visit"),
     ]:
-        found = decide_promotion(compare_with_champion(shop.work, data, choice), leaky=False, seed=1)
+        found = decide_promotion(compare_with_champion(shop.workspace, data, choice), leaky=False, seed=1)
         assert not found.promote
         assert found.reason.startswith("kept the champion: it ")
         assert told in found.reason

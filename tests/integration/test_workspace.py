@@ -88,9 +88,9 @@ def test_settings_lake_and_predictions_follow_from_the_store(shop: Settings, tmp
     """A store with other settings is another workspace: nothing reaches the lake of the first one."""
     with open_store(shop) as store:
         other = shop.model_copy(update={"lake": str(tmp_path / "lake")})
-        work = Workspace.synchronized(replace(store, settings=other))
-        assert work.settings is other
-        report = score(work, as_of=MIDNIGHT, out=None)
+        workspace = Workspace.synchronized(replace(store, settings=other))
+        assert workspace.settings is other
+        report = score(workspace, as_of=MIDNIGHT, out=None)
     stored = {"as_of": MIDNIGHT, "version": report.model_version}
     assert len(read_lake_predictions(other.lake_url, **stored)) == report.users == 10
     with pytest.raises(FileNotFoundError):
@@ -98,18 +98,18 @@ def test_settings_lake_and_predictions_follow_from_the_store(shop: Settings, tmp
 
 
 def test_a_pinned_workspace_keeps_its_state_of_the_lake(store: Store, tmp_path: Path) -> None:
-    work = Workspace.synchronized(store)
-    pinned = work.pinned()
+    workspace = Workspace.synchronized(store)
+    pinned = workspace.pinned()
     ingest(store, [write_log(tmp_path / "log.csv")], sources.get_preset("canonical"), at=NEWEST)
-    assert Workspace.synchronized(store).lake.state().rows == work.lake.state().rows == 50
+    assert Workspace.synchronized(store).lake.state().rows == workspace.lake.state().rows == 50
     assert pinned.lake.state().rows == 0
 
 
 def test_the_default_cutoff_is_the_newest_event_or_the_midnight_before_it(shop: Settings) -> None:
-    with open_workspace(shop) as work:
-        assert work.resolve_as_of(None, midnight=False) == work.newest_event == NEWEST
-        assert work.resolve_as_of(None, midnight=True) == MIDNIGHT
-        assert work.resolve_as_of("2025-01-31", midnight=True) == MIDNIGHT - timedelta(days=1)
+    with open_workspace(shop) as workspace:
+        assert workspace.resolve_as_of(None, midnight=False) == workspace.newest_event == NEWEST
+        assert workspace.resolve_as_of(None, midnight=True) == MIDNIGHT
+        assert workspace.resolve_as_of("2025-01-31", midnight=True) == MIDNIGHT - timedelta(days=1)
 
 
 def test_without_events_there_is_no_default_cutoff(store: Store) -> None:

@@ -32,9 +32,9 @@ def test_every_user_is_told_what_the_list_says(
     instant = parse_instant(AS_OF)
     log = shared_data / "taobao" / "UserBehavior_head.csv.gz"
     ingest(store, [log], sources.get_preset("taobao"), at=instant)
-    work = Workspace.synchronized(replace(store, settings=small))
-    train(work, as_of=instant, options=TrainOptions(policies=("daily",), model=family))
-    report = score(work, as_of=instant, out=tmp_path / "scores.csv")
+    workspace = Workspace.synchronized(replace(store, settings=small))
+    train(workspace, as_of=instant, options=TrainOptions(policies=("daily",), model=family))
+    report = score(workspace, as_of=instant, out=tmp_path / "scores.csv")
     listed = pd.read_csv(tmp_path / "scores.csv", dtype={"user_id": "str"})
     assert len(listed) == report.users == 815
     assert load_champion(small).spec.training["family"] == family
