@@ -130,8 +130,8 @@ def _features(spec: ModelSpec, upload: EventFile, as_of: datetime, context: Cont
         return pairs
     with tempfile.TemporaryDirectory() as folder:
         lake = _UploadAsLake(upload, Path(folder))
-        shop = {local_day(as_of, spec.feature_set.task): context}
-        return compute_features(lake, DataFrame[Pairs](pairs), spec.feature_set, shop=shop)
+        by_day = {local_day(as_of, spec.feature_set.task): context}
+        return compute_features(lake, DataFrame[Pairs](pairs), spec.feature_set, context=by_day)
 
 
 def _pairs(spec: ModelSpec, upload: EventFile, as_of: datetime) -> pd.DataFrame:

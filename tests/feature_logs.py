@@ -1,4 +1,4 @@
-"""Small logs for feature tests: a lake in a folder, and Hypothesis strategies for hostile events."""
+"""Small logs for feature tests: a lake in a folder, and a Hypothesis strategy for events with edge cases."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DAY = 24 * HOUR
 
 @dataclass(frozen=True)
 class FolderLake:
-    """One Parquet file of events, perhaps one of users."""
+    """A lake of one Parquet file of events and, optionally, one of user attributes."""
 
     events: Path
     users: Path | None = None
@@ -46,7 +46,7 @@ _numbers = itertools.count()
 def write_lake(
     folder: Path, events: Iterable[OnlineEvent], users: Sequence[Mapping[str, object]] | None = None
 ) -> FolderLake:
-    """A lake of these events, each event_id once, as the real one promises."""
+    """A lake of these events, each event_id once, as in the real lake."""
     unique = {event.event_id: event for event in events}.values()
     rows = [{**event._asdict(), "event_time": from_micros(event.event_time)} for event in unique]
     folder.mkdir(exist_ok=True)
@@ -80,8 +80,8 @@ def micros(text: str) -> int:
 def logs(draw: st.DrawFn, base: int, days: int, max_size: int = 60) -> list[OnlineEvent]:
     """Events of three users around `base`: ties, boundary instants, null items and prices, refunds.
 
-    Times crowd on few distinct instants, whole window lengths and session gaps before `base`, a
-    millisecond off them included, so that every comparison is hit on both sides and exactly.
+    Times are few distinct instants: window lengths and session gaps before `base`, and a millisecond off
+    them, so that every comparison is tested on both sides and at equality.
     """
     lengths = [HOUR, 6 * HOUR, DAY, 3 * DAY, 7 * DAY, days * DAY, 30 * MINUTE, 29 * MINUTE]
     offset = st.one_of(

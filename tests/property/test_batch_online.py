@@ -29,14 +29,14 @@ CUTOFFS = {
 
 
 def online_rows(
-    events: list[OnlineEvent], pairs: pd.DataFrame, task: PredictionTask, shop: ContextByDay
+    events: list[OnlineEvent], pairs: pd.DataFrame, task: PredictionTask, context: ContextByDay
 ) -> pd.DataFrame:
     feature_set = default_feature_set(task)
     rows = []
     for user, as_of in zip(pairs["user_id"], pairs["as_of"].dt.to_pydatetime(), strict=True):
         user_events = [event for event in events if event.user_id == user]
         rows.append(
-            compute_user_features(user_events, as_of, feature_set, context=shop[local_day(as_of, task)])
+            compute_user_features(user_events, as_of, feature_set, context=context[local_day(as_of, task)])
         )
     return pd.DataFrame(rows, columns=list(feature_set.columns), index=pairs.index, dtype="float64")
 
@@ -69,7 +69,7 @@ def test_batch_equals_online(data: st.DataObject, tmp_path_factory: pytest.TempP
     daily_rows = compute_features(lake, daily, feature_set)
     all_rows = compute_features(lake, all_pairs, feature_set)
 
-    shop = context_by_day(lake, task, {local_day(t, task) for t in all_pairs["as_of"].dt.to_pydatetime()})
-    assert_same(all_rows[names], online_rows(noisy, all_pairs, task, shop))
+    context = context_by_day(lake, task, {local_day(t, task) for t in all_pairs["as_of"].dt.to_pydatetime()})
+    assert_same(all_rows[names], online_rows(noisy, all_pairs, task, context))
     assert_same(daily_rows, all_rows.iloc[: len(daily)])
     assert np.isfinite(daily_rows["event_count_1h"]).all()

@@ -132,4 +132,4 @@ def test_every_cutoff_of_a_day_has_the_same_context(tmp_path_factory: pytest.Tem
     context = context_by_day(lake, TASK, [local_day(moment, TASK)])[date(2025, 4, 9)]
     assert compute_user_features([], moment, feature_set, context=context) == rows.iloc[0].to_dict()
     assert set(compute_user_features([], moment, feature_set).values()) == {None}
-    assert compute_features(lake, pairs, feature_set, shop={})[list(names)].isna().all(axis=None)
+    assert compute_features(lake, pairs, feature_set, context={})[list(names)].isna().all(axis=None)

@@ -65,11 +65,11 @@ def test_spark_equals_duckdb_equals_online(
     for event in events:
         events_of_user.setdefault(event.user_id, []).append(event)
     instants = pairs["as_of"].dt.to_pydatetime()
-    shop = context_by_day(lake, TASK, {local_day(t, TASK) for t in instants})
+    context = context_by_day(lake, TASK, {local_day(t, TASK) for t in instants})
     online = pd.DataFrame(
         [
             compute_user_features(
-                events_of_user.get(user, []), t, feature_set, context=shop[local_day(t, TASK)]
+                events_of_user.get(user, []), t, feature_set, context=context[local_day(t, TASK)]
             )
             for user, t in zip(pairs["user_id"], instants, strict=True)
         ],

@@ -67,9 +67,11 @@ def test_taobao_batch_equals_online(taobao: tuple[FolderLake, list[OnlineEvent]]
     by_user: dict[str, list[OnlineEvent]] = defaultdict(list)
     for event in events:
         by_user[event.user_id].append(event)
-    shop = context_by_day(lake, QUESTION, {local_day(t, QUESTION) for t in every["as_of"].dt.to_pydatetime()})
+    context = context_by_day(
+        lake, QUESTION, {local_day(t, QUESTION) for t in every["as_of"].dt.to_pydatetime()}
+    )
     rows = [
-        compute_user_features(by_user[user], as_of, feature_set, context=shop[local_day(as_of, QUESTION)])
+        compute_user_features(by_user[user], as_of, feature_set, context=context[local_day(as_of, QUESTION)])
         for user, as_of in zip(every["user_id"], every["as_of"].dt.to_pydatetime(), strict=True)
     ]
     online = pd.DataFrame(rows, dtype="float64")
@@ -110,7 +112,7 @@ def test_spark_equals_duckdb_equals_online(
     question = PredictionTask(timezone=source.timezone)
     feature_set = default_feature_set(question)
     instants = [parse_instant(cutoff, source.timezone) for cutoff in cutoffs]
-    shop = context_by_day(lake, question, {local_day(t, question) for t in instants})
+    context = context_by_day(lake, question, {local_day(t, question) for t in instants})
     pairs = daily_pairs(lake, question, instants)
     assert len(pairs) > 1_000
 
@@ -122,7 +124,7 @@ def test_spark_equals_duckdb_equals_online(
     some = pairs.sample(150, random_state=7)
     own = events_of(lake, some["user_id"].unique())
     rows = [
-        compute_user_features(own[user], t, feature_set, context=shop[local_day(t, question)])
+        compute_user_features(own[user], t, feature_set, context=context[local_day(t, question)])
         for user, t in zip(some["user_id"], some["as_of"].dt.to_pydatetime(), strict=True)
     ]
     online = pd.DataFrame(rows, some.index, dtype="float64")

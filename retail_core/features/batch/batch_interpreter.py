@@ -30,7 +30,7 @@ def compute_features(
     feature_set: FeatureSet,
     *,
     engine: EngineOptions = DUCKDB,
-    shop: ContextByDay | None = None,
+    context: ContextByDay | None = None,
 ) -> pd.DataFrame:
     """The features of every pair.
 
@@ -40,7 +40,7 @@ def compute_features(
             a column `policy`, attributes without a date count as known in `first-visit` rows.
         feature_set: which features, for which prediction task.
         engine: runs the queries; the results are equal.
-        shop: context features by local day, null for a day it lacks; None computes them from the lake.
+        context: context features by local day, null for a day it lacks; None computes them from the lake.
 
     Returns:
         The pairs' columns and index in their order, then `feature_set.columns` as float64, null = NaN.
@@ -56,8 +56,8 @@ def compute_features(
         if name in attributes:
             row[:] = attributes[name]
     if len(pairs) and features:
-        with open_engine(engine) as running:
-            for table in BatchInterpreter(running, lake, feature_set.task, features, shop).run(pairs):
+        with open_engine(engine) as query_engine:
+            for table in BatchInterpreter(query_engine, lake, feature_set.task, features, context).run(pairs):
                 positions = table.column("pid").to_numpy()
                 for row, name in zip(matrix, feature_set.names, strict=False):
                     row[positions] = table.column(name).to_numpy()
@@ -83,13 +83,13 @@ class BatchInterpreter:
         lake: LakeReader,
         task: PredictionTask,
         features: Sequence[Feature],
-        shop: ContextByDay | None,
+        context: ContextByDay | None,
     ) -> None:
         self.engine = engine
         self.lake = lake
         self.task = task
         self.features = features
-        self.shop = shop
+        self.context = context
 
     def run(self, pairs: pd.DataFrame) -> Iterator[pyarrow.Table]:
         """Tables of `pid` (position of a pair in `pairs`) and all features, each pair once, in any order."""
@@ -128,10 +128,10 @@ class BatchInterpreter:
             return {}
         instants, positions = np.unique(as_of, return_inverse=True)
         days = [local_day(from_micros(int(t)), self.task) for t in instants]
-        shop = self.shop
-        if shop is None:
-            shop = compute_context_features(self.engine, self.lake, self.task, {*days})
-        rows = [shop.get(day, {}) for day in days]
+        by_day = self.context
+        if by_day is None:
+            by_day = compute_context_features(self.engine, self.lake, self.task, {*days})
+        rows = [by_day.get(day, {}) for day in days]
         columns = {name: np.array([row.get(name) for row in rows], np.float64) for name in names}
         return {f"context_{name}": column[positions] for name, column in columns.items()}
 

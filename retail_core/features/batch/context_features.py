@@ -52,8 +52,8 @@ def context_by_day(
     lake: LakeReader, task: PredictionTask, days: Collection[date], engine: EngineOptions = DUCKDB
 ) -> dict[date, ContextFeatures]:
     """Context features of each local day, from events before it alone; opens an engine."""
-    with open_engine(engine) as running:
-        return compute_context_features(running, lake, task, days)
+    with open_engine(engine) as query_engine:
+        return compute_context_features(query_engine, lake, task, days)
 
 
 def compute_context_features(

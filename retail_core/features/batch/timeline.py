@@ -41,9 +41,9 @@ class EventSubset:
 
     def sums(self, values: IntArray) -> IntArray:
         """Sums over each window of one value per listed event, shape (windows, pairs); exact in 64 bits."""
-        running = np.zeros(len(values) + 1, np.int64)
-        np.cumsum(values, out=running[1:])
-        return np.asarray(running[self.end] - running[self.starts], np.int64)
+        running_sums = np.zeros(len(values) + 1, np.int64)
+        np.cumsum(values, out=running_sums[1:])
+        return np.asarray(running_sums[self.end] - running_sums[self.starts], np.int64)
 
 
 class Timeline:
@@ -125,9 +125,9 @@ class Timeline:
             return EventSubset(
                 positions, np.zeros_like(self.all_events.starts), np.zeros_like(self.all_events.end)
             )
-        running = np.zeros(self.n_events + 1, np.int64)
-        np.cumsum(mask, out=running[1:])
-        return EventSubset(positions, running[self.all_events.starts], running[self.all_events.end])
+        running_sums = np.zeros(self.n_events + 1, np.int64)
+        np.cumsum(mask, out=running_sums[1:])
+        return EventSubset(positions, running_sums[self.all_events.starts], running_sums[self.all_events.end])
 
     def numbers(self, column: str, positions: IntArray) -> tuple[IntArray, BoolArray]:
         """Numbers of these events, 0 where null, and whether they are not null."""

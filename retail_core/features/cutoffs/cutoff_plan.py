@@ -82,12 +82,12 @@ def read_log_coverage(
     are ignored. Without events everything up to `as_of` counts as known.
     """
     cutoff = to_micros(as_of)
-    with open_engine(engine) as running:
-        events = running.events(lake, None, as_of + LATER_EVENTS_REACH)
+    with open_engine(engine) as query_engine:
+        events = query_engine.events(lake, None, as_of + LATER_EVENTS_REACH)
         quarters = events.group_by(quarter=(events.ts // _QUARTER_US).cast("int64")).agg(
             n=events.count(), before=(events.ts < cutoff).sum().cast("int64"), newest=events.ts.max()
         )
-        frame = running.to_arrow(quarters).to_pandas()
+        frame = query_engine.to_arrow(quarters).to_pandas()
     starts = pd.to_datetime(frame["quarter"] * _QUARTER_US, unit="us", utc=True)
     days = frame.groupby(starts.dt.tz_convert(zone_name).dt.date).agg(
         {"n": "sum", "before": "sum", "newest": "max"}

@@ -61,12 +61,12 @@ def label_pairs(
             "end": as_of + task.horizon_hours * HOUR_US,
         }
     )
-    with open_engine(engine) as running:
-        events = running.events(lake, first, last + task.horizon)
+    with open_engine(engine) as query_engine:
+        events = query_engine.events(lake, first, last + task.horizon)
         purchases = events.filter(events.event_type == "purchase").select("user_id", "ts").distinct()
-        joined = purchases.join(running.table(label_windows), "user_id")
+        joined = purchases.join(query_engine.table(label_windows), "user_id")
         inside = joined.filter(joined.ts >= joined.as_of, joined.ts < joined.end)
-        positive = running.to_arrow(inside.select("pid").distinct())
+        positive = query_engine.to_arrow(inside.select("pid").distinct())
     labels[positive.column("pid").to_numpy()] = True
     return _label_series(labels, pairs)
 

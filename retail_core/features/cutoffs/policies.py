@@ -56,13 +56,13 @@ def daily_pairs(
     if not instants:
         return pairs_frame([], np.empty(0, np.int64))
     span = task.eligible_days * 24 * HOUR_US
-    with open_engine(engine) as running:
-        events = running.events(lake, min(cutoffs) - task.eligibility, max(cutoffs))
+    with open_engine(engine) as query_engine:
+        events = query_engine.events(lake, min(cutoffs) - task.eligibility, max(cutoffs))
         active = events.select("user_id", start=_cell_start(events.ts, instants, span)).distinct()
-        at = running.table(pyarrow.table({"as_of": instants}))
+        at = query_engine.table(pyarrow.table({"as_of": instants}))
         eligible = active.join(at, [active.start < at.as_of, active.start >= at.as_of - span])
         ordered = eligible.select("user_id", "as_of").distinct().order_by(["as_of", "user_id"])
-        rows = running.to_arrow(ordered)
+        rows = query_engine.to_arrow(ordered)
     return pairs_frame(rows.column("user_id").to_pylist(), rows.column("as_of").to_numpy())
 
 
@@ -82,10 +82,10 @@ def first_visit_pairs(lake: LakeReader, before: datetime, engine: EngineOptions 
             less the horizon.
         engine: runs the query.
     """
-    with open_engine(engine) as running:
-        events = running.events(lake, None, before)
+    with open_engine(engine) as query_engine:
+        events = query_engine.events(lake, None, before)
         first = events.group_by("user_id").agg(ts=events.ts.min()).order_by(["ts", "user_id"])
-        rows = running.to_arrow(first)
+        rows = query_engine.to_arrow(first)
     as_of = rows.column("ts").to_numpy() + FIRST_VISIT_DELAY // timedelta(microseconds=1)
     in_time = as_of <= to_micros(before)
     users = np.array(rows.column("user_id").to_pylist(), object)
@@ -114,13 +114,13 @@ def in_session_pairs(
     """
     if not plan.cutoffs:
         return pairs_frame([], np.empty(0, np.int64))
-    with open_engine(engine) as running:
-        events = running.events(lake, plan.cutoffs[0], before)
-        count = int(running.to_arrow(events.count().as_table()).column(0)[0].as_py())
+    with open_engine(engine) as query_engine:
+        events = query_engine.events(lake, plan.cutoffs[0], before)
+        count = int(query_engine.to_arrow(events.count().as_table()).column(0)[0].as_py())
         share = min(1.0, IN_SESSION_SAMPLE / max(1, count))
         hashed = events.mutate(digest=events.event_id.hexdigest("md5"))
         sampled = hashed.filter(hashed.digest.substr(0, 8) <= f"{int(share * 0xFFFFFFFF):08x}")
-        rows = running.to_arrow(sampled.select("user_id", "ts", "digest")).to_pandas()
+        rows = query_engine.to_arrow(sampled.select("user_id", "ts", "digest")).to_pandas()
     rows["as_of"] = rows["ts"] + rows["digest"].map(_delay_us).astype("int64")
     unique = rows.drop_duplicates(["user_id", "as_of"])
     pairs = pairs_frame(unique["user_id"].tolist(), unique["as_of"].to_numpy(np.int64))
@@ -147,9 +147,9 @@ def pairs_frame(users: Sequence[str], micros: IntVector) -> DataFrame[Pairs]:
 
 def share_of_long_sessions(lake: LakeReader, before: datetime, engine: EngineOptions = DUCKDB) -> float:
     """Share of the sessions before an instant with two events at different times; 0 without events."""
-    with open_engine(engine) as running:
-        times = running.events(lake, None, before).select("user_id", "ts").distinct()
-        counts = running.to_arrow(_count_sessions(times))
+    with open_engine(engine) as query_engine:
+        times = query_engine.events(lake, None, before).select("user_id", "ts").distinct()
+        counts = query_engine.to_arrow(_count_sessions(times))
     sessions, long = (int(counts.column(name)[0].as_py() or 0) for name in ("sessions", "long"))
     return long / sessions if sessions else 0.0
 

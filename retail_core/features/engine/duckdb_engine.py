@@ -124,10 +124,10 @@ def map_in_threads(
 ) -> Iterator[pyarrow.Table]:
     """Results of the partitions in their order; at most `threads` + 1 partitions are in memory."""
     with ThreadPoolExecutor(threads) as pool:
-        running: deque[Future[pyarrow.Table]] = deque()
+        futures: deque[Future[pyarrow.Table]] = deque()
         for partition in partitions:
-            running.append(pool.submit(function, *partition))
-            if len(running) > threads:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+            futures.append(pool.submit(function, *partition))
+            if len(futures) > threads:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()

@@ -132,9 +132,9 @@ def _count(history: UserHistory, kind: Count) -> list[float]:
 
 
 def _total(history: UserHistory, kind: Total) -> list[float]:
-    running = history.running_value(kind.event_type)
+    running_value = history.running_value(kind.event_type)
     *starts, end = history.window_bounds(kind.event_type)
-    return [float(running[end] - running[start]) for start in starts]
+    return [float(running_value[end] - running_value[start]) for start in starts]
 
 
 def _distinct(history: UserHistory, kind: Distinct) -> list[float]:

@@ -74,10 +74,10 @@ def _features_without_future(guard_data: GuardData, lake: LakeReader, rows: pd.D
     """Features of the rows from a lake that ends at their cut-offs."""
     task, feature_set = guard_data.feature_set.task, guard_data.feature_set
     days = {local_day(instant.to_pydatetime(), task) for instant in rows["as_of"]}
-    shop = context_by_day(lake, task, days) if rows["as_of"].nunique() > 1 else None
+    context = context_by_day(lake, task, days) if rows["as_of"].nunique() > 1 else None
     with tempfile.TemporaryDirectory(prefix="retail-cut-") as folder:
         truncated = truncate_lake(lake, rows, Path(folder))
-        frame = compute_features(truncated, cast("DataFrame[Pairs]", rows), feature_set, shop=shop)
+        frame = compute_features(truncated, cast("DataFrame[Pairs]", rows), feature_set, context=context)
         return to_matrix(frame[list(feature_set.columns)])
 
 

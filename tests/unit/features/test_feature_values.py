@@ -75,7 +75,7 @@ def compute_both(
 ) -> dict[str, float | None]:
     """The online row, after checking that the batch gives the same numbers."""
     row = compute_user_features(events, from_micros(cutoff), feature_set)
-    batch = compute_features(write_lake(folder, events), pairs_of([("u", cutoff)]), feature_set, shop={})
+    batch = compute_features(write_lake(folder, events), pairs_of([("u", cutoff)]), feature_set, context={})
     expected = pd.Series(row, dtype="float64")
     pd.testing.assert_series_equal(
         batch.loc[0, list(row)].astype("float64"), expected, check_exact=True, check_names=False
