@@ -20,34 +20,34 @@ NOUNS: Mapping[str | None, tuple[str, str]] = {
     "purchase": ("purchase", "purchases"),
     "refund": ("refund", "refunds"),
 }
-"""Event types as one and as several; any other is called by its name."""
+"""Singular and plural noun of an event type; other types are called by their name."""
 
 
 def event_nouns(event_type: str | None) -> tuple[str, str]:
-    """An event type as one and as several; without a noun of its own by its name.
+    """Singular and plural noun of an event type.
 
-    >>> called("newsletter_opened")
+    >>> event_nouns("newsletter_opened")
     ('newsletter opened event', 'newsletter opened events')
     """
     if event_type in NOUNS:
         return NOUNS[event_type]
-    known = f"{event_type} event".replace("_", " ")
-    return known, f"{known}s"
+    noun = f"{event_type} event".replace("_", " ")
+    return noun, f"{noun}s"
 
 
-def amount(value: float, one: str, several: str) -> str:
+def amount(value: float, noun: str, plural: str) -> str:
     """A count with its noun.
 
     >>> amount(1, "item", "items"), amount(0, "item", "items"), amount(1200, "item", "items")
     ('1 item', 'no items', '1,200 items')
     """
     if not value:
-        return f"no {several}"
-    return f"{value:,.0f} {one if value == 1 else several}" if value % 1 == 0 else f"{value:,.3g} {several}"
+        return f"no {plural}"
+    return f"{value:,.0f} {noun if value == 1 else plural}" if value % 1 == 0 else f"{value:,.3g} {plural}"
 
 
 def age(hours: float) -> str:
-    """A stretch of time.
+    """A duration.
 
     >>> age(0.2), age(5.2), age(1.0), age(80.0)
     ('12 min', '5 h', '1 h', '3 days')
@@ -67,7 +67,7 @@ def money(minor: float) -> str:
 
 
 def within(window: FeatureWindow) -> str:
-    """A window, as the end of a sentence.
+    """A feature window, as the end of a sentence.
 
     >>> within(FeatureWindow("1d", DAY_US)), within(FeatureWindow("6h", 6 * HOUR_US))
     (' in the last day', ' in the last 6 h')
@@ -79,15 +79,15 @@ def within(window: FeatureWindow) -> str:
 
 
 def between(newest: float | None, oldest: float | None) -> str:
-    """For how long, from the newest item to the oldest."""
-    known = list(dict.fromkeys(age(hours) for hours in (newest, oldest) if hours is not None))
-    if len(known) == 2 and known[0].split()[1] == known[1].split()[1]:
-        known[0] = known[0].split()[0]
-    return f" for {' to '.join(known)}" if known else ""
+    """Duration from the newest item to the oldest, in hours; None where unknown."""
+    ages = list(dict.fromkeys(age(hours) for hours in (newest, oldest) if hours is not None))
+    if len(ages) == 2 and ages[0].split()[1] == ages[1].split()[1]:
+        ages[0] = ages[0].split()[0]
+    return f" for {' to '.join(ages)}" if ages else ""
 
 
 def singular(unit: str) -> str:
-    """A unit of one.
+    """Singular of a unit.
 
     >>> singular("categories"), singular("items")
     ('category', 'item')

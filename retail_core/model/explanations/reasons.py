@@ -1,8 +1,8 @@
-"""The few things that push one user's probability up or down most, in plain words with units.
+"""Reasons for a prediction: the matters that move one user's probability most, in plain words with units.
 
-Exact Shapley values (`explain.contributions`) are added up over the features that tell of one thing, since
-Shapley values add up: all windows of a count and the time since it, all that is known of the cart. What is
-told of a thing is chosen by the largest value among its features.
+Shapley values (`contributions.shapley_values`) are summed over the features of one topic, such as all windows
+of a count with the time since the last event, or everything about the cart. The feature with the largest
+value decides which of a topic's facts the sentence states.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ _TOPIC_BY_FORMULA: Mapping[str, tuple[str, str]] = {
     "purchase_due": ("rhythm", "purchase"),
     "visit_due": ("rhythm", ""),
 }
-"""Formulas that say again, in another way, what their topic says already."""
+"""Topic of formulas that restate another feature."""
 
 Topic = tuple[str, str]
-"""What is told once: how it is told, and of what; `("events", "view_item")`."""
+"""What one reason is about: the kind of sentence and its subject, as in `("events", "view_item")`."""
 
 
 @dataclass(frozen=True)
 class PredictionReason:
-    """One thing that moves a probability away from the average user's.
+    """One topic that moves a probability away from the average user's.
 
     Attributes:
         text: like "3 items in the cart for 5 h".
         effect: whether it raises or lowers the probability.
-        share: of all that moves this probability, between 0 and 1.
+        share: its absolute Shapley value as a share of those of all topics.
     """
 
     text: str
@@ -71,102 +71,105 @@ def explain_rows(
     feature_set: FeatureSet,
     features: FeatureInput,
     policies: Sequence[str] | None = None,
-    most: int = MAX_REASONS,
+    max_reasons: int = MAX_REASONS,
 ) -> list[tuple[PredictionReason, ...]]:
-    """For each row what moves its probability most, largest first; at most `most` reasons a row.
+    """For each row the topics that move its probability most, largest first.
 
     Args:
-        model: whose answer is explained.
+        model: whose predictions are explained.
         feature_set: names the columns of `features`.
         features: shape (rows, features); null is NaN or `MISSING`.
-        policies: the cut-off policy each row is answered by; None where all are of the primary one.
-        most: reasons a row; fewer where fewer things move it.
+        policies: cut-off policy of each row; None where all have the primary one.
+        max_reasons: reasons per row; there are fewer where fewer topics move it.
 
     Raises:
         InputError: the model has no ranker for a policy.
     """
     values = np.asarray(features, dtype=np.float64)
-    answered = np.array([model.primary] * len(values) if policies is None else policies, dtype=object)
-    pushes = np.zeros(values.shape)
-    for policy in dict.fromkeys(answered):
-        pushes[answered == policy] = shapley_values(model, values[answered == policy], policy)
-    return [_row_reasons(feature_set, row, push, most) for row, push in zip(values, pushes, strict=True)]
+    row_policies = np.array([model.primary] * len(values) if policies is None else policies, dtype=object)
+    contributions = np.zeros(values.shape)
+    for policy in dict.fromkeys(row_policies):
+        mask = row_policies == policy
+        contributions[mask] = shapley_values(model, values[mask], policy)
+    rows = zip(values, contributions, strict=True)
+    return [_row_reasons(feature_set, row, contribution, max_reasons) for row, contribution in rows]
 
 
-def format_reasons(found: Iterable[PredictionReason]) -> str:
+def format_reasons(reasons: Iterable[PredictionReason]) -> str:
     """Reasons in one cell of a table.
 
-    >>> as_text([Reason("2 items in the cart", "raises", 0.5), Reason("no purchase", "lowers", 0.2)])
+    >>> cart = PredictionReason("2 items in the cart", "raises", 0.5)
+    >>> format_reasons([cart, PredictionReason("no purchase", "lowers", 0.2)])
     'raises: 2 items in the cart; lowers: no purchase'
     """
-    return "; ".join(f"{reason.effect}: {reason.text}" for reason in found)
+    return "; ".join(f"{reason.effect}: {reason.text}" for reason in reasons)
 
 
 def _row_reasons(
-    feature_set: FeatureSet, values: FloatArray, push: FloatArray, most: int
+    feature_set: FeatureSet, values: FloatArray, contributions: FloatArray, max_reasons: int
 ) -> tuple[PredictionReason, ...]:
-    topics = _topics(feature_set)
-    nets = np.array([push[list(places)].sum() for places in topics.values()])
-    total = float(np.abs(nets).sum())
-    known = {
+    topics = list(_columns_by_topic(feature_set).items())
+    sums = np.array([contributions[list(indices)].sum() for _, indices in topics])
+    total = float(np.abs(sums).sum())
+    value_by_column = {
         name: None if np.isnan(value) or value == MISSING else float(value)
         for name, value in zip(feature_set.columns, values, strict=True)
     }
-    row = wording.FeatureValues(feature_set.task, known)
-    found: list[PredictionReason] = []
-    for place in np.argsort(-np.abs(nets), kind="stable")[:most]:
-        net = float(nets[place])
-        if net == 0:
+    row = wording.FeatureValues(feature_set.task, value_by_column)
+    reasons: list[PredictionReason] = []
+    for index in np.argsort(-np.abs(sums), kind="stable")[:max_reasons]:
+        topic_sum = float(sums[index])
+        if topic_sum == 0:
             break
-        topic, places = list(topics.items())[place]
-        agreeing = sorted(places, key=lambda one: -push[one] * np.sign(net))
-        text = _text(topic, row, [feature_set.columns[one] for one in agreeing])
-        found.append(PredictionReason(text, RAISES if net > 0 else LOWERS, abs(net) / total))
-    return tuple(found)
+        topic, indices = topics[index]
+        strongest_first = sorted(indices, key=lambda column: -contributions[column] * np.sign(topic_sum))
+        text = _reason_text(topic, row, [feature_set.columns[column] for column in strongest_first])
+        reasons.append(PredictionReason(text, RAISES if topic_sum > 0 else LOWERS, abs(topic_sum) / total))
+    return tuple(reasons)
 
 
-def _text(topic: Topic, row: wording.FeatureValues, columns: Sequence[str]) -> str:
-    """One sentence; `columns` of the topic, the one that pushes most first."""
-    how, what = topic
-    told = None
-    match how:
+def _reason_text(topic: Topic, row: wording.FeatureValues, columns: Sequence[str]) -> str:
+    """One sentence; `columns` of the topic, the one with the largest contribution first."""
+    kind, subject = topic
+    text = None
+    match kind:
         case "events":
-            told = wording.events(row, what or None, _window(row, columns))
+            text = wording.events(row, subject or None, _strongest_window(row, columns))
         case "cart":
-            told = _cart_text(row, columns)
+            text = _cart_text(row, columns)
         case "rhythm":
-            told = wording.rhythm(row, what or None)
+            text = wording.rhythm(row, subject or None)
         case "attribute":
-            told = wording.attribute(what, row)
-    return told or wording.generic(expand_definitions(row.task)[columns[0]], row.get(columns[0]))
+            text = wording.attribute(subject, row)
+    return text or wording.generic(expand_definitions(row.task)[columns[0]], row.get(columns[0]))
 
 
 def _cart_text(row: wording.FeatureValues, columns: Sequence[str]) -> str | None:
-    """What lies in it; where that is nothing, and additions push most, how often something was put there."""
+    """Content of the cart; where it is empty and additions contribute most, how many there were."""
     kind = expand_definitions(row.task)[columns[0]].kind
     if row.get("cart_count") or not isinstance(kind, Count | Since):
         return wording.cart(row)
-    return wording.events(row, "add_to_cart", _window(row, columns))
+    return wording.events(row, "add_to_cart", _strongest_window(row, columns))
 
 
-def _window(row: wording.FeatureValues, columns: Sequence[str]) -> FeatureWindow:
-    """Of the counts the window that pushes most; the look-back where it is no count that does."""
-    known = expand_definitions(row.task)
-    windows = (known[name].window for name in columns if isinstance(known[name].kind, Count))
+def _strongest_window(row: wording.FeatureValues, columns: Sequence[str]) -> FeatureWindow:
+    """Window of the count that contributes most; the look-back where no count contributes."""
+    features = expand_definitions(row.task)
+    windows = (features[name].window for name in columns if isinstance(features[name].kind, Count))
     return next((window for window in windows if window), row.lookback_window)
 
 
 @lru_cache(maxsize=4)
-def _topics(feature_set: FeatureSet) -> Mapping[Topic, tuple[int, ...]]:
-    """Columns by topic, in the order of the columns."""
-    known = expand_definitions(feature_set.task)
+def _columns_by_topic(feature_set: FeatureSet) -> Mapping[Topic, tuple[int, ...]]:
+    """Indices of the columns by topic, in the order of the columns."""
+    features = expand_definitions(feature_set.task)
     topics: dict[Topic, list[int]] = {}
-    for place, name in enumerate(feature_set.columns):
-        topics.setdefault(_topic(name, known.get(name)), []).append(place)
-    return {topic: tuple(places) for topic, places in topics.items()}
+    for index, name in enumerate(feature_set.columns):
+        topics.setdefault(_topic_of(name, features.get(name)), []).append(index)
+    return {topic: tuple(indices) for topic, indices in topics.items()}
 
 
-def _topic(name: str, feature: Feature | None) -> Topic:
+def _topic_of(name: str, feature: Feature | None) -> Topic:
     if feature is None:
         return "attribute", name.removeprefix("attr_").split("=")[0]
     match feature.kind:

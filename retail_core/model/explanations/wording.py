@@ -1,7 +1,7 @@
-"""Feature values in plain words, from what the list of features says of them.
+"""Feature values in plain words, built from the definitions of the features.
 
-A new feature needs nothing here: its meaning, unit and window make a sentence. Wordings of our own stand
-only where that reads badly.
+A new feature needs nothing here: its meaning, unit and window make a sentence. Special wordings exist only
+where that sentence reads badly.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ FEATURE_SUBJECTS: Mapping[str, str] = {
     "shop_weekday_index": "the shop's sales on such a weekday against an average day",
     "shop_demand_yesterday": "the shop's buyers on the day before against such weekdays",
 }
-"""Entries whose meaning, written for a table, makes no sentence."""
+"""Subjects for definitions whose meaning, written for a table, makes no sentence."""
 
 FLAG_TEXTS: Mapping[str, tuple[str, str]] = {
     "carted_not_bought": ("carted and not bought since", "nothing carted and left"),
@@ -53,20 +53,20 @@ FLAG_TEXTS: Mapping[str, tuple[str, str]] = {
     "weekend": ("it is the weekend", "it is not the weekend"),
     "shop_closed": ("a weekday on which the shop is closed", "a weekday on which the shop is open"),
 }
-"""What a flag says when it is up, and when it is not."""
+"""Sentences for a flag that is set, and for one that is not."""
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MIN_RATE_RATIO, MIN_USUAL_EVENTS = 1.5, 4
-"""Ratio (or its inverse) and number of events from which on a rate is told against the usual one."""
+"""A rate is compared with the usual one from this ratio (or inverse) and this many usual events on."""
 
 
 @dataclass(frozen=True)
 class FeatureValues:
-    """One user at one cut-off, as sentences are made of it.
+    """Feature values of one user at one cut-off.
 
     Attributes:
-        question: what was asked.
-        values: by feature column; None where null.
+        task: the prediction task.
+        values: by column; None where null.
     """
 
     task: PredictionTask
@@ -78,70 +78,70 @@ class FeatureValues:
         return self.task.windows[-1]
 
     def get(self, name: str) -> float | None:
-        """The value; None where it is null or the model does not look at it."""
+        """Value of a column; None where it is null or not in the model."""
         return self.values.get(name)
 
 
 def events(row: FeatureValues, event_type: str | None, window: FeatureWindow) -> str | None:
-    """How often something happened in the window, how that compares, and when it last happened.
+    """How often an event happened in the window, compared with the usual rate, and when it last happened.
 
-    Like the next two None where the model does not look at what the sentence is made of.
+    None where the model lacks the features of the sentence, as in `cart` and `rhythm`.
     """
     stem = event_type or "event"
     count, last = f"{stem}_count_{window.label}", f"hours_since_{stem}"
     if count not in row.values:
         return None
-    one, several = event_nouns(event_type)
+    singular_noun, plural_noun = event_nouns(event_type)
     number, since = row.get(count), row.get(last)
     if number is None:  # a request that gives features need not give all
-        return f"{several}{within(window)}: unknown"
+        return f"{plural_noun}{within(window)}: unknown"
     ago = "" if since is None else f", the last {age(since)} ago"
     if not number:
         never = last in row.values and since is None
-        return f"no {one}{within(row.lookback_window if never else window)}{ago}"
-    return f"{amount(number, one, several)}{within(window)}{_against_usual(row, stem, window, number)}{ago}"
+        return f"no {singular_noun}{within(row.lookback_window if never else window)}{ago}"
+    return f"{amount(number, singular_noun, plural_noun)}{within(window)}{_against_usual(row, stem, window, number)}{ago}"
 
 
 def cart(row: FeatureValues) -> str | None:
-    """What lies in the cart, for how long, and its worth."""
+    """Number of items in the cart, for how long, and their value."""
     if "cart_count" not in row.values:
         return None
     number, value = row.get("cart_count"), row.get("open_cart_value")
     if not number:
         return "items in the cart: unknown" if number is None else "nothing in the cart"
-    lies = between(row.get("cart_newest_hours"), row.get("cart_oldest_hours"))
+    duration = between(row.get("cart_newest_hours"), row.get("cart_oldest_hours"))
     worth = f", worth {money(value)}" if value else ""
-    return f"{amount(number, 'item', 'items')} in the cart{lies}{worth}"
+    return f"{amount(number, 'item', 'items')} in the cart{duration}{worth}"
 
 
 def rhythm(row: FeatureValues, event_type: str | None) -> str | None:
-    """How often the user comes or buys, and how long ago the last time is."""
+    """How often the user is active or buys, and how long ago the last time was."""
     gap = "mean_gap_days" if event_type is None else f"mean_{event_type}_gap_days"
     if gap not in row.values:
         return None
-    one, _ = event_nouns(event_type)
+    noun, _ = event_nouns(event_type)
     days, since = row.get(gap), row.get(f"hours_since_{event_type or 'event'}")
     if days is None:
-        return f"fewer than two days with {'an' if one[0] in 'aeiou' else 'a'} {one}"
-    does = {None: "active", "purchase": "buys"}.get(event_type, one)
+        return f"fewer than two days with {'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    does = {None: "active", "purchase": "buys"}.get(event_type, noun)
     ago = "" if since is None else f", the last time {age(since)} ago"
     often = "day" if days == 1 else f"{days:.2g} days"
     return f"{does} every {often} on average{ago}"
 
 
 def attribute(name: str, row: FeatureValues) -> str:
-    """A user attribute; of a category's columns the one that holds."""
+    """A user attribute; of a category's columns the one that is set."""
     columns = [column for column in row.values if column.split("=")[0] == f"attr_{name}"]
     if columns == [f"attr_{name}"]:
         value = row.get(columns[0])
         return f"{name}: unknown" if value is None else f"{name}: {value:,.4g}"
-    held = [column.partition("=")[2] for column in columns if row.get(column)]
+    current = [column.partition("=")[2] for column in columns if row.get(column)]
     named = ", ".join(column.partition("=")[2] for column in columns)
-    return f"{name} is {held[0]}" if held else f"{name} is none of {named}"
+    return f"{name} is {current[0]}" if current else f"{name} is none of {named}"
 
 
 def generic(feature: Feature, value: float | None) -> str:
-    """Any feature: what it means, its window, its value with its unit."""
+    """Any feature: its meaning, its window, and its value with the unit."""
     entry = feature.definition
     subject = FEATURE_SUBJECTS.get(entry.name) or _subject(entry)
     window = within(feature.window) if feature.window and entry.over else ""
@@ -159,19 +159,19 @@ def generic(feature: Feature, value: float | None) -> str:
 
 
 def _against_usual(row: FeatureValues, stem: str, window: FeatureWindow, number: float) -> str:
-    """The daily rate in the window over that of the rest of the look-back, where it stands out."""
-    whole = row.get(f"{stem}_count_{row.lookback_window.label}")
-    if whole is None or whole - number < MIN_USUAL_EVENTS or window.micros % DAY_US:
+    """Rate in the window relative to that in the remaining look-back, where the two differ clearly."""
+    total = row.get(f"{stem}_count_{row.lookback_window.label}")
+    if total is None or total - number < MIN_USUAL_EVENTS or window.micros % DAY_US:
         return ""
-    rest = (whole - number) / (row.lookback_window.micros - window.micros)
-    ratio = number / window.micros / rest
+    usual_rate = (total - number) / (row.lookback_window.micros - window.micros)
+    ratio = number / window.micros / usual_rate
     if 1 / MIN_RATE_RATIO < ratio < MIN_RATE_RATIO:
         return ""
     return f", {ratio:.0f} times the usual" if ratio >= 10 else f", {ratio:.1f} times the usual"
 
 
 def _subject(entry: FeatureDefinition) -> str:
-    """The first clause of the meaning, small, without the code marks of a table."""
+    """First clause of the meaning in lower case, without code marks."""
     clause = entry.meaning.rstrip(".").split(";")[0].split(":")[0].replace("`", "").removeprefix("1 where ")
     return clause[:1].lower() + clause[1:]
 

@@ -81,7 +81,7 @@ def model(request: pytest.FixtureRequest) -> CalibratedRanker:
 
 def test_a_full_cart_raises_and_a_long_silence_lowers(model: CalibratedRanker) -> None:
     (full,) = explain_rows(model, FEATURES, np.array([FULL]))
-    (idle,) = explain_rows(model, FEATURES, np.array([IDLE]), most=99)
+    (idle,) = explain_rows(model, FEATURES, np.array([IDLE]), max_reasons=99)
     assert (full[0].text, full[0].effect) == ("3 items in the cart for 5 h", "raises")
     lowering = [reason.text for reason in idle if reason.effect == "lowers"]
     assert "nothing in the cart" in lowering
@@ -89,7 +89,7 @@ def test_a_full_cart_raises_and_a_long_silence_lowers(model: CalibratedRanker) -
     for told in (full, idle):
         assert [one.share for one in told] == sorted((one.share for one in told), reverse=True)
         assert 0 < sum(one.share for one in told) <= 1 + 1e-12
-    assert explain_rows(model, FEATURES, np.array([FULL]), most=1) == [full[:1]]
+    assert explain_rows(model, FEATURES, np.array([FULL]), max_reasons=1) == [full[:1]]
 
 
 def test_nulls_say_the_same_as_nan_or_as_the_models_number(model: CalibratedRanker) -> None:
@@ -103,7 +103,7 @@ def test_nulls_say_the_same_as_nan_or_as_the_models_number(model: CalibratedRank
 def test_what_is_told_once_is_added_up_once() -> None:
     matrix, labels = rows_of(2_000, 2)
     model = CalibratedRanker({"daily": small_config("lightgbm").build(1).fit(matrix, labels)})
-    told = explain_rows(model, FEATURES, matrix[:40], most=99)
+    told = explain_rows(model, FEATURES, matrix[:40], max_reasons=99)
     for found in told:
         assert len({one.text for one in found}) == len(found)
         assert sum("cart" in one.text for one in found) <= 1
@@ -115,8 +115,8 @@ def said(feature_set: FeatureSet, fill: float | None) -> dict[tuple[str, str], s
     """Every topic's sentence where all features have this value."""
     values = FeatureValues(feature_set.task, dict.fromkeys(feature_set.columns, fill))
     return {
-        topic: subject._text(topic, values, [feature_set.columns[place] for place in places])
-        for topic, places in subject._topics(feature_set).items()
+        topic: subject._reason_text(topic, values, [feature_set.columns[place] for place in places])
+        for topic, places in subject._columns_by_topic(feature_set).items()
     }
 
 
@@ -201,18 +201,20 @@ def test_a_cart_tells_its_newest_and_its_oldest_item(
 def test_additions_and_the_cart_are_one_matter() -> None:
     columns = ["add_to_cart_count_1d", "cart_count"]
     full: dict[str, float | None] = {"add_to_cart_count_1d": 2.0, "cart_count": 2.0}
-    assert subject._text(("cart", ""), FeatureValues(WHOLE.task, full), columns) == "2 items in the cart"
+    assert (
+        subject._reason_text(("cart", ""), FeatureValues(WHOLE.task, full), columns) == "2 items in the cart"
+    )
     bought: dict[str, float | None] = {"add_to_cart_count_1d": 2.0, "cart_count": 0.0}
     row = FeatureValues(WHOLE.task, bought)
-    assert subject._text(("cart", ""), row, columns) == "2 additions to the cart in the last day"
-    assert subject._text(("cart", ""), row, columns[::-1]) == "nothing in the cart"
+    assert subject._reason_text(("cart", ""), row, columns) == "2 additions to the cart in the last day"
+    assert subject._reason_text(("cart", ""), row, columns[::-1]) == "nothing in the cart"
 
 
 def test_sentences_without_their_features_fall_back_on_the_list() -> None:
     alone = FeatureValues(WHOLE.task, {"carted_not_bought": 1.0})
-    assert subject._text(("cart", ""), alone, ["carted_not_bought"]) == "carted and not bought since"
+    assert subject._reason_text(("cart", ""), alone, ["carted_not_bought"]) == "carted and not bought since"
     recent = FeatureValues(WHOLE.task, {"hours_since_purchase": 30.0})
-    assert subject._text(("events", "purchase"), recent, ["hours_since_purchase"]) == (
+    assert subject._reason_text(("events", "purchase"), recent, ["hours_since_purchase"]) == (
         "since the last purchase: 30 h"
     )
 
