@@ -25,7 +25,8 @@ from retail_core.cli.model_commands import AllowLeak, Confidence, Cutoffs, Famil
 from retail_core.cli.output import as_text
 from retail_core.scoring.shop_context import store_recent_context
 from retail_core.settings import load_settings
-from retail_core.training.pipeline import TrainOptions, train
+from retail_core.training.options import TrainOptions
+from retail_core.training.pipeline import train
 from retail_core.workspace import open_workspace
 
 

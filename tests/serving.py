@@ -37,7 +37,8 @@ from retail_core.simulate import SimulationConfig, simulate
 from retail_core.stack.services import variables
 from retail_core.store.mongo.connection import open_store
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
-from retail_core.training.pipeline import TrainOptions, train
+from retail_core.training.options import TrainOptions
+from retail_core.training.pipeline import train
 from retail_core.workspace import Workspace
 
 START = date(2025, 1, 1)

@@ -35,7 +35,7 @@ Cutoffs = Annotated[
     str | None, typer.Option(help="daily, in-session, first-visit; default: what fits the log.")
 ]
 
-Family = Annotated[str, typer.Option(help="auto, logistic, lightgbm or rf.")]
+Family = Annotated[str, typer.Option(help="auto, or a model family such as logistic, lightgbm or rf.")]
 
 Confidence = Annotated[float, typer.Option(min=0.5, max=0.9999)]
 
@@ -70,7 +70,7 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
     Example: retail train --as-of 2025-02-15T00:00:00Z
     """
     from retail_core.scoring.shop_context import store_recent_context
-    from retail_core.training.pipeline import TrainOptions
+    from retail_core.training.options import TrainOptions
     from retail_core.training.pipeline import train as run
     from retail_core.workspace import open_workspace
 

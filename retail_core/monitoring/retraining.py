@@ -9,7 +9,8 @@ from retail_core.model.spec import ModelSpec
 from retail_core.monitoring.triggers import TriggerCheck, check_triggers
 from retail_core.registry.versions import champion_spec
 from retail_core.scoring.shop_context import store_recent_context
-from retail_core.training.pipeline import TrainOptions, train
+from retail_core.training.options import TrainOptions
+from retail_core.training.pipeline import train
 from retail_core.workspace import Workspace
 
 NO_CHAMPION = "no champion"

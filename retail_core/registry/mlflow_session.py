@@ -36,18 +36,18 @@ _REMEDY = "start it with `retail up`, or correct or unset MLFLOW_TRACKING_URI."
 
 @dataclass(frozen=True)
 class MlflowSession:
-    """An open connection, the experiment in use, and the few calls the registry makes."""
+    """An open connection to MLflow with the experiment in use."""
 
     client: MlflowClient
     experiment_id: str
     model_name: str
 
-    def find(self, ask: Callable[[MlflowClient], T]) -> T | None:
-        """The answer, or None where MLflow says that there is no such thing."""
+    def find(self, query: Callable[[MlflowClient], T]) -> T | None:
+        """Result of a query, or None where MLflow reports that the object does not exist."""
         from mlflow.exceptions import MlflowException
 
         try:
-            return ask(self.client)
+            return query(self.client)
         except MlflowException as error:
             if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 return None
@@ -133,7 +133,7 @@ class MlflowSession:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        made = self.client.create_model_version(
+        version = self.client.create_model_version(
             self.model_name,
             uri,
             run_id=run_id,
@@ -141,7 +141,7 @@ class MlflowSession:
             # A server refuses a logged model as the source without its id.
             model_id=uri.removeprefix("models:/"),
         )
-        return str(made.version)
+        return str(version.version)
 
     def local(self, uri: str) -> Path:
         """The local path of an artifact; downloaded where it is not local."""
@@ -152,11 +152,11 @@ class MlflowSession:
 
 @contextmanager
 def open_session(settings: Settings) -> Iterator[MlflowSession]:
-    """Connect; the experiment is made where there is none.
+    """Connect to MLflow, and create the experiment where there is none.
 
-    MLflow prints to stdout and keeps the tracking URI per process: both are put in order here. With
-    the embedded SQLite file one process at a time has a session, since MLflow's first use (it makes
-    the tables) and its version numbers do not stand two.
+    MLflow's output on stdout is redirected, and the tracking URI, which MLflow keeps per process, is reset at
+    the end. With the embedded SQLite file one process at a time has a session, because MLflow neither creates
+    its tables nor numbers versions safely from two processes.
 
     Raises:
         DependencyError: MLflow is unreachable or failed.
@@ -179,21 +179,21 @@ def open_session(settings: Settings) -> Iterator[MlflowSession]:
 def _experiment(client: MlflowClient, settings: Settings) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(settings.model_name)
-    if found is not None:
-        return str(found.experiment_id)
+    experiment = client.get_experiment_by_name(settings.model_name)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     try:
         return str(client.create_experiment(settings.model_name, settings.artifact_root))
     except MlflowException:
-        found = client.get_experiment_by_name(settings.model_name)
-        if found is None:
+        experiment = client.get_experiment_by_name(settings.model_name)
+        if experiment is None:
             raise
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
 
 @contextmanager
 def _active_run(run_id: str) -> Iterator[None]:
-    """Resume the run without ending it: whoever began it ends it."""
+    """Resume a run without ending it, which `training_run` does."""
     import mlflow
 
     with mlflow.start_run(run_id=run_id):
@@ -202,7 +202,7 @@ def _active_run(run_id: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing on stdout, where our JSON goes, and no news or deprecations of MLflow's own making."""
+    """Redirect MLflow's output from stdout, which carries the command's JSON, and hide its own warnings."""
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(mlflow|sqlalchemy|alembic)(\.|$)")
         import mlflow  # noqa: F401 - its import sets its log level
@@ -222,7 +222,7 @@ def _exclusive_access(settings: Settings) -> Iterator[None]:
 
 
 def _probe(uri: str) -> None:
-    """Ask a server whether it lives, since MLflow itself would retry for minutes."""
+    """Check that a server answers, because MLflow itself would retry for minutes."""
     if not uri.startswith(("http://", "https://")):
         return
     try:

@@ -1,4 +1,4 @@
-"""The model card: what a person should know before relying on a version, as Markdown from its spec.
+"""Model cards: intended use, data, metrics and limitations of a version, as Markdown.
 
 After Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 """
@@ -57,8 +57,10 @@ def model_card(spec: ModelSpec) -> str:
 
 
 def _recalibrated(training: Mapping[str, Any]) -> list[str]:
-    told = training.get("recalibration")
-    return [f"| recalibrated | from version {told['from']}, on days up to {told['as_of']} |"] if told else []
+    source = training.get("recalibration")
+    if not source:
+        return []
+    return [f"| recalibrated | from version {source['from']}, on days up to {source['as_of']} |"]
 
 
 def _about(spec: ModelSpec) -> Iterable[str]:
@@ -83,11 +85,11 @@ def _about(spec: ModelSpec) -> Iterable[str]:
         "",
     )
     if floors:
-        yield "On the folds of the search (average precision; lead of the chosen one with its 95 % interval):"
+        yield "On the folds of the search (average precision; lead of the selected with its 95 % interval):"
         yield ""
         yield from _table(
             ("candidate", "AP", "lead"),
-            [(name, f"{one['ap']:.4f}", _lead(one)) for name, one in floors.items()],
+            [(name, f"{values['ap']:.4f}", _lead(values)) for name, values in floors.items()],
         )
 
 
@@ -112,19 +114,19 @@ def _policy(spec: ModelSpec, policy: str) -> Iterable[str]:
             if metrics.get(name) is not None
         ],
     )
-    yield from _closer(evaluation)
+    yield from _detail_tables(evaluation)
 
 
-def _closer(evaluation: Mapping[str, Any]) -> Iterable[str]:
+def _detail_tables(evaluation: Mapping[str, Any]) -> Iterable[str]:
     if rules := evaluation.get("rules"):
-        yield "Beside rules of thumb on the same rows (average precision):"
+        yield "Compared with simple rules on the same rows (average precision):"
         yield ""
         yield from _table(
             ("rule", "AP", "the model's lead"),
-            [(name, f"{one['ap']:.4f}", _lead(one)) for name, one in rules.items()],
+            [(name, f"{values['ap']:.4f}", _lead(values)) for name, values in rules.items()],
         )
     if segments := evaluation.get("segments"):
-        yield "By segment, attributes where the data bring them; unequal treatment would show here:"
+        yield "By segment, including user attributes; unequal treatment of groups would appear here:"
         yield ""
         columns = (
             "n",
@@ -138,7 +140,7 @@ def _closer(evaluation: Mapping[str, Any]) -> Iterable[str]:
         )
         yield from _table(
             ("segment", *columns),
-            [(name, *(_number(one[column]) for column in columns)) for name, one in segments.items()],
+            [(name, *(_number(values[column]) for column in columns)) for name, values in segments.items()],
         )
     if days := evaluation.get("days"):
         yield "By day:"
@@ -146,7 +148,7 @@ def _closer(evaluation: Mapping[str, Any]) -> Iterable[str]:
         shown = ("n", "positives", "base_rate", "mean_probability", "ap", "auc")
         yield from _table(
             ("day", *shown),
-            [(one["day"], *(_number(one[column]) for column in shown)) for one in days],
+            [(values["day"], *(_number(values[column]) for column in shown)) for values in days],
         )
 
 
@@ -178,9 +180,9 @@ def _number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
 
 
-def _interval(found: Sequence[float] | None) -> str:
-    return "" if found is None else f"{found[0]:.4f} to {found[1]:.4f}"
+def _interval(bounds: Sequence[float] | None) -> str:
+    return "" if bounds is None else f"{bounds[0]:.4f} to {bounds[1]:.4f}"
 
 
-def _lead(one: Mapping[str, float]) -> str:
-    return f"{one['lead']:+.4f} ({one['low']:+.4f} to {one['high']:+.4f})"
+def _lead(values: Mapping[str, float]) -> str:
+    return f"{values['lead']:+.4f} ({values['low']:+.4f} to {values['high']:+.4f})"

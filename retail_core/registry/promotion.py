@@ -1,8 +1,7 @@
 """The append-only promotion record in MongoDB, and MLflow's alias that follows it.
 
-MongoDB's `promotions` is the record and MLflow's alias `production` follows it. An entry is written
-first, then the alias moves. A run killed between the two leaves the alias behind the record, and the
-next promotion, rollback or training moves it on (`repair`).
+An entry is written to MongoDB's `promotions` first, then the alias `production` is set. If the process is
+killed between the two, the next promotion, rollback or training sets the alias (`repair`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from pymongo.errors import DuplicateKeyError
 from retail_core.errors import DataError, IntegrityError
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import versions as registry
-from retail_core.registry.versions import load_version
 from retail_core.store.mongo.connection import Store
 from retail_core.times import to_utc_ms
 
@@ -26,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PromotionDecision:
-    """Whether to promote, why, and on what evidence."""
+    """Whether to promote, with the reason and the evidence."""
 
     promote: bool
     reason: str
@@ -34,19 +32,20 @@ class PromotionDecision:
 
 
 def promote_on(store: Store, version: str, decision: PromotionDecision) -> dict[str, Any]:
-    """Promote as the gate decided, unless production has moved since it looked. Returns the entry.
+    """Promote as decided, unless another version has become the champion since; returns the entry.
 
-    It is dated by MongoDB's clock: when it happened, not when the training began.
+    The entry has MongoDB's time of the promotion, which is later than the start of the training.
 
     Raises:
-        IntegrityError: the champion is not the one that `version` was judged against.
+        IntegrityError: the champion is not the version that `version` was compared with.
     """
-    judged_against, now = decision.evidence.get("champion", ...), registry.production_version(store.settings)
-    if judged_against not in {now, ...}:
+    compared_with = decision.evidence.get("champion", ...)
+    champion = registry.production_version(store.settings)
+    if compared_with not in {champion, ...}:
         raise IntegrityError(
-            f"Version {version} was judged against version {judged_against}, and version {now} is in "
+            f"Version {version} was compared with version {compared_with}, and version {champion} is in "
             "production now.",
-            remedy="train again, so that it is judged against that one.",
+            remedy="train again, so that it is compared with that one.",
         )
     at = store.client.admin.command("hello")["localTime"]
     return promote(store, version, reason=decision.reason, at=at, evidence=decision.evidence)
@@ -60,15 +59,15 @@ def promote(
     at: datetime,
     evidence: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Record that `version` goes into production, then move the alias. Returns the entry.
+    """Record that `version` becomes the champion, then set the alias; returns the entry.
 
     Raises:
         DataError: there is no such version, or it is in production already.
-        IntegrityError: it was trained with a leaking column, it is damaged or does not answer its own test
-            rows as it did, or another promotion came in between.
+        IntegrityError: it was trained with a leaking column, it is damaged or fails its self-test, or another
+            promotion was recorded in between.
     """
     repair(store)
-    spec = load_version(store.settings, version).spec
+    spec = registry.load_version(store.settings, version).spec
     if spec.leaky:
         raise IntegrityError(
             f"Version {version} was trained with a column that leaks the answer.",
@@ -77,31 +76,34 @@ def promote(
     previous = registry.production_version(store.settings)
     if previous == version:
         raise DataError(f"Version {version} is in production already.", remedy="promote another version.")
-    move = _PromotionEntry("promote", spec, previous, reason, at, evidence or {})
-    return _record(store, move)
+    entry = _PromotionEntry("promote", spec, previous, reason, at, evidence or {})
+    return _record(store, entry)
 
 
 def rollback(store: Store, *, at: datetime) -> dict[str, Any]:
-    """Put the version before the current one back; rolling back again goes one further. Returns the entry.
+    """Return to the champion before the current one; returns the entry. Repeated, it goes further back.
 
     Raises:
         DataError: there is no version before it.
     """
     repair(store)
-    stack = _production_history(store)
-    if len(stack) < 2:
+    champions = _production_stack(store)
+    if len(champions) < 2:
         raise DataError(
             "There is no earlier version to go back to.", remedy="promote one with `retail models promote`."
         )
-    spec = registry.version_spec(store.settings, stack[-2])
-    move = _PromotionEntry("rollback", spec, stack[-1], f"rollback of version {stack[-1]}", at, {})
-    return _record(store, move)
+    spec = registry.version_spec(store.settings, champions[-2])
+    entry = _PromotionEntry("rollback", spec, champions[-1], f"rollback of version {champions[-1]}", at, {})
+    return _record(store, entry)
 
 
 def repair(store: Store) -> str | None:
-    """Move the alias to what the record says, where a killed run left it behind; returns that version.
+    """Set the alias to the newest recorded version, where an interrupted promotion did not.
 
-    None where nothing was to be done. A version that MLflow no longer has is logged and left.
+    A version that MLflow no longer has is logged, and the alias stays.
+
+    Returns:
+        The version, or None where the alias was right.
     """
     newest = store.promotions.find_one(sort=[("_id", -1)])
     if newest is None or registry.production_version(store.settings) == newest["version"]:
@@ -116,12 +118,12 @@ def repair(store: Store) -> str | None:
 
 
 def history(store: Store) -> list[dict[str, Any]]:
-    """Every entry, oldest first."""
+    """Every entry of the promotion record, oldest first."""
     return list(store.promotions.find(sort=[("_id", 1)]))
 
 
-def _production_history(store: Store) -> list[str]:
-    """Versions in production one after the other, rollbacks taken back; the last one is in production."""
+def _production_stack(store: Store) -> list[str]:
+    """Champions in order of time without those that were rolled back; the last one is in production."""
     stack: list[str] = []
     for entry in history(store):
         if entry["kind"] == "rollback" and len(stack) > 1:
@@ -143,28 +145,28 @@ class _PromotionEntry:
     evidence: dict[str, Any]
 
 
-def _record(store: Store, move: _PromotionEntry) -> dict[str, Any]:
-    """Write the entry, then move the alias; `_id` counts up, so two writers cannot both be next."""
+def _record(store: Store, entry: _PromotionEntry) -> dict[str, Any]:
+    """Write the entry, then set the alias; `_id` counts up, so that of two writers one fails."""
     newest = store.promotions.find_one(sort=[("_id", -1)])
-    entry = {
+    document = {
         "_id": (newest["_id"] if newest else 0) + 1,
-        "kind": move.kind,
-        "version": move.spec.version,
-        "previous": move.previous,
-        "reason": move.reason,
-        "evidence": move.evidence,
-        "metrics": move.spec.metrics,
-        "data_hash": move.spec.data["data_hash"],
-        "feature_set_hash": move.spec.feature_set.hash,
-        "run_id": move.spec.run_id,
-        "at": to_utc_ms(move.at),
+        "kind": entry.kind,
+        "version": entry.spec.version,
+        "previous": entry.previous,
+        "reason": entry.reason,
+        "evidence": entry.evidence,
+        "metrics": entry.spec.metrics,
+        "data_hash": entry.spec.data["data_hash"],
+        "feature_set_hash": entry.spec.feature_set.hash,
+        "run_id": entry.spec.run_id,
+        "at": to_utc_ms(entry.at),
     }
     try:
-        store.promotions.insert_one(dict(entry))
+        store.promotions.insert_one(dict(document))
     except DuplicateKeyError as error:
         raise IntegrityError(
             "Another promotion was recorded at the same moment.",
             remedy="look at `retail models list` and repeat.",
         ) from error
-    registry.set_production(store.settings, move.spec.version)
-    return entry
+    registry.set_production(store.settings, entry.spec.version)
+    return document

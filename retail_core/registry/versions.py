@@ -1,4 +1,7 @@
-"""The only module that talks to MLflow: experiments, runs, model versions and the alias `production`."""
+"""Model versions in MLflow: runs, registration, specifications, loading, and the alias `production`.
+
+`mlflow_session` connects; `promotion` decides which version the alias names and records it.
+"""
 
 from __future__ import annotations
 
@@ -39,16 +42,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Candidate:
-    """Everything that is logged of one training.
+    """Everything that is logged and registered for a version.
 
     Attributes:
-        spec: of the served model; without version.
-        served: refitted on all matured rows; this is what is registered.
-        evaluation: the model whose metrics are reported, kept beside it as an artifact; None where it is the
-            served one.
-        params: flat, for MLflow's table.
-        search: every cell of the grid; None where nothing was searched.
-        pictures: PNG files.
+        spec: specification of the served model, without version.
+        served: the model to register.
+        evaluation: the model whose metrics are reported, stored as an artifact; None where it is the served
+            one.
+        params: parameters of the run.
+        search: every cell of the grid; None without a search.
+        plots: PNG files.
     """
 
     spec: ModelSpec
@@ -56,12 +59,12 @@ class Candidate:
     evaluation: CalibratedRanker | None
     params: Mapping[str, object]
     search: SearchResult | None
-    pictures: list[Path]
+    plots: list[Path]
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A run that has begun; `started_ms` is its start by MLflow's clock, milliseconds since 1970 UTC."""
+    """A run that has started; `started_ms` is the start by MLflow's clock, milliseconds since 1970 UTC."""
 
     run_id: str
     started_ms: int
@@ -69,26 +72,29 @@ class TrainingRun:
 
 @contextmanager
 def training_run(settings: Settings, *, reason: str) -> Iterator[TrainingRun]:
-    """Begin a run; it ends as FINISHED, or as FAILED where the block raises.
+    """Start a run; it ends as FINISHED, or as FAILED where the block raises.
 
     Raises:
         DependencyError: MLflow is unreachable.
     """
     with open_session(settings) as session:
         run = session.client.create_run(session.experiment_id, tags={"reason": reason})
-    ended = "FAILED"
+    status = "FAILED"
     try:
         yield TrainingRun(run.info.run_id, run.info.start_time)
-        ended = "FINISHED"
+        status = "FINISHED"
     finally:
         with open_session(settings) as session:
-            session.client.set_terminated(run.info.run_id, ended)
+            session.client.set_terminated(run.info.run_id, status)
 
 
 def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
     """Log parameters, grid cells, metrics, plots and both models, and register the served one.
 
-    Returns the spec with its version. The alias is not touched.
+    The alias is not changed.
+
+    Returns:
+        The specification with its version.
 
     Raises:
         DependencyError: MLflow is unreachable.
@@ -107,29 +113,29 @@ def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
 
 
 def production_version(settings: Settings) -> str | None:
-    """The version under the alias `production`, or None."""
+    """The version that the alias `production` names, or None."""
     with open_session(settings) as session:
-        found = session.find(lambda client: client.get_model_version_by_alias(settings.model_name, ALIAS))
-    return None if found is None else str(found.version)
+        champion = session.find(lambda client: client.get_model_version_by_alias(settings.model_name, ALIAS))
+    return None if champion is None else str(champion.version)
 
 
 def champion_spec(settings: Settings) -> ModelSpec | None:
-    """The spec of the version in production, or None.
+    """The specification of the version in production, or None.
 
     Raises:
         DependencyError: MLflow is unreachable.
-        IntegrityError: its features are no longer defined as they were.
+        IntegrityError: its feature definitions have changed.
     """
     version = production_version(settings)
     return None if version is None else version_spec(settings, version)
 
 
 def version_spec(settings: Settings, version: str) -> ModelSpec:
-    """The spec of a version.
+    """The specification of a version.
 
     Raises:
         DataError: there is no such version.
-        IntegrityError: its features are no longer defined as they were.
+        IntegrityError: its feature definitions have changed.
     """
     with open_session(settings) as session:
         _existing(session, settings, version)
@@ -138,13 +144,13 @@ def version_spec(settings: Settings, version: str) -> ModelSpec:
 
 
 def list_versions(settings: Settings) -> list[ModelSpec]:
-    """Every version this release can still read, newest first; the others are logged and left out."""
+    """Every version that this release can read, newest first; the others are logged and left out."""
     with open_session(settings) as session:
-        found: list[ModelVersion] = list(
+        registered: list[ModelVersion] = list(
             session.client.search_model_versions(f"name = '{settings.model_name}'", max_results=1000)
         )
     specs = []
-    for version in sorted((int(one.version) for one in found), reverse=True):
+    for version in sorted((int(model.version) for model in registered), reverse=True):
         try:
             specs.append(version_spec(settings, str(version)))
         except IntegrityError as error:
@@ -153,7 +159,7 @@ def list_versions(settings: Settings) -> list[ModelSpec]:
 
 
 def set_production(settings: Settings, version: str) -> None:
-    """Move the alias. Only `lifecycle.promotion` calls this, so that every move is recorded.
+    """Let the alias `production` name a version; `promotion` records the promotion first.
 
     Raises:
         DataError: there is no such version.
@@ -194,7 +200,7 @@ def load_champion(settings: Settings) -> ServedModel:
 
 
 def load_version(settings: Settings, version: str) -> ServedModel:
-    """A registered version.
+    """A registered version, ready to serve.
 
     Raises:
         DataError: there is no such version.
@@ -205,13 +211,13 @@ def load_version(settings: Settings, version: str) -> ServedModel:
 
 
 def _existing(session: MlflowSession, settings: Settings, version: str) -> ModelVersion:
-    found = session.find(lambda client: client.get_model_version(settings.model_name, version))
-    if found is None:
+    model = session.find(lambda client: client.get_model_version(settings.model_name, version))
+    if model is None:
         raise DataError(
             f"There is no version {version} of {settings.model_name}.",
             remedy="`retail models list` shows the versions there are.",
         )
-    return found
+    return model
 
 
 def _log_run(session: MlflowSession, candidate: Candidate) -> None:
@@ -220,21 +226,21 @@ def _log_run(session: MlflowSession, candidate: Candidate) -> None:
 
 
 def _log_cells(session: MlflowSession, run_id: str, search: SearchResult) -> None:
-    """One nested run a cell: MLflow can then plot any metric against any parameter."""
+    """One nested run per cell, so that MLflow can plot any metric against any parameter."""
     for cell in search.cells:
         name = ", ".join([cell.family, *(f"{key} {value}" for key, value in cell.params.items())])
         scores = {"mean_ap": cell.mean_ap, "std_ap": cell.std_ap, "fit_seconds": cell.fit_seconds}
         folds = {f"fold_{number}_ap": score for number, score in enumerate(cell.fold_ap, 1)}
-        chosen = {"chosen": str(cell.config == search.config).lower(), "family": cell.family}
-        session.log_child(run_id, name, params=cell.params, metrics=scores | folds, tags=chosen)
+        tags = {"chosen": str(cell.config == search.config).lower(), "family": cell.family}
+        session.log_child(run_id, name, params=cell.params, metrics=scores | folds, tags=tags)
 
 
 def _log_files(session: MlflowSession, candidate: Candidate, folder: Path) -> None:
     import skops.io
 
     run_id = candidate.spec.run_id
-    for picture in candidate.pictures:
-        session.client.log_artifact(run_id, str(picture), "plots")
+    for plot in candidate.plots:
+        session.client.log_artifact(run_id, str(plot), "plots")
     if candidate.search is not None:
         grid = folder / "grid.json"
         grid.write_text(json.dumps([asdict(cell) for cell in candidate.search.cells], indent=1))
@@ -254,14 +260,14 @@ def _log_model(session: MlflowSession, candidate: Candidate, folder: Path) -> st
     from retail_core.model.onnx_scorers import export_scorers
 
     spec = candidate.spec
-    stored = folder / Path(SPEC_FILE).name
-    stored.write_text(json.dumps(spec.to_dict(), indent=1), encoding="utf-8")
+    spec_file = folder / Path(SPEC_FILE).name
+    spec_file.write_text(json.dumps(spec.to_dict(), indent=1), encoding="utf-8")
     example = pd.DataFrame(spec.self_test["rows"], columns=list(spec.feature_set.columns), dtype="float64")
     return session.log_model(
         candidate.served,
         run_id=spec.run_id,
         example=example.head(3),
-        extra_files=[stored, *export_scorers(candidate.served, folder)],
+        extra_files=[spec_file, *export_scorers(candidate.served, folder)],
         trusted_types=trusted_types(),
         requirements=_requirements(),
     )

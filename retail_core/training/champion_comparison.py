@@ -1,4 +1,4 @@
-"""Challenger and champion scored on the same rows, as fairly as the data allow."""
+"""Comparison of a challenger with the champion on the same rows, and the promotion decision based on it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from retail_core.model.spec import ModelSpec
 from retail_core.model.splits import cutoffs_before
 from retail_core.registry import versions as registry
 from retail_core.registry.promotion import PromotionDecision
-from retail_core.registry.versions import load_version
 from retail_core.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -28,15 +27,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PairedScores:
-    """The same rows scored by both.
+    """The same rows scored by champion and challenger.
 
     Attributes:
-        users: whose rows.
-        labels: whether each bought.
+        users: user id of each row.
+        labels: whether the user bought.
         champion: scores of the champion as it is served.
         challenger: scores of the challenger's procedure, fitted on rows before these.
-        later: whether the champion's training data end before these rows begin; where they do not, it has
-            seen their answers, and a challenger that wins nevertheless has won the harder contest.
+        later: whether the rows are later than the champion's training data. Where they are not, the champion
+            was fitted on their labels, which favours the champion.
         champion_version: registry version.
     """
 
@@ -49,38 +48,40 @@ class PairedScores:
 
 
 def compare_with_champion(
-    workspace: Workspace, data: TrainingData, choice: RankerConfig
+    workspace: Workspace, data: TrainingData, config: RankerConfig
 ) -> PairedScores | PromotionDecision | None:
-    """Score both on test rows; a decision where the two cannot be compared, None without a champion.
+    """Score the test rows of the primary policy with both models.
 
-    Rows at or after the end of the champion's training data are used alone where they have enough
-    buyers. The challenger is the same procedure refitted on all rows before the test period: so it is
-    as fresh as it would have been served then.
+    Rows at or after the end of the champion's training data are used alone where they have enough buyers. The
+    challenger is the same procedure fitted on all rows before the test rows, so that it is as recent as it
+    would have been in production then.
+
+    Returns:
+        A decision where the two cannot be compared; None where there is no champion.
     """
     settings = workspace.settings
     version = registry.production_version(settings)
     if version is None:
         return None
     try:
-        champion = load_version(settings, version)
+        champion = registry.load_version(settings, version)
     except IntegrityError as error:
-        log.warning("The champion cannot take part: %s", error)
+        log.warning("The champion cannot be compared: %s", error)
         return PromotionDecision(
             True, f"promoted: the champion cannot be served any more: {error.message}", {}
         )
-    if apart := incomparable_reason(champion.spec, data):
-        return PromotionDecision(False, f"kept the champion: {apart}", {"champion": version})
-    rows, matrix = _primary(data)
-    later = _later(rows, champion, settings.min_matured_buyers)
-    chosen = np.ones(len(rows), bool) if later is None else later
-    rows, matrix = rows[chosen].reset_index(drop=True), matrix[chosen]
+    if reason := incomparable_reason(champion.spec, data):
+        return PromotionDecision(False, f"kept the champion: {reason}", {"champion": version})
+    rows, matrix = _primary_test_rows(data)
+    later = _rows_after_training(rows, champion, settings.min_matured_buyers)
+    if later is not None:
+        rows, matrix = rows[later], matrix[later]
+    rows = rows.reset_index(drop=True)
     try:
-        challenger = _challenger_scores(data, rows, matrix, choice, settings.seed)
+        challenger = _challenger_scores(data, rows, matrix, config, settings.seed)
     except DataError as error:
-        told = (
-            f"kept the champion: the challenger cannot be fitted on what lies before the test rows: {error}"
-        )
-        return PromotionDecision(False, told, {"champion": version})
+        message = f"the challenger cannot be fitted on what lies before the test rows: {error}"
+        return PromotionDecision(False, f"kept the champion: {message}", {"champion": version})
     return PairedScores(
         users=rows["user_id"],
         labels=rows["label"].to_numpy(bool),
@@ -92,93 +93,100 @@ def compare_with_champion(
 
 
 def incomparable_reason(champion: ModelSpec, data: TrainingData) -> str:
-    """Why the challenger cannot take the champion's place whatever it scores; empty where it can.
+    """Why the challenger cannot replace the champion whatever its scores are; empty where it can.
 
-    A look-back of another length is only another way to answer the same question.
+    Prediction tasks that differ in their look-back only are comparable: both predict the same labels.
     """
-    theirs, ours = asdict(champion.feature_set.task), asdict(data.task)
-    differ = [name for name in ours if name != "lookback_days" and theirs[name] != ours[name]]
-    by_hand = f"`retail models promote` puts it in the place of version {champion.version} all the same"
-    if differ:
-        told = ", ".join(f"{name} {ours[name]} instead of {theirs[name]}" for name in differ)
-        return f"it answers another question: {told}; {by_hand}"
+    champion_task, task = asdict(champion.feature_set.task), asdict(data.task)
+    differing = [name for name in task if name != "lookback_days" and champion_task[name] != task[name]]
+    remedy = f"`retail models promote` puts it in the place of version {champion.version} all the same"
+    if differing:
+        differences = ", ".join(f"{name} {task[name]} instead of {champion_task[name]}" for name in differing)
+        return f"it answers another question: {differences}; {remedy}"
     missing = [policy for policy in champion.policies if policy not in data.policies]
     if missing:
-        return f"it has no cut-off policy {', '.join(missing)}, which the champion answers; {by_hand}"
+        return f"it has no cut-off policy {', '.join(missing)}, which the champion answers; {remedy}"
     return ""
 
 
-def _primary(data: TrainingData) -> tuple[pd.DataFrame, Float32Array]:
+def _primary_test_rows(data: TrainingData) -> tuple[pd.DataFrame, Float32Array]:
     rows, matrix = period_rows(data, "test")
-    mine = rows["policy"].eq(data.policies[0]).to_numpy(bool)
-    return rows[mine], matrix[mine]
+    is_primary = rows["policy"].eq(data.policies[0]).to_numpy(bool)
+    return rows[is_primary], matrix[is_primary]
 
 
-def _later(rows: pd.DataFrame, champion: ServedModel, least_buyers: int) -> BoolArray | None:
-    """Rows the champion cannot have been trained on; None where too few of them bought."""
-    later = (rows["as_of"] >= pd.Timestamp(champion.spec.data["as_of"])).to_numpy(bool)
-    return later if int((rows["label"].to_numpy(bool) & later).sum()) >= least_buyers else None
+def _rows_after_training(rows: pd.DataFrame, champion: ServedModel, min_buyers: int) -> BoolArray | None:
+    """Mask of the rows later than the champion's training data; None where too few of them bought."""
+    later: BoolArray = (rows["as_of"] >= pd.Timestamp(champion.spec.data["as_of"])).to_numpy(bool)
+    return later if int((rows["label"].to_numpy(bool) & later).sum()) >= min_buyers else None
 
 
 def _champion_scores(
     workspace: Workspace, champion: ServedModel, data: TrainingData, rows: pd.DataFrame, matrix: Float32Array
 ) -> FloatArray:
-    wanted, have = champion.spec.feature_set, data.feature_set
+    """The champion's scores, from the challenger's features where they include the champion's."""
+    feature_set, available = champion.spec.feature_set, data.feature_set
     policy = champion.policy(data.policies[0])
-    if wanted.task == have.task and set(wanted.columns) <= set(have.columns):
-        places = [have.columns.index(name) for name in wanted.columns]
-        return champion.estimator.raw_score(matrix[:, places], policy)
-    theirs = compute_feature_matrix(workspace.lake, rows, wanted, workspace.engine)
-    return champion.estimator.raw_score(theirs, policy)
+    if feature_set.task == available.task and set(feature_set.columns) <= set(available.columns):
+        indices = [available.columns.index(name) for name in feature_set.columns]
+        return champion.estimator.raw_score(matrix[:, indices], policy)
+    champion_matrix = compute_feature_matrix(workspace.lake, rows, feature_set, workspace.engine)
+    return champion.estimator.raw_score(champion_matrix, policy)
 
 
 def _challenger_scores(
-    data: TrainingData, rows: pd.DataFrame, matrix: Float32Array, choice: RankerConfig, seed: int
+    data: TrainingData, rows: pd.DataFrame, matrix: Float32Array, config: RankerConfig, seed: int
 ) -> FloatArray:
     """Scores of the same procedure fitted on every refit row before the first of `rows`.
 
-    On a log too short for that, where test rows share their days with others, no row of a test user is used.
+    On a log too short for that, where test rows share their days with others, it is fitted on the rows of
+    other users.
     """
-    every = data.rows
-    past = cutoffs_before(every["as_of"], rows["as_of"].min(), data.task.horizon)
-    fresh = every["refit"].to_numpy(bool) & past
-    if not every["label"][fresh].any():
-        fresh = every["refit"].to_numpy(bool) & ~every["user_id"].isin(rows["user_id"]).to_numpy(bool)
-    recipe = replace(make_fit_plan(data, choice, seed), policies=data.policies[:1])
-    return fit_ranker(*data.take(fresh), data.refit_sampling, recipe).raw_score(matrix)
+    candidates = data.rows
+    is_refit = candidates["refit"].to_numpy(bool)
+    train = is_refit & cutoffs_before(candidates["as_of"], rows["as_of"].min(), data.task.horizon)
+    if not candidates["label"][train].any():
+        train = is_refit & ~candidates["user_id"].isin(rows["user_id"]).to_numpy(bool)
+    plan = replace(make_fit_plan(data, config, seed), policies=data.policies[:1])
+    return fit_ranker(*data.take(np.asarray(train)), data.refit_sampling, plan).raw_score(matrix)
 
 
 def decide_promotion(
-    contest: PairedScores | PromotionDecision | None, *, leaky: bool, seed: int
+    comparison: PairedScores | PromotionDecision | None, *, leaky: bool, seed: int
 ) -> PromotionDecision:
-    """Decide on a challenger.
+    """Decide whether a challenger replaces the champion.
+
+    It does if the 95 % interval of the difference in average precision lies above zero.
 
     Args:
-        contest: None where there is no champion to beat; a decision where the two cannot be compared.
-        leaky: whether the challenger was allowed a leaking column; then it is refused, whatever it scores.
+        comparison: None where there is no champion; a decision where the two cannot be compared.
+        leaky: whether a leaking column was allowed; such a challenger is always refused.
         seed: of the bootstrap over users.
     """
     if leaky:
         return PromotionDecision(False, "refused: it was trained with a column that leaks the answer", {})
-    if contest is None:
+    if comparison is None:
         return PromotionDecision(True, "promoted: there is no champion", {"champion": None})
-    if isinstance(contest, PromotionDecision):
-        return contest
+    if isinstance(comparison, PromotionDecision):
+        return comparison
     value, low, high = ap_difference(
-        contest.users, contest.labels, contest.challenger, contest.champion, seed
+        comparison.users, comparison.labels, comparison.challenger, comparison.champion, seed
     )
+    labels, version = comparison.labels, comparison.champion_version
     evidence = {
-        "champion": contest.champion_version,
+        "champion": version,
         "ap_difference": value,
         "interval": [low, high],
-        "rows": len(contest.labels),
-        "positives": int(contest.labels.sum()),
-        "rows_later_than_champion": contest.later,
+        "rows": len(labels),
+        "positives": int(labels.sum()),
+        "rows_later_than_champion": comparison.later,
     }
-    told = f"AP {value:+.4f} (95 % {low:+.4f} to {high:+.4f}) against version {contest.champion_version}"
-    told += f" on the same {len(contest.labels):,} rows, base rate {contest.labels.mean():.2%}"
-    if not contest.later:
-        told += "; the champion was trained on these rows"
+    sentence = (
+        f"AP {value:+.4f} (95 % {low:+.4f} to {high:+.4f}) against version {version} on the same "
+        f"{len(labels):,} rows, base rate {labels.mean():.2%}"
+    )
+    if not comparison.later:
+        sentence += "; the champion was trained on these rows"
     if low > 0:
-        return PromotionDecision(True, f"promoted: {told}", evidence)
-    return PromotionDecision(False, f"kept the champion: {told}", evidence)
+        return PromotionDecision(True, f"promoted: {sentence}", evidence)
+    return PromotionDecision(False, f"kept the champion: {sentence}", evidence)

@@ -34,7 +34,7 @@ from retail_core.store.lake.table import Lake, scratch_lake
 from retail_core.times import last_midnight
 
 KEYS = ("user_id", "as_of", "policy")
-_ANSWERS = {
+_LABEL_VALUES = {
     "1": True,
     "1.0": True,
     "true": True,
@@ -48,12 +48,12 @@ _START = pd.Timestamp("1970-01-01", tz="UTC")
 
 
 def inspect_log(path: Path, source: Source, settings: Settings, allowed: Sequence[str] = ()) -> LeakageReport:
-    """Judge the rows that a training on this file alone would have, by the source's cut-off policy.
+    """Inspect the rows that a training on this file alone would have, by the source's cut-off policy.
 
     Args:
         path: raw file.
-        source: its dialect.
-        settings: the question, the seed, and the shop's zone if not the source's.
+        source: dialect of the file.
+        settings: the prediction task, the seed, and the shop's zone if not the source's.
         allowed: as for `inspect`.
 
     Raises:
@@ -86,9 +86,9 @@ def build_guard_data(
     sampling = plan_sampling(labelled["label"].to_numpy(bool), SAMPLE_ROWS * len(policies))
     rows = labelled[sampling.select(labelled, settings.seed)].reset_index(drop=True)
     undated = set(rows["policy"]) == {"first-visit"}
-    wanted = default_feature_set(task, infer_attributes(lake, as_of, include_undated=undated))
-    matrix = dataset.compute_feature_matrix(lake, rows, wanted, engine)
-    return GuardData(rows, matrix, wanted, sampling, labelled, lake, as_of, settings.seed)
+    feature_set = default_feature_set(task, infer_attributes(lake, as_of, include_undated=undated))
+    matrix = dataset.compute_feature_matrix(lake, rows, feature_set, engine)
+    return GuardData(rows, matrix, feature_set, sampling, labelled, lake, as_of, settings.seed)
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
@@ -101,36 +101,36 @@ def columns_of(path: Path) -> tuple[str, ...]:
 
 
 def inspect_table(path: Path, label: str, settings: Settings) -> LeakageReport:
-    """Judge every column of a CSV or Parquet table but `user_id`, `as_of`, `policy` and the label.
+    """Inspect every column of a CSV or Parquet table but `user_id`, `as_of`, `policy` and the label.
 
-    A column named as a feature of ours is judged as a feature, any other as an attribute of the user.
-    Without `user_id` every row is a user. There are no events, so nothing is computed anew.
+    A column named like a feature is inspected as a feature, any other as an attribute of the user. Without
+    `user_id` every row is a user. There are no events, so no feature is computed again.
 
     Args:
         path: the table.
-        label: column that says who bought: 0 and 1, true and false, or yes and no.
+        label: column with the label: 0 and 1, true and false, or yes and no.
         settings: the seed, and how many buyers there must be.
 
     Raises:
-        InputError: the file cannot be read, or the label is no yes or no.
-        DataError: too few buyers, or no column to judge.
+        InputError: the file cannot be read, or a label is neither yes nor no.
+        DataError: too few buyers, or no column to inspect.
     """
     frame = _read(path)
     rows = _rows(frame, label, path)
     refuse_too_few_buyers(rows, settings.min_buyers)
     rows = limit_users(rows)
     frame = frame.loc[rows.index]
-    judged = [str(name) for name in frame.columns if name not in {*KEYS, label}]
-    if not judged:
+    names = [str(name) for name in frame.columns if name not in {*KEYS, label}]
+    if not names:
         raise DataError(f"{path} has no column besides its label.", remedy="give a table with features.")
-    known = [name for name in judged if name in expand_definitions(PredictionTask())]
-    attributes = [_attribute(name, frame[name]) for name in judged if name not in known]
-    features = [_numbers(frame[name]) for name in known]
-    encoded = [column for one in attributes for column in _encoded(one, frame[one.name])]
+    feature_names = [name for name in names if name in expand_definitions(PredictionTask())]
+    attributes = [_attribute(name, frame[name]) for name in names if name not in feature_names]
+    features = [_numbers(frame[name]) for name in feature_names]
+    encoded = [column for attribute in attributes for column in _encoded(attribute, frame[attribute.name])]
     evidence = GuardData(
         rows=rows.reset_index(drop=True),
         matrix=to_matrix(np.column_stack([*features, *encoded])),
-        feature_set=FeatureSet(PredictionTask(), tuple(known), tuple(attributes)),
+        feature_set=FeatureSet(PredictionTask(), tuple(feature_names), tuple(attributes)),
         sampling=Sampling(1.0, 1.0),
         labelled=rows,
         lake=None,
@@ -154,11 +154,11 @@ def _read(path: Path, rows: int | None = None) -> pd.DataFrame:
 
 def _rows(frame: pd.DataFrame, label: str, path: Path) -> pd.DataFrame:
     """`user_id, as_of, policy, label` of a table, with its index."""
-    said = frame[label].astype("str").str.strip().str.lower()
-    if len(odd := said[~said.isin(_ANSWERS)]):
+    labels = frame[label].astype("str").str.strip().str.lower()
+    if len(invalid := labels[~labels.isin(_LABEL_VALUES)]):
         raise InputError(
-            f"{path}, row {int(odd.index[0]) + 1}: the label {label} is {odd.iloc[0]!r}, which is neither "
-            "yes nor no.",
+            f"{path}, row {int(invalid.index[0]) + 1}: the label {label} is {invalid.iloc[0]!r}, which is "
+            "neither yes nor no.",
             remedy="use 0 and 1, true and false, or yes and no.",
         )
     users = frame["user_id"] if "user_id" in frame else pd.Series(frame.index, index=frame.index)
@@ -170,7 +170,7 @@ def _rows(frame: pd.DataFrame, label: str, path: Path) -> pd.DataFrame:
             "user_id": users.astype("str"),
             "as_of": times.dt.as_unit("ms"),
             "policy": frame["policy"].astype("str") if "policy" in frame else "table",
-            "label": said.map(_ANSWERS).to_numpy(bool),
+            "label": labels.map(_LABEL_VALUES).to_numpy(bool),
         },
         index=frame.index,
     )

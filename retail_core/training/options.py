@@ -1,12 +1,12 @@
-"""What a training is asked, and what it answers."""
+"""Options of a training, as commands, flows and the retraining decision state them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from retail_core.model.families import AUTO
+from retail_core.errors import InputError
+from retail_core.model.families import AUTO, select_families
 from retail_core.model.thresholds import DEFAULT_TARGET
 
 
@@ -15,12 +15,13 @@ class TrainOptions:
     """What to train.
 
     Attributes:
-        policies: cut-off policies that make rows; empty for those that fit the shop's log.
-        model: a family (`families.MODEL_FAMILIES`), or `auto`: the one that does best on the folds.
-        target_recall: share of buyers that `contact` is to find; 1.0 is the no-miss point.
+        policies: cut-off policies of the rows; empty for those that fit the shop's log.
+        model: a family (`families.MODEL_FAMILIES`), or `auto` to search all of them.
+        target_recall: share of buyers that `contact` must find; 1.0 is the no-miss point.
         confidence: of the certificate.
-        must_certify: refuse to train where a target below 1.0 cannot be certified; else it is left out.
-        allow_leak: columns the leakage guard is told to let pass; brands the version as leaky.
+        must_certify: a target below 1.0 that cannot be certified is an error; else the certificate is left
+            out.
+        allow_leak: columns that may reveal the label; they mark the version as leaky.
         reason: why it is trained; logged.
     """
 
@@ -59,37 +60,15 @@ class TrainOptions:
             allow_leak=tuple(allow_leak),
         )
 
+    def check(self) -> None:
+        """Refuse options that no training can fulfil.
 
-@dataclass(frozen=True)
-class TrainReport:
-    """What came of it; metrics are of the primary policy, on the test period, by the evaluation model.
-
-    `known_until` (ISO 8601) is the end of what was learnt from: as_of, or where the log ended before it.
-    """
-
-    run_id: str
-    version: str
-    promoted: bool
-    reason: str
-    metrics: dict[str, Any]
-    by_policy: dict[str, dict[str, Any]]
-    threshold: float
-    certificate: dict[str, Any] | None
-    certificate_reason: str | None
-    price: str
-    split: str
-    periods: dict[str, dict[str, Any]]
-    family: str
-    best_params: dict[str, float]
-    search: dict[str, Any]
-    leakage: dict[str, Any]
-    eligible: dict[str, Any]
-    known_until: str
-    gaps: tuple[str, ...]
-    dropped_features: tuple[str, ...]
-    features: int
-    gate: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self) | {"gaps": list(self.gaps), "dropped_features": list(self.dropped_features)}
+        Raises:
+            InputError: an unknown family, or a recall or confidence out of range.
+        """
+        select_families(self.model)
+        if not 0 < self.target_recall <= 1 or not 0 < self.confidence < 1:
+            raise InputError(
+                f"A recall of {self.target_recall:g} at {self.confidence:g} cannot be asked for.",
+                remedy="use a recall in (0, 1] and a confidence in (0, 1).",
+            )

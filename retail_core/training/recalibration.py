@@ -1,8 +1,8 @@
-"""New calibrators and thresholds for a model that still ranks well, from days it has never seen.
+"""Recalibration: new calibrators and thresholds for a model whose ranking is still good.
 
-The ranker stays as it is, to the bit. The newest matured days later than its training data are cut into three
-successive blocks: on the first the calibrators are fitted, on the second the thresholds are certified, on
-the third old and new probabilities are compared. What comes of it is a version of its own.
+The rankers stay bit-equal. The newest matured days after their training data are cut into three successive
+blocks: calibrators are fitted on the first, thresholds are certified on the second, and old and new
+probabilities are compared on the third. The result is registered as a version of its own.
 """
 
 from __future__ import annotations
@@ -28,19 +28,30 @@ from retail_core.model.thresholds import sample_row_per_buyer
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
 from retail_core.registry.promotion import PromotionDecision
-from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.times import iso, to_utc_ms
 from retail_core.training.recalibration_rows import RECALIBRATION_PERIODS, build_recalibration_data
-from retail_core.training.results import build_self_test, reference_metrics, test_metrics
+from retail_core.training.results import evaluate_test_rows
+from retail_core.training.version_spec import build_self_test, reference_metrics
 from retail_core.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class RecalibrationReport:
-    """What came of it; `policies` are those with new calibrators, figures of the primary policy's last block.
+    """Report of a recalibration.
 
-    `before` and `after`: Brier, ECE, slope and mean of the old and the new probabilities there.
+    Attributes:
+        version: the new version.
+        recalibrated_from: the version whose rankers it has.
+        promoted: whether the new version is in production.
+        reason: of the promotion decision.
+        policies: policies with new calibrators, the primary one first.
+        periods: rows and cut-offs of the three blocks.
+        before: Brier score, ECE, slope and mean of the old probabilities on the last block, primary policy.
+        after: the same of the new probabilities.
+        thresholds: of the primary policy.
+        certificate: of the primary policy.
+        certificate_reason: why there is no certificate.
     """
 
     version: str
@@ -61,10 +72,15 @@ class RecalibrationReport:
 
 
 def recalibrate(workspace: Workspace, *, version: str | None, as_of: datetime) -> RecalibrationReport:
-    """Register `version` (None: the one in production) anew with calibrators fitted as of `as_of` (aware).
+    """Register a version with the rankers of another and new calibrators.
 
-    It goes into production if the old one is there and loses on the last block: 95 % interval of the paired
-    difference in log loss, users resampled, above zero.
+    It is promoted if the other is in production and has a higher log loss on the last block: 95 % interval of
+    the paired difference, users resampled, above zero.
+
+    Args:
+        workspace: store and lake.
+        version: whose rankers are used; None for the one in production.
+        as_of: aware; only labels known then are used.
 
     Raises:
         DataError: no such version, or too few buyers later than its training data.
@@ -74,26 +90,26 @@ def recalibrate(workspace: Workspace, *, version: str | None, as_of: datetime) -
     promotion.repair(workspace.store)
     workspace, settings = workspace.pinned(), workspace.settings
     champion = registry.production_version(settings)
-    old = load_version(settings, version or champion or _refuse_nothing())
+    old = registry.load_version(settings, version or champion or _refuse_missing_champion())
     data = build_recalibration_data(workspace, old.spec, to_utc_ms(as_of))
-    new, points = _fitted(old, data, settings)
-    tested = procedure.score_period(new, data, "test")
+    model, points = _fit_calibrators_and_points(old, data, settings)
+    test = procedure.score_period(model, data, "test")
     with registry.training_run(settings, reason="recalibration") as run:
-        spec = _spec(old.spec, run, data, points, _EvaluatedModel(new, tested, as_of), settings)
-        spec = registry.log_and_register(
-            settings, registry.Candidate(spec, new, None, _params(spec), None, [])
-        )
-    decision = _judge(old, tested[data.policies[0]], champion, settings)
+        result = _RecalibrationResult(model, points, test, as_of)
+        spec = _build_spec(old.spec, run, data, result, settings.seed)
+        candidate = registry.Candidate(spec, model, None, _flat_params(spec), None, [])
+        spec = registry.log_and_register(settings, candidate)
+    decision = _decide_promotion(old, test[spec.primary], champion, settings.seed)
     if decision.promote:
         promotion.promote_on(workspace.store, spec.version, decision)
-    return _report(old, spec, decision, data, tested[data.policies[0]], points)
+    return _make_report(old, spec, decision, data, result)
 
 
-def _refuse_nothing() -> str:
+def _refuse_missing_champion() -> str:
     raise DataError("There is no model in production.", remedy="run `retail train` first, or name a version.")
 
 
-def _fitted(
+def _fit_calibrators_and_points(
     old: ServedModel, data: TrainingData, settings: Settings
 ) -> tuple[CalibratedRanker, dict[str, OperatingPoints]]:
     """The same rankers with new calibrators, and operating points; policies without rows keep theirs."""
@@ -101,126 +117,132 @@ def _fitted(
     rows, matrix = procedure.period_rows(data, "calibrate")
     labels = rows["label"].to_numpy(bool)
     for policy in data.policies:
-        mine = rows["policy"].eq(policy).to_numpy(bool)
-        calibrators[policy] = fit_calibrator(old.estimator.raw_score(matrix[mine], policy), labels[mine])
-    new = CalibratedRanker(old.estimator.rankers, old.estimator.factor, calibrators, old.spec.primary)
-    judged = {name: procedure.score_period(new, data, name) for name in ("calibrate", "certify")}
-    goal = _goal(old.spec, settings)
+        mask = rows["policy"].eq(policy).to_numpy(bool)
+        calibrators[policy] = fit_calibrator(old.estimator.raw_score(matrix[mask], policy), labels[mask])
+    model = CalibratedRanker(old.estimator.rankers, old.estimator.factor, calibrators, old.spec.primary)
+    scored = {name: procedure.score_period(model, data, name) for name in ("calibrate", "certify")}
+    goal = _recall_goal(old.spec, settings.seed)
     points = {
         policy: procedure.choose_operating_points(
-            judged["calibrate"][policy], judged["certify"][policy], goal
+            scored["calibrate"][policy], scored["certify"][policy], goal
         )
         for policy in data.policies
     }
-    new.set_params(threshold=points[data.policies[0]].f1)
-    return new, points
+    model.set_params(threshold=points[data.policies[0]].f1)
+    return model, points
 
 
-def _goal(spec: ModelSpec, settings: Settings) -> RecallGoal:
+def _recall_goal(spec: ModelSpec, seed: int) -> RecallGoal:
     goal = spec.training["goal"]
-    return RecallGoal(goal["target_recall"], goal["confidence"], settings.seed)
+    return RecallGoal(goal["target_recall"], goal["confidence"], seed)
 
 
 @dataclass(frozen=True)
-class _EvaluatedModel:
+class _RecalibrationResult:
     model: CalibratedRanker
-    tested: Mapping[str, ScoredRows]
+    points: Mapping[str, OperatingPoints]
+    test: Mapping[str, ScoredRows]
     as_of: datetime
 
 
-def _spec(
-    old: ModelSpec,
-    run: registry.TrainingRun,
-    data: TrainingData,
-    points: Mapping[str, OperatingPoints],
-    found: _EvaluatedModel,
-    settings: Settings,
+def _build_spec(
+    old: ModelSpec, run: registry.TrainingRun, data: TrainingData, result: _RecalibrationResult, seed: int
 ) -> ModelSpec:
-    """The old spec with what is new. `data` stays: it says what the ranker knows, which triggers go by."""
-    figures = {
-        policy: test_metrics(data, policy, rows, points[policy], settings.seed)
-        for policy, rows in found.tested.items()
+    """The old specification with the new parts.
+
+    `data` stays: it describes what the rankers were fitted on, which the triggers compare with.
+    """
+    evaluated = {
+        policy: evaluate_test_rows(data, policy, rows, result.points[policy], seed)
+        for policy, rows in result.test.items()
     }
-    certified = {policy: one.in_use for policy, one in points.items()}
-    buyers = procedure.score_period(found.model, data, "certify")
-    told = {
+    certified = {policy: points.in_use for policy, points in result.points.items()}
+    certify = procedure.score_period(result.model, data, "certify")
+    provenance = {
         "from": old.version,
-        "as_of": iso(found.as_of),
+        "as_of": iso(result.as_of),
         "days": data.split.kind,
-        "periods": _periods(data),
+        "periods": _summarize_periods(data),
     }
-    methods = {policy: one.method for policy, one in (found.model.calibrators or {}).items()}
+    calibrators = result.model.calibrators or {}
+    methods = {policy: calibrator.method for policy, calibrator in calibrators.items()}
     return replace(
         old,
         version="",
         run_id=run.run_id,
-        thresholds=old.thresholds | {policy: one.to_dict() for policy, one in points.items()},
+        thresholds=old.thresholds | {policy: points.to_dict() for policy, points in result.points.items()},
         certificates=old.certificates
-        | {name: one.certificate.to_dict() if one.certificate else None for name, one in certified.items()},
-        reasons=old.reasons | {policy: one.reason for policy, one in certified.items()},
-        metrics=old.metrics | {policy: one for policy, (one, _) in figures.items()},
-        evaluation=old.evaluation | {policy: closer for policy, (_, closer) in figures.items()},
+        | {
+            policy: point.certificate.to_dict() if point.certificate else None
+            for policy, point in certified.items()
+        },
+        reasons=old.reasons | {policy: point.reason for policy, point in certified.items()},
+        metrics=old.metrics | {policy: metrics for policy, (metrics, _) in evaluated.items()},
+        evaluation=old.evaluation | {policy: details for policy, (_, details) in evaluated.items()},
         reference=reference_metrics(
-            found.tested[old.primary], figures[old.primary][0], points[old.primary].f1
+            result.test[old.primary], evaluated[old.primary][0], result.points[old.primary].f1
         ),
-        training=old.training | {"recalibration": told, "calibration": methods},
+        training=old.training | {"recalibration": provenance, "calibration": methods},
         certification=old.certification
-        | {policy: _buyers(rows, settings.seed).to_dict() for policy, rows in buyers.items()},
-        self_test=build_self_test(data, found.model),
+        | {policy: _certify_buyers(rows, seed).to_dict() for policy, rows in certify.items()},
+        self_test=build_self_test(data, result.model),
     )
 
 
-def _buyers(rows: ScoredRows, seed: int) -> BuyerScores:
-    chosen = sample_row_per_buyer(rows.users, rows.labels, seed)[:MAX_STORED_BUYERS]
-    return BuyerScores(np.sort(rows.probability[chosen]), np.empty(0))
+def _certify_buyers(rows: ScoredRows, seed: int) -> BuyerScores:
+    sampled = sample_row_per_buyer(rows.users, rows.labels, seed)[:MAX_STORED_BUYERS]
+    return BuyerScores(np.sort(rows.probability[sampled]), np.empty(0))
 
 
-def _periods(data: TrainingData) -> dict[str, dict[str, Any]]:
-    described = data.split.summarize(data.labelled.rows)
-    return {name: described[name] for name in RECALIBRATION_PERIODS}
+def _summarize_periods(data: TrainingData) -> dict[str, dict[str, Any]]:
+    periods = data.split.summarize(data.labelled.rows)
+    return {name: periods[name] for name in RECALIBRATION_PERIODS}
 
 
-def _params(spec: ModelSpec) -> dict[str, object]:
-    told = spec.training["recalibration"]
-    return {"recalibrated_from": told["from"], "recalibrated_as_of": told["as_of"], "days": told["days"]}
+def _flat_params(spec: ModelSpec) -> dict[str, object]:
+    provenance = spec.training["recalibration"]
+    return {
+        "recalibrated_from": provenance["from"],
+        "recalibrated_as_of": provenance["as_of"],
+        "days": provenance["days"],
+    }
 
 
-def _judge(
-    old: ServedModel, tested: ScoredRows, champion: str | None, settings: Settings
+def _decide_promotion(
+    old: ServedModel, test: ScoredRows, champion: str | None, seed: int
 ) -> PromotionDecision:
     """Whether the new probabilities of the primary policy are better than the old ones."""
     version = old.spec.version
-    before_ = old.estimator.calibrate(tested.raw, old.spec.primary)
-    value, low, high = log_loss_improvement(tested, before_, settings.seed)
-    told = (
+    old_probability = old.estimator.calibrate(test.raw, old.spec.primary)
+    value, low, high = log_loss_improvement(test, old_probability, seed)
+    sentence = (
         f"log loss {-value:+.5f} (95 % {-high:+.5f} to {-low:+.5f}) against version {version} on the same "
-        f"{len(tested.labels):,} rows, base rate {tested.labels.mean():.2%}"
+        f"{len(test.labels):,} rows, base rate {test.labels.mean():.2%}"
     )
     evidence = {
         "champion": version,
         "log_loss_gain": value,
         "interval": [low, high],
-        "rows": len(tested.labels),
+        "rows": len(test.labels),
     }
     if old.spec.leaky:
         return PromotionDecision(False, "refused: it was trained with a column that leaks the answer", {})
     if version != champion:
-        return PromotionDecision(False, f"version {version} is not in production: {told}", evidence)
+        return PromotionDecision(False, f"version {version} is not in production: {sentence}", evidence)
     if low > 0:
-        return PromotionDecision(True, f"promoted: {told}", evidence)
-    return PromotionDecision(False, f"kept the champion: {told}", evidence)
+        return PromotionDecision(True, f"promoted: {sentence}", evidence)
+    return PromotionDecision(False, f"kept the champion: {sentence}", evidence)
 
 
-def _report(
+def _make_report(
     old: ServedModel,
     spec: ModelSpec,
     decision: PromotionDecision,
     data: TrainingData,
-    tested: ScoredRows,
-    points: Mapping[str, OperatingPoints],
+    result: _RecalibrationResult,
 ) -> RecalibrationReport:
     primary = spec.primary
-    earlier = replace(tested, probability=old.estimator.calibrate(tested.raw, primary))
+    rows = result.test[primary]
     return RecalibrationReport(
         version=spec.version,
         recalibrated_from=old.spec.version,
@@ -228,18 +250,18 @@ def _report(
         reason=decision.reason,
         policies=data.policies,
         periods=spec.training["recalibration"]["periods"],
-        before=_promises(earlier),
-        after=_promises(tested),
-        thresholds=points[primary].to_dict(),
+        before=_calibration_metrics(replace(rows, probability=old.estimator.calibrate(rows.raw, primary))),
+        after=_calibration_metrics(rows),
+        thresholds=result.points[primary].to_dict(),
         certificate=spec.certificate,
         certificate_reason=spec.reasons[primary],
     )
 
 
-def _promises(rows: ScoredRows) -> dict[str, Any]:
-    figures = evaluate(rows, 0.5)
-    return {name: figures[name] for name in ("brier", "ece", "slope")} | {
+def _calibration_metrics(rows: ScoredRows) -> dict[str, Any]:
+    metrics = evaluate(rows, 0.5)
+    return {name: metrics[name] for name in ("brier", "ece", "slope")} | {
         "mean_probability": float(rows.probability.mean()),
-        "base_rate": figures["base_rate"],
-        "n": figures["n"],
+        "base_rate": metrics["base_rate"],
+        "n": metrics["n"],
     }

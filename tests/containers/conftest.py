@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from retail_core.training.pipeline import TrainOptions
+from retail_core.training.options import TrainOptions
 from tests.containers.engine import NO_ENGINE, Podman, not_run, recipe
 from tests.serving import Shop, trained_shop
 

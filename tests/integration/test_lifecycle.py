@@ -40,7 +40,9 @@ from retail_core.store.mongo.predictions import (
     read_predictions,
     replace_predictions,
 )
-from retail_core.training.pipeline import TrainOptions, TrainReport, train
+from retail_core.training.options import TrainOptions
+from retail_core.training.pipeline import train
+from retail_core.training.results import TrainReport
 from retail_core.workspace import Workspace
 
 pytestmark = pytest.mark.integration

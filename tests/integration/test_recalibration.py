@@ -26,10 +26,11 @@ from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.sources import get_preset
 from retail_core.store.mongo.connection import open_store
-from retail_core.training.pipeline import TrainOptions, train
+from retail_core.training.options import TrainOptions
+from retail_core.training.pipeline import train
 from retail_core.training.recalibration import RecalibrationReport, recalibrate
 from retail_core.training.recalibration_rows import RECALIBRATION_PERIODS, build_recalibration_data
-from retail_core.training.results import build_self_test
+from retail_core.training.version_spec import build_self_test
 from retail_core.workspace import Workspace
 
 pytestmark = pytest.mark.integration

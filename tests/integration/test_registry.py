@@ -258,7 +258,7 @@ def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings
     with pytest.raises(DataError, match="no version 99"):
         promotion.promote(store, "99", reason="?", at=AT)
     stale = promotion.PromotionDecision(True, "better than 1", {"champion": "1"})
-    with pytest.raises(IntegrityError, match="judged against version 1, and version 2 is in production now"):
+    with pytest.raises(IntegrityError, match="compared with version 1, and version 2 is in production now"):
         promotion.promote_on(store, first.version, stale)
     promotion.rollback(store, at=AT)
     assert registry.production_version(settings) == "1"

@@ -15,7 +15,8 @@ from retail_core.scoring.scores import score
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store
 from retail_core.times import parse_instant
-from retail_core.training.pipeline import TrainOptions, train
+from retail_core.training.options import TrainOptions
+from retail_core.training.pipeline import train
 from retail_core.workspace import Workspace
 from tests.serving import running_service
 

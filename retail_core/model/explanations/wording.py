@@ -99,7 +99,8 @@ def events(row: FeatureValues, event_type: str | None, window: FeatureWindow) ->
     if not number:
         never = last in row.values and since is None
         return f"no {singular_noun}{within(row.lookback_window if never else window)}{ago}"
-    return f"{amount(number, singular_noun, plural_noun)}{within(window)}{_against_usual(row, stem, window, number)}{ago}"
+    count_text = amount(number, singular_noun, plural_noun)
+    return f"{count_text}{within(window)}{_against_usual(row, stem, window, number)}{ago}"
 
 
 def cart(row: FeatureValues) -> str | None:
