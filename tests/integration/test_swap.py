@@ -125,7 +125,7 @@ def test_promotions_are_followed_under_load_and_no_request_fails(
     assert responses.probabilities["1"] != responses.probabilities[variant]
 
 
-def test_a_version_that_fails_its_own_test_never_is_served(api: httpx.Client, settings: Settings) -> None:
+def test_a_version_that_fails_its_self_test_is_never_used(api: httpx.Client, settings: Settings) -> None:
     bad = register_variant(settings, factor=0.5, honest=False)
     with concurrent_requests(api) as responses:
         put_in_production_by_hand(settings, bad)
