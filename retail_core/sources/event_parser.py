@@ -16,6 +16,7 @@ from pandera.typing.pandas import DataFrame
 from retail_core.arrays import IntArray
 from retail_core.arrow_compute import pc, python_value
 from retail_core.schemas import EVENT_COLUMNS, Event, EventFrame, UserAttributes
+from retail_core.sources.json_tables import load_object
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.source import REQUIRED, Chunk, Problems, RawTable, Source, empty_users
 from retail_core.sources.value_parsing import (
@@ -180,13 +181,13 @@ def _properties_json(properties: dict[str, object]) -> str | None:
         return ""
     if "properties" not in properties:
         return compact_json(properties)
+    nested = load_object(str(properties.pop("properties")), parse_float=None, parse_constant=_refuse_constant)
+    if nested is None:
+        return None
+    json_text = compact_json(properties | nested) if properties or nested else ""
     try:
-        nested = json.loads(str(properties.pop("properties")), parse_constant=_refuse_constant)
-        if not isinstance(nested, dict):
-            return None
-        json_text = compact_json(properties | nested) if properties or nested else ""
         json_text.encode()
-    except (ValueError, RecursionError):
+    except UnicodeEncodeError:
         return None
     return json_text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,9 @@ import pyarrow as pa
 
 from retail_core.sources.refusals import Refusal, broken_text_rule, refusal
 from retail_core.sources.source import RawTable
+
+MAX_JSON_DEPTH = 500
+"""Nested containers accepted; the limit of Python's parser depends on its release (3.11: 993, 3.13: 9998)."""
 
 
 def json_lines(lines: list[str], base: int) -> RawTable:
@@ -55,13 +58,40 @@ def flat_json_lines(lines: list[str], base: int) -> RawTable:
     return replace(table.take(flat_rows, (*table.refused, *refused)), columns=flat.columns)
 
 
-def load_object(text: str) -> dict[str, object] | None:
-    """The JSON object in `text`; None if it is no object. Decimal numbers are kept as text, hence exact."""
+def load_object(
+    text: str,
+    parse_float: Callable[[str], object] | None = str,
+    parse_constant: Callable[[str], object] | None = None,
+) -> dict[str, object] | None:
+    """The JSON object in `text`; None if it is no object or nested deeper than `MAX_JSON_DEPTH`.
+
+    Args:
+        text: JSON.
+        parse_float: as in `json.loads`; by default decimal numbers are kept as text, hence exact.
+        parse_constant: as in `json.loads`.
+    """
     try:
-        value = json.loads(text, parse_float=str)
+        value = json.loads(text, parse_float=parse_float, parse_constant=parse_constant)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not _is_too_deep(value, len(text)) else None
+
+
+def _is_too_deep(value: object, length: int) -> bool:
+    """Whether a value parsed from `length` characters has more than `MAX_JSON_DEPTH` nested containers."""
+    if length < 2 * MAX_JSON_DEPTH:
+        return False
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        containers = [item for item in level if isinstance(item, dict | list)]
+        level = [
+            item
+            for container in containers
+            for item in (container.values() if isinstance(container, dict) else container)
+        ]
+        if not level:
+            return False
+    return any(isinstance(item, dict | list) for item in level)
 
 
 def object_table(rows: Sequence[Mapping[str, object]]) -> RawTable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.sources import Chunk, Refusal, Source
+from retail_core.sources.json_tables import MAX_JSON_DEPTH, load_object
 from retail_core.sources.raw_tables import WINDOW_CHARACTERS, WINDOW_ROWS
 from retail_core.sources.source import Layout
 
@@ -205,13 +207,29 @@ def test_json_lines_with_nul_or_lone_surrogates_cost_their_line_only(tmp_path: P
     assert refused == [(2, "encoding"), (3, "nul")]
 
 
+def _nested_json(depth: int) -> str:
+    return '{"k": ' * depth + "1" + "}" * depth
+
+
 @pytest.mark.parametrize(
-    "nested", ['{"k": NaN}', '{"k": "\\ud800"}', "[1]", '{"k": ' * 5_000 + "1" + "}" * 5_000]
+    "nested",
+    ['{"k": NaN}', '{"k": "\\ud800"}', "[1]", _nested_json(MAX_JSON_DEPTH + 1), _nested_json(5_000)],
+    ids=["nan", "surrogate", "array", "deep", "very deep"],
 )
 def test_properties_that_some_json_readers_reject_are_refused(tmp_path: Path, nested: str) -> None:
     quoted = nested.replace('"', '""')
     text = f'user_id,event_time,event_type,properties\nu,2025-01-01,search,"{quoted}"\nv,2025-01-01,search,\n'
     assert _users_and_refusals(_file(tmp_path, text)) == (["v"], [(2, "properties")])
+
+
+def test_json_nested_up_to_the_limit_is_accepted(tmp_path: Path) -> None:
+    deepest, too_deep = _nested_json(MAX_JSON_DEPTH), _nested_json(MAX_JSON_DEPTH + 1)
+    quoted = deepest.replace('"', '""')
+    text = f'user_id,event_time,event_type,properties\nu,2025-01-01,search,"{quoted}"\n'
+    assert _users_and_refusals(_file(tmp_path, text)) == (["u"], [])
+    assert load_object(deepest) is not None
+    assert load_object(too_deep) is None
+    assert load_object(json.dumps({"k": [[1]] * MAX_JSON_DEPTH})) is not None
 
 
 def test_a_window_of_long_lines_is_short(tmp_path: Path) -> None:

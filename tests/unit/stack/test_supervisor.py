@@ -229,8 +229,11 @@ def test_a_service_that_dies_is_restarted_a_bounded_number_of_times(tiny: Tiny) 
     tiny.server("other")
     tiny.up()
     for count in (1, 2):
-        os.kill(tiny.pid("mortal"), signal.SIGKILL)
+        killed = tiny.pid("mortal")
+        os.kill(killed, signal.SIGKILL)
         eventually(lambda: f"restart {count} of 2" in tiny.said())  # noqa: B023
+        # The state file is written after the message: until then it has the killed process as healthy.
+        eventually(lambda: tiny.pid("mortal") != killed)  # noqa: B023
         eventually(lambda: tiny.state().services["mortal"].state == "healthy")
     os.kill(tiny.pid("mortal"), signal.SIGKILL)
     eventually(lambda: "given up after 2 restarts" in tiny.said())
