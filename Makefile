@@ -1,21 +1,21 @@
 # Needs Python 3.11 to 3.14 with pip, and make. Everything else is installed into .venv by `make setup`.
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
-# The first of these that runs: a version manager may put commands on the path that start no interpreter.
+# The first command that works: a version manager may put commands on the path that start no interpreter.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$name -c '$(SUPPORTED)' 2>/dev/null && command -v $$name && break; done)
 BIN := .venv/bin
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo docs test bench-serving containers compose-test up down lint format lock clean
 
-help: ## Show what can be made
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
-# Once, here, instead of in every process: where PYTHONDONTWRITEBYTECODE is set imports take five times as
-# long. What nobody imports is left out.
+# Compile once here: if PYTHONDONTWRITEBYTECODE is set, imports otherwise take five times as long. Packages
+# that nothing imports are left out.
 compile = $(BIN)/python -W ignore::SyntaxWarning -m compileall -q -j 2 -x '/(tests?|testing|databricks|numba|apprise|altair|wcwidth|fontTools)/' .venv/lib || true
 
-setup: .venv/.ready ## Install what the product needs into .venv
-setup-dev: .venv/.ready-dev ## Install the tools for tests, lint and types as well
+setup: .venv/.ready ## Install the product into .venv
+setup-dev: .venv/.ready-dev ## Also install the tools for tests, lint, types and docs
 
 $(BIN)/uv: requirements-uv.lock
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUPPORTED)' || \
@@ -40,23 +40,23 @@ $(BIN)/uv: requirements-uv.lock
 	$(BIN)/python tools/link_project.py
 	@touch $@ .venv/.ready
 
-demo: setup ## Run the whole main job on a simulated shop
+demo: setup ## Run the pipeline on a simulated shop
 	$(BIN)/retail demo
 
 test: setup-dev ## Run the tests
 	$(BIN)/python -m pytest -m "not containers" -n 2 --dist loadfile --cov=retail_core --cov-report=term:skip-covered
 
-bench-serving: setup-dev ## Measure the service beside plain servers of the same model
+bench-serving: setup-dev ## Benchmark the service against plain servers of the same model
 	@tools/system-packages.sh load
 	$(BIN)/python -m tests.benchmarks.bench_serving
 
 containers: setup-dev ## Build and run the API's image
 	$(BIN)/python -m pytest -m "containers and not compose"
 
-compose-test: setup-dev ## Build and run compose.yaml with podman, train in it, ask the API, open the pages
+compose-test: setup-dev ## Build and run compose.yaml with podman; train, query the API, open the app
 	$(BIN)/python -m pytest -s -m compose
 
-up: setup ## Run the whole stack on this machine
+up: setup ## Run the stack on this machine
 	$(BIN)/retail up
 
 down: ## Stop the stack
@@ -71,12 +71,12 @@ lint: setup-dev ## Check style, types and the import rules between packages
 docs: setup-dev ## Build the documentation site into site/, without network access
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict
 
-format: setup-dev ## Rewrite the code in the house's style
+format: setup-dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: setup-dev ## Resolve the dependencies anew
+lock: setup-dev ## Resolve the dependencies into the lock files
 	tools/lock.sh
 
-clean: ## Remove what was installed and what the checks left behind; never data
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+clean: ## Remove installed packages, caches and the built site; never data
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,6 +1,6 @@
-"""python preload.py PART: imports what a part imports, so that Python compiles just that, once, in its image.
+"""python preload.py PART: import the modules of one part of the stack, so that its image has them compiled.
 
-A name that is missing or was taken out too much ends the build of the image.
+A module that is missing, or that slim.py removed by mistake, fails the build of the image.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ SERVICE = (
     "retail_core.model.estimator",
     "retail_core.model.explanations.contributions",
     "retail_core.model.linear",
-    "retail_core.model.realtime",
+    "retail_core.model.onnx_scorers",
     "retail_core.model.explanations.reasons",
-    # What a stored model and a file of events need when they are read.
+    # Imported lazily, when a stored model or a file of events is read.
     "ibis.backends.duckdb",
     "lightgbm",
     "skops.io",

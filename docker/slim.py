@@ -1,6 +1,6 @@
-"""Takes out of a folder of installed packages what a server never reads.
+"""python slim.py SITE_PACKAGES: remove files of installed packages that a server never reads.
 
-python slim.py SITE_PACKAGES: tests, sources, headers, libraries for other uses, debug symbols.
+These are tests, sources, headers, unused libraries and debug symbols.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ SOURCES = (
 )
 UNUSED = (
     "ibis/backends/*/tests",
-    # A copy for programs in C; Python's extension has the whole library in itself.
+    # A copy for C programs; Python's extension contains the whole library.
     "onnxruntime/capi/libonnxruntime.so.*",
     *(f"onnxruntime/{part}" for part in ("backend", "datasets", "quantization", "tools", "transformers")),
     "pyarrow/*flight*",
-    # The wheel holds each of its libraries three times; the one with the number is loaded.
+    # The wheel contains each library three times; the file with the version number is loaded.
     "pyarrow/libarrow_python*.so",
     "pyarrow/libarrow_python*.so.*.*",
     "pyarrow/include",
@@ -30,7 +30,7 @@ STRIP_FROM_BYTES = 500_000
 
 
 def main(packages: Path) -> None:
-    """Make the folder smaller, and say by how much."""
+    """Remove the files and print the size before and after."""
     before = size(packages)
     for pattern in UNUSED:
         for path in packages.glob(pattern):
@@ -39,7 +39,7 @@ def main(packages: Path) -> None:
         if path.is_file() and (is_source(path) or is_test(path)):
             path.unlink()
     strip(packages)
-    print(f"{before / 1e6:.0f} MB of packages became {size(packages) / 1e6:.0f}")  # noqa: T201
+    print(f"{before / 1e6:.0f} MB of packages reduced to {size(packages) / 1e6:.0f} MB")  # noqa: T201
 
 
 def size(packages: Path) -> int:
@@ -48,17 +48,17 @@ def size(packages: Path) -> int:
 
 
 def is_source(path: Path) -> bool:
-    """Whether only a compiler or a type checker would read it."""
+    """Whether only a compiler or a type checker reads the file."""
     return path.name.endswith(SOURCES)
 
 
 def is_test(path: Path) -> bool:
-    """Whether it is a test or its data. Helpers stay: NumPy's own code imports one of them."""
+    """Whether the file is a test or test data. Test helpers are kept: NumPy imports one of them."""
     return "tests" in path.parts and (path.suffix != ".py" or path.name.startswith("test_"))
 
 
 def strip(packages: Path) -> None:
-    """Remove symbols that no loader asks for. What auditwheel has moved about (`*.libs`) is left alone."""
+    """Remove debug symbols, except from libraries that auditwheel has relocated (`*.libs`)."""
     large = [path for path in packages.rglob("*.so*") if path.stat().st_size >= STRIP_FROM_BYTES]
     libraries = [path for path in large if not path.parent.name.endswith(".libs")]
     subprocess.run(["strip", "--strip-unneeded", *libraries], check=True)

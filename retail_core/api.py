@@ -4,20 +4,21 @@ No database and no setup is needed: an events frame is written to a temporary fo
 same batch interpreter as the commands, so the numbers are equal. Public root of the library; everything
 else in `retail_core` may change between releases.
 
->>> import pandas as pd
->>> from retail_core.api import PredictionTask, labels, point_in_time_features
->>> events = pd.DataFrame({
-...     "user_id": ["ann", "ann", "bob"],
-...     "event_time": pd.to_datetime(["2025-01-05T10:00Z", "2025-01-06T09:00Z", "2025-01-05T20:00Z"]),
-...     "event_type": ["add_to_cart", "purchase", "view_item"],
-...     "item_id": ["shoe", "shoe", "hat"],
-...     "price_minor": [4999, 4999, 1250],
-... })
->>> features = point_in_time_features(events, as_of="2025-01-06T00:00Z", task=PredictionTask())
->>> features[["user_id", "event_count_1d", "open_cart_value", "hours_since_event"]]
-  user_id  event_count_1d  open_cart_value  hours_since_event
-0     ann             1.0           4999.0               14.0
-1     bob             1.0              0.0                4.0
+Examples:
+    >>> import pandas as pd
+    >>> from retail_core.api import PredictionTask, labels, point_in_time_features
+    >>> events = pd.DataFrame({
+    ...     "user_id": ["ann", "ann", "bob"],
+    ...     "event_time": pd.to_datetime(["2025-01-05T10:00Z", "2025-01-06T09:00Z", "2025-01-05T20:00Z"]),
+    ...     "event_type": ["add_to_cart", "purchase", "view_item"],
+    ...     "item_id": ["shoe", "shoe", "hat"],
+    ...     "price_minor": [4999, 4999, 1250],
+    ... })
+    >>> features = point_in_time_features(events, as_of="2025-01-06T00:00Z", task=PredictionTask())
+    >>> features[["user_id", "event_count_1d", "open_cart_value", "hours_since_event"]]
+      user_id  event_count_1d  open_cart_value  hours_since_event
+    0     ann             1.0           4999.0               14.0
+    1     bob             1.0              0.0                4.0
 """
 
 from __future__ import annotations
@@ -86,18 +87,19 @@ def point_in_time_features(
             outside the contract, or not exactly one of `cutoffs` and `as_of` is given.
         DataError: no user is eligible at any of the instants.
 
-    >>> import pandas as pd
-    >>> events = pd.DataFrame({
-    ...     "user_id": ["ann", "ann"],
-    ...     "event_time": pd.to_datetime(["2025-01-05T10:00Z", "2025-01-05T22:00Z"]),
-    ...     "event_type": ["view_item", "view_item"],
-    ... })
-    >>> cutoffs = pd.DataFrame({
-    ...     "user_id": ["ann", "ann"],
-    ...     "as_of": pd.to_datetime(["2025-01-05T12:00Z", "2025-01-06T00:00Z"]),
-    ... })
-    >>> point_in_time_features(events, cutoffs)["event_count_1d"].tolist()
-    [1.0, 2.0]
+    Examples:
+        >>> import pandas as pd
+        >>> events = pd.DataFrame({
+        ...     "user_id": ["ann", "ann"],
+        ...     "event_time": pd.to_datetime(["2025-01-05T10:00Z", "2025-01-05T22:00Z"]),
+        ...     "event_type": ["view_item", "view_item"],
+        ... })
+        >>> cutoffs = pd.DataFrame({
+        ...     "user_id": ["ann", "ann"],
+        ...     "as_of": pd.to_datetime(["2025-01-05T12:00Z", "2025-01-06T00:00Z"]),
+        ... })
+        >>> point_in_time_features(events, cutoffs)["event_count_1d"].tolist()
+        [1.0, 2.0]
     """
     task = task or PredictionTask()
     if (cutoffs is None) == (as_of is None):
@@ -138,18 +140,19 @@ def labels(
     Raises:
         InputError: as for `point_in_time_features`.
 
-    >>> import pandas as pd
-    >>> events = pd.DataFrame({
-    ...     "user_id": ["ann", "bob", "bob"],
-    ...     "event_time": pd.to_datetime(["2025-01-05T10:00Z", "2025-01-06T09:00Z", "2025-01-07T09:00Z"]),
-    ...     "event_type": ["view_item", "purchase", "view_item"],
-    ... })
-    >>> pairs = pd.DataFrame({
-    ...     "user_id": ["ann", "bob", "bob"],
-    ...     "as_of": pd.to_datetime(["2025-01-06T00:00Z", "2025-01-06T00:00Z", "2025-01-07T00:00Z"]),
-    ... })
-    >>> labels(events, pairs)["label"].tolist()
-    [False, True, <NA>]
+    Examples:
+        >>> import pandas as pd
+        >>> events = pd.DataFrame({
+        ...     "user_id": ["ann", "bob", "bob"],
+        ...     "event_time": pd.to_datetime(["2025-01-05T10:00Z", "2025-01-06T09:00Z", "2025-01-07T09:00Z"]),
+        ...     "event_type": ["view_item", "purchase", "view_item"],
+        ... })
+        >>> pairs = pd.DataFrame({
+        ...     "user_id": ["ann", "bob", "bob"],
+        ...     "as_of": pd.to_datetime(["2025-01-06T00:00Z", "2025-01-06T00:00Z", "2025-01-07T00:00Z"]),
+        ... })
+        >>> labels(events, pairs)["label"].tolist()
+        [False, True, <NA>]
     """
     task = task or PredictionTask()
     checked = validated_pairs(pairs)

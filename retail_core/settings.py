@@ -176,8 +176,9 @@ class SettingOrigin:
 def variable_name(name: str) -> str:
     """Environment variable of a setting.
 
-    >>> variable_name("horizon_hours"), variable_name("mlflow_tracking_uri")
-    ('RETAIL_HORIZON_HOURS', 'MLFLOW_TRACKING_URI')
+    Examples:
+        >>> variable_name("horizon_hours"), variable_name("mlflow_tracking_uri")
+        ('RETAIL_HORIZON_HOURS', 'MLFLOW_TRACKING_URI')
     """
     return name.upper() if name in _UNPREFIXED else f"RETAIL_{name.upper()}"
 

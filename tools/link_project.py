@@ -1,4 +1,4 @@
-"""Put the project on the environment's path and its command in `bin`, without building a package."""
+"""Add the repository to the environment's path and install the command `retail`; builds no package."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Resolves pyproject.toml into hashed requirement files that carry no index address.
+# Resolves pyproject.toml into requirement files with hashes and without index addresses.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 compile() { .venv/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header "$@"; }
@@ -8,7 +8,7 @@ compile pyproject.toml -c requirements-dev.lock -o requirements.lock
 compile bentos/requirements.in -c requirements.lock -o requirements-serve.lock
 echo 'uv==0.13.9' | compile - -o requirements-uv.lock
 
-# Every platform that docs/operations.md names installs from wheels alone. ONNX Runtime needs macOS 14.
+# Check that wheels exist for every platform of docs/operations.md. ONNX Runtime needs macOS 14.
 export MACOSX_DEPLOYMENT_TARGET=14.0
 for platform in x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin; do
   for version in 3.11 3.12 3.13 3.14; do

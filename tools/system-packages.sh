@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Installs the few system packages that no Python package carries: tools/system-packages.sh runtime [browser] [spark] [load].
+# Installs the system packages that no Python package contains: tools/system-packages.sh runtime [browser] [spark] [load].
 set -euo pipefail
 
 LOCK_SECONDS=${LOCK_SECONDS:-300}   # how long another package manager may hold its lock
 
-# One word per package; `a|b` are its names in different releases, the first that is available is installed.
+# One word per package; `a|b`: names in different releases, of which the first available one is installed.
 packages=()
 for group in "$@"; do
   case $group in
@@ -18,7 +18,7 @@ for group in "$@"; do
 done
 
 if ! command -v dpkg-query >/dev/null; then
-  echo "Not a Debian or Ubuntu system: see to it that these are there: ${packages[*]}" >&2
+  echo "Not a Debian or Ubuntu system: make sure that these are installed: ${packages[*]}" >&2
   exit 0
 fi
 
@@ -43,7 +43,7 @@ if [ "$(id -u)" -ne 0 ]; then
   exit 1
 fi
 
-# apt-get waits for dpkg's lock only, and fails at once on those of its lists and its archive.
+# apt-get waits for dpkg's lock only; it fails immediately on the locks of its lists and its archive.
 apt() {
   local output deadline=$((SECONDS + LOCK_SECONDS))
   until output=$(DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -qq -o "DPkg::Lock::Timeout=$LOCK_SECONDS" "$@" 2>&1); do
