@@ -56,7 +56,7 @@ class Log:
     Attributes:
         name: in the table.
         lake: its events.
-        question: look-back and zone.
+        task: look-back and zone.
         fit: days whose midnights make the rows to learn from.
         judge: later days, whose labels all end before the period kept for testing.
         in_session: cut-offs within 30 minutes after an event of those days, instead of midnights.
@@ -64,7 +64,7 @@ class Log:
 
     name: str
     lake: FolderLake
-    question: PredictionTask
+    task: PredictionTask
     fit: Sequence[date]
     judge: Sequence[date]
     in_session: bool = False
@@ -122,10 +122,10 @@ def logs(folder: Path) -> Iterable[Callable[[], Log]]:
 
 def pairs_of(log: Log, chosen: Sequence[date]) -> pd.DataFrame:
     """Eligible users at the midnights; in session, one random event of each user and day, 0 to 30 min on."""
-    tz = zone(log.question.timezone)
+    tz = zone(log.task.timezone)
     if not log.in_session:
         midnights = [datetime(d.year, d.month, d.day, tzinfo=tz) for d in chosen]
-        return daily_pairs(log.lake, log.question, midnights)
+        return daily_pairs(log.lake, log.task, midnights)
     events = pq.read_table(log.lake.events, columns=["user_id", "event_time"]).to_pandas()
     events["day"] = events["event_time"].dt.tz_convert(tz).dt.date
     events = events[events["day"].isin(chosen)].sort_values(["user_id", "event_time"])
@@ -139,7 +139,7 @@ def rows_of(log: Log, chosen: Sequence[date], feature_set: FeatureSet) -> Rows:
     """Every feature of the pairs, and whether they bought."""
     pairs = pairs_of(log, chosen)
     frame = compute_features(log.lake, pairs, feature_set)
-    bought = label_pairs(log.lake, log.question, pairs).to_numpy(bool)
+    bought = label_pairs(log.lake, log.task, pairs).to_numpy(bool)
     return Rows(frame[list(feature_set.columns)].to_numpy(np.float32), bought, pairs["user_id"].to_numpy())
 
 
@@ -176,13 +176,13 @@ def precision(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarr
 
 def measure(log: Log) -> dict[str, object]:
     """AP of all families, of the core, and two gains a family."""
-    feature_set = default_feature_set(log.question)
+    feature_set = default_feature_set(log.task)
     fit, judge = (rows_of(log, chosen, feature_set) for chosen in (log.fit, log.judge))
     of = {
         name: family.name
         for family in FEATURE_FAMILIES
         for entry in family.definitions
-        for name in (feature.name for feature in entry.expand(log.question.windows))
+        for name in (feature.name for feature in entry.expand(log.task.windows))
     }
     family_of = np.array([of[name] for name in feature_set.columns])
     core = np.isin(family_of, CORE)

@@ -44,7 +44,7 @@ CELLS = (
     RankerConfig("rf", {"n_estimators": 100, "max_depth": 14, "min_samples_leaf": 20}),
 )
 POLICIES = ("daily", IN_SESSION)
-QUESTION, SETTINGS = PredictionTask(timezone="UTC"), Settings()
+TASK, SETTINGS = PredictionTask(timezone="UTC"), Settings()
 
 
 def one_shop(folder: Path, users: int, days: int, seed: int) -> dict[str, list[float]]:
@@ -52,9 +52,9 @@ def one_shop(folder: Path, users: int, days: int, seed: int) -> dict[str, list[f
     lake = cast("Lake", simulated_days(folder, users, days + 2, seed)[0])
     as_of = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=days)
     engine = EngineOptions.from_settings(SETTINGS)
-    known = build_labelled_rows(lake, QUESTION, POLICIES, as_of, engine)
-    data = dataset.build_training_data(lake, known, QUESTION, SETTINGS, as_of=as_of)
-    later = build_labelled_rows(lake, QUESTION, POLICIES, as_of + timedelta(days=2), engine).rows
+    known = build_labelled_rows(lake, TASK, POLICIES, as_of, engine)
+    data = dataset.build_training_data(lake, known, TASK, SETTINGS, as_of=as_of)
+    later = build_labelled_rows(lake, TASK, POLICIES, as_of + timedelta(days=2), engine).rows
     day = later["as_of"].between(
         pd.Timestamp(as_of), pd.Timestamp(as_of + timedelta(days=1)), inclusive="left"
     )

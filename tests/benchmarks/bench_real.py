@@ -49,11 +49,11 @@ SETTINGS = Settings(fit_rows=120_000, search_rows=60_000)
 ENGINE = EngineOptions.from_settings(SETTINGS)
 
 
-def rows_at(lake: DayFiles, question: PredictionTask, cutoffs: Sequence[datetime]) -> pd.DataFrame:
+def rows_at(lake: DayFiles, task: PredictionTask, cutoffs: Sequence[datetime]) -> pd.DataFrame:
     """Eligible users at the cut-offs, with what they did."""
-    pairs = daily_pairs(lake, question, cutoffs).assign(policy="daily")
+    pairs = daily_pairs(lake, task, cutoffs).assign(policy="daily")
     pairs["policy"] = pairs["policy"].astype("str")
-    return pairs.assign(label=label_pairs(lake, question, pairs).to_numpy(bool))
+    return pairs.assign(label=label_pairs(lake, task, pairs).to_numpy(bool))
 
 
 def with_purchase(lake: DayFiles, rows: pd.DataFrame, days: int) -> BoolArray:
@@ -75,11 +75,11 @@ def with_purchase(lake: DayFiles, rows: pd.DataFrame, days: int) -> BoolArray:
 
 
 def fit_at(
-    lake: DayFiles, question: PredictionTask, as_of: datetime, rows: pd.DataFrame
+    lake: DayFiles, task: PredictionTask, as_of: datetime, rows: pd.DataFrame
 ) -> tuple[TrainingData, procedure.RefittedModel, Any]:
     """The project's procedure on labelled rows."""
     labelled = LabelledRows(cast("DataFrame[TrainingRows]", rows), (), as_of)
-    data = dataset.build_training_data(cast("Lake", lake), labelled, question, SETTINGS, as_of=as_of)
+    data = dataset.build_training_data(cast("Lake", lake), labelled, task, SETTINGS, as_of=as_of)
     found = procedure.run_search(data, SETTINGS, AUTO)
     goal = procedure.RecallGoal(0.95, 0.95, SETTINGS.seed)
     model = procedure.fit_evaluation_model(data, found.choice, SETTINGS.seed)
@@ -91,13 +91,13 @@ def fit_at(
 def online_retail(folder: Path) -> dict[str, Any]:
     """November 2011."""
     lake = write_lake(sorted((SHARED_DATA / "online_retail").glob("*.csv.gz")), "online_retail", folder)
-    question = PredictionTask(timezone="UTC", eligible_days=90, lookback_days=300)
+    task = PredictionTask(timezone="UTC", eligible_days=90, lookback_days=300)
     november = datetime(2011, 11, 1, tzinfo=UTC)
-    train = rows_at(lake, question, labelled_cutoffs(lake, question, november).cutoffs)
-    test = rows_at(lake, question, list(midnights(november, datetime(2011, 11, 30, tzinfo=UTC), "UTC")))
+    train = rows_at(lake, task, labelled_cutoffs(lake, task, november).cutoffs)
+    test = rows_at(lake, task, list(midnights(november, datetime(2011, 11, 30, tzinfo=UTC), "UTC")))
     train = train[with_purchase(lake, train, 90)].reset_index(drop=True)
     test = test[with_purchase(lake, test, 90)].reset_index(drop=True)
-    data, served, found = fit_at(lake, question, november, train)
+    data, served, found = fit_at(lake, task, november, train)
     matrix = dataset.compute_feature_matrix(cast("Lake", lake), test, data.feature_set, ENGINE)
     scores = {
         found.config.family: (served.model.raw_score(matrix), served.model.probability(matrix, "daily"))
@@ -123,15 +123,15 @@ def online_retail(folder: Path) -> dict[str, Any]:
 def taobao(folder: Path) -> dict[str, Any]:
     """The two forward tests."""
     lake = write_lake([SHARED_DATA / "taobao" / "UserBehavior_head.csv.gz"], "taobao", folder)
-    question = PredictionTask(timezone="Asia/Shanghai")
+    task = PredictionTask(timezone="Asia/Shanghai")
     result = {}
     for name, days in (("11-29 to 12-01", (29, 30, 31)), ("12-02 and 12-03", (32, 33))):
         tests, raw, probability, carts, chosen = [], [], [], [], []
         for day in days:
             as_of = datetime(2017, 10, 31, 16, tzinfo=UTC) + timedelta(days=day - 1)
-            plan = labelled_cutoffs(lake, question, as_of)
-            data, served, found = fit_at(lake, question, as_of, rows_at(lake, question, plan.cutoffs))
-            test = rows_at(lake, question, [as_of])
+            plan = labelled_cutoffs(lake, task, as_of)
+            data, served, found = fit_at(lake, task, as_of, rows_at(lake, task, plan.cutoffs))
+            test = rows_at(lake, task, [as_of])
             matrix = dataset.compute_feature_matrix(cast("Lake", lake), test, data.feature_set, ENGINE)
             tests.append(test)
             raw.append(served.model.raw_score(matrix))

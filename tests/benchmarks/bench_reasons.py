@@ -80,15 +80,15 @@ def furthest(model: CalibratedRanker, rows: Float32Array) -> float:
 def run(folder: Path, users: int) -> dict[str, object]:
     """Simulate, fit and measure."""
     lake, events = simulated_days(folder, users, DAYS)
-    question = PredictionTask()
-    features = default_feature_set(question)
+    task = PredictionTask()
+    features = default_feature_set(task)
     as_of = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=DAYS - 2)
-    pairs = daily_pairs(lake, question, [as_of])
+    pairs = daily_pairs(lake, task, [as_of])
     begun = time.perf_counter()
     rows = compute_features(lake, pairs, features)
     all_features = time.perf_counter() - begun
     matrix = to_matrix(rows[list(features.columns)])
-    labels = label_pairs(lake, question, pairs)
+    labels = label_pairs(lake, task, pairs)
     few = DataFrame[Pairs](pairs.head(MOST_EXPLAINED))
     again = seconds(lambda: compute_features(lake, few, features))
     figures = {

@@ -51,7 +51,7 @@ POLICIES = ("daily", IN_SESSION)
 SETTINGS = Settings()
 GOAL = RecallGoal(TARGET, CONFIDENCE, SETTINGS.seed)
 AS_OF = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=DAYS)
-QUESTION = PredictionTask(timezone="UTC")
+TASK = PredictionTask(timezone="UTC")
 
 
 def with_truth(rows: pd.DataFrame, truth: Path) -> pd.DataFrame:
@@ -73,8 +73,8 @@ def on_future(lake: DayFiles, data: TrainingData, model: CalibratedRanker, truth
     """The served model on the days after `AS_OF`, by policy."""
     end = AS_OF + timedelta(days=FUTURE)
     found: dict[str, Any] = {}
-    sessions = build_labelled_rows(cast("Lake", lake), QUESTION, (IN_SESSION,), end).rows
-    pairs = daily_pairs(lake, QUESTION, list(midnights(AS_OF, end - timedelta(days=1), "UTC")))
+    sessions = build_labelled_rows(cast("Lake", lake), TASK, (IN_SESSION,), end).rows
+    pairs = daily_pairs(lake, TASK, list(midnights(AS_OF, end - timedelta(days=1), "UTC")))
     daily = with_truth(pairs.assign(policy="daily"), truth)
     daily["label"] = daily["purchased"].astype(bool)
     for policy, rows in (("daily", daily), (IN_SESSION, sessions[sessions["as_of"] >= pd.Timestamp(AS_OF)])):
@@ -122,8 +122,8 @@ def one_shop(folder: Path, seed: int, users: int, model: str) -> dict[str, Any]:
     simulate(config, folder / "again.csv", truth)
     (folder / "again.csv").unlink()
     lake, events = simulated_days(folder / "days", users, DAYS + FUTURE, seed)
-    labelled = build_labelled_rows(cast("Lake", lake), QUESTION, POLICIES, AS_OF)
-    data = dataset.build_training_data(cast("Lake", lake), labelled, QUESTION, SETTINGS, as_of=AS_OF)
+    labelled = build_labelled_rows(cast("Lake", lake), TASK, POLICIES, AS_OF)
+    data = dataset.build_training_data(cast("Lake", lake), labelled, TASK, SETTINGS, as_of=AS_OF)
     found = procedure.run_search(data, SETTINGS, model)
     evaluated = procedure.fit_evaluation_model(data, found.choice, SETTINGS.seed)
     judged = {

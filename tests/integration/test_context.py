@@ -34,30 +34,30 @@ from tests.feature_logs import DAY, HOUR, micros, write_lake
 pytestmark = pytest.mark.integration
 
 AS_OF = datetime(2025, 1, 31, tzinfo=UTC)
-QUESTION = PredictionTask(timezone="Asia/Tokyo")
+TASK = PredictionTask(timezone="Asia/Tokyo")
 
 
 def test_stored_context_equals_computed_context(store: Store, tmp_path: Path) -> None:
     as_of_us = micros(AS_OF.isoformat())
     log = [OnlineEvent(f"{i:032x}", f"u{i % 7}", as_of_us - i * 5 * HOUR, "purchase") for i in range(300)]
     lake = write_lake(tmp_path, log)
-    context = compute_context(lake, QUESTION, AS_OF)
-    store_context(store, context, QUESTION, AS_OF)
-    day = local_day(AS_OF, QUESTION)
-    assert context == context_by_day(lake, QUESTION, [day])
-    assert stored_context(store, QUESTION, AS_OF) == context[day]
+    context = compute_context(lake, TASK, AS_OF)
+    store_context(store, context, TASK, AS_OF)
+    day = local_day(AS_OF, TASK)
+    assert context == context_by_day(lake, TASK, [day])
+    assert stored_context(store, TASK, AS_OF) == context[day]
     assert set(context[day]) == {name for name, *_ in CONTEXT_MEASURES}
-    # Any instant of that local day finds it; no other day, and no other question, does.
-    assert stored_context(store, QUESTION, AS_OF + timedelta(hours=14)) == context[day]
-    assert stored_context(store, QUESTION, AS_OF + timedelta(hours=15)) is None
+    # Any instant of that local day finds it; no other day, and no other task, does.
+    assert stored_context(store, TASK, AS_OF + timedelta(hours=14)) == context[day]
+    assert stored_context(store, TASK, AS_OF + timedelta(hours=15)) is None
     assert stored_context(store, PredictionTask(), AS_OF) is None
 
 
 def test_the_service_reads_the_stored_context(store: Store, tmp_path: Path) -> None:
     as_of_us = micros(AS_OF.isoformat())
     log = [OnlineEvent(f"{i:032x}", f"u{i % 7}", as_of_us - i * 5 * HOUR, "purchase") for i in range(300)]
-    store_context(store, compute_context(write_lake(tmp_path, log), QUESTION, AS_OF), QUESTION, AS_OF)
-    key = context_key(local_day(AS_OF, QUESTION), QUESTION)
+    store_context(store, compute_context(write_lake(tmp_path, log), TASK, AS_OF), TASK, AS_OF)
+    key = context_key(local_day(AS_OF, TASK), TASK)
 
     async def ask() -> dict[str, dict[str, float | None]]:
         connection = MongoConnection(store.settings)
@@ -66,18 +66,18 @@ def test_the_service_reads_the_stored_context(store: Store, tmp_path: Path) -> N
         finally:
             await connection.close()
 
-    assert asyncio.run(ask()) == {key: stored_context(store, QUESTION, AS_OF)}
+    assert asyncio.run(ask()) == {key: stored_context(store, TASK, AS_OF)}
 
 
 def test_late_events_replace_stored_values_and_nulls_are_kept(store: Store, tmp_path: Path) -> None:
     as_of_us = micros(AS_OF.isoformat())
     view = OnlineEvent("1", "u", as_of_us - DAY, "view_item")
-    store_context(store, compute_context(write_lake(tmp_path, [view]), QUESTION, AS_OF), QUESTION, AS_OF)
-    before = stored_context(store, QUESTION, AS_OF) or {}
+    store_context(store, compute_context(write_lake(tmp_path, [view]), TASK, AS_OF), TASK, AS_OF)
+    before = stored_context(store, TASK, AS_OF) or {}
     assert (before["buyers_yesterday"], before["rate_usual"]) == (0, None)
     with_late = write_lake(tmp_path, [view, view._replace(event_id="2", event_type="purchase")])
-    store_context(store, compute_context(with_late, QUESTION, AS_OF), QUESTION, AS_OF)
-    assert (stored_context(store, QUESTION, AS_OF) or {})["buyers_yesterday"] == 1
+    store_context(store, compute_context(with_late, TASK, AS_OF), TASK, AS_OF)
+    assert (stored_context(store, TASK, AS_OF) or {})["buyers_yesterday"] == 1
     assert store.context.count_documents({}) == 1
 
 
@@ -86,12 +86,12 @@ def test_batch_features_from_the_lake_equal_the_stored_context(store: Store, tmp
     log = tmp_path / "log.csv"
     simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
     ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
-    lake, question = Workspace.synchronized(store).lake, PredictionTask()
-    context = compute_context(lake.snapshot(), question, AS_OF)[date(2025, 1, 31)]
+    lake, task = Workspace.synchronized(store).lake, PredictionTask()
+    context = compute_context(lake.snapshot(), task, AS_OF)[date(2025, 1, 31)]
     assert context["buyers_usual"] is not None
     names = tuple(f"shop_{name}" for name in context)
-    pairs = daily_pairs(lake, question, [AS_OF])
-    rows = compute_features(lake, pairs, FeatureSet(question, names))
+    pairs = daily_pairs(lake, task, [AS_OF])
+    rows = compute_features(lake, pairs, FeatureSet(task, names))
     assert len(rows) > 1
     assert rows[list(names)].drop_duplicates().to_dict("records") == [
         {f"shop_{name}": value for name, value in context.items()}

@@ -158,8 +158,8 @@ def gathered(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake,
     assert newest is not None
     settings = Settings(home=log.parent)
     as_of = last_midnight(newest, "Europe/Berlin")
-    question = PredictionTask.from_settings(settings, "Europe/Berlin")
-    return lake, build_guard_data(lake, question, ("daily", "first-visit"), as_of, settings)
+    task = PredictionTask.from_settings(settings, "Europe/Berlin")
+    return lake, build_guard_data(lake, task, ("daily", "first-visit"), as_of, settings)
 
 
 @pytest.mark.parametrize("policy", ["daily", "first-visit"])
@@ -201,11 +201,9 @@ def test_other_simulated_logs_raise_no_alarm(seed: int, tmp_path: Path) -> None:
     newest = lake.state().last_event
     assert newest is not None
     settings = Settings(home=tmp_path)
-    question = PredictionTask.from_settings(settings, "UTC")
-    evidence = build_guard_data(
-        lake, question, ("daily", "first-visit"), last_midnight(newest, "UTC"), settings
-    )
-    assert evidence.feature_set == default_feature_set(question)
+    task = PredictionTask.from_settings(settings, "UTC")
+    evidence = build_guard_data(lake, task, ("daily", "first-visit"), last_midnight(newest, "UTC"), settings)
+    assert evidence.feature_set == default_feature_set(task)
     report = inspect_leakage(evidence)
     assert (report.verdict, report.findings) == ("clean", ())
 

@@ -59,10 +59,10 @@ def lake(tmp_path: Path) -> FolderLake:
 
 def fitted(lake: FolderLake) -> ServedModel:
     """A small forest on real features; what it learns does not matter here."""
-    question = PredictionTask()
-    feature_set = default_feature_set(question, infer_attributes(lake, AS_OF))
+    task = PredictionTask()
+    feature_set = default_feature_set(task, infer_attributes(lake, AS_OF))
     assert "attr_age" in feature_set.columns
-    pairs = daily_pairs(lake, question, [AS_OF - timedelta(days=n) for n in range(1, 4)])
+    pairs = daily_pairs(lake, task, [AS_OF - timedelta(days=n) for n in range(1, 4)])
     frame = compute_features(lake, pairs, feature_set)[list(feature_set.columns)]
     labels = (frame["event_count_28d"] * 7 % 5 > 2).to_numpy(bool)
     forest = build_forest(trees=10, depth=4, leaf=5, seed=1)

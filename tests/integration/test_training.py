@@ -98,10 +98,10 @@ def test_report_names_what_was_found_for_whom_and_when(shop: Shop) -> None:
 def test_only_labels_known_at_as_of_were_used(shop: Shop) -> None:
     last = datetime.fromisoformat(shop.report.eligible["last_cutoff"])
     assert last == AS_OF - timedelta(days=1)
-    question = PredictionTask.from_settings(shop.workspace.settings, "UTC")
+    task = PredictionTask.from_settings(shop.workspace.settings, "UTC")
     for policy in ("daily", "first-visit"):
-        rows = build_labelled_rows(shop.workspace.lake, question, (policy,), AS_OF).rows
-        assert (rows["as_of"] + question.horizon <= pd.Timestamp(AS_OF)).all()
+        rows = build_labelled_rows(shop.workspace.lake, task, (policy,), AS_OF).rows
+        assert (rows["as_of"] + task.horizon <= pd.Timestamp(AS_OF)).all()
         assert rows["policy"].eq(policy).all()
 
 
@@ -206,10 +206,10 @@ def test_options_that_make_no_sense_are_refused(shop: Shop, options: TrainOption
 def test_short_log_no_miss_and_what_the_refit_sees(shop: Shop) -> None:
     """Ten days of log: users are dealt; recall 1.0 is never an error and states what it is worth."""
     as_of = datetime(2025, 1, 12, tzinfo=UTC)
-    question = PredictionTask.from_settings(shop.workspace.settings, "UTC")
-    labelled = build_labelled_rows(shop.workspace.lake, question, ("daily",), as_of)
+    task = PredictionTask.from_settings(shop.workspace.settings, "UTC")
+    labelled = build_labelled_rows(shop.workspace.lake, task, ("daily",), as_of)
     data = dataset.build_training_data(
-        shop.workspace.lake, labelled, question, shop.workspace.settings, as_of=as_of
+        shop.workspace.lake, labelled, task, shop.workspace.settings, as_of=as_of
     )
     assert data.split.kind == "user-disjoint"
     best = RankerConfig("rf", {"n_estimators": 20, "max_depth": 6, "min_samples_leaf": 10})
@@ -256,15 +256,13 @@ def test_gate_promotes_the_better_and_keeps_against_ties_and_worse() -> None:
 
 
 def test_a_challenger_that_answers_something_else_does_not_take_the_champions_place(shop: Shop) -> None:
-    question = PredictionTask.from_settings(shop.workspace.settings, "UTC")
-    labelled = build_labelled_rows(
-        shop.workspace.lake, question, ("daily",), datetime(2025, 1, 12, tzinfo=UTC)
-    )
+    task = PredictionTask.from_settings(shop.workspace.settings, "UTC")
+    labelled = build_labelled_rows(shop.workspace.lake, task, ("daily",), datetime(2025, 1, 12, tzinfo=UTC))
     daily = dataset.build_training_data(
-        shop.workspace.lake, labelled, question, shop.workspace.settings, as_of=labelled.known_until
+        shop.workspace.lake, labelled, task, shop.workspace.settings, as_of=labelled.known_until
     )
     choice = RankerConfig("logistic", {"C": 0.1})
-    longer = replace(daily, task=replace(question, horizon_hours=48))
+    longer = replace(daily, task=replace(task, horizon_hours=48))
     for data, told in [
         (longer, "another question: horizon_hours 48 instead of 24"),
         (daily, "no cut-off policy first-visit"),

@@ -33,7 +33,7 @@ from tests.feature_logs import FolderLake, write_lake
 
 pytestmark = pytest.mark.realdata
 
-QUESTION = PredictionTask(timezone="Asia/Shanghai")
+TASK = PredictionTask(timezone="Asia/Shanghai")
 TYPES = {"pv": "view_item", "cart": "add_to_cart", "fav": "add_to_wishlist", "buy": "purchase"}
 
 
@@ -57,9 +57,9 @@ def taobao(
 def test_taobao_batch_equals_online(taobao: tuple[FolderLake, list[OnlineEvent]]) -> None:
     """To the bit, for 300 pairs of daily and arbitrary cut-offs."""
     lake, events = taobao
-    feature_set = default_feature_set(QUESTION)
-    plan = labelled_cutoffs(lake, QUESTION, parse_instant("2017-12-03T00:00:00+08:00"))
-    pairs = daily_pairs(lake, QUESTION, plan.cutoffs).sample(200, random_state=7, ignore_index=True)
+    feature_set = default_feature_set(TASK)
+    plan = labelled_cutoffs(lake, TASK, parse_instant("2017-12-03T00:00:00+08:00"))
+    pairs = daily_pairs(lake, TASK, plan.cutoffs).sample(200, random_state=7, ignore_index=True)
     odd = pairs.sample(100, random_state=8, ignore_index=True)
     odd["as_of"] += pd.to_timedelta(np.random.default_rng(9).integers(1, 86_400_000, len(odd)), unit="ms")
     every = pd.concat([pairs, odd.astype(pairs.dtypes.to_dict())], ignore_index=True)
@@ -67,11 +67,9 @@ def test_taobao_batch_equals_online(taobao: tuple[FolderLake, list[OnlineEvent]]
     by_user: dict[str, list[OnlineEvent]] = defaultdict(list)
     for event in events:
         by_user[event.user_id].append(event)
-    context = context_by_day(
-        lake, QUESTION, {local_day(t, QUESTION) for t in every["as_of"].dt.to_pydatetime()}
-    )
+    context = context_by_day(lake, TASK, {local_day(t, TASK) for t in every["as_of"].dt.to_pydatetime()})
     rows = [
-        compute_user_features(by_user[user], as_of, feature_set, context=context[local_day(as_of, QUESTION)])
+        compute_user_features(by_user[user], as_of, feature_set, context=context[local_day(as_of, TASK)])
         for user, as_of in zip(every["user_id"], every["as_of"].dt.to_pydatetime(), strict=True)
     ]
     online = pd.DataFrame(rows, dtype="float64")
@@ -85,14 +83,14 @@ def test_taobao_batch_equals_online(taobao: tuple[FolderLake, list[OnlineEvent]]
 def test_taobao_cutoffs_and_base_rate(taobao: tuple[FolderLake, list[OnlineEvent]]) -> None:
     """Nine days, no gap; the strays outside them are not the log; 17 to 18 % of the active buy next day."""
     lake, _ = taobao
-    plan = labelled_cutoffs(lake, QUESTION, parse_instant("2017-12-03T00:00:00+08:00"))
+    plan = labelled_cutoffs(lake, TASK, parse_instant("2017-12-03T00:00:00+08:00"))
     assert plan.gaps == ()
     assert plan.first_day is not None
     assert plan.first_day.isoformat() == "2017-11-25"
     first = datetime(2017, 11, 26, 16, tzinfo=UTC)
     assert list(plan.cutoffs) == [first + timedelta(days=n) for n in range(6)]
-    pairs = daily_pairs(lake, QUESTION, [plan.cutoffs[-1]])
-    assert 0.16 < label_pairs(lake, QUESTION, pairs).mean() < 0.20
+    pairs = daily_pairs(lake, TASK, [plan.cutoffs[-1]])
+    assert 0.16 < label_pairs(lake, TASK, pairs).mean() < 0.20
 
 
 @pytest.mark.parametrize(
@@ -109,11 +107,11 @@ def test_spark_equals_duckdb_equals_online(
     source = sources.get_preset(folder)
     files = sorted((shared_data / folder).iterdir())
     lake = scratch_lake((chunk for file in files for chunk in read_events(file, source)), tmp_path)
-    question = PredictionTask(timezone=source.timezone)
-    feature_set = default_feature_set(question)
+    task = PredictionTask(timezone=source.timezone)
+    feature_set = default_feature_set(task)
     instants = [parse_instant(cutoff, source.timezone) for cutoff in cutoffs]
-    context = context_by_day(lake, question, {local_day(t, question) for t in instants})
-    pairs = daily_pairs(lake, question, instants)
+    context = context_by_day(lake, task, {local_day(t, task) for t in instants})
+    pairs = daily_pairs(lake, task, instants)
     assert len(pairs) > 1_000
 
     duckdb = compute_features(lake, pairs, feature_set)
@@ -124,7 +122,7 @@ def test_spark_equals_duckdb_equals_online(
     some = pairs.sample(150, random_state=7)
     own = events_of(lake, some["user_id"].unique())
     rows = [
-        compute_user_features(own[user], t, feature_set, context=context[local_day(t, question)])
+        compute_user_features(own[user], t, feature_set, context=context[local_day(t, task)])
         for user, t in zip(some["user_id"], some["as_of"].dt.to_pydatetime(), strict=True)
     ]
     online = pd.DataFrame(rows, some.index, dtype="float64")

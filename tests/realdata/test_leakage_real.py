@@ -42,9 +42,9 @@ def test_real_logs_raise_no_alarm(shared_data: Path, tmp_path: Path, folder: str
     source, settings = sources.get_preset(folder), Settings(home=tmp_path)
     files = sorted((shared_data / folder).iterdir())
     lake = scratch_lake((chunk for file in files for chunk in read_events(file, source)), tmp_path)
-    question = PredictionTask.from_settings(settings, source.timezone)
+    task = PredictionTask.from_settings(settings, source.timezone)
     instant: datetime = parse_instant(as_of, source.timezone)
-    report = inspect_leakage(build_guard_data(lake, question, ("daily",), instant, settings))
+    report = inspect_leakage(build_guard_data(lake, task, ("daily",), instant, settings))
     assert (report.verdict, report.findings) == ("clean", ())
 
 
@@ -67,16 +67,16 @@ def test_rule_that_flags_every_buyer_and_power_user_reproduces_the_headline(
 ) -> None:
     source = sources.get_preset("app_profile")
     lake = scratch_lake(read_events(shared_data / PROFILES, source), tmp_path)
-    question = PredictionTask(timezone=source.timezone)
+    task = PredictionTask(timezone=source.timezone)
     newest = lake.state().last_event
     assert newest is not None
-    pairs = first_visit_pairs(lake, newest - question.horizon)
+    pairs = first_visit_pairs(lake, newest - task.horizon)
     with gzip.open(shared_data / PROFILES, "rt") as raw:
         segment = pd.read_csv(raw, dtype="str").set_index("user_id")["user_segment"]
     flagged = pairs["user_id"].map(segment).str.contains("Buyer|Power User").to_numpy(bool)
 
     def judged(rows: pd.DataFrame) -> tuple[float, float]:
-        bought = label_pairs(lake, question, Pairs.validate(rows)).to_numpy(bool)
+        bought = label_pairs(lake, task, Pairs.validate(rows)).to_numpy(bool)
         precision, recall = (bought & flagged).sum() / flagged.sum(), (bought & flagged).sum() / bought.sum()
         return 2 * precision * recall / (precision + recall), recall
 

@@ -79,9 +79,9 @@ def test_an_event_of_the_far_future_moves_neither_the_newest_event_nor_the_label
     assert state.last_event == from_micros(10**15)
     events = [OnlineEvent(f"{i}", "u", NOW - i * HOUR, "view_item") for i in range(1, 24 * 20)]
     stray = OnlineEvent("s", "u", NOW + 200 * DAY, "view_item")
-    question, until = PredictionTask(), from_micros(NOW)
-    plan = labelled_cutoffs(write_lake(tmp_path, events), question, until)
-    assert labelled_cutoffs(write_lake(tmp_path, [*events, stray]), question, until) == plan
+    task, until = PredictionTask(), from_micros(NOW)
+    plan = labelled_cutoffs(write_lake(tmp_path, events), task, until)
+    assert labelled_cutoffs(write_lake(tmp_path, [*events, stray]), task, until) == plan
     assert plan.cutoffs
 
 

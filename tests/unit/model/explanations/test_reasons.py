@@ -143,19 +143,19 @@ def test_every_feature_has_a_sentence(fill: float | None) -> None:
     ],
 )
 def test_purchases_and_when_the_last_was(given: dict[str, float | None], told: str) -> None:
-    question = PredictionTask()
-    assert wording.events(FeatureValues(question, given), "purchase", question.windows[-1]) == told
+    task = PredictionTask()
+    assert wording.events(FeatureValues(task, given), "purchase", task.windows[-1]) == told
 
 
 def test_a_day_is_set_against_the_users_own_rate() -> None:
-    question = PredictionTask()
-    day = next(window for window in question.windows if window.label == "1d")
+    task = PredictionTask()
+    day = next(window for window in task.windows if window.label == "1d")
     values: dict[str, float | None] = {"view_item_count_1d": 14.0, "view_item_count_28d": 14.0 + 27 * 6.5}
-    assert wording.events(FeatureValues(question, values), "view_item", day) == (
+    assert wording.events(FeatureValues(task, values), "view_item", day) == (
         "14 item views in the last day, 2.2 times the usual"
     )
     usual: dict[str, float | None] = {"view_item_count_1d": 6.0, "view_item_count_28d": 168.0}
-    assert wording.events(FeatureValues(question, usual), "view_item", day) == "6 item views in the last day"
+    assert wording.events(FeatureValues(task, usual), "view_item", day) == "6 item views in the last day"
 
 
 def test_a_new_entry_of_the_list_needs_no_wording_of_its_own() -> None:
@@ -169,9 +169,9 @@ def test_a_new_entry_of_the_list_needs_no_wording_of_its_own() -> None:
     assert wording.generic(feature, None) == "distinct brands in the last 3 days: no event"
     pace = FeatureDefinition("pace", Count(None), None, "ratio", "Events per hour; more is faster.")
     assert wording.generic(Feature("pace", pace.kind, None, pace), 1.25) == "events per hour: 1.25"
-    question = PredictionTask()
+    task = PredictionTask()
     opened: dict[str, float | None] = {"mail_opened_count_28d": 2.0}
-    assert wording.events(FeatureValues(question, opened), "mail_opened", question.windows[-1]) == (
+    assert wording.events(FeatureValues(task, opened), "mail_opened", task.windows[-1]) == (
         "2 mail opened events in the last 28 days"
     )
 
