@@ -9,7 +9,8 @@ threshold by `<=`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import RandomForestClassifier
 
-from retail_core.arrays import Float32Array, FloatArray
+from retail_core.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from retail_core.schemas import POLICIES
 
 if TYPE_CHECKING:
@@ -41,16 +42,60 @@ def forest_to_onnx(forest: RandomForestClassifier) -> bytes:
     return content
 
 
+@dataclass(frozen=True)
+class TreeArrays:
+    """One binary tree; arrays over its nodes, the root first.
+
+    Attributes:
+        left, right: child nodes; -1 for leaves.
+        feature: column that an inner node compares.
+        threshold: rows with a value up to it go left.
+        value: output of leaves.
+        rows: training rows of the node, weighted as in the fit; Shapley values take expectations over them.
+    """
+
+    left: npt.NDArray[np.integer]
+    right: npt.NDArray[np.integer]
+    feature: npt.NDArray[np.integer]
+    threshold: FloatArray
+    value: FloatArray
+    rows: FloatArray
+
+
 @lru_cache(maxsize=2 * len(POLICIES))
 def forest_to_booster(forest: RandomForestClassifier) -> Booster:
     """The fitted forest as a LightGBM booster; its raw score is the probability of class True.
 
-    Thresholds and leaves are written with all their digits, and each leaf holds its tree's probability
-    divided by the number of trees, so that the booster's sum is the forest's mean.
+    Each leaf holds its tree's probability divided by the number of trees, so that the booster's sum is the
+    forest's mean.
+    """
+    column, count = int(np.flatnonzero(forest.classes_)[0]), len(forest.estimators_)
+    trees = [
+        TreeArrays(
+            tree.children_left,
+            tree.children_right,
+            tree.feature,
+            tree.threshold,
+            tree.value[:, 0, column] / count,
+            tree.weighted_n_node_samples,
+        )
+        for tree in (estimator.tree_ for estimator in forest.estimators_)
+    ]
+    return trees_to_booster(trees, int(forest.n_features_in_))
+
+
+def trees_to_booster(trees: Sequence[TreeArrays], columns: int) -> Booster:
+    """Trees as a LightGBM booster whose raw score is the sum of their outputs.
+
+    Thresholds and leaf values are written with all their digits.
+
+    Args:
+        trees: at least one.
+        columns: number of feature columns.
     """
     import lightgbm
 
-    return lightgbm.Booster(model_str=_lightgbm_text(forest))
+    return lightgbm.Booster(model_str=_lightgbm_text(trees, columns))
 
 
 def tree_shapley_values(booster: Booster, matrix: Float32Array) -> FloatArray:
@@ -61,16 +106,18 @@ def tree_shapley_values(booster: Booster, matrix: Float32Array) -> FloatArray:
 
 
 def rows_at_thresholds(forest: RandomForestClassifier, generator: np.random.Generator) -> Float32Array:
-    """Rows whose values are splits of the forest, or the float32 just above or below one."""
+    """Rows whose values are thresholds of the forest, or the float32 just above or below one."""
     inner = [tree.tree_ for tree in forest.estimators_]
     features = np.concatenate([tree.feature[tree.feature >= 0] for tree in inner])
     splits = np.concatenate([tree.threshold[tree.feature >= 0] for tree in inner]).astype(np.float32)
     rows = np.zeros((PROBED_SPLITS, forest.n_features_in_), dtype=np.float32)
     for feature in np.unique(features):
-        known = splits[features == feature]
-        chosen = generator.choice(known, PROBED_SPLITS)
-        away = generator.choice(np.array([-np.inf, 0.0, np.inf], dtype=np.float32), PROBED_SPLITS)
-        rows[:, feature] = np.where(away == 0, chosen, np.nextafter(chosen, away, dtype=np.float32))
+        thresholds = splits[features == feature]
+        sampled = generator.choice(thresholds, PROBED_SPLITS)
+        direction = generator.choice(np.array([-np.inf, 0.0, np.inf], dtype=np.float32), PROBED_SPLITS)
+        rows[:, feature] = np.where(
+            direction == 0, sampled, np.nextafter(sampled, direction, dtype=np.float32)
+        )
     return rows
 
 
@@ -92,17 +139,17 @@ def _onnx_graph(forest: RandomForestClassifier) -> onnx.ModelProto:
 
 
 def _onnx_attributes(forest: RandomForestClassifier) -> dict[str, Any]:
-    """The forest's arrays in the operator's layout: inner nodes and leaves are numbered apart."""
+    """The forest's arrays in the operator's layout, with separate numbers for inner nodes and leaves."""
     from onnx import numpy_helper
 
     bought = int(np.flatnonzero(forest.classes_)[0])
-    parts, roots, nodes, leaves = [], [], 0, 0
+    trees, roots, nodes, leaves = [], [], 0, 0
     for estimator in forest.estimators_:
-        part = _onnx_tree(estimator.tree_, bought, nodes, leaves)
-        parts.append(part)
+        tree = _onnx_tree(estimator.tree_, bought, nodes, leaves)
+        trees.append(tree)
         roots.append(nodes)
-        nodes, leaves = nodes + len(part["nodes_splits"]), leaves + len(part["leaf_weights"])
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        nodes, leaves = nodes + len(tree["nodes_splits"]), leaves + len(tree["leaf_weights"])
+    joined = {name: np.concatenate([tree[name] for tree in trees]) for name in trees[0]}
     tensors = {
         "nodes_splits": joined.pop("nodes_splits"),
         "leaf_weights": joined.pop("leaf_weights"),
@@ -122,20 +169,20 @@ def _onnx_attributes(forest: RandomForestClassifier) -> dict[str, Any]:
 def _onnx_tree(tree: Any, bought: int, first_node: int, first_leaf: int) -> dict[str, npt.NDArray[Any]]:
     weights = tree.value[:, 0, bought]
     inner = tree.children_left >= 0
-    if not inner.any():  # a lone leaf is a node both of whose sides lead to it
-        one, same = np.ones(1, np.int64), np.array([first_leaf])
-        return _onnx_nodes(np.zeros(1, np.int64), np.zeros(1), (one, same), (one, same), weights)
+    if not inner.any():  # a tree of one leaf becomes a node with that leaf on both sides
+        side = np.ones(1, np.int64), np.array([first_leaf])
+        return _onnx_nodes(np.zeros(1, np.int64), np.zeros(1), side, side, weights)
     number = np.where(inner, np.cumsum(inner) - 1 + first_node, np.cumsum(~inner) - 1 + first_leaf)
     left, right = tree.children_left[inner], tree.children_right[inner]
     sides = [((~inner[child]).astype(np.int64), number[child]) for child in (left, right)]
     return _onnx_nodes(tree.feature[inner], tree.threshold[inner], sides[0], sides[1], weights[~inner])
 
 
-Side = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+Side = tuple[IntArray, IntArray]
 
 
 def _onnx_nodes(
-    features: npt.NDArray[np.int64], splits: FloatArray, true: Side, false: Side, weights: FloatArray
+    features: IntArray, splits: FloatArray, true: Side, false: Side, weights: FloatArray
 ) -> dict[str, npt.NDArray[Any]]:
     return {
         "nodes_featureids": features,
@@ -148,9 +195,7 @@ def _onnx_nodes(
     }
 
 
-def _lightgbm_text(forest: RandomForestClassifier) -> str:
-    columns = int(forest.n_features_in_)
-    bought, trees = int(np.flatnonzero(forest.classes_)[0]), len(forest.estimators_)
+def _lightgbm_text(trees: Sequence[TreeArrays], columns: int) -> str:
     head = [
         "tree",
         "version=v4",
@@ -162,38 +207,27 @@ def _lightgbm_text(forest: RandomForestClassifier) -> str:
         f"feature_infos={_join(['[-inf:inf]'] * columns)}",
         "",
     ]
-    trees_text = (
-        _tree_block(number, estimator.tree_, bought, trees)
-        for number, estimator in enumerate(forest.estimators_)
-    )
-    return "\n".join([*head, *trees_text, "end of trees", ""])
+    blocks = ("\n".join([f"Tree={number}", *_tree_lines(tree), "", ""]) for number, tree in enumerate(trees))
+    return "\n".join([*head, *blocks, "end of trees", ""])
 
 
-def _tree_block(number: int, tree: Any, bought: int, trees: int) -> str:
-    return "\n".join([f"Tree={number}", *_tree_lines(tree, bought, trees), "", ""])
-
-
-def _tree_lines(tree: Any, bought: int, trees: int) -> Iterator[str]:
-    """One tree: inner nodes are numbered from 0, leaves from -1 down, each in scikit-learn's order.
-
-    Rows of a node are counted as scikit-learn weighted them, a row drawn twice into the tree's sample
-    twice; these counts are what TreeSHAP takes expectations with.
-    """
-    inner = tree.children_left >= 0
-    leaves = ~inner
-    name = np.where(inner, np.cumsum(inner) - 1, -np.cumsum(leaves))
-    counts = np.rint(tree.weighted_n_node_samples).astype(np.int64)
+def _tree_lines(tree: TreeArrays) -> Iterator[str]:
+    """Lines of one tree: inner nodes are numbered from 0 up and leaves from -1 down, in array order."""
+    inner: BoolArray = tree.left >= 0
+    leaves: BoolArray = ~inner
+    number = np.where(inner, np.cumsum(inner) - 1, -np.cumsum(leaves))
+    rows = np.rint(tree.rows).astype(np.int64)
     yield f"num_leaves={int(leaves.sum())}"
     yield "num_cat=0"
     if inner.any():
         yield f"split_feature={_join(tree.feature[inner].tolist())}"
         yield f"threshold={_join(map(repr, tree.threshold[inner].tolist()))}"
         yield f"decision_type={_join([_NUMERICAL] * int(inner.sum()))}"
-        yield f"left_child={_join(name[tree.children_left[inner]].tolist())}"
-        yield f"right_child={_join(name[tree.children_right[inner]].tolist())}"
-        yield f"internal_count={_join(counts[inner].tolist())}"
-    yield f"leaf_value={_join(map(repr, (tree.value[leaves, 0, bought] / trees).tolist()))}"
-    yield f"leaf_count={_join(counts[leaves].tolist())}"
+        yield f"left_child={_join(number[tree.left[inner]].tolist())}"
+        yield f"right_child={_join(number[tree.right[inner]].tolist())}"
+        yield f"internal_count={_join(rows[inner].tolist())}"
+    yield f"leaf_value={_join(map(repr, tree.value[leaves].tolist()))}"
+    yield f"leaf_count={_join(rows[leaves].tolist())}"
     yield "shrinkage=1"
 
 
