@@ -215,7 +215,7 @@ def _tree_lines(tree: TreeArrays) -> Iterator[str]:
     """Lines of one tree: inner nodes are numbered from 0 up and leaves from -1 down, in array order."""
     inner: BoolArray = tree.left >= 0
     leaves: BoolArray = ~inner
-    number = np.where(inner, np.cumsum(inner) - 1, -np.cumsum(leaves))
+    number = np.where(inner, np.cumsum(inner) - 1, np.negative(np.cumsum(leaves)))
     rows = np.rint(tree.rows).astype(np.int64)
     yield f"num_leaves={int(leaves.sum())}"
     yield "num_cat=0"
