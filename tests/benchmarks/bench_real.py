@@ -82,10 +82,10 @@ def fit_at(
     data = dataset.build_training_data(cast("Lake", lake), labelled, task, SETTINGS, as_of=as_of)
     found = procedure.run_search(data, SETTINGS, AUTO)
     goal = procedure.RecallGoal(0.95, 0.95, SETTINGS.seed)
-    model = procedure.fit_evaluation_model(data, found.choice, SETTINGS.seed)
+    model = procedure.fit_evaluation_model(data, found.config, SETTINGS.seed)
     judged = {name: procedure.score_period(model, data, name)["daily"] for name in ("calibrate", "certify")}
     points = procedure.choose_operating_points(judged["calibrate"], judged["certify"], goal)
-    return data, procedure.refit_for_serving(data, found.choice, {"daily": points}, goal), found
+    return data, procedure.refit_for_serving(data, found.config, {"daily": points}, goal), found
 
 
 def online_retail(folder: Path) -> dict[str, Any]:
