@@ -106,7 +106,7 @@ def online_retail(folder: Path) -> dict[str, Any]:
     for name in others:
         best = max((cell for cell in found.cells if cell.family == name), key=lambda cell: cell.mean_ap)
         rows, refit = data.take(data.rows["refit"].to_numpy(bool))
-        ranker = fit_ranker(rows, refit, data.refit_sampling, make_fit_plan(data, best.choice, SETTINGS.seed))
+        ranker = fit_ranker(rows, refit, data.refit_sampling, make_fit_plan(data, best.config, SETTINGS.seed))
         scores[name] = (ranker.raw_score(matrix), ranker.raw_score(matrix))
     column = dict(zip(data.feature_set.columns, matrix.T.astype(np.float64), strict=True))
     rate = train.groupby(train["as_of"].dt.day_of_week)["label"].mean()

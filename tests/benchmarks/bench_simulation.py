@@ -125,7 +125,7 @@ def one_shop(folder: Path, seed: int, users: int, model: str) -> dict[str, Any]:
     labelled = build_labelled_rows(cast("Lake", lake), TASK, POLICIES, AS_OF)
     data = dataset.build_training_data(cast("Lake", lake), labelled, TASK, SETTINGS, as_of=AS_OF)
     found = procedure.run_search(data, SETTINGS, model)
-    evaluated = procedure.fit_evaluation_model(data, found.choice, SETTINGS.seed)
+    evaluated = procedure.fit_evaluation_model(data, found.config, SETTINGS.seed)
     judged = {
         name: procedure.score_period(evaluated, data, name) for name in ("calibrate", "certify", "test")
     }
@@ -135,13 +135,13 @@ def one_shop(folder: Path, seed: int, users: int, model: str) -> dict[str, Any]:
         )
         for policy in data.policies
     }
-    served = procedure.refit_for_serving(data, found.choice, points, GOAL).model
+    served = procedure.refit_for_serving(data, found.config, points, GOAL).model
     tested = {
         policy: promises(pd.DataFrame({"user_id": one.users, "label": one.labels}), one.raw, one.probability)
         for policy, one in judged["test"].items()
     }
     return {
-        "seed": seed, "events": events, "chosen": f"{found.choice.family} {dict(found.choice.params)}",
+        "seed": seed, "events": events, "chosen": f"{found.config.family} {dict(found.config.params)}",
         "served": on_future(lake, data, served, truth), "evaluation": tested,
         "missed": futures(evaluated, data, truth, seed), "seconds": round(time.perf_counter() - started),
     }  # fmt: skip
