@@ -114,7 +114,7 @@ class MlflowSession:
                 signature=ModelSignature(inputs=columns, outputs=Schema([ColSpec("double")])),
                 input_example=example,
                 pyfunc_predict_fn="predict_proba",
-                pip_requirements=[f"{one}=={importlib.metadata.version(one)}" for one in requirements],
+                pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in requirements],
                 skops_trusted_types=trusted_types,
                 extra_files=[str(path) for path in extra_files],
             )

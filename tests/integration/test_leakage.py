@@ -36,11 +36,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def retail(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))}
+    environment_variables = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))
+    }
     return subprocess.run(
         [sys.executable, "-c", "from retail_core.cli import main; main()", *arguments],
         cwd=ROOT,
-        env={**kept, **environment},
+        env={**environment_variables, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -85,7 +87,7 @@ def planted_attribute(log: Path) -> tuple[Path, Path]:
     return path, mapping
 
 
-def test_doctor_lets_an_honest_log_pass(log: Path, tmp_path: Path) -> None:
+def test_doctor_reports_a_log_without_leakage_as_clean(log: Path, tmp_path: Path) -> None:
     done = retail("doctor", "--leakage", str(log), "--json", RETAIL_HOME=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     report = answer(done)
@@ -103,20 +105,20 @@ def test_doctor_names_an_event_stamped_before_the_purchase_it_follows(
     assert done.returncode == 1, done.stdout
     report = answer(done)
     assert report["refused"] == ["order_confirmation"]
-    found = [one for one in report["findings"] if one["check"] == "c"]
-    assert found
-    assert all(one["evidence"]["purity"] > 0.98 for one in found)
+    findings = [finding for finding in report["findings"] if finding["check"] == "c"]
+    assert findings
+    assert all(finding["evidence"]["purity"] > 0.98 for finding in findings)
     assert "--allow-leak order_confirmation" in report["remedy"]
 
 
-def test_event_that_truly_follows_or_announces_by_a_second_is_no_leak(log: Path, tmp_path: Path) -> None:
+def test_event_after_or_a_second_before_the_purchase_is_no_leak(log: Path, tmp_path: Path) -> None:
     after = retail(
         "doctor", "--leakage", str(planted_event(log, "-1min")), "--json", RETAIL_HOME=str(tmp_path)
     )
     assert (after.returncode, answer(after)["findings"]) == (0, [])
     second = retail("doctor", "--leakage", str(planted_event(log, "1s")), "--json", RETAIL_HOME=str(tmp_path))
     assert second.returncode == 0
-    assert {(one["column"], one["verdict"]) for one in answer(second)["findings"]} == {
+    assert {(finding["column"], finding["verdict"]) for finding in answer(second)["findings"]} == {
         ("order_confirmation", "warn")
     }
 
@@ -130,7 +132,7 @@ def test_doctor_names_an_attribute_that_only_buyers_have(log: Path, tmp_path: Pa
     assert answer(done)["refused"] == ["card"]
 
 
-def test_doctor_judges_a_table_and_says_what_it_needs(tmp_path: Path) -> None:
+def test_doctor_inspects_a_table_and_names_missing_options(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     bought = rng.random(3_000) < 0.2
     table = pd.DataFrame({"bought": bought.astype(int), "age": rng.integers(18, 80, 3_000)})
@@ -144,14 +146,14 @@ def test_doctor_judges_a_table_and_says_what_it_needs(tmp_path: Path) -> None:
     leaky = retail("doctor", "--leakage", str(tmp_path / "leaky.csv"), "--label", "bought", RETAIL_HOME=home)
     assert leaky.returncode == 1
     assert "basket" in leaky.stderr
-    for file, told in (("honest.parquet", "--label"), ("nothing.csv", "check the path")):
+    for file, message in (("honest.parquet", "--label"), ("nothing.csv", "check the path")):
         done = retail("doctor", "--leakage", str(tmp_path / file), RETAIL_HOME=home)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-        assert told in done.stderr
+        assert message in done.stderr
 
 
 @pytest.fixture(scope="module")
-def gathered(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, GuardData]:
+def guarded_log(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, GuardData]:
     """Evidence of two policies on the honest log."""
     lake = scratch_lake(read_events(log, sources.get_preset("canonical")), tmp_path_factory.mktemp("scratch"))
     newest = lake.state().last_event
@@ -163,37 +165,44 @@ def gathered(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake,
 
 
 @pytest.mark.parametrize("policy", ["daily", "first-visit"])
-def test_removal_of_later_events_is_seen_where_a_column_knows_them(
-    gathered: tuple[Lake, GuardData], policy: str
+def test_column_that_depends_on_later_events_is_found(
+    guarded_log: tuple[Lake, GuardData], policy: str
 ) -> None:
-    _, evidence = gathered
-    sample = draw_sample(evidence, policy)
-    assert not list(check_future_removal(evidence, sample))
-    place = evidence.feature_set.columns.index("event_count_7d")
+    _, guard_data = guarded_log
+    sample = draw_sample(guard_data, policy)
+    assert not list(check_future_removal(guard_data, sample))
+    place = guard_data.feature_set.columns.index("event_count_7d")
     sample.matrix[:, place] += np.arange(len(sample.rows)) % 2
-    (found,) = check_future_removal(evidence, sample)
-    assert (found.column, found.verdict) == ("event_count_7d", "refuse")
-    assert 0 < found.evidence["changed"] <= found.evidence["n"]
+    (finding,) = check_future_removal(guard_data, sample)
+    assert (finding.column, finding.verdict) == ("event_count_7d", "refuse")
+    assert 0 < finding.evidence["changed"] <= finding.evidence["n"]
 
 
-def test_cut_lake_ends_at_the_cut_off(gathered: tuple[Lake, GuardData], tmp_path: Path) -> None:
-    lake, evidence = gathered
-    rows = evidence.rows[evidence.rows["policy"].eq("daily")]
-    whole = pd.concat([pd.read_parquet(file) for file in lake.files()])
+def test_cut_lake_ends_at_the_cut_off(guarded_log: tuple[Lake, GuardData], tmp_path: Path) -> None:
+    lake, guard_data = guarded_log
+    rows = guard_data.rows[guard_data.rows["policy"].eq("daily")]
+    all_events = pd.concat([pd.read_parquet(file) for file in lake.files()])
     instant = rows["as_of"].iloc[len(rows) // 2]
     together = truncate_lake(lake, rows[rows["as_of"].eq(instant)], tmp_path)
-    kept = pd.concat([pd.read_parquet(file) for file in together.files()])
-    assert set(kept["event_id"]) == set(whole["event_id"][whole["event_time"] < instant])
-    assert len(kept) == kept["event_id"].nunique()
-    own = rows.sample(frac=1, random_state=1).drop_duplicates("user_id").head(50)
-    alone = pd.read_parquet(truncate_lake(lake, own, tmp_path).files()[0])
-    limit = alone["user_id"].map(own.set_index("user_id")["as_of"])
+    truncated_events = pd.concat([pd.read_parquet(file) for file in together.files()])
+    assert set(truncated_events["event_id"]) == set(
+        all_events["event_id"][all_events["event_time"] < instant]
+    )
+    assert len(truncated_events) == truncated_events["event_id"].nunique()
+    own_cutoffs = rows.sample(frac=1, random_state=1).drop_duplicates("user_id").head(50)
+    alone = pd.read_parquet(truncate_lake(lake, own_cutoffs, tmp_path).files()[0])
+    limit = alone["user_id"].map(own_cutoffs.set_index("user_id")["as_of"])
     assert (alone["event_time"] < limit).all()
-    assert len(alone) == (whole["event_time"] < whole["user_id"].map(own.set_index("user_id")["as_of"])).sum()
+    assert (
+        len(alone)
+        == (
+            all_events["event_time"] < all_events["user_id"].map(own_cutoffs.set_index("user_id")["as_of"])
+        ).sum()
+    )
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_other_simulated_logs_raise_no_alarm(seed: int, tmp_path: Path) -> None:
+def test_simulated_logs_are_clean(seed: int, tmp_path: Path) -> None:
     simulate(
         SimulationConfig(users=500, days=28, seed=seed, start=date(2025, 3, 1)), tmp_path / "log.csv", None
     )
@@ -202,9 +211,11 @@ def test_other_simulated_logs_raise_no_alarm(seed: int, tmp_path: Path) -> None:
     assert newest is not None
     settings = Settings(home=tmp_path)
     task = PredictionTask.from_settings(settings, "UTC")
-    evidence = build_guard_data(lake, task, ("daily", "first-visit"), last_midnight(newest, "UTC"), settings)
-    assert evidence.feature_set == default_feature_set(task)
-    report = inspect_leakage(evidence)
+    guard_data = build_guard_data(
+        lake, task, ("daily", "first-visit"), last_midnight(newest, "UTC"), settings
+    )
+    assert guard_data.feature_set == default_feature_set(task)
+    report = inspect_leakage(guard_data)
     assert (report.verdict, report.findings) == ("clean", ())
 
 
@@ -222,16 +233,16 @@ def shop(mongod_uri: str, tmp_path: Path) -> Iterator[dict[str, str]]:
         client.drop_database(database)
 
 
-def test_training_refuses_or_brands_and_a_leaky_version_is_never_promoted(
+def test_training_refuses_or_marks_leaks_and_never_promotes_a_leaky_version(
     log: Path, shop: dict[str, str]
 ) -> None:
     path, mapping = planted_attribute(log)
     assert retail("ingest", str(path), "--mapping", str(mapping), "--json", **shop).returncode == 0
     refused = retail("train", "--json", **shop)
     assert refused.returncode == 1
-    told = answer(refused)
-    assert "card" in told["error"]
-    assert "--allow-leak card" in told["remedy"]
+    output = answer(refused)
+    assert "card" in output["error"]
+    assert "--allow-leak card" in output["remedy"]
     assert answer(retail("models", "list", "--json", **shop))["versions"] == []
 
     unknown = retail("train", "--allow-leak", "cart", "--json", **shop)

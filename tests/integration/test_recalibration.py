@@ -70,8 +70,10 @@ def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def register_bold(workspace: Workspace, model: ServedModel) -> str:
     data = build_recalibration_data(workspace, model.spec, NOW)
-    known = (model.estimator.calibrators or {})["daily"]
-    model.estimator.set_params(calibrators={"daily": Calibrator("bold", known.scores, known.values + 1.0)})
+    calibrator = (model.estimator.calibrators or {})["daily"]
+    model.estimator.set_params(
+        calibrators={"daily": Calibrator("bold", calibrator.scores, calibrator.values + 1.0)}
+    )
     with registry.training_run(workspace.settings, reason="test") as run:
         spec = replace(
             model.spec, version="", run_id=run.run_id, self_test=build_self_test(data, model.estimator)
@@ -81,7 +83,7 @@ def register_bold(workspace: Workspace, model: ServedModel) -> str:
         ).version
 
 
-def test_the_new_probabilities_are_promoted_because_they_keep_their_promise(shop: Shop) -> None:
+def test_better_calibrated_probabilities_are_promoted(shop: Shop) -> None:
     report = shop.report
     assert report.recalibrated_from == shop.bold
     assert report.promoted, report.reason
@@ -93,8 +95,8 @@ def test_the_new_probabilities_are_promoted_because_they_keep_their_promise(shop
     assert json.loads(json.dumps(report.to_dict())) == report.to_dict()
 
 
-def test_the_ranker_and_what_it_knows_stay_and_the_version_says_where_it_comes_from(shop: Shop) -> None:
-    old, new = (load_version(shop.settings, one) for one in (shop.bold, shop.report.version))
+def test_rankers_and_data_stay_and_the_version_names_its_source(shop: Shop) -> None:
+    old, new = (load_version(shop.settings, version) for version in (shop.bold, shop.report.version))
     rows = np.random.default_rng(1).gamma(1, 2, (50, len(old.spec.feature_set.columns)))
     assert np.array_equal(old.estimator.raw_score(rows), new.estimator.raw_score(rows))
     assert not np.allclose(
@@ -107,7 +109,7 @@ def test_the_ranker_and_what_it_knows_stay_and_the_version_says_where_it_comes_f
     assert new.spec.thresholds["daily"] == shop.report.thresholds
 
 
-def test_nothing_the_ranker_has_seen_is_used_and_the_blocks_are_apart(shop: Shop) -> None:
+def test_rows_are_later_than_the_training_data_with_an_embargo_between_periods(shop: Shop) -> None:
     spec = registry.version_spec(shop.settings, shop.honest)
     rows = build_recalibration_data(shop.workspace, spec, NOW).rows
     assert rows["as_of"].min() >= TRAINED
@@ -115,14 +117,14 @@ def test_nothing_the_ranker_has_seen_is_used_and_the_blocks_are_apart(shop: Shop
     assert all((later.min() - earlier.max()).days >= 2 for earlier, later in pairwise(blocks))
 
 
-def test_a_champion_that_keeps_its_promise_stays(shop: Shop) -> None:
-    again = recalibrate(shop.workspace, version=None, as_of=NOW)
-    assert not again.promoted
-    assert again.reason.startswith("kept the champion: log loss")
+def test_calibrated_champion_stays(shop: Shop) -> None:
+    champion_report = recalibrate(shop.workspace, version=None, as_of=NOW)
+    assert not champion_report.promoted
+    assert champion_report.reason.startswith("kept the champion: log loss")
     assert registry.production_version(shop.settings) == shop.report.version
-    other = recalibrate(shop.workspace, version=shop.honest, as_of=NOW)
-    assert not other.promoted
-    assert "is not in production" in other.reason
+    earlier_report = recalibrate(shop.workspace, version=shop.honest, as_of=NOW)
+    assert not earlier_report.promoted
+    assert "is not in production" in earlier_report.reason
 
 
 def test_too_few_later_buyers_are_refused(shop: Shop) -> None:
@@ -135,24 +137,24 @@ def test_on_the_command_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("RETAIL_MONGODB_DATABASE", shop.settings.mongodb_database)
     assert shop.settings.mongodb_uri is not None
     monkeypatch.setenv("RETAIL_MONGODB_URI", shop.settings.mongodb_uri.get_secret_value())
-    found = answer("recalibrate", shop.bold, "--as-of", "2025-02-18T00:00:00Z")
-    assert found["recalibrated_from"] == shop.bold
-    assert int(found["version"]) > int(shop.report.version)
-    assert not found["promoted"], "it is not the one in production"
+    recalibrated = answer("recalibrate", shop.bold, "--as-of", "2025-02-18T00:00:00Z")
+    assert recalibrated["recalibrated_from"] == shop.bold
+    assert int(recalibrated["version"]) > int(shop.report.version)
+    assert not recalibrated["promoted"], "it is not the one in production"
     for command, version, production in [
         (("show", shop.honest), shop.honest, shop.report.version),
         (("promote", shop.honest), shop.honest, shop.honest),
         (("rollback",), shop.report.version, shop.report.version),
     ]:
-        said = answer(*command)
-        assert (said["version"], said["production"]) == (version, production)
-        assert said["versions"][0]["version"] == found["version"]
-        assert "_id" not in said
+        output = answer(*command)
+        assert (output["version"], output["production"]) == (version, production)
+        assert output["versions"][0]["version"] == recalibrated["version"]
+        assert "_id" not in output
 
 
 def answer(*command: str) -> dict[str, Any]:
     done = CliRunner().invoke(app, ["models", *command, "--json"])
     assert done.exit_code == 0, done.output
     (line,) = done.stdout.splitlines()
-    found: dict[str, Any] = json.loads(line)
-    return found
+    content: dict[str, Any] = json.loads(line)
+    return content

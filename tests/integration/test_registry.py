@@ -98,8 +98,8 @@ def make_candidate(
     )
     picture = settings.home_dir / "picture.png"
     picture.write_bytes(b"png")
-    found = SearchResult(CELLS[0].config, CELLS, "scikit-learn", "2 time folds", 10, 5, 0.5, 0.1)
-    return registry.Candidate(spec, model, model, {"max_depth": 3}, found, [picture])
+    search = SearchResult(CELLS[0].config, CELLS, "scikit-learn", "2 time folds", 10, 5, 0.5, 0.1)
+    return registry.Candidate(spec, model, model, {"max_depth": 3}, search, [picture])
 
 
 def register(settings: Settings, *, leaky: bool = False) -> ModelSpec:
@@ -111,8 +111,13 @@ def register(settings: Settings, *, leaky: bool = False) -> ModelSpec:
 def served(settings: Settings) -> Iterator[Settings]:
     """The settings of somebody who reaches the same registry through an MLflow server."""
     folder, port = settings.home_dir / "mlflow", free_port()
-    own = ["--backend-store-uri", settings.tracking_uri, "--artifacts-destination", str(folder / "served")]
-    command = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *own]
+    storage_options = [
+        "--backend-store-uri",
+        settings.tracking_uri,
+        "--artifacts-destination",
+        str(folder / "served"),
+    ]
+    command = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *storage_options]
     log = settings.home_dir / "server.log"
     server = start("mlflow", command, os.environ, log)
     url = f"http://127.0.0.1:{port}"
@@ -154,11 +159,11 @@ def test_everything_of_a_training_is_logged(settings: Settings) -> None:
     assert run.data.params["max_depth"] == "3"
     assert run.data.tags["feature_set_hash"] == FEATURES.hash
     children = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{spec.run_id}'")
-    assert {(one.data.params["n_estimators"], one.data.params["max_depth"]) for one in children} == {
+    assert {(entry.data.params["n_estimators"], entry.data.params["max_depth"]) for entry in children} == {
         ("10", "3"), ("10", "4"), ("20", "3"), ("20", "4"),
     }  # fmt: skip
-    assert all(one.data.metrics["mean_ap"] == 0.3 for one in children)
-    folders = {one.path for one in client.list_artifacts(spec.run_id)}
+    assert all(entry.data.metrics["mean_ap"] == 0.3 for entry in children)
+    folders = {entry.path for entry in client.list_artifacts(spec.run_id)}
     assert folders >= {"plots", "search", "evaluation_model"}
     version = client.get_model_version(settings.model_name, spec.version)
     assert version.tags["leaky"] == "false"
@@ -196,7 +201,7 @@ def test_a_copied_folder_is_enough_to_serve(settings: Settings, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"feature_set_hash": "0" * 32}, "other feature definitions"),
         (
@@ -205,14 +210,14 @@ def test_a_copied_folder_is_enough_to_serve(settings: Settings, tmp_path: Path) 
         ),
     ],
 )
-def test_a_model_that_does_not_hold_is_refused(
-    settings: Settings, tmp_path: Path, change: dict[str, object], told: str
+def test_model_with_failing_self_test_or_changed_features_is_refused(
+    settings: Settings, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     spec = register(settings)
     copy = shutil.copytree(registry.download(settings, spec.version), tmp_path / "copy")
     content = json.loads((copy / SPEC_FILE).read_text())
     (copy / SPEC_FILE).write_text(json.dumps(content | change))
-    with pytest.raises(IntegrityError, match=told):
+    with pytest.raises(IntegrityError, match=message):
         load_served_model(copy)
 
 
@@ -279,13 +284,11 @@ def damage(settings: Settings, version: str) -> None:
     model.write_bytes(content)
 
 
-def test_the_triggers_of_a_damaged_champion_are_checked_all_the_same(
-    store: Store, settings: Settings
-) -> None:
+def test_triggers_of_a_damaged_champion_are_checked(store: Store, settings: Settings) -> None:
     champion = register(settings)
     promotion.promote(store, champion.version, reason="test", at=AT)
     damage(settings, champion.version)
-    checks = {one.name: one for one in check_triggers(Workspace(store), as_of=AT, at=AT)}
+    checks = {check.name: check for check in check_triggers(Workspace(store), as_of=AT, at=AT)}
     assert set(checks) == {"new_data", "performance", "drift"}
     assert checks["drift"].value is None
     assert f"version {champion.version} cannot be served" in checks["drift"].evidence
@@ -320,13 +323,13 @@ def test_two_processes_register_at_once(tmp_path: Path) -> None:
     """On a home without any MLflow tables: both make them, both get a version of their own."""
     context = multiprocessing.get_context("spawn")
     versions: multiprocessing.Queue[str] = context.Queue()
-    both = [context.Process(target=_register_in_process, args=(tmp_path, versions)) for _ in range(2)]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join(300)
-    assert [one.exitcode for one in both] == [0, 0]
-    assert {versions.get(timeout=10) for _ in both} == {"1", "2"}
+    processes = [context.Process(target=_register_in_process, args=(tmp_path, versions)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert {versions.get(timeout=10) for _ in processes} == {"1", "2"}
 
 
 def test_no_server_is_one_clear_error_at_once(settings: Settings) -> None:

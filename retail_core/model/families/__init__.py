@@ -37,7 +37,7 @@ __all__ = [
 
 def _load_families() -> Mapping[str, ModelFamily[Any]]:
     """Every family by name, the simplest first (by the smallest cell of its grid)."""
-    modules = [f"{__name__}.{found.name}" for found in iter_modules(__path__) if found.name != "protocol"]
+    modules = [f"{__name__}.{module.name}" for module in iter_modules(__path__) if module.name != "protocol"]
     families = [check_family(getattr(import_module(name), "FAMILY", None), name) for name in modules]
     families.sort(key=lambda family: (min(map(family.complexity, grid_cells(family.grid))), family.name))
     by_name = {family.name: family for family in families}

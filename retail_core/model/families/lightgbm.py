@@ -24,8 +24,8 @@ class LightGBMFamily(ModelFamily[BoostedTrees]):
 
     def build(self, params: Params, seed: int) -> BoostedTrees:
         """An unfitted ranker."""
-        given: dict[str, Any] = dict(params)
-        return BoostedTrees(**given, random_state=seed)
+        arguments: dict[str, Any] = dict(params)
+        return BoostedTrees(**arguments, random_state=seed)
 
     def complexity(self, params: Params) -> float:
         """The largest number of leaves that the trees can have together."""

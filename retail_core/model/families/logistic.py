@@ -21,8 +21,8 @@ class LogisticFamily(ModelFamily[LogisticRanker]):
     def build(self, params: Params, seed: int) -> LogisticRanker:
         """An unfitted ranker; the fit is deterministic, so `seed` is not used."""
         del seed
-        given: dict[str, Any] = dict(params)
-        return LogisticRanker(**given)
+        arguments: dict[str, Any] = dict(params)
+        return LogisticRanker(**arguments)
 
     def complexity(self, params: Params) -> float:
         """Always 1, below any number of leaves."""

@@ -21,15 +21,17 @@ from retail_core.model.sampling import Sampling, correct_prior, plan_sampling
 
 @given(
     buyers=st.integers(1, 10_000),
-    others=st.integers(1, 10_000),
-    kept_buyers=st.floats(0.01, 1.0),
-    kept_others=st.floats(0.001, 1.0),
+    non_buyers=st.integers(1, 10_000),
+    buyer_rate=st.floats(0.01, 1.0),
+    non_buyer_rate=st.floats(0.001, 1.0),
 )
-def test_prior_correction_is_exact(buyers: int, others: int, kept_buyers: float, kept_others: float) -> None:
+def test_prior_correction_is_exact(
+    buyers: int, non_buyers: int, buyer_rate: float, non_buyer_rate: float
+) -> None:
     """A cell of the feature space with so many buyers and others, sampled at those rates."""
-    score = buyers * kept_buyers / (buyers * kept_buyers + others * kept_others)
-    corrected = correct_prior(np.array([score]), Sampling(kept_buyers, kept_others).factor)
-    assert corrected[0] == pytest.approx(buyers / (buyers + others), rel=1e-9)
+    score = buyers * buyer_rate / (buyers * buyer_rate + non_buyers * non_buyer_rate)
+    corrected = correct_prior(np.array([score]), Sampling(buyer_rate, non_buyer_rate).factor)
+    assert corrected[0] == pytest.approx(buyers / (buyers + non_buyers), rel=1e-9)
 
 
 def test_sampling_keeps_all_buyers_where_they_fit() -> None:
@@ -42,7 +44,7 @@ def test_sampling_keeps_all_buyers_where_they_fit() -> None:
     assert crowded.positive_rate == crowded.negative_rate == pytest.approx(0.1)
 
 
-def test_samples_are_nested_and_a_row_stands_for_its_rate() -> None:
+def test_samples_are_nested_and_weighted_by_their_rate() -> None:
     rows = pd.DataFrame(
         {
             "user_id": [f"u{number % 700}" for number in range(70_000)],
@@ -54,8 +56,8 @@ def test_samples_are_nested_and_a_row_stands_for_its_rate() -> None:
     small, large = Sampling(1.0, 0.1).select(rows, 7), Sampling(1.0, 0.3).select(rows, 7)
     assert not (small & ~large).any()
     assert small[rows["label"]].all()
-    kept = small & ~rows["label"].to_numpy(bool)
-    assert kept.sum() == pytest.approx(0.1 * (~rows["label"]).sum(), rel=0.05)
+    sampled = small & ~rows["label"].to_numpy(bool)
+    assert sampled.sum() == pytest.approx(0.1 * (~rows["label"]).sum(), rel=0.05)
     assert Sampling(1.0, 0.1).weights(np.array([True, False])).tolist() == [1.0, 10.0]
     shuffled = rows.sample(frac=1, random_state=1)
     assert np.array_equal(Sampling(1.0, 0.1).select(shuffled, 7), small[shuffled.index])
@@ -66,7 +68,7 @@ def calibration_error(probability: np.ndarray, labels: np.ndarray) -> float:
     return float(evaluate(ScoredRows(users, labels, probability, probability), 0.5)["ece"] or 0.0)
 
 
-def crooked(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def overconfident_scores(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Scores that promise too much, and what happened."""
     rng = np.random.default_rng(seed)
     truth = expit(rng.normal(-3, 1.3, rows))
@@ -74,11 +76,11 @@ def crooked(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(("rows", "method"), [(3_000, "sigmoid"), (60_000, "isotonic")])
-def test_calibration_repairs_crooked_scores(rows: int, method: str) -> None:
-    score, labels = crooked(rows, 1)
+def test_calibration_corrects_overconfident_scores(rows: int, method: str) -> None:
+    score, labels = overconfident_scores(rows, 1)
     calibrator = fit_calibrator(score, labels)
     assert calibrator.method == method
-    fresh, happened = crooked(60_000, 2)
+    fresh, happened = overconfident_scores(60_000, 2)
     assert calibration_error(fresh, happened) > 0.03
     assert calibration_error(calibrator(fresh), happened) < 0.01
 
@@ -86,7 +88,7 @@ def test_calibration_repairs_crooked_scores(rows: int, method: str) -> None:
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), rows=st.sampled_from([200, 2_000, 20_000]))
 def test_calibrators_keep_the_order_and_are_continuous(seed: int, rows: int) -> None:
-    score, labels = crooked(rows, seed)
+    score, labels = overconfident_scores(rows, seed)
     labels[:2] = [True, False]
     calibrator = fit_calibrator(score, labels)
     ordered = np.sort(score)
@@ -100,7 +102,7 @@ def test_calibrators_keep_the_order_and_are_continuous(seed: int, rows: int) -> 
 
 
 def test_isotonic_leaves_no_steps_and_weights_count_as_rows() -> None:
-    score, labels = crooked(40_000, 5)
+    score, labels = overconfident_scores(40_000, 5)
     plain = fit_calibrator(score, labels)
     inside = score[(logit(score) > plain.scores[0]) & (logit(score) < plain.scores[-1])]
     assert len(np.unique(plain(inside))) == len(np.unique(inside))
@@ -110,7 +112,7 @@ def test_isotonic_leaves_no_steps_and_weights_count_as_rows() -> None:
     assert np.allclose(plain(score), heavy(score), atol=1e-3)
 
 
-def test_sampled_rows_promise_what_all_rows_keep() -> None:
+def test_calibrator_of_sampled_rows_holds_for_all_rows() -> None:
     """Most users hardly ever buy; of those one in fifty is kept, and each stands for fifty."""
     rng = np.random.default_rng(4)
     truth = expit(
@@ -118,15 +120,15 @@ def test_sampled_rows_promise_what_all_rows_keep() -> None:
     )
     labels = rng.random(len(truth)) < truth
     sampling = Sampling(1.0, 0.02)
-    kept = labels | (rng.random(len(truth)) < sampling.negative_rate)
-    calibrator = fit_calibrator(truth[kept], labels[kept], sampling.weights(labels[kept]))
+    sampled = labels | (rng.random(len(truth)) < sampling.negative_rate)
+    calibrator = fit_calibrator(truth[sampled], labels[sampled], sampling.weights(labels[sampled]))
     assert calibrator.method == "isotonic"
     unlikely = truth < 0.002
     assert calibrator(truth[unlikely]).mean() < 2 * truth[unlikely].mean()
     assert calibrator(truth).mean() == pytest.approx(truth.mean(), rel=0.05)
 
 
-def test_one_lucky_buyer_at_the_bottom_does_not_lift_everybody() -> None:
+def test_buyer_with_the_lowest_score_does_not_raise_all_probabilities() -> None:
     """The lowest block is then a single row without a buyer, of which hardly anything is known."""
     rng = np.random.default_rng(5)
     score = np.sort(expit(rng.normal(-3.5, 1.0, 40_000)))
@@ -142,8 +144,8 @@ def test_one_lucky_buyer_at_the_bottom_does_not_lift_everybody() -> None:
     )
 
 
-def test_a_reversed_score_is_not_turned_round() -> None:
-    score, labels = crooked(2_000, 8)
+def test_reversed_score_keeps_its_order() -> None:
+    score, labels = overconfident_scores(2_000, 8)
     calibrator = fit_calibrator(1 - score, labels)
     values = calibrator(np.array([0.1, 0.5, 0.9]))
     assert np.all(np.diff(values) > 0)

@@ -44,19 +44,19 @@ def model(data: Data) -> CalibratedRanker:
     )
 
 
-def test_scores_are_the_stock_forests_own(model: CalibratedRanker, data: Data) -> None:
+def test_scores_equal_the_stock_forest(model: CalibratedRanker, data: Data) -> None:
     stock = model.ranker().predict_proba(to_matrix(data[0]))[:, 1]
     factor = model.factor
     assert np.allclose(model.raw_score(data[0]), factor * stock / (factor * stock + 1 - stock), atol=1e-12)
 
 
-def test_one_row_or_many_give_the_same_bits(model: CalibratedRanker, data: Data) -> None:
+def test_row_gets_the_same_bits_in_any_batch(model: CalibratedRanker, data: Data) -> None:
     together = model.probability(data[0], "daily")
     alone = [model.probability(data[0][row : row + 1], "daily")[0] for row in range(0, 20_000, 97)]
     assert alone == together[::97].tolist()
 
 
-def test_split_boundaries_do_not_tell_one_row_from_many(model: CalibratedRanker, data: Data) -> None:
+def test_rows_at_thresholds_get_the_same_bits_in_any_batch(model: CalibratedRanker, data: Data) -> None:
     """Rows that lie exactly on thresholds of the trees, as float64 neighbours of the float32 values."""
     tree = model.ranker().estimators_[0].tree_
     row = np.nan_to_num(data[0][:1], nan=1.0).repeat(len(tree.threshold), axis=0)
@@ -75,7 +75,9 @@ def test_nulls_are_larger_than_any_value() -> None:
     assert np.isfinite(matrix).all()
 
 
-def test_stored_and_loaded_it_answers_the_same(model: CalibratedRanker, data: Data, tmp_path: Path) -> None:
+def test_stored_and_loaded_model_gives_the_same_probabilities(
+    model: CalibratedRanker, data: Data, tmp_path: Path
+) -> None:
     path = tmp_path / "model.skops"
     skops.io.dump(model, path)
     assert set(skops.io.get_untrusted_types(file=path)) <= set(trusted_types())
@@ -97,7 +99,7 @@ def test_it_is_a_scikit_learn_estimator(model: CalibratedRanker, data: Data) -> 
     assert np.allclose(model.predict_proba(data[0][:9]).sum(axis=1), 1)
 
 
-def test_wrong_questions_are_refused_in_words(model: CalibratedRanker, data: Data) -> None:
+def test_wrong_shapes_and_policies_are_refused(model: CalibratedRanker, data: Data) -> None:
     with pytest.raises(InputError, match="expects 6 feature columns"):
         model.raw_score(data[0][:, :5])
     with pytest.raises(InputError, match="not calibrated for the cut-off policy 'in-session'"):

@@ -33,7 +33,7 @@ LINE, FOREST = (
     RankerConfig("logistic", {"C": 1.0}),
     RankerConfig("rf", {"n_estimators": 5, "max_depth": 3, "min_samples_leaf": 5}),
 )
-WHOLE = Sampling(1.0, 1.0)
+ALL_ROWS = Sampling(1.0, 1.0)
 POLICIES = ("daily", "in-session")
 FEATURES = default_feature_set(PredictionTask()).select(["cart_count"])
 LARGE = np.array([[3.0]], np.float32)
@@ -41,23 +41,25 @@ LARGE = np.array([[3.0]], np.float32)
 
 def rows_of(buyers: dict[str, int]) -> tuple[pd.DataFrame, Float32Array]:
     """300 rows a policy, so many of them buyers; on `daily` large values buy, elsewhere small ones."""
-    frames, parts = [], []
+    frames, matrices = [], []
     for number, (policy, count) in enumerate(buyers.items()):
         value = np.random.default_rng(number).normal(size=300)
         order = np.argsort(-value if policy == "daily" else value)
         labels = np.zeros(300, bool)
         labels[order[:count]] = True
         frames.append(pd.DataFrame({"policy": policy, "label": labels}))
-        parts.append(value[:, None].astype(np.float32))
-    return pd.concat(frames, ignore_index=True), np.concatenate(parts)
+        matrices.append(value[:, None].astype(np.float32))
+    return pd.concat(frames, ignore_index=True), np.concatenate(matrices)
 
 
 def fitted(buyers: dict[str, int], choice: RankerConfig = LINE) -> CalibratedRanker:
     rows, matrix = rows_of(buyers)
-    return fit_ranker(rows, matrix, WHOLE, FitPlan(choice, 1, tuple(buyers), policies_with_own_ranker(rows)))
+    return fit_ranker(
+        rows, matrix, ALL_ROWS, FitPlan(choice, 1, tuple(buyers), policies_with_own_ranker(rows))
+    )
 
 
-def test_policies_that_contradict_each_other_do_not_spoil_each_other() -> None:
+def test_policies_with_opposite_effects_have_separate_rankers() -> None:
     model = fitted({"daily": 60, "in-session": 60})
     assert model.primary == "daily"
     assert model.raw_score(LARGE, "daily")[0] > 0.9
@@ -66,58 +68,61 @@ def test_policies_that_contradict_each_other_do_not_spoil_each_other() -> None:
 
 
 def test_each_row_is_scored_by_the_ranker_of_its_policy() -> None:
-    model, (rows, matrix) = (one({"daily": 60, "in-session": 60}) for one in (fitted, rows_of))
-    mixed = np.random.default_rng(5).permutation(len(rows))
-    rows, matrix = rows.iloc[mixed].reset_index(drop=True), matrix[mixed]
+    model, (rows, matrix) = (build({"daily": 60, "in-session": 60}) for build in (fitted, rows_of))
+    shuffled = np.random.default_rng(5).permutation(len(rows))
+    rows, matrix = rows.iloc[shuffled].reset_index(drop=True), matrix[shuffled]
     raw = raw_scores(model, rows, matrix)
     for policy in POLICIES:
-        mine = rows["policy"].eq(policy).to_numpy(bool)
-        assert np.array_equal(raw[mine], model.raw_score(matrix[mine], policy))
+        of_policy = rows["policy"].eq(policy).to_numpy(bool)
+        assert np.array_equal(raw[of_policy], model.raw_score(matrix[of_policy], policy))
 
 
-def test_a_policy_with_too_few_buyers_learns_from_all_rows() -> None:
+def test_policy_with_too_few_buyers_is_fitted_on_all_rows() -> None:
     buyers = {"daily": 60, "in-session": MIN_OWN_BUYERS - 1}
     model, (rows, matrix) = fitted(buyers), rows_of(buyers)
-    every = fit_ranker(rows, matrix, WHOLE, FitPlan(LINE, 1, POLICIES, frozenset()))
+    shared = fit_ranker(rows, matrix, ALL_ROWS, FitPlan(LINE, 1, POLICIES, frozenset()))
     assert policies_with_own_ranker(rows) == {"daily"}
-    assert np.array_equal(model.raw_score(matrix, "in-session"), every.raw_score(matrix))
-    assert not np.array_equal(model.raw_score(matrix), every.raw_score(matrix))
+    assert np.array_equal(model.raw_score(matrix, "in-session"), shared.raw_score(matrix))
+    assert not np.array_equal(model.raw_score(matrix), shared.raw_score(matrix))
 
 
-@pytest.mark.parametrize("kept", ["no row", "no buyer"])
-def test_a_policy_that_a_fit_sees_nothing_of_gets_a_ranker_all_the_same(kept: str) -> None:
+@pytest.mark.parametrize("missing", ["no row", "no buyer"])
+def test_policy_without_rows_or_buyers_gets_the_shared_ranker(missing: str) -> None:
     rows, matrix = rows_of({"daily": 60, "in-session": 60})
-    recipe = FitPlan(LINE, 1, POLICIES, frozenset(POLICIES))
-    away = rows["policy"].eq("in-session") & (rows["label"] | (kept == "no row"))
-    here = ~away.to_numpy(bool)
-    model = fit_ranker(rows[here], matrix[here], WHOLE, recipe)
-    every = fit_ranker(rows[here], matrix[here], WHOLE, replace(recipe, own_rankers=frozenset()))
-    assert np.array_equal(model.raw_score(matrix, "in-session"), every.raw_score(matrix))
+    plan = FitPlan(LINE, 1, POLICIES, frozenset(POLICIES))
+    removed = rows["policy"].eq("in-session") & (rows["label"] | (missing == "no row"))
+    present = ~removed.to_numpy(bool)
+    model = fit_ranker(rows[present], matrix[present], ALL_ROWS, plan)
+    shared = fit_ranker(rows[present], matrix[present], ALL_ROWS, replace(plan, own_rankers=frozenset()))
+    assert np.array_equal(model.raw_score(matrix, "in-session"), shared.raw_score(matrix))
 
 
 @pytest.mark.parametrize("rows", [0, 40])
-def test_rows_of_one_answer_teach_nothing_and_that_is_said(rows: int) -> None:
+def test_rows_of_one_class_are_refused(rows: int) -> None:
     frame = pd.DataFrame({"policy": ["daily"] * rows, "label": np.zeros(rows, bool)})
     with pytest.raises(DataError, match="the same answer"):
-        fit_ranker(frame, np.zeros((rows, 1), np.float32), WHOLE, FitPlan(LINE, 1, ("daily",), frozenset()))
+        fit_ranker(
+            frame, np.zeros((rows, 1), np.float32), ALL_ROWS, FitPlan(LINE, 1, ("daily",), frozenset())
+        )
 
 
 @pytest.mark.parametrize("choice", [LINE, FOREST])
-def test_what_is_served_answers_and_explains_by_policy(choice: RankerConfig, tmp_path: Path) -> None:
+def test_served_model_predicts_and_explains_by_policy(choice: RankerConfig, tmp_path: Path) -> None:
     model = fitted({"daily": 60, "in-session": 60}, choice)
     rows, matrix = rows_of({"daily": 60, "in-session": 60})
     labels, raw = rows["label"].to_numpy(bool), raw_scores(model, rows, matrix)
     model.calibrators = {
-        one: fit_calibrator(raw[rows["policy"] == one], labels[rows["policy"] == one]) for one in POLICIES
+        policy: fit_calibrator(raw[rows["policy"] == policy], labels[rows["policy"] == policy])
+        for policy in POLICIES
     }
     export_scorers(model, tmp_path)
     spec = cast("Any", type("Spec", (), {"policies": POLICIES, "primary": "daily"}))
-    spec.thresholds = {one: {"f1": 0.5, "contact": 0.5} for one in POLICIES}
+    spec.thresholds = {policy: {"f1": 0.5, "contact": 0.5} for policy in POLICIES}
     for scorers in ({}, load_scorers(tmp_path)):
         served = ServedModel(spec, model, scorers)
-        answers = {one: served.predict_rows(LARGE.astype(np.float64), one) for one in POLICIES}
-        assert answers["daily"].contact[0]
-        assert not answers["in-session"].contact[0]
-        assert answers["in-session"].raw_score[0] == model.raw_score(LARGE, "in-session")[0]
-    told = explain_rows(model, FEATURES, np.repeat(LARGE, 2, axis=0), POLICIES)
-    assert [found[0].effect for found in told] == ["raises", "lowers"]
+        predictions = {policy: served.predict_rows(LARGE.astype(np.float64), policy) for policy in POLICIES}
+        assert predictions["daily"].contact[0]
+        assert not predictions["in-session"].contact[0]
+        assert predictions["in-session"].raw_score[0] == model.raw_score(LARGE, "in-session")[0]
+    explained = explain_rows(model, FEATURES, np.repeat(LARGE, 2, axis=0), POLICIES)
+    assert [reasons[0].effect for reasons in explained] == ["raises", "lowers"]

@@ -32,17 +32,17 @@ def make_rows(days: int, users: int = 60, *, rate: float = 0.2, zone: str = "UTC
 
 @settings(max_examples=25, deadline=None)
 @given(days=st.integers(14, 80), zone=st.sampled_from(["UTC", "Europe/London", "America/New_York"]))
-def test_periods_follow_each_other_with_a_whole_cutoff_between(days: int, zone: str) -> None:
+def test_periods_are_successive_with_one_cutoff_between_them(days: int, zone: str) -> None:
     rows = make_rows(days, users=20, zone=zone)
     split = split_into_periods(rows, DAY)
     assert split.kind == "successive"
-    parts = [rows.iloc[positions] for positions in split.positions_by_period().values()]
-    for earlier, later in pairwise(parts):
+    periods = [rows.iloc[positions] for positions in split.positions_by_period().values()]
+    for earlier, later in pairwise(periods):
         between = rows["as_of"].between(earlier["as_of"].max(), later["as_of"].min(), inclusive="neither")
         assert rows["as_of"][between].nunique() == 1
         assert later["as_of"].min() - earlier["as_of"].max() >= 2 * DAY - timedelta(hours=1)
-    assert parts[0]["as_of"].nunique() >= 0.33 * days
-    assert parts[-1]["as_of"].max() == rows["as_of"].max()
+    assert periods[0]["as_of"].nunique() >= 0.33 * days
+    assert periods[-1]["as_of"].max() == rows["as_of"].max()
 
 
 def test_periods_grow_where_buyers_are_few() -> None:
@@ -52,7 +52,7 @@ def test_periods_grow_where_buyers_are_few() -> None:
 
 
 @pytest.mark.parametrize("days", [1, 2, 3, 7, 13])
-def test_short_log_deals_users_so_that_no_user_day_is_in_two_periods(days: int) -> None:
+def test_short_log_assigns_users_so_that_no_user_day_is_in_two_periods(days: int) -> None:
     rows = make_rows(days, users=400)
     split = split_into_periods(rows, DAY)
     assert split.kind == "user-disjoint"
@@ -60,7 +60,7 @@ def test_short_log_deals_users_so_that_no_user_day_is_in_two_periods(days: int) 
         name: set(rows.iloc[positions]["user_id"]) for name, positions in split.positions_by_period().items()
     }
     later = PERIODS if days < 3 else PERIODS[1:]
-    assert all(not users[one] & users[other] for one, other in combinations(later, 2))
+    assert all(not users[first] & users[second] for first, second in combinations(later, 2))
     assert len(np.unique(np.concatenate(list(split.positions_by_period().values())))) == sum(
         map(len, split.positions_by_period().values())
     )
@@ -80,11 +80,11 @@ def test_first_visit_cutoffs_are_split_by_time() -> None:
             "label": rng.random(5_000) < 0.4,
         }
     )
-    parts = [
+    periods = [
         rows.iloc[positions]["as_of"]
         for positions in split_into_periods(rows, DAY).positions_by_period().values()
     ]
-    for earlier, later in pairwise(parts):
+    for earlier, later in pairwise(periods):
         assert later.min() - earlier.max() >= 2 * DAY - timedelta(hours=2)
 
 
@@ -106,7 +106,7 @@ def test_folds_train_on_the_past_only_and_keep_days_whole() -> None:
         assert len(valid) == rows["as_of"].isin(later.unique()).sum()
 
 
-def test_folds_of_few_days_deal_users() -> None:
+def test_folds_of_few_days_assign_users() -> None:
     rows = make_rows(3)
     folds = PeriodFolds(rows, DAY)
     assert folds.kind == "user"
@@ -131,7 +131,7 @@ def test_user_share_depends_on_user_and_salt_only() -> None:
     assert abs(many.mean() - 0.5) < 0.01
 
 
-def test_a_thin_tail_does_not_become_the_test_period() -> None:
+def test_days_with_few_rows_do_not_become_the_test_period() -> None:
     """Days count by their rows: half a year of stragglers who never buy is not what a model is judged on."""
     rows = make_rows(60, users=100)
     tail = make_rows(180, users=2, rate=0.0)

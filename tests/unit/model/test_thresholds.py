@@ -29,33 +29,35 @@ def test_no_threshold_has_a_higher_f1(data: st.DataObject) -> None:
         data.draw(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.7]), min_size=size, max_size=size))
     )
     labels = np.array(data.draw(st.lists(st.booleans(), min_size=size, max_size=size)))
-    chosen = best_f1_threshold(probability, labels)
+    threshold = best_f1_threshold(probability, labels)
     scores = {
         level: f1_score(labels, probability >= level, zero_division=0) for level in np.unique(probability)
     }
-    assert scores[chosen] == pytest.approx(max(scores.values()))
+    assert scores[threshold] == pytest.approx(max(scores.values()))
 
 
 @pytest.mark.parametrize(
-    ("target", "confidence", "needed"), [(0.95, 0.95, 59), (0.99, 0.95, 299), (0.9, 0.95, 29)]
+    ("target", "confidence", "expected"), [(0.95, 0.95, 59), (0.99, 0.95, 299), (0.9, 0.95, 29)]
 )
-def test_buyers_needed_without_a_miss(target: float, confidence: float, needed: int) -> None:
-    assert required_buyers(target, confidence) == needed
+def test_buyers_needed_without_a_miss(target: float, confidence: float, expected: int) -> None:
+    assert required_buyers(target, confidence) == expected
     assert (
-        recall_bound(needed, needed, confidence) >= target > recall_bound(needed - 1, needed - 1, confidence)
+        recall_bound(expected, expected, confidence)
+        >= target
+        > recall_bound(expected - 1, expected - 1, confidence)
     )
 
 
-def test_fewer_buyers_leave_the_certificate_out_and_say_so() -> None:
+def test_too_few_buyers_leave_the_certificate_out_with_a_reason() -> None:
     scores = np.linspace(0.1, 0.9, 31)
-    found = recall_threshold(scores, 0.95, 0.95)
-    assert found.certificate is None
-    assert found.reason == (
+    result = recall_threshold(scores, 0.95, 0.95)
+    assert result.certificate is None
+    assert result.reason == (
         "recall 0.95 at 95% needs at least 59 buyers in the certification rows; there are 31: "
         "certificate left out"
     )
-    assert (scores >= found.threshold).mean() >= 0.95
-    assert (scores > found.threshold).mean() < 0.95
+    assert (scores >= result.threshold).mean() >= 0.95
+    assert (scores > result.threshold).mean() < 0.95
 
 
 def test_certificate_by_hand() -> None:
@@ -70,14 +72,14 @@ def test_certificate_by_hand() -> None:
 
 def test_no_miss_is_the_lowest_buyer_and_states_the_bound_reached() -> None:
     scores = np.array([0.3, 0.05, 0.6])
-    found = recall_threshold(scores, 1.0, 0.95)
-    assert found.threshold == 0.05
-    assert found.certificate is not None
-    assert found.certificate.lower_bound == pytest.approx(0.05 ** (1 / 3))
-    assert found.reason is None
+    result = recall_threshold(scores, 1.0, 0.95)
+    assert result.threshold == 0.05
+    assert result.certificate is not None
+    assert result.certificate.lower_bound == pytest.approx(0.05 ** (1 / 3))
+    assert result.reason is None
 
 
-def test_certified_recall_is_missed_as_rarely_as_promised() -> None:
+def test_certified_recall_has_its_coverage() -> None:
     rng = np.random.default_rng(11)
     certified_misses = naive_misses = 0
     for _ in range(500):
@@ -92,15 +94,15 @@ def test_one_row_per_buying_user() -> None:
     users = pd.Series(["a", "b", "a", "c", "a", "b"])
     labels = np.array([True, False, True, True, True, True])
     probability = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    drawn = {tuple(sorted(sample_buyer_scores(users, probability, labels, seed))) for seed in range(40)}
-    assert drawn == {(first, 0.4, 0.6) if first < 0.4 else (0.4, first, 0.6) for first in (0.1, 0.3, 0.5)}
+    samples = {tuple(sorted(sample_buyer_scores(users, probability, labels, seed))) for seed in range(40)}
+    assert samples == {(first, 0.4, 0.6) if first < 0.4 else (0.4, first, 0.6) for first in (0.1, 0.3, 0.5)}
     assert np.array_equal(
         sample_buyer_scores(users, probability, labels, 5), sample_buyer_scores(users, probability, labels, 5)
     )
 
 
 @given(buyers=st.integers(1, 2_000), confidence=st.sampled_from([0.8, 0.9, 0.95, 0.99]))
-def test_the_target_named_instead_can_be_certified_and_little_more(buyers: int, confidence: float) -> None:
+def test_suggested_target_can_be_certified_and_hardly_more(buyers: int, confidence: float) -> None:
     nearest = highest_certifiable_recall(buyers, confidence)
     if nearest > 0:
         refuse_uncertifiable(buyers, nearest, confidence)
@@ -109,7 +111,7 @@ def test_the_target_named_instead_can_be_certified_and_little_more(buyers: int, 
     refuse_uncertifiable(buyers, 1.0, confidence)
 
 
-def test_a_target_that_cannot_be_certified_names_what_can() -> None:
+def test_uncertifiable_target_names_the_highest_certifiable() -> None:
     with pytest.raises(DataError) as caught:
         refuse_uncertifiable(31, 0.95, 0.95)
     assert "needs at least 59 buyers in the certification rows, and there are 31" in caught.value.message

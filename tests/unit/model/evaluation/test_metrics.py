@@ -1,8 +1,6 @@
-"""Figures agree with scikit-learn under any weights; intervals resample users; the card says it all."""
+"""Metrics equal those of scikit-learn under any weights; intervals come from resampling users."""
 
 from __future__ import annotations
-
-from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -12,98 +10,74 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from retail_core.features.feature_set import default_feature_set
-from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.calibration import logit
-from retail_core.model.evaluation.metrics import ScoredRows, WeightedMetrics, evaluate, metric_intervals
-from retail_core.model.evaluation.segments import compare_with_rules, metrics_by_day, metrics_by_segment
-from retail_core.model.feature_matrix import MISSING
-from retail_core.model.spec import ModelSpec
-from retail_core.registry.model_card import METRIC_TITLES, model_card
-
-
-def rows_of(size: int, seed: int, per_user: int = 4) -> ScoredRows:
-    rng = np.random.default_rng(seed)
-    promised = rng.beta(1.0, 15.0, size)
-    users = pd.Series([f"u{one}" for one in np.arange(size) // per_user])
-    return ScoredRows(users, rng.random(size) < promised, promised, promised)
+from retail_core.model.evaluation.metrics import (
+    ScoredRows,
+    WeightedMetrics,
+    WeightedRanking,
+    evaluate,
+    metric_intervals,
+)
+from tests.scored_rows import detail_metrics, scored_rows
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_figures_are_scikit_learns_under_any_weights(data: st.DataObject) -> None:
+def test_metrics_equal_scikit_learn_under_any_weights(data: st.DataObject) -> None:
     size = data.draw(st.integers(2, 40))
     score = np.array(data.draw(st.lists(st.integers(1, 9), min_size=size, max_size=size))) / 10
     weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)))
     labels = np.arange(size) % 2 == 0
     weights[:2] = 1
-    found = WeightedMetrics(ScoredRows(pd.Series(["u"] * size), labels, score, score), 0.5)(weights)
-    assert found["ap"] == pytest.approx(average_precision_score(labels, score, sample_weight=weights))
-    assert found["auc"] == pytest.approx(roc_auc_score(labels, score, sample_weight=weights))
-    assert found["brier"] == pytest.approx(np.average((score - labels) ** 2, weights=weights))
+    metrics = WeightedMetrics(ScoredRows(pd.Series(["u"] * size), labels, score, score), 0.5)(weights)
+    assert metrics["ap"] == pytest.approx(average_precision_score(labels, score, sample_weight=weights))
+    assert metrics["auc"] == pytest.approx(roc_auc_score(labels, score, sample_weight=weights))
+    assert metrics["brier"] == pytest.approx(np.average((score - labels) ** 2, weights=weights))
     repeated = np.repeat(np.arange(size), weights)
-    chosen, bought = score[repeated] >= 0.5, labels[repeated]
-    assert found["recall"] == pytest.approx((chosen & bought).sum() / bought.sum())
+    selected, bought = score[repeated] >= 0.5, labels[repeated]
+    assert metrics["recall"] == pytest.approx((selected & bought).sum() / bought.sum())
 
 
 def test_lift_recall_and_slope() -> None:
-    rows = rows_of(40_000, 1)
-    found = evaluate(rows, 0.2)
+    rows = scored_rows(40_000, 1)
+    metrics = evaluate(rows, 0.2)
     best = np.argsort(-rows.raw)[:4_000]
-    assert found["lift_at_10"] == pytest.approx(rows.labels[best].mean() / rows.labels.mean())
-    assert found["recall_at_10"] == pytest.approx(rows.labels[best].sum() / rows.labels.sum())
-    assert found["slope"] == pytest.approx(1, abs=0.06)
-    assert found["ece"] < 0.006
+    assert metrics["lift_at_10"] == pytest.approx(rows.labels[best].mean() / rows.labels.mean())
+    assert metrics["recall_at_10"] == pytest.approx(rows.labels[best].sum() / rows.labels.sum())
+    assert metrics["slope"] == pytest.approx(1, abs=0.06)
+    assert metrics["ece"] < 0.006
     spread = ScoredRows(rows.users, rows.labels, rows.raw, 1 / (1 + np.exp(-2 * logit(rows.probability))))
     exact = LogisticRegression(C=1e6).fit(logit(spread.probability)[:, None], rows.labels).coef_[0, 0]
     assert evaluate(spread, 0.2)["slope"] == pytest.approx(exact, rel=0.05)
     assert exact == pytest.approx(0.5, abs=0.05)
 
 
-def test_without_both_answers_nothing_is_made_up() -> None:
-    rows = rows_of(50, 2)
-    nobody = ScoredRows(rows.users, np.zeros(50, bool), rows.raw, rows.probability)
-    found = evaluate(nobody, 0.5)
-    assert (found["ap"], found["auc"], found["lift_at_1"], found["slope"]) == (None,) * 4
-    assert found["recall"] == 0
-    assert "ap" not in metric_intervals(nobody, 0.5, 1)
+def test_ranking_metrics_are_none_without_buyers() -> None:
+    rows = scored_rows(50, 2)
+    without_buyers = ScoredRows(rows.users, np.zeros(50, bool), rows.raw, rows.probability)
+    metrics = evaluate(without_buyers, 0.5)
+    assert (metrics["ap"], metrics["auc"], metrics["lift_at_1"], metrics["slope"]) == (None,) * 4
+    assert metrics["recall"] == 0
+    assert "ap" not in metric_intervals(without_buyers, 0.5, 1)
 
 
-def test_intervals_hold_the_value_and_widen_where_rows_repeat_users() -> None:
-    alone, crowded = rows_of(4_000, 3, per_user=1), rows_of(4_000, 3, per_user=200)
+def test_intervals_contain_the_value_and_widen_with_repeated_users() -> None:
+    alone, crowded = scored_rows(4_000, 3, per_user=1), scored_rows(4_000, 3, per_user=200)
     values = evaluate(alone, 0.2)
     narrow, wide = metric_intervals(alone, 0.2, 5), metric_intervals(crowded, 0.2, 5)
     for name in ("ap", "auc", "brier", "slope", "lift_at_10"):
         assert narrow[name][0] <= values[name] <= narrow[name][1]
     assert metric_intervals(alone, 0.2, 5) == narrow
     copied = ScoredRows(
-        crowded.users, *(np.repeat(one[:400], 10) for one in (crowded.labels, *[crowded.raw] * 2))
+        crowded.users, *(np.repeat(array[:400], 10) for array in (crowded.labels, *[crowded.raw] * 2))
     )
     assert np.ptp(metric_intervals(copied, 0.2, 5)["ap"]) > 1.5 * np.ptp(wide["ap"])
 
 
-def looked_at(rows: ScoredRows) -> dict[str, object]:
-    size = len(rows.labels)
-    features = pd.DataFrame(
-        {
-            "cart_count": np.where(rows.labels, 2.0, 0.0).astype(np.float32),
-            "hours_since_first_event": np.where(np.arange(size) % 2, 400, MISSING).astype(np.float32),
-            "attr_sex=f": (np.arange(size) % 3 == 0).astype(np.float32),
-        }
-    )
-    days = pd.Series(np.where(np.arange(size) < size // 2, "2025-01-02", "2025-01-01"))
-    return {
-        "intervals": {name: list(one) for name, one in metric_intervals(rows, 0.2, 1).items()},
-        "segments": metrics_by_segment(rows, features, 0.1),
-        "days": metrics_by_day(rows, days, 0.1),
-        "rules": compare_with_rules(rows, features, 1),
-    }
-
-
 def test_segments_days_and_rules() -> None:
-    rows = rows_of(2_000, 4)
-    found = looked_at(rows)
-    segments = found["segments"]
+    rows = scored_rows(2_000, 4)
+    details = detail_metrics(rows)
+    segments = details["segments"]
     assert set(segments) == {
         "known users",
         "new users",
@@ -114,47 +88,25 @@ def test_segments_days_and_rules() -> None:
     assert segments["known users"]["n"] == segments["new users"]["n"] == 1_000
     assert segments["with an open cart"]["base_rate"] == 1
     assert segments["with an open cart"]["ap"] is None
-    assert [one["day"] for one in found["days"]] == ["2025-01-01", "2025-01-02"]
-    assert sum(one["positives"] for one in found["days"]) == rows.labels.sum()
-    rule = found["rules"]["open cart"]
+    assert [day["day"] for day in details["days"]] == ["2025-01-01", "2025-01-02"]
+    assert sum(day["positives"] for day in details["days"]) == rows.labels.sum()
+    rule = details["rules"]["open cart"]
     assert rule["ap"] == 1
     assert rule["high"] < 0, "this cart knows the answer"
 
 
-def test_the_card_names_population_period_figures_and_limits() -> None:
-    rows = rows_of(2_000, 4)
-    metrics = evaluate(rows, 0.2) | {
-        "population": "users with an event in the 7 days before the cut-off",
-        "first_cutoff": "2025-02-01T00:00:00Z",
-        "last_cutoff": "2025-02-05T00:00:00Z",
-    }
-    lead = {"ap": 0.2, "lead": 0.01, "low": -0.01, "high": 0.03}
-    spec = ModelSpec(
-        version="3",
-        run_id="r",
-        trained_at=datetime(2025, 3, 1, tzinfo=UTC),
-        feature_set=default_feature_set(PredictionTask()),
-        policies=("daily",),
-        thresholds={"daily": {"f1": 0.2, "contact": 0.01}},
-        certificates={"daily": None},
-        reasons={"daily": "too few buyers"},
-        metrics={"daily": metrics},
-        reference={},
-        data={"data_hash": "d1", "as_of": "2025-03-01T00:00:00Z", "events": 9, "rows": 8},
-        training={"family": "rf", "best_params": {"max_depth": 8}, "search": {"compared": {"rf": lead}}},
-        evaluation={"daily": looked_at(rows)},
+def test_metrics_of_six_rows() -> None:
+    rows = ScoredRows(
+        pd.Series(list("aabbcc")),
+        np.array([True, False, True, False, False, False]),
+        np.array([0.9, 0.8, 0.7, 0.2, 0.2, 0.1]),
+        np.array([0.8, 0.6, 0.4, 0.1, 0.1, 0.1]),
     )
-    card = model_card(spec)
-    for told in (
-        *METRIC_TITLES.values(),
-        "version 3",
-        "base rate",
-        "too few buyers",
-        "sex: f",
-        "2025-01-01",
-        "d1",
-    ):
-        assert told in card
-    assert "+0.0100 (-0.0100 to +0.0300)" in card
-    assert "None" not in card
-    assert "nan" not in card
+    metrics = evaluate(rows, 0.5)
+    assert (metrics["recall"], metrics["precision"], metrics["f1"]) == (0.5, 0.5, 0.5)
+    assert metrics["ap"] == pytest.approx((1 + 2 / 3) / 2)
+    assert metrics["auc"] == pytest.approx(7 / 8)
+    assert metrics["brier"] == pytest.approx((0.04 + 0.36 + 0.36 + 3 * 0.01) / 6)
+    assert (metrics["n"], metrics["positives"], metrics["base_rate"]) == (6, 2, pytest.approx(1 / 3))
+    ones = np.ones(6, np.int64)
+    assert WeightedRanking(rows.raw, rows.labels).average_precision(ones) == pytest.approx(metrics["ap"])

@@ -13,7 +13,7 @@ from retail_core.features.prediction_task import PredictionTask
 from retail_core.features.time_windows import FeatureWindow
 from retail_core.features.user_attributes import AttributeEncoding
 from retail_core.model.estimator import CalibratedRanker
-from retail_core.model.explanations import reasons as subject
+from retail_core.model.explanations import reasons as reasons_module
 from retail_core.model.explanations import wording
 from retail_core.model.explanations.reasons import explain_rows, format_reasons
 from retail_core.model.explanations.wording import FeatureValues
@@ -33,7 +33,7 @@ FEATURES = default_feature_set(PredictionTask()).select(
         "weekend",
     ]
 )
-WHOLE = default_feature_set(
+ALL_FEATURES = default_feature_set(
     PredictionTask(),
     [AttributeEncoding("platform", "category", ("ios", "web")), AttributeEncoding("age", "number")],
 )
@@ -58,8 +58,8 @@ def rows_of(size: int, seed: int) -> tuple[Float32Array, np.ndarray]:
 
 
 def row(**values: float) -> list[float]:
-    given = dict.fromkeys(FEATURES.columns, 0.0) | values
-    return [given[name] for name in FEATURES.columns]
+    columns = dict.fromkeys(FEATURES.columns, 0.0) | values
+    return [columns[name] for name in FEATURES.columns]
 
 
 FULL = row(
@@ -79,59 +79,61 @@ def model(request: pytest.FixtureRequest) -> CalibratedRanker:
     return CalibratedRanker({"daily": small_config(request.param).build(1).fit(matrix, labels)})
 
 
-def test_a_full_cart_raises_and_a_long_silence_lowers(model: CalibratedRanker) -> None:
+def test_full_cart_raises_and_long_inactivity_lowers(model: CalibratedRanker) -> None:
     (full,) = explain_rows(model, FEATURES, np.array([FULL]))
     (idle,) = explain_rows(model, FEATURES, np.array([IDLE]), max_reasons=99)
     assert (full[0].text, full[0].effect) == ("3 items in the cart for 5 h", "raises")
     lowering = [reason.text for reason in idle if reason.effect == "lowers"]
     assert "nothing in the cart" in lowering
     assert any(text.startswith("no item view") and text.endswith("12 days ago") for text in lowering)
-    for told in (full, idle):
-        assert [one.share for one in told] == sorted((one.share for one in told), reverse=True)
-        assert 0 < sum(one.share for one in told) <= 1 + 1e-12
+    for reasons in (full, idle):
+        assert [reason.share for reason in reasons] == sorted(
+            (reason.share for reason in reasons), reverse=True
+        )
+        assert 0 < sum(reason.share for reason in reasons) <= 1 + 1e-12
     assert explain_rows(model, FEATURES, np.array([FULL]), max_reasons=1) == [full[:1]]
 
 
-def test_nulls_say_the_same_as_nan_or_as_the_models_number(model: CalibratedRanker) -> None:
-    given = np.array([FULL, IDLE])
-    as_numbers = np.where(np.isnan(given), MISSING, given).astype(np.float32)
-    assert [format_reasons(one) for one in explain_rows(model, FEATURES, given)] == [
-        format_reasons(one) for one in explain_rows(model, FEATURES, as_numbers)
+def test_nulls_give_the_same_reasons_as_nan_or_as_missing_number(model: CalibratedRanker) -> None:
+    rows = np.array([FULL, IDLE])
+    as_numbers = np.where(np.isnan(rows), MISSING, rows).astype(np.float32)
+    assert [format_reasons(reasons) for reasons in explain_rows(model, FEATURES, rows)] == [
+        format_reasons(reasons) for reasons in explain_rows(model, FEATURES, as_numbers)
     ]
 
 
-def test_what_is_told_once_is_added_up_once() -> None:
+def test_each_topic_is_one_reason() -> None:
     matrix, labels = rows_of(2_000, 2)
     model = CalibratedRanker({"daily": small_config("lightgbm").build(1).fit(matrix, labels)})
-    told = explain_rows(model, FEATURES, matrix[:40], max_reasons=99)
-    for found in told:
-        assert len({one.text for one in found}) == len(found)
-        assert sum("cart" in one.text for one in found) <= 1
-        assert sum("purchase" in one.text for one in found) <= 1
-        assert sum(one.share for one in found) == pytest.approx(1)
+    explained = explain_rows(model, FEATURES, matrix[:40], max_reasons=99)
+    for reasons in explained:
+        assert len({reason.text for reason in reasons}) == len(reasons)
+        assert sum("cart" in reason.text for reason in reasons) <= 1
+        assert sum("purchase" in reason.text for reason in reasons) <= 1
+        assert sum(reason.share for reason in reasons) == pytest.approx(1)
 
 
-def said(feature_set: FeatureSet, fill: float | None) -> dict[tuple[str, str], str]:
+def topic_sentences(feature_set: FeatureSet, fill: float | None) -> dict[tuple[str, str], str]:
     """Every topic's sentence where all features have this value."""
     values = FeatureValues(feature_set.task, dict.fromkeys(feature_set.columns, fill))
     return {
-        topic: subject._reason_text(topic, values, [feature_set.columns[place] for place in places])
-        for topic, places in subject._columns_by_topic(feature_set).items()
+        topic: reasons_module._reason_text(topic, values, [feature_set.columns[place] for place in places])
+        for topic, places in reasons_module._columns_by_topic(feature_set).items()
     }
 
 
 @pytest.mark.parametrize("fill", [None, 0.0, 1.0, 2.0, 7.25])
 def test_every_feature_has_a_sentence(fill: float | None) -> None:
-    found = said(WHOLE, fill)
-    assert len(found) == len(set(found.values())), "no two of them say the same"
-    for text in found.values():
+    sentences = topic_sentences(ALL_FEATURES, fill)
+    assert len(sentences) == len(set(sentences.values())), "no two of them say the same"
+    for text in sentences.values():
         assert not any(mark in text for mark in ("nan", "None", "1e+09", "`", "_", "never")), text
         assert text[0] not in "=+-@", "safe in a spreadsheet"
         assert len(text) < 110, text
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("values", "text"),
     [
         (
             {"purchase_count_28d": 2.0, "hours_since_purchase": 80.0},
@@ -142,12 +144,12 @@ def test_every_feature_has_a_sentence(fill: float | None) -> None:
         ({"purchase_count_28d": None}, "purchases in the last 28 days: unknown"),
     ],
 )
-def test_purchases_and_when_the_last_was(given: dict[str, float | None], told: str) -> None:
+def test_purchases_and_time_since_the_last(values: dict[str, float | None], text: str) -> None:
     task = PredictionTask()
-    assert wording.events(FeatureValues(task, given), "purchase", task.windows[-1]) == told
+    assert wording.events(FeatureValues(task, values), "purchase", task.windows[-1]) == text
 
 
-def test_a_day_is_set_against_the_users_own_rate() -> None:
+def test_day_is_compared_with_the_user_s_usual_rate() -> None:
     task = PredictionTask()
     day = next(window for window in task.windows if window.label == "1d")
     values: dict[str, float | None] = {"view_item_count_1d": 14.0, "view_item_count_28d": 14.0 + 27 * 6.5}
@@ -158,7 +160,7 @@ def test_a_day_is_set_against_the_users_own_rate() -> None:
     assert wording.events(FeatureValues(task, usual), "view_item", day) == "6 item views in the last day"
 
 
-def test_a_new_entry_of_the_list_needs_no_wording_of_its_own() -> None:
+def test_new_feature_definition_needs_no_wording() -> None:
     window = FeatureWindow("3d", 3 * 24 * 3_600_000_000)
     brands = FeatureDefinition(
         "distinct_brands", Count(None), "all", "brands", "Distinct brands.", "no event"
@@ -167,8 +169,8 @@ def test_a_new_entry_of_the_list_needs_no_wording_of_its_own() -> None:
     assert wording.generic(feature, 4.0) == "4 distinct brands in the last 3 days"
     assert wording.generic(feature, 1.0) == "1 distinct brand in the last 3 days"
     assert wording.generic(feature, None) == "distinct brands in the last 3 days: no event"
-    pace = FeatureDefinition("pace", Count(None), None, "ratio", "Events per hour; more is faster.")
-    assert wording.generic(Feature("pace", pace.kind, None, pace), 1.25) == "events per hour: 1.25"
+    rate = FeatureDefinition("pace", Count(None), None, "ratio", "Events per hour; more is faster.")
+    assert wording.generic(Feature("pace", rate.kind, None, rate), 1.25) == "events per hour: 1.25"
     task = PredictionTask()
     opened: dict[str, float | None] = {"mail_opened_count_28d": 2.0}
     assert wording.events(FeatureValues(task, opened), "mail_opened", task.windows[-1]) == (
@@ -176,14 +178,16 @@ def test_a_new_entry_of_the_list_needs_no_wording_of_its_own() -> None:
     )
 
 
-def test_an_attribute_is_told_by_its_value() -> None:
-    found = FeatureValues(WHOLE.task, {"attr_platform=ios": 0.0, "attr_platform=web": 1.0, "attr_age": 31.0})
-    assert wording.attribute("platform", found) == "platform is web"
-    assert wording.attribute("age", found) == "age: 31"
+def test_attribute_sentence_states_its_value() -> None:
+    values = FeatureValues(
+        ALL_FEATURES.task, {"attr_platform=ios": 0.0, "attr_platform=web": 1.0, "attr_age": 31.0}
+    )
+    assert wording.attribute("platform", values) == "platform is web"
+    assert wording.attribute("age", values) == "age: 31"
 
 
 @pytest.mark.parametrize(
-    ("newest", "oldest", "told"),
+    ("newest", "oldest", "text"),
     [
         (5.0, 5.2, "2 items in the cart for 5 h"),
         (0.5, 90.0, "2 items in the cart for 30 min to 4 days"),
@@ -191,34 +195,40 @@ def test_an_attribute_is_told_by_its_value() -> None:
         (None, None, "2 items in the cart"),
     ],
 )
-def test_a_cart_tells_its_newest_and_its_oldest_item(
-    newest: float | None, oldest: float | None, told: str
+def test_cart_sentence_states_newest_and_oldest_item(
+    newest: float | None, oldest: float | None, text: str
 ) -> None:
     values = {"cart_count": 2.0, "cart_newest_hours": newest, "cart_oldest_hours": oldest}
-    assert wording.cart(FeatureValues(WHOLE.task, values)) == told
+    assert wording.cart(FeatureValues(ALL_FEATURES.task, values)) == text
 
 
-def test_additions_and_the_cart_are_one_matter() -> None:
+def test_cart_additions_and_cart_content_are_one_topic() -> None:
     columns = ["add_to_cart_count_1d", "cart_count"]
     full: dict[str, float | None] = {"add_to_cart_count_1d": 2.0, "cart_count": 2.0}
     assert (
-        subject._reason_text(("cart", ""), FeatureValues(WHOLE.task, full), columns) == "2 items in the cart"
+        reasons_module._reason_text(("cart", ""), FeatureValues(ALL_FEATURES.task, full), columns)
+        == "2 items in the cart"
     )
     bought: dict[str, float | None] = {"add_to_cart_count_1d": 2.0, "cart_count": 0.0}
-    row = FeatureValues(WHOLE.task, bought)
-    assert subject._reason_text(("cart", ""), row, columns) == "2 additions to the cart in the last day"
-    assert subject._reason_text(("cart", ""), row, columns[::-1]) == "nothing in the cart"
+    row = FeatureValues(ALL_FEATURES.task, bought)
+    assert (
+        reasons_module._reason_text(("cart", ""), row, columns) == "2 additions to the cart in the last day"
+    )
+    assert reasons_module._reason_text(("cart", ""), row, columns[::-1]) == "nothing in the cart"
 
 
-def test_sentences_without_their_features_fall_back_on_the_list() -> None:
-    alone = FeatureValues(WHOLE.task, {"carted_not_bought": 1.0})
-    assert subject._reason_text(("cart", ""), alone, ["carted_not_bought"]) == "carted and not bought since"
-    recent = FeatureValues(WHOLE.task, {"hours_since_purchase": 30.0})
-    assert subject._reason_text(("events", "purchase"), recent, ["hours_since_purchase"]) == (
+def test_sentences_without_their_features_use_the_definition() -> None:
+    alone = FeatureValues(ALL_FEATURES.task, {"carted_not_bought": 1.0})
+    assert (
+        reasons_module._reason_text(("cart", ""), alone, ["carted_not_bought"])
+        == "carted and not bought since"
+    )
+    recent = FeatureValues(ALL_FEATURES.task, {"hours_since_purchase": 30.0})
+    assert reasons_module._reason_text(("events", "purchase"), recent, ["hours_since_purchase"]) == (
         "since the last purchase: 30 h"
     )
 
 
-def test_wordings_of_our_own_are_of_entries_there_are() -> None:
+def test_special_wordings_name_existing_features() -> None:
     entries = {feature.definition.name for feature in expand_definitions(PredictionTask()).values()}
-    assert entries >= {*wording.FEATURE_SUBJECTS, *wording.FLAG_TEXTS, *subject._TOPIC_BY_FORMULA}
+    assert entries >= {*wording.FEATURE_SUBJECTS, *wording.FLAG_TEXTS, *reasons_module._TOPIC_BY_FORMULA}

@@ -32,16 +32,20 @@ def labelled_matrix(rows: int, seed: int) -> tuple[Float32Array, BoolArray]:
     return matrix, rng.random(rows) < 1 / (1 + np.exp(-log_odds))
 
 
-def expected_score(tree: Any, row: np.ndarray, known: set[int], node: int = 0) -> float:
+def expected_score(tree: Any, row: np.ndarray, known_features: set[int], node: int = 0) -> float:
     """Expected score of a tree given the features in `known`; the others follow the training rows."""
     left, right = tree.children_left[node], tree.children_right[node]
     if left < 0:
         return float(tree.value[node, 0, 1])
     feature = tree.feature[node]
-    if feature in known:
-        return expected_score(tree, row, known, left if row[feature] <= tree.threshold[node] else right)
+    if feature in known_features:
+        return expected_score(
+            tree, row, known_features, left if row[feature] <= tree.threshold[node] else right
+        )
     rows = tree.weighted_n_node_samples
-    return sum(rows[side] / rows[node] * expected_score(tree, row, known, side) for side in (left, right))
+    return sum(
+        rows[side] / rows[node] * expected_score(tree, row, known_features, side) for side in (left, right)
+    )
 
 
 def shapley_by_definition(trees: list[Any], row: np.ndarray, feature: int) -> float:

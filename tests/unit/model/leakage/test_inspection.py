@@ -31,7 +31,7 @@ def table(columns: dict[str, np.ndarray], labels: np.ndarray, users: np.ndarray 
         if values.dtype.kind == "U":
             categories = tuple(sorted(set(values.tolist())))
             attributes.append(AttributeEncoding(name, "category", categories))
-            encoded += [values == one for one in categories]
+            encoded += [values == category for category in categories]
         else:
             attributes.append(AttributeEncoding(name, "number"))
             encoded.append(values)
@@ -70,18 +70,18 @@ def honest(rng: np.random.Generator, labels: np.ndarray) -> dict[str, np.ndarray
     hnp.arrays(np.float64, st.integers(2, 60), elements=st.sampled_from([0.0, 1.0, 2.0, 5.5])),
     st.integers(0, 2**31),
 )
-def test_auc_is_that_of_scikit_learn_and_lies_in_its_interval(values: np.ndarray, seed: int) -> None:
+def test_auc_equals_scikit_learn_and_lies_in_its_interval(values: np.ndarray, seed: int) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.random(len(values)) < 0.5
     users = rng.integers(0, max(1, len(values) // 2), len(values))
-    found = auc_interval(values, labels, users, 0.05)
-    assert 0 <= found.low <= found.value <= found.high <= 1
+    interval = auc_interval(values, labels, users, 0.05)
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
     if 0 < labels.sum() < len(labels):
-        assert found.value == pytest.approx(roc_auc_score(labels, values))
-        assert auc(-values, labels) == pytest.approx(1 - found.value)
+        assert interval.value == pytest.approx(roc_auc_score(labels, values))
+        assert auc(-values, labels) == pytest.approx(1 - interval.value)
 
 
-def test_interval_of_an_auc_counts_users_and_keeps_its_promise() -> None:
+def test_auc_interval_treats_users_as_independent_and_has_its_coverage() -> None:
     missed = {"users": 0, "rows": 0}
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -94,7 +94,7 @@ def test_interval_of_an_auc_counts_users_and_keeps_its_promise() -> None:
     assert missed["rows"] > 2 * missed["users"], "rows of one user are not independent"
 
 
-def test_perfect_column_of_few_buyers_is_not_certain() -> None:
+def test_perfect_column_of_few_buyers_has_a_wide_interval() -> None:
     lows = []
     for n in (10, 50, 500):
         labels = np.arange(2 * n) < n
@@ -105,12 +105,12 @@ def test_perfect_column_of_few_buyers_is_not_certain() -> None:
 
 @settings(deadline=None)
 @given(st.integers(1, 500), st.data())
-def test_share_interval_holds_its_share(n: int, data: st.DataObject) -> None:
+def test_share_interval_contains_the_share(n: int, data: st.DataObject) -> None:
     hits = data.draw(st.integers(0, n))
-    found = share_interval(hits, n, 0.01)
-    assert 0 <= found.low <= hits / n <= found.high <= 1
-    other = share_interval(n - hits, n, 0.01)
-    assert other.low == pytest.approx(1 - found.high)
+    interval = share_interval(hits, n, 0.01)
+    assert 0 <= interval.low <= hits / n <= interval.high <= 1
+    complement = share_interval(n - hits, n, 0.01)
+    assert complement.low == pytest.approx(1 - interval.high)
 
 
 @settings(deadline=None)
@@ -134,19 +134,23 @@ def test_every_value_has_a_cell_and_only_nulls_are_unknown(values: np.ndarray) -
 def test_user_counts_once_in_a_cell() -> None:
     labels = np.ones(300, bool)
     cells = category_cells(np.ones((300, 1)), ["x"])
-    many = RowLabels(
+    many_users = RowLabels(
         np.append(labels, np.zeros(700, bool)), np.arange(1_000), 1.0, np.random.default_rng(1).random(1_000)
     )
-    one = RowLabels(many.bought, np.append(np.zeros(300, int), np.arange(1, 701)), 1.0, many.draws)
+    one_user = RowLabels(
+        many_users.bought, np.append(np.zeros(300, int), np.arange(1, 701)), 1.0, many_users.draws
+    )
     both = category_cells((np.arange(1_000) < 300)[:, None].astype(float), ["x"])
-    assert [pure.users for pure in find_pure_cells(both, many, 0.001, both_ways=False)] == [300]
-    assert not list(find_pure_cells(both, one, 0.001, both_ways=False)), "300 rows of one user prove nothing"
+    assert [pure.users for pure in find_pure_cells(both, many_users, 0.001, both_ways=False)] == [300]
+    assert not list(find_pure_cells(both, one_user, 0.001, both_ways=False)), (
+        "300 rows of one user prove nothing"
+    )
     assert cells.names == ("any other value", "x")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("base", [0.03, 0.3, 0.8])
-def test_honest_columns_raise_no_alarm(seed: int, base: float) -> None:
+def test_columns_without_leakage_are_clean(seed: int, base: float) -> None:
     rng, labels = people(seed, base=base)
     report = refuse_leaks(table(honest(rng, labels), labels))
     assert report.verdict == "clean"
@@ -174,36 +178,36 @@ def leaks(rng: np.random.Generator, labels: np.ndarray) -> dict[str, tuple[str, 
 def test_leaks_are_refused_by_name_with_evidence(seed: int, name: str) -> None:
     rng, labels = people(seed)
     check, values = leaks(rng, labels)[name]
-    evidence = table({**honest(rng, labels), name: values}, labels)
-    report = inspect_leakage(evidence)
+    guard_data = table({**honest(rng, labels), name: values}, labels)
+    report = inspect_leakage(guard_data)
     assert report.refused == (name,)
-    assert check in {one.check for one in report.findings}
+    assert check in {finding.check for finding in report.findings}
     error = report.error()
     assert isinstance(error, LeakageError)
     assert name in error.message
     assert f"--allow-leak {name}" in error.remedy
-    for one in report.findings:
-        assert one.evidence["n"] > 0
-        assert one.evidence["low"] <= one.evidence["high"]
+    for finding in report.findings:
+        assert finding.evidence["n"] > 0
+        assert finding.evidence["low"] <= finding.evidence["high"]
 
 
-def test_admitted_column_passes_and_the_rest_is_judged_without_it() -> None:
+def test_allowed_column_passes_and_the_others_are_inspected_without_it() -> None:
     rng, labels = people(1)
     _, values = leaks(rng, labels)["flag"]
-    evidence = table({**honest(rng, labels), "flag": values}, labels)
-    report = refuse_leaks(evidence, ["flag"])
+    guard_data = table({**honest(rng, labels), "flag": values}, labels)
+    report = refuse_leaks(guard_data, ["flag"])
     assert (report.verdict, report.allowed, report.refused) == ("leaky", ("flag",), ())
-    assert {one.verdict for one in report.findings} == {"allowed"}
-    whole = report.model["table"]
-    assert whole["auc"] > 0.99
-    assert 0.6 < whole["without"]["auc"] < 0.85
-    assert whole["without"]["columns"] == ["flag"]
-    with pytest.raises(InputError, match="no column 'flagg' to allow") as told:
-        refuse_leaks(evidence, ["flagg"])
-    assert "flag" in told.value.remedy
+    assert {finding.verdict for finding in report.findings} == {"allowed"}
+    metrics = report.model["table"]
+    assert metrics["auc"] > 0.99
+    assert 0.6 < metrics["without"]["auc"] < 0.85
+    assert metrics["without"]["columns"] == ["flag"]
+    with pytest.raises(InputError, match="no column 'flagg' to allow") as refused:
+        refuse_leaks(guard_data, ["flagg"])
+    assert "flag" in refused.value.remedy
 
 
-def test_a_whole_model_that_is_too_good_names_what_it_leans_on() -> None:
+def test_implausibly_good_model_names_the_column_it_depends_on() -> None:
     """Two halves of the answer, neither of which gives it away alone."""
     rng, labels = people(2, base=0.5)
     half = rng.integers(0, 2, len(labels))
@@ -212,28 +216,33 @@ def test_a_whole_model_that_is_too_good_names_what_it_leans_on() -> None:
         "half": half + 0.3 * rng.random(len(labels)),
         "other_half": (half ^ labels) + 0.3 * rng.random(len(labels)),
     }
-    evidence = table(columns, labels)
-    report = inspect_leakage(evidence)
-    assert [one.check for one in report.findings] == ["f"]
+    guard_data = table(columns, labels)
+    report = inspect_leakage(guard_data)
+    assert [finding.check for finding in report.findings] == ["f"]
     assert report.refused[0] in {"half", "other_half"}
     assert report.findings[0].evidence["auc_without_column"] < 0.9
-    allowed = inspect_leakage(evidence, report.refused)
+    allowed = inspect_leakage(guard_data, report.refused)
     assert (allowed.verdict, allowed.findings) == ("leaky", ())
     assert allowed.model["table"]["without"]["auc"] < 0.9
 
 
-def test_sample_keeps_the_shares_of_the_population() -> None:
+def test_sample_has_the_base_rate_of_the_population() -> None:
     rng, labels = people(3, n=60_000, base=0.05)
-    evidence = table({"plan": np.where(labels, "a", np.where(rng.random(60_000) < 0.5, "a", "b"))}, labels)
+    guard_data = table({"plan": np.where(labels, "a", np.where(rng.random(60_000) < 0.5, "a", "b"))}, labels)
     sampling = plan_sampling(labels, 20_000)
-    kept = sampling.select(evidence.rows, 7)
+    selected = sampling.select(guard_data.rows, 7)
     sampled = GuardData(
-        evidence.rows[kept].reset_index(drop=True), evidence.matrix[kept], evidence.feature_set, sampling,
-        evidence.labelled, None, None, 7,
-    )  # fmt: skip
+        rows=guard_data.rows[selected].reset_index(drop=True),
+        matrix=guard_data.matrix[selected],
+        feature_set=guard_data.feature_set,
+        sampling=sampling,
+        labelled=guard_data.labelled,
+        lake=None,
+        as_of=None,
+        seed=7,
+    )
     sample = draw_sample(sampled, "table", 8_000)
     assert 7_500 < len(sample.rows) < 8_500
     assert sample.row_labels.base_rate == pytest.approx(labels.mean(), rel=0.03)
-    assert np.average(sample.row_labels.bought, weights=sample.weights) == pytest.approx(
-        labels.mean(), rel=0.03
-    )
+    weighted = np.average(sample.row_labels.bought, weights=sample.weights)
+    assert weighted == pytest.approx(labels.mean(), rel=0.03)

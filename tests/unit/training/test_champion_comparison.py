@@ -1,0 +1,32 @@
+"""A challenger is promoted only if its lead is significant."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from retail_core.training.champion_comparison import PairedScores, decide_promotion
+
+
+def paired_scores(seed: int, challenger_noise: float, champion_noise: float) -> PairedScores:
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=4_000)
+    labels = rng.random(4_000) < 1 / (1 + np.exp(3 - 1.5 * truth))
+    users = pd.Series([f"u{number % 800}" for number in range(4_000)])
+    scores = [truth + noise * rng.normal(size=4_000) for noise in (champion_noise, challenger_noise)]
+    return PairedScores(users, labels, scores[0], scores[1], later=True, champion_version="1")
+
+
+def test_better_challenger_is_promoted_and_equal_or_worse_is_not() -> None:
+    assert decide_promotion(paired_scores(1, 0.1, 1.5), leaky=False, seed=1).promote
+    assert not decide_promotion(paired_scores(1, 1.5, 0.1), leaky=False, seed=1).promote
+    assert not decide_promotion(paired_scores(1, 0.1, 1.5), leaky=True, seed=1).promote
+    equal = paired_scores(2, 0.5, 0.5)
+    same = PairedScores(
+        equal.users, equal.labels, equal.champion, equal.champion, later=True, champion_version="1"
+    )
+    assert decide_promotion(same, leaky=False, seed=1).evidence["ap_difference"] == 0
+    assert not decide_promotion(same, leaky=False, seed=1).promote
+    assert not any(
+        decide_promotion(paired_scores(seed, 0.5, 0.5), leaky=False, seed=1).promote for seed in range(3, 9)
+    )
