@@ -85,7 +85,7 @@ def _about(spec: ModelSpec) -> Iterable[str]:
         "",
     )
     if floors:
-        yield "On the folds of the search (average precision; lead of the selected with its 95 % interval):"
+        yield "On the folds of the search (average precision; lead of the selected cell, 95 % interval):"
         yield ""
         yield from _table(
             ("candidate", "AP", "lead"),

@@ -1,4 +1,4 @@
-"""Reasons are sentences with units, most important first, one on one matter."""
+"""Reasons are sentences with units, the most important first, one per topic."""
 
 from __future__ import annotations
 
