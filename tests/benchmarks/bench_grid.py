@@ -51,7 +51,7 @@ def main() -> None:
     matrix, labels = rows(parser.parse_args().rows, 40)
     fast, engine = MODEL_FAMILIES["rf"].search_estimator(SEED)
     fast.fit(matrix[:1_000], labels[:1_000])
-    ours, found = searched(fast, matrix, labels)
+    ours, fast_ap = searched(fast, matrix, labels)
     stock, expected = searched(RandomForestClassifier(random_state=SEED, n_jobs=2), matrix, labels)
     print(
         json.dumps(
@@ -59,9 +59,9 @@ def main() -> None:
                 "engine": engine, "rows": len(labels), "features": matrix.shape[1],
                 "base_rate": round(float(labels.mean()), 4), "seconds": round(ours, 1),
                 "stock_seconds": round(stock, 1), "ratio": round(ours / stock, 3),
-                "ap": [round(float(one), 4) for one in found],
-                "largest_ap_difference": round(float(np.abs(found - expected).max()), 4),
-                "best_ap_difference": round(float(found.max() - expected.max()), 4),
+                "ap": [round(float(value), 4) for value in fast_ap],
+                "largest_ap_difference": round(float(np.abs(fast_ap - expected).max()), 4),
+                "best_ap_difference": round(float(fast_ap.max() - expected.max()), 4),
             }
         )
     )  # fmt: skip

@@ -52,30 +52,35 @@ def one_shop(folder: Path, users: int, days: int, seed: int) -> dict[str, list[f
     lake = cast("Lake", simulated_days(folder, users, days + 2, seed)[0])
     as_of = datetime(START.year, START.month, START.day, tzinfo=UTC) + timedelta(days=days)
     engine = EngineOptions.from_settings(SETTINGS)
-    known = build_labelled_rows(lake, TASK, POLICIES, as_of, engine)
-    data = dataset.build_training_data(lake, known, TASK, SETTINGS, as_of=as_of)
+    labelled = build_labelled_rows(lake, TASK, POLICIES, as_of, engine)
+    data = dataset.build_training_data(lake, labelled, TASK, SETTINGS, as_of=as_of)
     later = build_labelled_rows(lake, TASK, POLICIES, as_of + timedelta(days=2), engine).rows
     day = later["as_of"].between(
         pd.Timestamp(as_of), pd.Timestamp(as_of + timedelta(days=1)), inclusive="left"
     )
     later = later[day].reset_index(drop=True)
-    asked, labels = (
+    matrix_later, labels = (
         dataset.compute_feature_matrix(lake, later, data.feature_set, engine),
         later["label"].to_numpy(bool),
     )
     rows, matrix = data.take(data.rows["refit"].to_numpy(bool))
-    found = {}
+    results = {}
     for choice in CELLS:
         recipe = make_fit_plan(data, choice, 1)
-        apart = fit_ranker(rows, matrix, data.refit_sampling, recipe)
-        every = fit_ranker(rows, matrix, data.refit_sampling, replace(recipe, own=frozenset()))
+        own_rankers = fit_ranker(rows, matrix, data.refit_sampling, recipe)
+        shared_ranker = fit_ranker(
+            rows, matrix, data.refit_sampling, replace(recipe, own_rankers=frozenset())
+        )
         for policy in POLICIES:
-            mine = later["policy"].eq(policy).to_numpy(bool)
-            scores = every.raw_score(asked[mine]), apart.raw_score(asked[mine], policy)
-            found[f"{choice.family} {policy}"] = [
-                average_precision_score(labels[mine], one) for one in scores
+            of_policy = later["policy"].eq(policy).to_numpy(bool)
+            scores = (
+                shared_ranker.raw_score(matrix_later[of_policy]),
+                own_rankers.raw_score(matrix_later[of_policy], policy),
+            )
+            results[f"{choice.family} {policy}"] = [
+                average_precision_score(labels[of_policy], score) for score in scores
             ]
-    return found
+    return results
 
 
 def main() -> None:

@@ -80,12 +80,12 @@ def fit_at(
     """The project's procedure on labelled rows."""
     labelled = LabelledRows(cast("DataFrame[TrainingRows]", rows), (), as_of)
     data = dataset.build_training_data(cast("Lake", lake), labelled, task, SETTINGS, as_of=as_of)
-    found = procedure.run_search(data, SETTINGS, AUTO)
+    search = procedure.run_search(data, SETTINGS, AUTO)
     goal = procedure.RecallGoal(0.95, 0.95, SETTINGS.seed)
-    model = procedure.fit_evaluation_model(data, found.config, SETTINGS.seed)
-    judged = {name: procedure.score_period(model, data, name)["daily"] for name in ("calibrate", "certify")}
-    points = procedure.choose_operating_points(judged["calibrate"], judged["certify"], goal)
-    return data, procedure.refit_for_serving(data, found.config, {"daily": points}, goal), found
+    model = procedure.fit_evaluation_model(data, search.config, SETTINGS.seed)
+    scored = {name: procedure.score_period(model, data, name)["daily"] for name in ("calibrate", "certify")}
+    points = procedure.choose_operating_points(scored["calibrate"], scored["certify"], goal)
+    return data, procedure.refit_for_serving(data, search.config, {"daily": points}, goal), search
 
 
 def online_retail(folder: Path) -> dict[str, Any]:
@@ -97,14 +97,14 @@ def online_retail(folder: Path) -> dict[str, Any]:
     test = rows_at(lake, task, list(midnights(november, datetime(2011, 11, 30, tzinfo=UTC), "UTC")))
     train = train[with_purchase(lake, train, 90)].reset_index(drop=True)
     test = test[with_purchase(lake, test, 90)].reset_index(drop=True)
-    data, served, found = fit_at(lake, task, november, train)
+    data, served, search = fit_at(lake, task, november, train)
     matrix = dataset.compute_feature_matrix(cast("Lake", lake), test, data.feature_set, ENGINE)
     scores = {
-        found.config.family: (served.model.raw_score(matrix), served.model.probability(matrix, "daily"))
+        search.config.family: (served.model.raw_score(matrix), served.model.probability(matrix, "daily"))
     }
-    others = [one.name for one in select_families(AUTO) if one.name != found.config.family]
-    for name in others:
-        best = max((cell for cell in found.cells if cell.family == name), key=lambda cell: cell.mean_ap)
+    other_families = [family.name for family in select_families(AUTO) if family.name != search.config.family]
+    for name in other_families:
+        best = max((cell for cell in search.cells if cell.family == name), key=lambda cell: cell.mean_ap)
         rows, refit = data.take(data.rows["refit"].to_numpy(bool))
         ranker = fit_ranker(rows, refit, data.refit_sampling, make_fit_plan(data, best.config, SETTINGS.seed))
         scores[name] = (ranker.raw_score(matrix), ranker.raw_score(matrix))
@@ -114,7 +114,7 @@ def online_retail(folder: Path) -> dict[str, Any]:
     orders = next(column[name] for name in sorted(column) if name.startswith("orders_") and "300" in name)
     rules = {"orders x weekday": orders * weekday}
     return figures(test, scores, rules) | {
-        "chosen": found.config.family, "params": found.best_params, "compared": found.compared,
+        "chosen": search.config.family, "params": search.best_params, "compared": search.compared,
         "train_rows": len(train), "first_cutoff": str(train["as_of"].min()),
         "features": len(data.feature_set.columns),
     }  # fmt: skip
@@ -126,21 +126,21 @@ def taobao(folder: Path) -> dict[str, Any]:
     task = PredictionTask(timezone="Asia/Shanghai")
     result = {}
     for name, days in (("11-29 to 12-01", (29, 30, 31)), ("12-02 and 12-03", (32, 33))):
-        tests, raw, probability, carts, chosen = [], [], [], [], []
+        tests, raw, probability, carts, families = [], [], [], [], []
         for day in days:
             as_of = datetime(2017, 10, 31, 16, tzinfo=UTC) + timedelta(days=day - 1)
             plan = labelled_cutoffs(lake, task, as_of)
-            data, served, found = fit_at(lake, task, as_of, rows_at(lake, task, plan.cutoffs))
+            data, served, search = fit_at(lake, task, as_of, rows_at(lake, task, plan.cutoffs))
             test = rows_at(lake, task, [as_of])
             matrix = dataset.compute_feature_matrix(cast("Lake", lake), test, data.feature_set, ENGINE)
             tests.append(test)
             raw.append(served.model.raw_score(matrix))
             probability.append(served.model.probability(matrix, "daily"))
             carts.append(matrix[:, data.feature_set.columns.index("cart_count")].astype(np.float64))
-            chosen.append(found.config.family)
+            families.append(search.config.family)
         scores = {"model": (np.concatenate(probability), np.concatenate(probability))}
         rules = {"open cart": np.concatenate(carts)}
-        result[name] = figures(pd.concat(tests, ignore_index=True), scores, rules) | {"chosen": chosen}
+        result[name] = figures(pd.concat(tests, ignore_index=True), scores, rules) | {"chosen": families}
     return result
 
 
@@ -155,16 +155,16 @@ def figures(
         result[name] = one_score(rows, labels, raw) | {"brier": float(np.mean((probability - labels) ** 2))}
     for name, rule in rules.items():
         result[name] = one_score(rows, labels, rule)
-    for name, other in [(n, s[0]) for n, s in scores.items() if n != best] + list(rules.items()):
-        lead = ap_difference(users, labels, scores[best][0], other, 7, replicates=200)
+    for name, score in [(n, s[0]) for n, s in scores.items() if n != best] + list(rules.items()):
+        lead = ap_difference(users, labels, scores[best][0], score, 7, replicates=200)
         result[f"ap lead over {name}"] = [round(value, 4) for value in lead]
     raw = scores[best][0]
-    drawn = [
+    resampled = [
         (roc_auc_score(labels, raw, sample_weight=w), average_precision_score(labels, raw, sample_weight=w))
         for w in bootstrap_user_weights(users, 100, 7)
     ]
-    for name, values in zip(("auc", "ap"), np.array(drawn).T, strict=True):
-        result[f"{name} interval"] = [round(float(one), 4) for one in np.quantile(values, [0.025, 0.975])]
+    for name, values in zip(("auc", "ap"), np.array(resampled).T, strict=True):
+        result[f"{name} interval"] = [round(float(bound), 4) for bound in np.quantile(values, [0.025, 0.975])]
     return result
 
 
@@ -193,8 +193,8 @@ def main() -> None:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         measure = {"online_retail": online_retail, "taobao": taobao}[arguments.data]
-        found = measure(Path(folder))
-    print(json.dumps(found | {"seconds": round(time.perf_counter() - started)}, default=float))
+        measured = measure(Path(folder))
+    print(json.dumps(measured | {"seconds": round(time.perf_counter() - started)}, default=float))
 
 
 if __name__ == "__main__":

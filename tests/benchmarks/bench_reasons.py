@@ -52,7 +52,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure(
-    model: CalibratedRanker, features: FeatureSet, matrix: Float32Array, again: float
+    model: CalibratedRanker, features: FeatureSet, matrix: Float32Array, feature_seconds: float
 ) -> dict[str, object]:
     """Of one model; `again` is what the features of the explained cost."""
     explained = min(MOST_EXPLAINED, max_explainable_rows(model, WORK), len(matrix))
@@ -64,7 +64,7 @@ def measure(
     return {
         "score_seconds": round(seconds(lambda: model.raw_score(matrix)), 2),
         "explained": explained,
-        "reasons_seconds": round(again + seconds(lambda: explain_rows(model, features, top)), 2),
+        "reasons_seconds": round(feature_seconds + seconds(lambda: explain_rows(model, features, top)), 2),
         "one_user_ms": round(statistics.median(single) * 1000, 1),
         "furthest_from_sum": furthest(model, top[:AGAIN]),
     }
@@ -90,15 +90,18 @@ def run(folder: Path, users: int) -> dict[str, object]:
     matrix = to_matrix(rows[list(features.columns)])
     labels = label_pairs(lake, task, pairs)
     few = DataFrame[Pairs](pairs.head(MOST_EXPLAINED))
-    again = seconds(lambda: compute_features(lake, few, features))
+    feature_seconds = seconds(lambda: compute_features(lake, few, features))
     figures = {
         name: measure(
-            CalibratedRanker({"daily": choice.build(1).fit(matrix, labels)}), features, matrix, again
+            CalibratedRanker({"daily": choice.build(1).fit(matrix, labels)}),
+            features,
+            matrix,
+            feature_seconds,
         )
         for name, choice in LARGEST.items()
     }
     return {"events": events, "users": len(pairs), "features_seconds": round(all_features, 2)} | {
-        "features_again_seconds": round(again, 2),
+        "features_again_seconds": round(feature_seconds, 2),
         **figures,
     }
 

@@ -71,16 +71,16 @@ def searched(matrix: Float32Array, labels: BoolArray) -> RankerConfig:
 def figures(scores: FloatArray, labels: BoolArray, seed: int = 7) -> dict[str, Any]:
     """AUC and AP with 95 % intervals, sessions resampled."""
     rng = np.random.default_rng(seed)
-    drawn = []
+    resampled = []
     for _ in range(100):
         rows = rng.integers(0, len(labels), len(labels))
-        drawn.append(
+        resampled.append(
             (roc_auc_score(labels[rows], scores[rows]), average_precision_score(labels[rows], scores[rows]))
         )
-    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=0)
     value = roc_auc_score(labels, scores), average_precision_score(labels, scores)
     return {
-        name: [round(float(one), 4) for one in (value[place], low[place], high[place])]
+        name: [round(float(number), 4) for number in (value[place], low[place], high[place])]
         for place, name in enumerate(("auc", "ap"))
     }
 
@@ -91,9 +91,9 @@ def resplits(scores: FloatArray, labels: BoolArray, splits: int) -> dict[str, fl
     buyers = scores[labels]
     missed = {"certified": 0, "naive": 0}
     for _ in range(splits):
-        mine = rng.choice(buyers, len(buyers) // 4)
-        certified = recall_threshold(mine, TARGET, CONFIDENCE).threshold
-        naive = float(np.quantile(mine, 1 - TARGET, method="lower"))
+        sampled = rng.choice(buyers, len(buyers) // 4)
+        certified = recall_threshold(sampled, TARGET, CONFIDENCE).threshold
+        naive = float(np.quantile(sampled, 1 - TARGET, method="lower"))
         missed["certified"] += int((buyers >= certified).mean() < TARGET)
         missed["naive"] += int((buyers >= naive).mean() < TARGET)
     return {name: count / splits for name, count in missed.items()}
@@ -107,12 +107,12 @@ def main() -> None:
     started = time.perf_counter()
     matrix, labels = sessions()
     scores = {choice.family: out_of_fold(choice, matrix, labels) for choice in CELLS}
-    found: dict[str, Any] = {name: figures(one, labels) for name, one in scores.items()}
-    found["lightgbm searched"] = figures(out_of_fold(None, matrix, labels), labels)
+    results: dict[str, Any] = {name: figures(score, labels) for name, score in scores.items()}
+    results["lightgbm searched"] = figures(out_of_fold(None, matrix, labels), labels)
     bare, _ = sessions(without=("PageValues",))
-    found["lightgbm without PageValues"] = figures(out_of_fold(CELLS[0], bare, labels), labels)
-    found["target missed"] = resplits(scores["lightgbm"], labels, splits)
-    print(json.dumps(found | {"rows": len(labels), "seconds": round(time.perf_counter() - started)}))
+    results["lightgbm without PageValues"] = figures(out_of_fold(CELLS[0], bare, labels), labels)
+    results["target missed"] = resplits(scores["lightgbm"], labels, splits)
+    print(json.dumps(results | {"rows": len(labels), "seconds": round(time.perf_counter() - started)}))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from sklearn.metrics import average_precision_score
 
 from retail_core.arrays import FloatArray
 from retail_core.features.cutoffs.policies import IN_SESSION, daily_pairs
+from retail_core.features.engine import EngineOptions
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.model import dataset, procedure
 from retail_core.model.dataset import TrainingData
@@ -56,37 +57,43 @@ TASK = PredictionTask(timezone="UTC")
 
 def with_truth(rows: pd.DataFrame, truth: Path) -> pd.DataFrame:
     """Rows (`user_id, as_of`) with the `probability` that is true and whether they `purchased`."""
-    known = pd.read_parquet(truth)
-    known["as_of"] = pd.to_datetime(known["as_of"], utc=True).astype("datetime64[ms, UTC]")
-    return rows.merge(known, on=["user_id", "as_of"], how="left", validate="one_to_one")
+    true_probabilities = pd.read_parquet(truth)
+    true_probabilities["as_of"] = pd.to_datetime(true_probabilities["as_of"], utc=True).astype(
+        "datetime64[ms, UTC]"
+    )
+    return rows.merge(true_probabilities, on=["user_id", "as_of"], how="left", validate="one_to_one")
 
 
 def promises(rows: pd.DataFrame, raw: FloatArray, probability: FloatArray) -> dict[str, float]:
     """Figures of one policy's rows (`user_id, label`)."""
     labels = rows["label"].to_numpy(bool)
-    found = evaluate(ScoredRows(rows["user_id"], labels, raw, probability), 0.5)
-    told = {name: round(float(found[name] or 0), 4) for name in ("ap", "ece", "slope", "base_rate")}
-    return told | {"mean": round(float(probability.mean()), 4), "n": len(labels), "buyers": int(labels.sum())}
+    metrics = evaluate(ScoredRows(rows["user_id"], labels, raw, probability), 0.5)
+    shown = {name: round(float(metrics[name] or 0), 4) for name in ("ap", "ece", "slope", "base_rate")}
+    return shown | {
+        "mean": round(float(probability.mean()), 4),
+        "n": len(labels),
+        "buyers": int(labels.sum()),
+    }
 
 
 def on_future(lake: DayFiles, data: TrainingData, model: CalibratedRanker, truth: Path) -> dict[str, Any]:
     """The served model on the days after `AS_OF`, by policy."""
     end = AS_OF + timedelta(days=FUTURE)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     sessions = build_labelled_rows(cast("Lake", lake), TASK, (IN_SESSION,), end).rows
     pairs = daily_pairs(lake, TASK, list(midnights(AS_OF, end - timedelta(days=1), "UTC")))
     daily = with_truth(pairs.assign(policy="daily"), truth)
     daily["label"] = daily["purchased"].astype(bool)
     for policy, rows in (("daily", daily), (IN_SESSION, sessions[sessions["as_of"] >= pd.Timestamp(AS_OF)])):
-        whole = rows.reset_index(drop=True)
+        all_rows = rows.reset_index(drop=True)
         matrix = dataset.compute_feature_matrix(
-            cast("Lake", lake), whole, data.feature_set, dataset.EngineOptions.from_settings(SETTINGS)
+            cast("Lake", lake), all_rows, data.feature_set, EngineOptions.from_settings(SETTINGS)
         )
         raw = model.raw_score(matrix, policy)
-        found[policy] = promises(whole, raw, model.calibrate(raw, policy))
+        results[policy] = promises(all_rows, raw, model.calibrate(raw, policy))
     best = float(average_precision_score(daily["label"], daily["probability"]))
-    found["daily"] |= {"truth_ap": round(best, 4), "share": round(found["daily"]["ap"] / best, 4)}
-    return found
+    results["daily"] |= {"truth_ap": round(best, 4), "share": round(results["daily"]["ap"] / best, 4)}
+    return results
 
 
 def futures(model: CalibratedRanker, data: TrainingData, truth: Path, seed: int) -> dict[str, int]:
@@ -99,18 +106,18 @@ def futures(model: CalibratedRanker, data: TrainingData, truth: Path, seed: int)
     rng = np.random.default_rng(seed)
     missed = {"certified": 0, "naive": 0, "uncertified": 0}
     for _ in range(FUTURES):
-        mixed = rng.permutation(len(users))
-        one = mixed[np.unique(users[mixed], return_index=True)[1]]
-        here = rng.random(len(one)) < 0.5
-        known, unknown = one[here], one[~here]
-        buyers = score[known[rng.random(len(known)) < true[known]]]
+        shuffled = rng.permutation(len(users))
+        row_per_user = shuffled[np.unique(users[shuffled], return_index=True)[1]]
+        first_half = rng.random(len(row_per_user)) < 0.5
+        first, second = row_per_user[first_half], row_per_user[~first_half]
+        buyers = score[first[rng.random(len(first)) < true[first]]]
         promised = recall_threshold(buyers, TARGET, CONFIDENCE)
         missed["uncertified"] += int(promised.certificate is None)
         thresholds = {"naive": float(np.quantile(buyers, 1 - TARGET, method="lower"))}
         if promised.certificate is not None:
             thresholds["certified"] = promised.threshold
         for name, threshold in thresholds.items():
-            expected = np.average(score[unknown] >= threshold, weights=true[unknown])
+            expected = np.average(score[second] >= threshold, weights=true[second])
             missed[name] += int(expected < TARGET)
     return missed
 
@@ -124,24 +131,28 @@ def one_shop(folder: Path, seed: int, users: int, model: str) -> dict[str, Any]:
     lake, events = simulated_days(folder / "days", users, DAYS + FUTURE, seed)
     labelled = build_labelled_rows(cast("Lake", lake), TASK, POLICIES, AS_OF)
     data = dataset.build_training_data(cast("Lake", lake), labelled, TASK, SETTINGS, as_of=AS_OF)
-    found = procedure.run_search(data, SETTINGS, model)
-    evaluated = procedure.fit_evaluation_model(data, found.config, SETTINGS.seed)
-    judged = {
+    search = procedure.run_search(data, SETTINGS, model)
+    evaluated = procedure.fit_evaluation_model(data, search.config, SETTINGS.seed)
+    scored = {
         name: procedure.score_period(evaluated, data, name) for name in ("calibrate", "certify", "test")
     }
     points = {
         policy: procedure.choose_operating_points(
-            judged["calibrate"][policy], judged["certify"][policy], GOAL
+            scored["calibrate"][policy], scored["certify"][policy], GOAL
         )
         for policy in data.policies
     }
-    served = procedure.refit_for_serving(data, found.config, points, GOAL).model
+    served = procedure.refit_for_serving(data, search.config, points, GOAL).model
     tested = {
-        policy: promises(pd.DataFrame({"user_id": one.users, "label": one.labels}), one.raw, one.probability)
-        for policy, one in judged["test"].items()
+        policy: promises(
+            pd.DataFrame({"user_id": scored_rows.users, "label": scored_rows.labels}),
+            scored_rows.raw,
+            scored_rows.probability,
+        )
+        for policy, scored_rows in scored["test"].items()
     }
     return {
-        "seed": seed, "events": events, "chosen": f"{found.config.family} {dict(found.config.params)}",
+        "seed": seed, "events": events, "chosen": f"{search.config.family} {dict(search.config.params)}",
         "served": on_future(lake, data, served, truth), "evaluation": tested,
         "missed": futures(evaluated, data, truth, seed), "seconds": round(time.perf_counter() - started),
     }  # fmt: skip
@@ -155,18 +166,18 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--model", default="auto")
     arguments = parser.parse_args()
-    found = []
+    shops = []
     for seed in range(arguments.first, arguments.first + arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / "days").mkdir()
-            found.append(one_shop(Path(folder), seed, arguments.users, arguments.model))
-    shares = [one["served"]["daily"]["share"] for one in found]
-    missed = {name: sum(one["missed"][name] for one in found) for name in found[0]["missed"]}
+            shops.append(one_shop(Path(folder), seed, arguments.users, arguments.model))
+    shares = [shop["served"]["daily"]["share"] for shop in shops]
+    missed = {name: sum(shop["missed"][name] for shop in shops) for name in shops[0]["missed"]}
     print(
         json.dumps(
             {
                 "share_of_truth_ap": [round(float(np.mean(shares)), 4), min(shares), max(shares)],
-                "futures": FUTURES * len(found), "missed": missed, "shops": found,
+                "futures": FUTURES * len(shops), "missed": missed, "shops": shops,
             }
         )
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The leakage guard on whole logs: honest ones pass; what is planted is refused by training and doctor."""
+"""The leakage guard on whole logs: logs without leakage pass, planted leaks are refused."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def retail(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     environment_variables = {
         name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))
     }
@@ -50,7 +50,7 @@ def retail(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def json_output(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     (line,) = done.stdout.splitlines()
     content: dict[str, Any] = json.loads(line)
     return content
@@ -64,7 +64,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def planted_event(log: Path, before: str) -> Path:
-    """The log with a confirmation stamped so long before each purchase."""
+    """The log with a confirmation event stamped `before` each purchase."""
     events = pd.read_csv(log, dtype="str")
     bought = events[events["event_type"] == "purchase"].copy()
     times = pd.to_datetime(bought["event_time"], utc=True, format="ISO8601") - pd.Timedelta(before)
@@ -76,7 +76,7 @@ def planted_event(log: Path, before: str) -> Path:
 
 
 def planted_attribute(log: Path) -> tuple[Path, Path]:
-    """The log with a column that only those who ever buy have, and the mapping that makes it an attribute."""
+    """The log with a column that only buyers have, and the mapping that makes it an attribute."""
     events = pd.read_csv(log, dtype="str")
     buyers = set(events["user_id"][events["event_type"] == "purchase"])
     events["card"] = np.where(events["user_id"].isin(buyers), "gold", "none")
@@ -88,9 +88,9 @@ def planted_attribute(log: Path) -> tuple[Path, Path]:
 
 
 def test_doctor_reports_a_log_without_leakage_as_clean(log: Path, tmp_path: Path) -> None:
-    done = retail("doctor", "--leakage", str(log), "--json", RETAIL_HOME=str(tmp_path))
+    done = run_cli("doctor", "--leakage", str(log), "--json", RETAIL_HOME=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
-    report = answer(done)
+    report = json_output(done)
     assert (report["ok"], report["verdict"], report["findings"]) == (True, "clean", [])
     assert {entry["check"] for entry in report["checked"]} == set("abcdef")
     assert list(tmp_path.iterdir()) == [], "nothing is stored"
@@ -101,9 +101,9 @@ def test_doctor_names_an_event_stamped_before_the_purchase_it_follows(
     log: Path, before: str, tmp_path: Path
 ) -> None:
     path = planted_event(log, before)
-    done = retail("doctor", "--leakage", str(path), "--json", RETAIL_HOME=str(tmp_path))
+    done = run_cli("doctor", "--leakage", str(path), "--json", RETAIL_HOME=str(tmp_path))
     assert done.returncode == 1, done.stdout
-    report = answer(done)
+    report = json_output(done)
     assert report["refused"] == ["order_confirmation"]
     findings = [finding for finding in report["findings"] if finding["check"] == "c"]
     assert findings
@@ -112,24 +112,26 @@ def test_doctor_names_an_event_stamped_before_the_purchase_it_follows(
 
 
 def test_event_after_or_a_second_before_the_purchase_is_no_leak(log: Path, tmp_path: Path) -> None:
-    after = retail(
+    after = run_cli(
         "doctor", "--leakage", str(planted_event(log, "-1min")), "--json", RETAIL_HOME=str(tmp_path)
     )
-    assert (after.returncode, answer(after)["findings"]) == (0, [])
-    second = retail("doctor", "--leakage", str(planted_event(log, "1s")), "--json", RETAIL_HOME=str(tmp_path))
+    assert (after.returncode, json_output(after)["findings"]) == (0, [])
+    second = run_cli(
+        "doctor", "--leakage", str(planted_event(log, "1s")), "--json", RETAIL_HOME=str(tmp_path)
+    )
     assert second.returncode == 0
-    assert {(finding["column"], finding["verdict"]) for finding in answer(second)["findings"]} == {
+    assert {(finding["column"], finding["verdict"]) for finding in json_output(second)["findings"]} == {
         ("order_confirmation", "warn")
     }
 
 
 def test_doctor_names_an_attribute_that_only_buyers_have(log: Path, tmp_path: Path) -> None:
     path, mapping = planted_attribute(log)
-    done = retail(
+    done = run_cli(
         "doctor", "--leakage", str(path), "--mapping", str(mapping), "--json", RETAIL_HOME=str(tmp_path)
     )
     assert done.returncode == 1, done.stdout
-    assert answer(done)["refused"] == ["card"]
+    assert json_output(done)["refused"] == ["card"]
 
 
 def test_doctor_inspects_a_table_and_names_missing_options(tmp_path: Path) -> None:
@@ -139,22 +141,22 @@ def test_doctor_inspects_a_table_and_names_missing_options(tmp_path: Path) -> No
     table.to_parquet(tmp_path / "honest.parquet")
     table.assign(basket=np.where(bought, 3.0, np.nan)).to_csv(tmp_path / "leaky.csv", index=False)
     home = str(tmp_path / "home")
-    honest = retail(
+    honest = run_cli(
         "doctor", "--leakage", str(tmp_path / "honest.parquet"), "--label", "bought", RETAIL_HOME=home
     )
     assert (honest.returncode, "Leakage: clean" in honest.stdout) == (0, True), honest.stderr
-    leaky = retail("doctor", "--leakage", str(tmp_path / "leaky.csv"), "--label", "bought", RETAIL_HOME=home)
+    leaky = run_cli("doctor", "--leakage", str(tmp_path / "leaky.csv"), "--label", "bought", RETAIL_HOME=home)
     assert leaky.returncode == 1
     assert "basket" in leaky.stderr
     for file, message in (("honest.parquet", "--label"), ("nothing.csv", "check the path")):
-        done = retail("doctor", "--leakage", str(tmp_path / file), RETAIL_HOME=home)
+        done = run_cli("doctor", "--leakage", str(tmp_path / file), RETAIL_HOME=home)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
         assert message in done.stderr
 
 
 @pytest.fixture(scope="module")
 def guarded_log(log: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lake, GuardData]:
-    """Evidence of two policies on the honest log."""
+    """Guard data of two policies on the log without leakage."""
     lake = scratch_lake(read_events(log, sources.get_preset("canonical")), tmp_path_factory.mktemp("scratch"))
     newest = lake.state().last_event
     assert newest is not None
@@ -237,25 +239,25 @@ def test_training_refuses_or_marks_leaks_and_never_promotes_a_leaky_version(
     log: Path, shop: dict[str, str]
 ) -> None:
     path, mapping = planted_attribute(log)
-    assert retail("ingest", str(path), "--mapping", str(mapping), "--json", **shop).returncode == 0
-    refused = retail("train", "--json", **shop)
+    assert run_cli("ingest", str(path), "--mapping", str(mapping), "--json", **shop).returncode == 0
+    refused = run_cli("train", "--json", **shop)
     assert refused.returncode == 1
-    output = answer(refused)
+    output = json_output(refused)
     assert "card" in output["error"]
     assert "--allow-leak card" in output["remedy"]
-    assert answer(retail("models", "list", "--json", **shop))["versions"] == []
+    assert json_output(run_cli("models", "list", "--json", **shop))["versions"] == []
 
-    unknown = retail("train", "--allow-leak", "cart", "--json", **shop)
+    unknown = run_cli("train", "--allow-leak", "cart", "--json", **shop)
     assert unknown.returncode == 1
-    assert "no column 'cart' to allow" in answer(unknown)["error"]
+    assert "no column 'cart' to allow" in json_output(unknown)["error"]
 
-    allowed = retail("train", "--allow-leak", "card", "--json", **shop)
+    allowed = run_cli("train", "--allow-leak", "card", "--json", **shop)
     assert allowed.returncode == 0, allowed.stdout + allowed.stderr
-    report = answer(allowed)
+    report = json_output(allowed)
     assert not report["promoted"]
     assert (report["leakage"]["verdict"], report["leakage"]["allowed"]) == ("leaky", ["card"])
     assert report["leakage"]["model"]["daily"]["without"]["columns"] == ["card"]
-    by_hand = retail("models", "promote", report["version"], "--json", **shop)
+    by_hand = run_cli("models", "promote", report["version"], "--json", **shop)
     assert by_hand.returncode == 1
-    assert "leaks the answer" in answer(by_hand)["error"]
-    assert answer(retail("models", "list", "--json", **shop))["production"] is None
+    assert "leaks the answer" in json_output(by_hand)["error"]
+    assert json_output(run_cli("models", "list", "--json", **shop))["production"] is None

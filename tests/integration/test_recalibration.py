@@ -1,4 +1,4 @@
-"""A champion that promises too much is recalibrated to newer days: the ranker stays, the promise is kept."""
+"""An overconfident champion is recalibrated on newer days; its rankers stay."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TRAINED, NOW = datetime(2025, 2, 1, tzinfo=UTC), datetime(2025, 2, 18, tzinfo=UT
 
 @dataclass
 class Shop:
-    """`honest` was trained; `bold`, its log odds one higher, was put in production and recalibrated."""
+    """`honest` was trained; `bold`, with log odds one higher, was promoted and recalibrated."""
 
     workspace: Workspace
     settings: Settings
@@ -137,7 +137,7 @@ def test_on_the_command_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("RETAIL_MONGODB_DATABASE", shop.settings.mongodb_database)
     assert shop.settings.mongodb_uri is not None
     monkeypatch.setenv("RETAIL_MONGODB_URI", shop.settings.mongodb_uri.get_secret_value())
-    recalibrated = answer("recalibrate", shop.bold, "--as-of", "2025-02-18T00:00:00Z")
+    recalibrated = run_cli("recalibrate", shop.bold, "--as-of", "2025-02-18T00:00:00Z")
     assert recalibrated["recalibrated_from"] == shop.bold
     assert int(recalibrated["version"]) > int(shop.report.version)
     assert not recalibrated["promoted"], "it is not the one in production"
@@ -146,13 +146,13 @@ def test_on_the_command_line(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
         (("promote", shop.honest), shop.honest, shop.honest),
         (("rollback",), shop.report.version, shop.report.version),
     ]:
-        output = answer(*command)
+        output = run_cli(*command)
         assert (output["version"], output["production"]) == (version, production)
         assert output["versions"][0]["version"] == recalibrated["version"]
         assert "_id" not in output
 
 
-def answer(*command: str) -> dict[str, Any]:
+def run_cli(*command: str) -> dict[str, Any]:
     done = CliRunner().invoke(app, ["models", *command, "--json"])
     assert done.exit_code == 0, done.output
     (line,) = done.stdout.splitlines()

@@ -51,7 +51,7 @@ FEATURES = default_feature_set(PredictionTask()).select(
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow home whose tables are made: that takes seconds, so once."""
+    """A home with MLflow's tables, created once because that takes seconds."""
     home = tmp_path_factory.mktemp("registry")
     assert registry.champion_spec(Settings(home=home)) is None
     return home
@@ -59,7 +59,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(settings: Settings, template: Path) -> Settings:
-    """The settings of a test, on a copy of that registry; its artifacts stay where the copy points."""
+    """Settings on a copy of that registry; artifacts stay in the original folder."""
     shutil.copytree(template / "mlflow", settings.home_dir / "mlflow")
     return settings
 
@@ -109,7 +109,7 @@ def register(settings: Settings, *, leaky: bool = False) -> ModelSpec:
 
 @pytest.fixture
 def served(settings: Settings) -> Iterator[Settings]:
-    """The settings of somebody who reaches the same registry through an MLflow server."""
+    """Settings that reach the same registry through an MLflow server."""
     folder, port = settings.home_dir / "mlflow", free_port()
     storage_options = [
         "--backend-store-uri",
@@ -137,7 +137,7 @@ def _register_and_load(settings: Settings, versions: multiprocessing.Queue[str])
 
 
 def test_a_model_is_registered_promoted_and_loaded_through_a_server(served: Settings) -> None:
-    """In a process of its own: MLflow's client keeps the address it saw first."""
+    """In a separate process, because MLflow's client keeps the first address for its lifetime."""
     context = multiprocessing.get_context("spawn")
     versions: multiprocessing.Queue[str] = context.Queue()
     process = context.Process(target=_register_and_load, args=(served, versions))
@@ -183,7 +183,7 @@ def test_signature_is_float64_and_pyfunc_answers_probabilities(settings: Setting
 
 
 def test_a_copied_folder_is_enough_to_serve(settings: Settings, tmp_path: Path) -> None:
-    """As BentoML imports it: the folder alone, no MLflow."""
+    """As BentoML imports it: from the folder, without MLflow."""
     spec = register(settings)
     from mlflow.artifacts import download_artifacts
 
@@ -222,7 +222,7 @@ def test_model_with_failing_self_test_or_changed_features_is_refused(
 
 
 def test_a_model_of_an_earlier_release_is_refused_in_words(settings: Settings, tmp_path: Path) -> None:
-    """Then a model had one ranker for all policies, under another name."""
+    """Earlier models had one ranker for all policies, under another attribute."""
     import skops.io
 
     spec = register(settings)
@@ -320,7 +320,7 @@ def _register_in_process(home: Path, versions: multiprocessing.Queue[str]) -> No
 
 
 def test_two_processes_register_at_once(tmp_path: Path) -> None:
-    """On a home without any MLflow tables: both make them, both get a version of their own."""
+    """On a home without MLflow tables each process gets a version of its own."""
     context = multiprocessing.get_context("spawn")
     versions: multiprocessing.Queue[str] = context.Queue()
     processes = [context.Process(target=_register_in_process, args=(tmp_path, versions)) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""A whole training on a simulated shop: real MongoDB, real lake, real MLflow."""
+"""Training on a simulated shop with a real MongoDB, lake and MLflow."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def test_invalid_options_are_refused(shop: Shop, options: TrainOptions, message:
 
 
 def test_short_log_with_recall_one_states_the_certified_bound(shop: Shop) -> None:
-    """Ten days of log: users are dealt; recall 1.0 is never an error and states what it is worth."""
+    """Ten days of log: users are assigned by hash; recall 1.0 is never an error and states its bound."""
     as_of = datetime(2025, 1, 12, tzinfo=UTC)
     task = PredictionTask.from_settings(shop.workspace.settings, "UTC")
     labelled = build_labelled_rows(shop.workspace.lake, task, ("daily",), as_of)

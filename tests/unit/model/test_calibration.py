@@ -1,4 +1,4 @@
-"""The prior is corrected exactly, calibrators are monotone and continuous, and the errors are measured."""
+"""Prior correction is exact; calibrators are monotone, continuous and reduce the calibration error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from retail_core.model.sampling import Sampling, correct_prior, plan_sampling
 def test_prior_correction_is_exact(
     buyers: int, non_buyers: int, buyer_rate: float, non_buyer_rate: float
 ) -> None:
-    """A cell of the feature space with so many buyers and others, sampled at those rates."""
+    """A group of rows with the given numbers of buyers and non-buyers, sampled at the given rates."""
     score = buyers * buyer_rate / (buyers * buyer_rate + non_buyers * non_buyer_rate)
     corrected = correct_prior(np.array([score]), Sampling(buyer_rate, non_buyer_rate).factor)
     assert corrected[0] == pytest.approx(buyers / (buyers + non_buyers), rel=1e-9)
@@ -69,7 +69,7 @@ def calibration_error(probability: np.ndarray, labels: np.ndarray) -> float:
 
 
 def overconfident_scores(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores that promise too much, and what happened."""
+    """Overconfident scores and labels."""
     rng = np.random.default_rng(seed)
     truth = expit(rng.normal(-3, 1.3, rows))
     return expit(2 * logit(truth) + 1.5), rng.random(rows) < truth
@@ -80,9 +80,9 @@ def test_calibration_corrects_overconfident_scores(rows: int, method: str) -> No
     score, labels = overconfident_scores(rows, 1)
     calibrator = fit_calibrator(score, labels)
     assert calibrator.method == method
-    fresh, happened = overconfident_scores(60_000, 2)
-    assert calibration_error(fresh, happened) > 0.03
-    assert calibration_error(calibrator(fresh), happened) < 0.01
+    test_score, test_labels = overconfident_scores(60_000, 2)
+    assert calibration_error(test_score, test_labels) > 0.03
+    assert calibration_error(calibrator(test_score), test_labels) < 0.01
 
 
 @settings(max_examples=30, deadline=None)
@@ -113,7 +113,7 @@ def test_isotonic_leaves_no_steps_and_weights_count_as_rows() -> None:
 
 
 def test_calibrator_of_sampled_rows_holds_for_all_rows() -> None:
-    """Most users hardly ever buy; of those one in fifty is kept, and each stands for fifty."""
+    """Most users rarely buy; of the non-buyers one in fifty is sampled with weight fifty."""
     rng = np.random.default_rng(4)
     truth = expit(
         np.where(rng.random(400_000) < 0.95, rng.normal(-9, 0.5, 400_000), rng.normal(-2, 1, 400_000))
@@ -129,7 +129,7 @@ def test_calibrator_of_sampled_rows_holds_for_all_rows() -> None:
 
 
 def test_buyer_with_the_lowest_score_does_not_raise_all_probabilities() -> None:
-    """The lowest block is then a single row without a buyer, of which hardly anything is known."""
+    """The lowest block is then a single row without a buyer, whose rate is very uncertain."""
     rng = np.random.default_rng(5)
     score = np.sort(expit(rng.normal(-3.5, 1.0, 40_000)))
     labels = rng.random(len(score)) < score

@@ -1,4 +1,4 @@
-"""What is stored is what was fitted; one row gives the bits it gives among many."""
+"""The stored estimator is the fitted one; a row gets the same bits in any batch."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_row_gets_the_same_bits_in_any_batch(model: CalibratedRanker, data: Data
 
 
 def test_rows_at_thresholds_get_the_same_bits_in_any_batch(model: CalibratedRanker, data: Data) -> None:
-    """Rows that lie exactly on thresholds of the trees, as float64 neighbours of the float32 values."""
+    """Rows exactly at thresholds of the trees, and their float64 neighbours."""
     tree = model.ranker().estimators_[0].tree_
     row = np.nan_to_num(data[0][:1], nan=1.0).repeat(len(tree.threshold), axis=0)
     for number, (feature, threshold) in enumerate(zip(tree.feature, tree.threshold, strict=True)):

@@ -1,4 +1,4 @@
-"""Four periods in order of time, an embargo between them, no user-day in two of them."""
+"""Four successive periods with an embargo between them and no user-day in two of them."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_user_share_depends_on_user_and_salt_only() -> None:
 
 
 def test_days_with_few_rows_do_not_become_the_test_period() -> None:
-    """Days count by their rows: half a year of stragglers who never buy is not what a model is judged on."""
+    """Days count by their rows, so half a year of few users who never buy is not the test period."""
     rows = make_rows(60, users=100)
     tail = make_rows(180, users=2, rate=0.0)
     tail["as_of"] += pd.Timedelta(days=61)

@@ -1,4 +1,4 @@
-"""Thresholds travel between models as shares of rows, and as tightly as the buyers allow."""
+"""Thresholds are transferred between models as contact shares."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_transfer_to_the_same_scale_keeps_the_threshold(score: np.ndarray) -> No
 
 
 def test_transfer_to_another_scale_keeps_the_contact_share() -> None:
-    """Where the served model's scale lies higher or lower as a whole, as many users are contacted."""
+    """The number of contacted users does not depend on the scale of the served model."""
     rng = np.random.default_rng(5)
     evaluated = rng.beta(1, 30, 5_000)
     for served in (evaluated / 10, evaluated * 3, rng.beta(1, 10, 5_000)):

@@ -1,4 +1,4 @@
-"""The certificate keeps its promise, says when it cannot be given, and F1 is really the best."""
+"""Certificates have their coverage or a reason why there is none; the F1 threshold is the best."""
 
 from __future__ import annotations
 

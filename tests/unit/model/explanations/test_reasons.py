@@ -40,7 +40,7 @@ ALL_FEATURES = default_feature_set(
 
 
 def rows_of(size: int, seed: int) -> tuple[Float32Array, np.ndarray]:
-    """Carts raise the odds, a long time since the last view lowers them; the rest is noise."""
+    """Carts raise the odds, a long time since the last view lowers them; other features are noise."""
     rng = np.random.default_rng(seed)
     columns = dict.fromkeys(FEATURES.columns, np.zeros(size))
     columns["cart_count"] = rng.integers(0, 4, size)
@@ -114,7 +114,7 @@ def test_each_topic_is_one_reason() -> None:
 
 
 def topic_sentences(feature_set: FeatureSet, fill: float | None) -> dict[tuple[str, str], str]:
-    """Every topic's sentence where all features have this value."""
+    """The sentence of each topic where all features have the value `fill`."""
     values = FeatureValues(feature_set.task, dict.fromkeys(feature_set.columns, fill))
     return {
         topic: reasons_module._reason_text(topic, values, [feature_set.columns[place] for place in places])

@@ -1,4 +1,4 @@
-"""The leakage guard's parts on made-up rows: what is flagged, what is not, and with which interval."""
+"""The leakage guard on generated rows: which columns are refused, which are not, and the intervals."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from retail_core.model.sampling import Sampling, plan_sampling
 SEEDS = range(2)
 
 
-def table(columns: dict[str, np.ndarray], labels: np.ndarray, users: np.ndarray | None = None) -> GuardData:
-    """Evidence without events; text columns are attributes, others are too unless they name a feature."""
+def guard_data_of(
+    columns: dict[str, np.ndarray], labels: np.ndarray, users: np.ndarray | None = None
+) -> GuardData:
+    """Guard data without events; every column is an attribute, text columns are categories."""
     attributes, encoded = [], []
     for name, values in columns.items():
         if values.dtype.kind == "U":
@@ -49,13 +51,13 @@ def table(columns: dict[str, np.ndarray], labels: np.ndarray, users: np.ndarray 
     return GuardData(rows, matrix, feature_set, Sampling(1.0, 1.0), rows, None, None, 7)
 
 
-def people(seed: int, n: int = 4_000, base: float = 0.3) -> tuple[np.random.Generator, np.ndarray]:
+def random_labels(seed: int, n: int = 4_000, base: float = 0.3) -> tuple[np.random.Generator, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng, rng.random(n) < base
 
 
-def honest(rng: np.random.Generator, labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns that know a little, as real ones do."""
+def clean_columns(rng: np.random.Generator, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns with a weak relation to the label."""
     n = len(labels)
     return {
         "age": rng.integers(18, 90, n).astype(float),
@@ -151,16 +153,16 @@ def test_user_counts_once_in_a_cell() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("base", [0.03, 0.3, 0.8])
 def test_columns_without_leakage_are_clean(seed: int, base: float) -> None:
-    rng, labels = people(seed, base=base)
-    report = refuse_leaks(table(honest(rng, labels), labels))
+    rng, labels = random_labels(seed, base=base)
+    report = refuse_leaks(guard_data_of(clean_columns(rng, labels), labels))
     assert report.verdict == "clean"
     assert not report.findings
     control = report.control["table"]
     assert control["limit_low"] < control["auc"] < control["limit_high"]
 
 
-def leaks(rng: np.random.Generator, labels: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
-    """Columns that give the answer away, with the check that must say so."""
+def leaking_columns(rng: np.random.Generator, labels: np.ndarray) -> dict[str, tuple[str, np.ndarray]]:
+    """Columns that reveal the label, with the check that must find them."""
     n = len(labels)
     kind = np.array(["Young", "Adult", "Senior"])[rng.integers(0, 3, n)]
     suffix = np.where(labels | (rng.random(n) < 0.2), " Buyer", " Browser")
@@ -176,9 +178,9 @@ def leaks(rng: np.random.Generator, labels: np.ndarray) -> dict[str, tuple[str, 
 @pytest.mark.parametrize("name", ["segment", "some_buyers_only", "order_value", "spent_later", "flag"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_leaks_are_refused_by_name_with_evidence(seed: int, name: str) -> None:
-    rng, labels = people(seed)
-    check, values = leaks(rng, labels)[name]
-    guard_data = table({**honest(rng, labels), name: values}, labels)
+    rng, labels = random_labels(seed)
+    check, values = leaking_columns(rng, labels)[name]
+    guard_data = guard_data_of({**clean_columns(rng, labels), name: values}, labels)
     report = inspect_leakage(guard_data)
     assert report.refused == (name,)
     assert check in {finding.check for finding in report.findings}
@@ -192,9 +194,9 @@ def test_leaks_are_refused_by_name_with_evidence(seed: int, name: str) -> None:
 
 
 def test_allowed_column_passes_and_the_others_are_inspected_without_it() -> None:
-    rng, labels = people(1)
-    _, values = leaks(rng, labels)["flag"]
-    guard_data = table({**honest(rng, labels), "flag": values}, labels)
+    rng, labels = random_labels(1)
+    _, values = leaking_columns(rng, labels)["flag"]
+    guard_data = guard_data_of({**clean_columns(rng, labels), "flag": values}, labels)
     report = refuse_leaks(guard_data, ["flag"])
     assert (report.verdict, report.allowed, report.refused) == ("leaky", ("flag",), ())
     assert {finding.verdict for finding in report.findings} == {"allowed"}
@@ -208,15 +210,15 @@ def test_allowed_column_passes_and_the_others_are_inspected_without_it() -> None
 
 
 def test_implausibly_good_model_names_the_column_it_depends_on() -> None:
-    """Two halves of the answer, neither of which gives it away alone."""
-    rng, labels = people(2, base=0.5)
+    """Two columns that reveal the label together, and neither alone."""
+    rng, labels = random_labels(2, base=0.5)
     half = rng.integers(0, 2, len(labels))
     columns = {
-        **honest(rng, labels),
+        **clean_columns(rng, labels),
         "half": half + 0.3 * rng.random(len(labels)),
         "other_half": (half ^ labels) + 0.3 * rng.random(len(labels)),
     }
-    guard_data = table(columns, labels)
+    guard_data = guard_data_of(columns, labels)
     report = inspect_leakage(guard_data)
     assert [finding.check for finding in report.findings] == ["f"]
     assert report.refused[0] in {"half", "other_half"}
@@ -227,8 +229,10 @@ def test_implausibly_good_model_names_the_column_it_depends_on() -> None:
 
 
 def test_sample_has_the_base_rate_of_the_population() -> None:
-    rng, labels = people(3, n=60_000, base=0.05)
-    guard_data = table({"plan": np.where(labels, "a", np.where(rng.random(60_000) < 0.5, "a", "b"))}, labels)
+    rng, labels = random_labels(3, n=60_000, base=0.05)
+    guard_data = guard_data_of(
+        {"plan": np.where(labels, "a", np.where(rng.random(60_000) < 0.5, "a", "b"))}, labels
+    )
     sampling = plan_sampling(labels, 20_000)
     selected = sampling.select(guard_data.rows, 7)
     sampled = GuardData(
