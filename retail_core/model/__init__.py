@@ -1,1 +1,1 @@
-"""The model: split, search, calibrate, certify, judge, register, serve."""
+"""Models: periods, search, fitting, calibration, thresholds, evaluation, explanations, leakage guard."""

@@ -1,6 +1,6 @@
 """Fast forms of rankers: ONNX models that score a few rows, stored beside the model.
 
-Which families have one is theirs to say (`ModelFamily.fast_form`).
+A family has one if `ModelFamily.fast_form` returns it.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def load_served_model(path: Path, version: str | None = None) -> ServedModel:
     """A self-tested model from its local MLflow folder; `version` where the folder does not state it.
 
     Raises:
-        InputError: the folder holds no model of ours.
+        InputError: the folder holds no model of this project.
         IntegrityError: unknown types, changed feature definitions, or the self-test fails.
     """
     from zipfile import BadZipFile

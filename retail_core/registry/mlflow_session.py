@@ -1,6 +1,6 @@
-"""How MLflow is spoken to: quietly, with its own errors turned into ours, one writer at a time.
+"""Connections to MLflow: silent, with MLflow's errors translated, and one process at a time for SQLite.
 
-Part of the registry; nothing else imports it.
+Separate from `versions`, so that the registry's operations do not repeat how MLflow has to be called.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def _refuse_missing_champion() -> str:
 def _fit_calibrators_and_points(
     old: ServedModel, data: TrainingData, settings: Settings
 ) -> tuple[CalibratedRanker, dict[str, OperatingPoints]]:
-    """The same rankers with new calibrators, and operating points; policies without rows keep theirs."""
+    """The same rankers with new calibrators where a policy has rows, and operating points."""
     calibrators = dict(old.estimator.calibrators or {})
     rows, matrix = procedure.period_rows(data, "calibrate")
     labels = rows["label"].to_numpy(bool)

@@ -35,7 +35,7 @@ MIN_ROWS = 5
 
 
 class _EventTypeCount(NamedTuple):
-    """Users with an event of the type, and those who bought after one event of theirs drawn at random."""
+    """Users with an event of the type, and those of them who bought after a random one of their events."""
 
     event_type: str
     users: int
