@@ -5,7 +5,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python
   $$name -c '$(SUPPORTED)' 2>/dev/null && command -v $$name && break; done)
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo docs test bench-serving containers compose-test up down lint format lock clean
+.PHONY: help setup setup-dev demo docs test test-unit bench-serving containers compose-test up down lint format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ demo: setup ## Run the pipeline on a simulated shop
 
 test: setup-dev ## Run the tests
 	$(BIN)/python -m pytest -m "not containers" -n 2 --dist loadfile --cov=retail_core --cov-report=term:skip-covered
+
+test-unit: setup-dev ## Run the unit and property tests and those of the documentation
+	$(BIN)/python -m pytest tests/unit tests/property tests/docs -n 2 --dist loadfile -q
 
 bench-serving: setup-dev ## Benchmark the service against plain servers of the same model
 	@tools/system-packages.sh load

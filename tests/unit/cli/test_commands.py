@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 from typer.testing import CliRunner
 
 from retail_core.cli.app import app
 from tests.command_line import retail, retail_process
 
-COMMANDS = (
-    *("demo", "simulate", "ingest", "features", "train", "retrain", "score", "outcomes", "monitor"),
-    *("serve", "up", "down", "status", "config", "doctor"),
-    *("user show", "user delete", "quarantine list", "quarantine export", "quarantine replay"),
-    *("models list", "models show", "models promote", "models rollback"),
-    "models recalibrate",
-)
+
+def command_names(command: Any, prefix: str = "") -> Iterator[str]:
+    """Every command below `command`, with the names of its groups."""
+    for name, child in command.commands.items():
+        if hasattr(child, "commands"):
+            yield from command_names(child, f"{prefix}{name} ")
+        else:
+            yield prefix + name
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sorted(command_names(typer.main.get_command(app))))
 def test_every_command_shows_an_example(command: str) -> None:
     shown = CliRunner().invoke(app, [*command.split(), "--help"])
     assert shown.exit_code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from retail_core.features.feature_set import FeatureSet, default_feature_set, fe
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.features.user_attributes import AttributeEncoding
 
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 ATTRIBUTES = (AttributeEncoding("age", "number"), AttributeEncoding("tier", "category", ("gold", "new")))
 
 
@@ -32,11 +34,18 @@ def test_the_hash_covers_task_columns_and_definitions() -> None:
     )
 
 
-def test_the_hash_of_the_default_set_is_that_of_stored_models() -> None:
-    """Models name the hash of their features: these values must not change with a renaming."""
-    assert default_feature_set(PredictionTask(), ATTRIBUTES).hash == "da9fe7af8ee2d34ee0a13b825bb9f204"
-    short = PredictionTask(48, 3, 5, "Europe/Berlin")
-    assert default_feature_set(short, ATTRIBUTES).hash == "23d9665d92b1ab1284b35a40428ef0b5"
+@pytest.mark.parametrize(
+    ("task", "stored_hash"),
+    [
+        (PredictionTask(), "da9fe7af8ee2d34ee0a13b825bb9f204"),
+        (PredictionTask(48, 3, 5, "Europe/Berlin"), "23d9665d92b1ab1284b35a40428ef0b5"),
+    ],
+)
+def test_the_feature_set_of_release_0_1_0_has_the_hash_that_its_models_store(
+    task: PredictionTask, stored_hash: str
+) -> None:
+    names = json.loads((FIXTURES / "feature_names_0_1_0.json").read_text())[str(task.lookback_days)]
+    assert FeatureSet(task, tuple(names), ATTRIBUTES).hash == stored_hash
 
 
 def test_a_set_is_restored_from_json_and_narrowed_by_selection() -> None:
