@@ -16,6 +16,9 @@ from retail_core.settings import Settings
 
 REFRESH_SECONDS = 30
 
+ModelInfo = Mapping[str, Any]
+"""The served model as `GET /model` describes it."""
+
 
 @contextmanager
 def show_errors() -> Iterator[None]:

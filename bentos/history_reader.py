@@ -12,6 +12,7 @@ from bson.codec_options import CodecOptions
 from pymongo.asynchronous.collection import AsyncCollection
 
 from bentos.mongo_connection import Document, MongoConnection
+from retail_core.features.cutoff_context import ContextFeatures
 from retail_core.features.event_columns import EventColumns, columns_read
 
 BASE_SECONDS = 1.0
@@ -34,7 +35,6 @@ _AS_DATETIME: CodecOptions[Document] = CodecOptions()
 """Decodes times in a third of the time that integers of milliseconds take."""
 
 TimeSpan = tuple[datetime, datetime]
-ContextFeatures = dict[str, float | None]
 
 
 def time_spans(cutoffs: Iterable[tuple[str, datetime]], lookback: timedelta) -> dict[TimeSpan, list[str]]:

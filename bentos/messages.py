@@ -17,7 +17,7 @@ UserId = Annotated[
     str,
     msgspec.Meta(min_length=1, max_length=MAX_ID_LENGTH, description="The user's id, as in the events."),
 ]
-Instant = Annotated[str, msgspec.Meta(description="ISO 8601; without an offset UTC. Default: now.")]
+InstantText = Annotated[str, msgspec.Meta(description="ISO 8601; without an offset UTC. Default: now.")]
 FeatureValue = Annotated[float, msgspec.Meta(ge=-FLOAT32_MAX, le=FLOAT32_MAX)]
 EventRows = Annotated[
     list[dict[str, Any]],
@@ -33,7 +33,7 @@ class PredictItem(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     user_id: UserId
-    as_of: Instant | None = None
+    as_of: InstantText | None = None
     events: EventRows | None = None
     features: dict[str, FeatureValue | None] | None = None
     reasons: Annotated[

@@ -35,7 +35,7 @@ from retail_core.features.event_columns import EventColumns, OnlineEvent
 from retail_core.features.feature_set import FeatureSet
 from retail_core.settings import Settings
 
-Outcome = Answer | Problem
+AnswerOrProblem = Answer | Problem
 Item = DecodedItem | RejectedItem
 
 SLICE_ITEMS = 16
@@ -116,10 +116,10 @@ class PredictionService:
         for pool in (self._reason_thread, self._parser_threads):
             await asyncio.to_thread(pool.shutdown)
 
-    async def predict_items(self, items: Sequence[Item]) -> list[Outcome]:
+    async def predict_items(self, items: Sequence[Item]) -> list[AnswerOrProblem]:
         """Predictions or problems in the order of the items; all of one model version."""
         loaded = self.reloader.loaded
-        outcomes: list[Outcome] = []
+        outcomes: list[AnswerOrProblem] = []
         to_explain: list[tuple[PreparedItem, Answer]] = []
         async with aclosing(self._read_slices(loaded, items)) as slices:
             async for item_slice, stored in slices:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
 import typer
 from prefect import State
 
 from retail_core.cli.edge import run_with_exit_code, user_error_of
+from retail_core.cli.model_commands import AsOf
 from retail_core.cli.output import JsonFlag, emit
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import load_settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.workspace import Workspace
-
-AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: from the newest event.")]
 
 __all__ = ["AsOf", "JsonFlag", "print_result", "resolve_as_of", "run_command"]
 

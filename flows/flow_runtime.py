@@ -23,7 +23,7 @@ from retail_core.times import last_midnight, to_utc_ms
 
 P = ParamSpec("P")
 R = TypeVar("R")
-Report = dict[str, object]
+ReportFields = dict[str, object]
 
 RETRIES = 2
 RETRY_DELAYS = [5.0, 30.0]

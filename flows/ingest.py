@@ -16,7 +16,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
 from flows.command_line import JsonFlag, print_result, run_command
-from flows.flow_runtime import Report, current_time, fail_with_message, retryable_task
+from flows.flow_runtime import ReportFields, current_time, fail_with_message, retryable_task
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
@@ -42,7 +42,7 @@ def find_files(files: list[Path], folder: Path | None) -> list[Path]:
 @retryable_task("store the events")
 def store_events(
     files: list[Path], source: str, mapping: Path | None, timezone: str | None, at: datetime
-) -> Report:
+) -> ReportFields:
     """Read the files into MongoDB. Idempotent: files that are already stored are skipped."""
     dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
     with open_store(load_settings()) as store:
@@ -58,7 +58,7 @@ def update_lake() -> int:
 
 
 @retryable_task("show the counts")
-def show_counts(report: Report, files: list[Path], lake_rows: int) -> None:
+def show_counts(report: ReportFields, files: list[Path], lake_rows: int) -> None:
     """Publish the number of rows by result as a table in the Prefect UI."""
     rows = [{"what": name, "count": report[name]} for name in COUNTS]
     create_table_artifact(
@@ -77,7 +77,7 @@ def ingest_flow(
     mapping: Path | None = None,
     timezone: str | None = None,
     folder: Path | None = None,
-) -> State[Report]:
+) -> State[ReportFields]:
     """Ingest `files` and every file in `folder`; files that are already ingested are skipped."""
     paths = find_files(files or [], folder)
     report = store_events(paths, source, mapping, timezone, current_time())

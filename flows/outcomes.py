@@ -16,7 +16,7 @@ from prefect.events import emit_event
 from prefect.states import Completed
 
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
-from flows.flow_runtime import Report, current_time, fail_with_message, retryable_task
+from flows.flow_runtime import ReportFields, current_time, fail_with_message, retryable_task
 from retail_core.cli.output import as_text
 from retail_core.monitoring.matured_predictions import mature_predictions
 from retail_core.settings import load_settings
@@ -30,14 +30,14 @@ RESOURCE = {"prefect.resource.id": "retail.outcomes", "prefect.resource.name": "
 
 
 @retryable_task("join the outcomes")
-def join_outcomes(as_of: datetime) -> Report:
+def join_outcomes(as_of: datetime) -> ReportFields:
     """Label the predictions that matured at `as_of`. Idempotent: whole prediction windows are replaced."""
     with open_workspace(load_settings()) as workspace:
         return asdict(mature_predictions(workspace, as_of=as_of))
 
 
 @retryable_task("show live quality")
-def show_live_metrics(report: Report) -> None:
+def show_live_metrics(report: ReportFields) -> None:
     """Publish live metrics, overall and by day, in the Prefect UI."""
     overall = cast("dict[str, object] | None", report["metrics"])
     page = "Nothing has matured yet."
@@ -52,7 +52,7 @@ def show_live_metrics(report: Report) -> None:
 
 
 @retryable_task("tell that predictions matured")
-def emit_matured_event(report: Report, as_of: datetime) -> None:
+def emit_matured_event(report: ReportFields, as_of: datetime) -> None:
     """Emit `MATURED_EVENT` with the cut-off at which `retrain` checks the triggers."""
     reason = f"{report['new']} predictions newly matured at {iso(as_of)}"
     payload = {"as_of": iso(as_of), "matured": report["matured"], "new": report["new"], "reason": reason}
@@ -61,7 +61,7 @@ def emit_matured_event(report: Report, as_of: datetime) -> None:
 
 @flow(name="outcomes", description="Label matured predictions; start the retraining check.")
 @fail_with_message
-def outcomes_flow(as_of: datetime | None = None) -> State[Report]:
+def outcomes_flow(as_of: datetime | None = None) -> State[ReportFields]:
     """Label the predictions whose horizon has passed at `as_of`, by default now."""
     instant = to_utc_ms(as_of) if as_of is not None else current_time()
     report = join_outcomes(instant)

@@ -16,7 +16,13 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
-from flows.flow_runtime import Report, current_time, fail_with_message, non_retryable_task, retryable_task
+from flows.flow_runtime import (
+    ReportFields,
+    current_time,
+    fail_with_message,
+    non_retryable_task,
+    retryable_task,
+)
 from retail_core.cli.output import as_text
 from retail_core.monitoring.retraining import retrain
 from retail_core.settings import load_settings
@@ -27,7 +33,7 @@ SKIPPED = "Skipped"
 
 
 @non_retryable_task("check the triggers and train if one fires")
-def check_and_train(as_of: datetime, check_only: bool, at: datetime) -> Report:
+def check_and_train(as_of: datetime, check_only: bool, at: datetime) -> ReportFields:
     """Check the triggers, then train if one fires. May register a version, so it is not retried."""
     with open_workspace(load_settings()) as workspace:
         report = retrain(workspace, as_of=as_of, check_only=check_only, at=at)
@@ -35,7 +41,7 @@ def check_and_train(as_of: datetime, check_only: bool, at: datetime) -> Report:
 
 
 @retryable_task("show the triggers")
-def show_triggers(report: Report, as_of: datetime) -> None:
+def show_triggers(report: ReportFields, as_of: datetime) -> None:
     """Publish every trigger with value, limit and evidence in the Prefect UI."""
     checks = cast("Sequence[dict[str, Any]]", report["triggers"])
     table = [{name: as_text(value) for name, value in entry.items()} for entry in checks]
@@ -46,7 +52,7 @@ def show_triggers(report: Report, as_of: datetime) -> None:
 @fail_with_message
 def retrain_flow(
     as_of: datetime | None = None, check_only: bool = False, requested_by: str | None = None
-) -> State[Report]:
+) -> State[ReportFields]:
     """Check at `as_of`, by default now. `requested_by`, the cause of the check, is logged."""
     instant, at = (to_utc_ms(as_of) if as_of is not None else current_time()), current_time()
     get_run_logger().info("Requested by: %s", requested_by or "a user or the schedule")

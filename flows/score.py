@@ -18,7 +18,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.states import Completed
 
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
-from flows.flow_runtime import Report, as_of_or_last_midnight, fail_with_message, retryable_task
+from flows.flow_runtime import ReportFields, as_of_or_last_midnight, fail_with_message, retryable_task
 from retail_core.cli.output import as_text
 from retail_core.schemas import Prediction
 from retail_core.scoring.prediction_storage import read_lake_predictions
@@ -31,14 +31,14 @@ TOP_COLUMNS = ["rank", "user_id", "probability", "will_purchase", "contact"]
 
 
 @retryable_task("score the users")
-def score_users(as_of: datetime, out: Path | None, keep: bool) -> Report:
+def score_users(as_of: datetime, out: Path | None, keep: bool) -> ReportFields:
     """Score, store and write. Idempotent: predictions of the same cut-off and version are replaced."""
     with open_workspace(load_settings()) as workspace:
         return asdict(score(workspace, as_of=as_of, out=out, keep=keep))
 
 
 @retryable_task("show the summary")
-def show_summary(report: Report) -> None:
+def show_summary(report: ReportFields) -> None:
     """Publish the scoring report in the Prefect UI."""
     lines = "\n".join(f"| {name} | {as_text(value)} |" for name, value in report.items())
     page = f"# Scored {as_text(report['users'])} users\n\n| | |\n|---|---|\n{lines}\n"
@@ -65,7 +65,9 @@ def top_users(predictions: DataFrame[Prediction]) -> list[dict[str, object]]:
 
 @flow(name="score", description="Score every eligible user with the production model.")
 @fail_with_message
-def score_flow(as_of: datetime | None = None, out: Path | None = None, keep: bool = True) -> State[Report]:
+def score_flow(
+    as_of: datetime | None = None, out: Path | None = None, keep: bool = True
+) -> State[ReportFields]:
     """Score at `as_of`, by default the last midnight of the shop's zone."""
     instant = as_of_or_last_midnight(as_of)
     report = score_users(instant, out, keep)

@@ -15,7 +15,7 @@ from prefect.states import Completed
 
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
 from flows.flow_runtime import (
-    Report,
+    ReportFields,
     as_of_or_last_midnight,
     fail_with_message,
     non_retryable_task,
@@ -31,7 +31,7 @@ from retail_core.workspace import open_workspace
 
 
 @non_retryable_task("train")
-def train_model(as_of: datetime, options: TrainOptions) -> Report:
+def train_model(as_of: datetime, options: TrainOptions) -> ReportFields:
     """Train on the events before `as_of`. Each run registers a version, so it is not retried."""
     with open_workspace(load_settings()) as workspace:
         store_recent_context(workspace, as_of)
@@ -39,12 +39,12 @@ def train_model(as_of: datetime, options: TrainOptions) -> Report:
 
 
 @retryable_task("show the metrics")
-def show_metrics(report: Report) -> None:
+def show_metrics(report: ReportFields) -> None:
     """Publish metrics with their population, period and base rate in the Prefect UI."""
     create_markdown_artifact(training_page(report), key="training", description="The newest training")
 
 
-def training_page(report: Report) -> str:
+def training_page(report: ReportFields) -> str:
     """The training report as Markdown."""
     metrics = cast("Mapping[str, object]", report["metrics"])
     in_text = ("population", "first_cutoff", "last_cutoff")
@@ -72,7 +72,7 @@ def train_flow(
     target_recall: float | None = None,
     confidence: float = 0.95,
     allow_leak: tuple[str, ...] = (),
-) -> State[Report]:
+) -> State[ReportFields]:
     """Train as of `as_of`, by default the last midnight of the shop's zone."""
     instant = as_of_or_last_midnight(as_of)
     options = TrainOptions.from_request(cutoffs, model, target_recall, confidence, allow_leak)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -21,9 +20,6 @@ TRIGGERS = {
     "performance": ("Performance", "Live F1 at the reference base rate"),
     DRIFT: ("Drift", "Share of the model in features that have moved"),
 }
-
-ModelInfo = Mapping[str, Any]
-"""The served model as `GET /model` describes it."""
 
 
 @st.cache_data(ttl=components.REFRESH_SECONDS, show_spinner="Reading MongoDB…")
@@ -65,7 +61,7 @@ def _card(settings: Settings) -> None:
         st.markdown(model_card(spec) if spec else "There is no model in production.")
 
 
-def _production(model: ModelInfo) -> None:
+def _production(model: components.ModelInfo) -> None:
     metrics = model["metrics"]
     st.subheader(f"In production: version {model['version']}")
     st.caption(
@@ -93,7 +89,7 @@ def _production(model: ModelInfo) -> None:
         st.warning(f"The last newer version was refused: {model['reload_refused']}")
 
 
-def _live(snapshot: monitor_data.Snapshot, model: ModelInfo | None) -> None:
+def _live(snapshot: monitor_data.Snapshot, model: components.ModelInfo | None) -> None:
     live = snapshot.live
     if live.empty:
         st.info(

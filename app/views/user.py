@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import streamlit as st
 
 from app import components, service
 from app import formatting as fmt
-from retail_core.client import Prediction
+from retail_core.client import UserPrediction
 from retail_core.settings import Settings, load_settings
 from retail_core.times import parse_instant
 
@@ -17,9 +14,6 @@ BADGES = {
     "raises": ":green-badge[:material/arrow_upward: raises]",
     "lowers": ":orange-badge[:material/arrow_downward: lowers]",
 }
-
-ModelInfo = Mapping[str, Any]
-"""The served model as `GET /model` describes it."""
 
 
 def main() -> None:
@@ -44,13 +38,13 @@ def main() -> None:
                 _show_prediction(_predict(settings, user, as_of.strip()), model)
 
 
-def _predict(settings: Settings, user_id: str, as_of: str) -> Prediction:
+def _predict(settings: Settings, user_id: str, as_of: str) -> UserPrediction:
     cutoff = parse_instant(as_of, "UTC") if as_of else None
     with service.connect(settings) as client:
         return client.predict(user_id, as_of=cutoff, reasons=True)
 
 
-def _show_prediction(prediction: Prediction, model: ModelInfo) -> None:
+def _show_prediction(prediction: UserPrediction, model: components.ModelInfo) -> None:
     base = model["base_rate"]
     st.subheader(f"User {prediction.user_id}")
     components.tiles(

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bentos.http.guard import is_upload, too_large
 from bentos.http.upload_form import UploadForm, form_boundary, with_canonical_media_type
-from bentos.problems import MEDIA_TYPE, Problem, split_error_text, unexpected
+from bentos.problems import MEDIA_TYPE, Headers, Problem, split_error_text, unexpected
 
 FORWARDED_HEADERS = frozenset({b"allow"})
 """Headers of an error response that its problem document keeps."""
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 log = logging.getLogger("bentoml.serve")
 

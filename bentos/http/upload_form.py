@@ -7,18 +7,14 @@ here, with the multipart parser that Starlette uses too, before BentoML reads th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from bentos.problems import Problem
+from bentos.problems import Headers, Problem
 
 FILE_FIELD = "file"
 MEDIA_TYPE = b"multipart/form-data"
 REMEDY = f"send the file as multipart/form-data, in one part named `{FILE_FIELD}` that has a file name."
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 
 def form_problem(detail: str) -> Problem:

@@ -11,7 +11,9 @@ import typer
 from retail_core.cli.output import JsonFlag, emit, print_rows
 from retail_core.settings import load_settings
 
-AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: the newest event's time.")]
+AsOfNewestEvent = Annotated[
+    str | None, typer.Option("--as-of", help="ISO 8601; default: the newest event's time.")
+]
 _SHOWN_ROWS = 20
 
 
@@ -21,7 +23,7 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
+def outcomes(as_of: AsOfNewestEvent = None, json_output: JsonFlag = False) -> None:
     """Join matured predictions with their outcomes.
 
     Example: retail outcomes
@@ -35,7 +37,7 @@ def outcomes(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
     emit(asdict(report), json_output=json_output, title="Outcomes")
 
 
-def monitor(as_of: AsOf = None, json_output: JsonFlag = False) -> None:
+def monitor(as_of: AsOfNewestEvent = None, json_output: JsonFlag = False) -> None:
     """Show triggers, drift and live quality by day of the production model.
 
     Example: retail monitor
@@ -58,7 +60,7 @@ def retrain(
     check_only: Annotated[
         bool, typer.Option("--check-only", help="Check the triggers without training.")
     ] = False,
-    as_of: AsOf = None,
+    as_of: AsOfNewestEvent = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Check the triggers and train a challenger only if one fires.

@@ -15,7 +15,7 @@ user_app = typer.Typer(
     help="Everything stored about one user; erasure from every store.", no_args_is_help=True
 )
 
-UserId = Annotated[str, typer.Argument(help="User id, as in the events.")]
+UserIdArgument = Annotated[str, typer.Argument(help="User id, as in the events.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 @user_app.command("show")
 def show(
-    user_id: UserId,
+    user_id: UserIdArgument,
     out: Annotated[Path | None, typer.Option(help="Also write every document here, as JSON lines.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
@@ -47,7 +47,7 @@ def show(
 
 @user_app.command("delete")
 def delete(
-    user_id: UserId,
+    user_id: UserIdArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     json_output: JsonFlag = False,
 ) -> None:

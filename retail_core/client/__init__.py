@@ -4,11 +4,11 @@ from retail_core.client.http_client import Client
 from retail_core.client.messages import (
     EventsReceipt,
     FileToScore,
-    Prediction,
-    PredictionReason,
     PredictRequest,
+    ReasonForUser,
     RejectedRequest,
     ScoredFile,
+    UserPrediction,
 )
 
 __all__ = [
@@ -16,8 +16,8 @@ __all__ = [
     "EventsReceipt",
     "FileToScore",
     "PredictRequest",
-    "Prediction",
-    "PredictionReason",
+    "ReasonForUser",
     "RejectedRequest",
     "ScoredFile",
+    "UserPrediction",
 ]

@@ -16,13 +16,13 @@ import httpx
 from retail_core.client.messages import (
     EventRecord,
     EventsReceipt,
-    FeatureValues,
     FileToScore,
-    Prediction,
-    PredictionReason,
     PredictRequest,
+    ReasonForUser,
     RejectedRequest,
+    RequestFeatures,
     ScoredFile,
+    UserPrediction,
 )
 from retail_core.errors import DataError, DependencyError, InputError, RetailError
 from retail_core.times import iso
@@ -83,9 +83,9 @@ class Client:
         *,
         as_of: datetime | None = None,
         events: Sequence[EventRecord] | None = None,
-        features: FeatureValues | None = None,
+        features: RequestFeatures | None = None,
         reasons: bool = False,
-    ) -> Prediction:
+    ) -> UserPrediction:
         """The prediction for one user; the arguments are those of `PredictRequest`.
 
         Raises:
@@ -96,13 +96,13 @@ class Client:
         body = PredictRequest(user_id, as_of, events, features, reasons).body()
         return _prediction(self._json("POST", "/predict", json=body))
 
-    def predict_many(self, requests: Sequence[PredictRequest]) -> list[Prediction | RejectedRequest]:
+    def predict_many(self, requests: Sequence[PredictRequest]) -> list[UserPrediction | RejectedRequest]:
         """Predictions or rejections, in the order of the requests; any number of them.
 
         Raises:
             InputError, DependencyError: as `predict`.
         """
-        results: list[Prediction | RejectedRequest] = []
+        results: list[UserPrediction | RejectedRequest] = []
         for start in range(0, len(requests), MAX_ITEMS):
             bodies = [request.body() for request in requests[start : start + MAX_ITEMS]]
             results += [
@@ -221,15 +221,15 @@ def _error_of(response: httpx.Response) -> RetailError:
     return InputError(message, remedy=remedy or "correct the request; docs/api.md lists what is accepted.")
 
 
-def _prediction_or_rejection(content: Mapping[str, Any]) -> Prediction | RejectedRequest:
+def _prediction_or_rejection(content: Mapping[str, Any]) -> UserPrediction | RejectedRequest:
     if "error" not in content:
         return _prediction(content)
     return _build(RejectedRequest, {**content["error"], "user_id": content["user_id"]})
 
 
-def _prediction(content: Mapping[str, Any]) -> Prediction:
-    reasons = tuple(_build(PredictionReason, reason) for reason in content.get("reasons", ()))
-    return _build(Prediction, {**content, "reasons": reasons})
+def _prediction(content: Mapping[str, Any]) -> UserPrediction:
+    reasons = tuple(_build(ReasonForUser, reason) for reason in content.get("reasons", ()))
+    return _build(UserPrediction, {**content, "reasons": reasons})
 
 
 def _build(kind: type[T], content: Mapping[str, Any]) -> T:

@@ -12,7 +12,7 @@ from retail_core.times import iso
 EventRecord = Mapping[str, object]
 """A canonical event as JSON values; `docs/api.md` lists the fields."""
 
-FeatureValues = Mapping[str, float | None]
+RequestFeatures = Mapping[str, float | None]
 """Feature name to value; None where it is unknown."""
 
 
@@ -31,7 +31,7 @@ class PredictRequest:
     user_id: str
     as_of: datetime | None = None
     events: Sequence[EventRecord] | None = None
-    features: FeatureValues | None = None
+    features: RequestFeatures | None = None
     reasons: bool = False
 
     def body(self) -> dict[str, object]:
@@ -43,7 +43,7 @@ class PredictRequest:
 
 
 @dataclass(frozen=True)
-class PredictionReason:
+class ReasonForUser:
     """One reason for a probability.
 
     Attributes:
@@ -58,7 +58,7 @@ class PredictionReason:
 
 
 @dataclass(frozen=True)
-class Prediction:
+class UserPrediction:
     """The prediction for one user; times are ISO 8601, UTC. `docs/api.md` defines each field."""
 
     user_id: str
@@ -73,7 +73,7 @@ class Prediction:
     eligible: bool | None = None
     features_missing: int | None = None
     warnings: Sequence[str] = ()
-    reasons: Sequence[PredictionReason] = ()
+    reasons: Sequence[ReasonForUser] = ()
 
 
 @dataclass(frozen=True)

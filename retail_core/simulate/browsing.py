@@ -12,7 +12,7 @@ from retail_core.simulate.catalogue import Catalogue
 from retail_core.simulate.intent import RECENT_SLOTS, Hidden, Visits
 from retail_core.simulate.simulation_config import Day
 from retail_core.simulate.user_traits import Population
-from retail_core.simulate.visit_sessions import Sessions, trending
+from retail_core.simulate.visit_sessions import DaySessions, trending
 
 # By mood: dormant, browsing, intent.
 _CART_FACTOR = np.array([0.35, 0.5, 2.3])
@@ -31,7 +31,7 @@ class Shop:
     day: Day
 
 
-def browse(rng: np.random.Generator, shop: Shop, sessions: Sessions) -> list[Acts]:
+def browse(rng: np.random.Generator, shop: Shop, sessions: DaySessions) -> list[Acts]:
     """Session starts and pages: lists, searches, screens and item views, with adds to cart and wishlist."""
     session = np.repeat(np.arange(sessions.count), sessions.steps)
     first = np.cumsum(sessions.steps) - sessions.steps
@@ -54,7 +54,7 @@ def browse(rng: np.random.Generator, shop: Shop, sessions: Sessions) -> list[Act
 
 
 def _views(
-    rng: np.random.Generator, shop: Shop, sessions: Sessions, session: IntArray, place: IntArray
+    rng: np.random.Generator, shop: Shop, sessions: DaySessions, session: IntArray, place: IntArray
 ) -> Acts:
     user, mood = sessions.user[session], sessions.mood[session]
     item = new_items(rng, shop, sessions, session)
@@ -68,7 +68,7 @@ def _views(
     return acts(session, place, "view_item", item)
 
 
-def new_items(rng: np.random.Generator, shop: Shop, sessions: Sessions, session: IntArray) -> IntArray:
+def new_items(rng: np.random.Generator, shop: Shop, sessions: DaySessions, session: IntArray) -> IntArray:
     """An item for each row: of the session's category mostly, else of any, near the user's price level."""
     user = sessions.user[session]
     stray = rng.choice(len(shop.catalogue.share), len(user), p=shop.catalogue.share)
@@ -79,7 +79,7 @@ def new_items(rng: np.random.Generator, shop: Shop, sessions: Sessions, session:
     return shop.catalogue.pick(rng, category, level)
 
 
-def _adds_and_wishes(rng: np.random.Generator, shop: Shop, sessions: Sessions, views: Acts) -> list[Acts]:
+def _adds_and_wishes(rng: np.random.Generator, shop: Shop, sessions: DaySessions, views: Acts) -> list[Acts]:
     user, mood = sessions.user[views.session], sessions.mood[views.session]
     eager = 1.3 if shop.day.eve else 1.0
     adds = rng.random(len(user)) < shop.population.cart_rate[user] * _CART_FACTOR[mood] * eager
@@ -92,7 +92,7 @@ def _adds_and_wishes(rng: np.random.Generator, shop: Shop, sessions: Sessions, v
     ]
 
 
-def remove_from_carts(rng: np.random.Generator, shop: Shop, sessions: Sessions) -> Acts:
+def remove_from_carts(rng: np.random.Generator, shop: Shop, sessions: DaySessions) -> Acts:
     """Removals from older carts, by some users in their first session; the hidden cart is updated."""
     hidden = shop.hidden
     session = np.flatnonzero((sessions.rank == 0) & (rng.random(sessions.count) < 0.12))
@@ -106,7 +106,7 @@ def remove_from_carts(rng: np.random.Generator, shop: Shop, sessions: Sessions) 
     return acts(session, place, "remove_from_cart", item, pieces)
 
 
-def abandon_checkouts(rng: np.random.Generator, sessions: Sessions, visits: Visits) -> Acts:
+def abandon_checkouts(rng: np.random.Generator, sessions: DaySessions, visits: Visits) -> Acts:
     """Check-outs begun and abandoned on days without an order."""
     begins = rng.random(sessions.count) < _CHECKOUT[sessions.mood]
     session = np.flatnonzero(begins & ~visits.buys[sessions.visit])

@@ -11,13 +11,13 @@ from retail_core.simulate.acts import TYPE, Acts, concatenate
 from retail_core.simulate.browsing import Shop, abandon_checkouts, browse, remove_from_carts
 from retail_core.simulate.intent import LONG_AGO, RECENT_SLOTS, Visits
 from retail_core.simulate.orders import pay, place_orders
-from retail_core.simulate.visit_sessions import Sessions, offsets, open_sessions, starts
+from retail_core.simulate.visit_sessions import DaySessions, offsets, open_sessions, starts
 
 _REFUND_RATE = 0.03
 
 
 @dataclass(frozen=True)
-class Events:
+class DayEvents:
     """Events of one day in time order; -1 stands for none (in `item` for no item, see `Acts`).
 
     `ms` is the millisecond of the UTC day; `session` and `order` are counted over the whole run;
@@ -34,11 +34,11 @@ class Events:
     order: IntArray
     paid: IntArray
 
-    def take(self, index: IntArray | BoolArray) -> Events:
+    def take(self, index: IntArray | BoolArray) -> DayEvents:
         """Those rows."""
-        return Events(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        return DayEvents(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
-    def in_time(self) -> Events:
+    def in_time(self) -> DayEvents:
         """By time; ties keep their order."""
         return self.take(np.argsort(self.ms, kind="stable"))
 
@@ -56,19 +56,19 @@ class Refunds:
     """Order lines that will be refunded, each with the day of the refund."""
 
     due: IntArray
-    lines: Events
+    lines: DayEvents
 
     @classmethod
     def none(cls) -> Refunds:
         """No line yet."""
         empty = np.zeros(0, dtype=np.int64)
-        return cls(due=empty, lines=Events(*(empty for _ in Events.__dataclass_fields__)))
+        return cls(due=empty, lines=DayEvents(*(empty for _ in DayEvents.__dataclass_fields__)))
 
-    def draw(self, rng: np.random.Generator, bought: Events, price: IntArray, today: int) -> None:
+    def draw(self, rng: np.random.Generator, bought: DayEvents, price: IntArray, today: int) -> None:
         """A few of today's purchase lines come back 2 to 24 days later, in office hours."""
         refunded = np.flatnonzero(rng.random(len(bought.user)) < _REFUND_RATE)
         n, none = len(refunded), np.full(len(refunded), -1, dtype=np.int64)
-        lines = Events(
+        lines = DayEvents(
             user=bought.user[refunded],
             ms=(8 * 3_600_000 + rng.random(n) * 9 * 3_600_000).astype(np.int64),
             kind=np.full(n, TYPE["refund"], dtype=np.int64),
@@ -82,7 +82,7 @@ class Refunds:
         self.lines = merge([self.lines, lines])
         self.due = np.concatenate([self.due, today + 2 + np.minimum(rng.poisson(6.0, n), 22)])
 
-    def falling_due(self, today: int) -> Events:
+    def falling_due(self, today: int) -> DayEvents:
         """Remove and return the lines that are due today."""
         is_due = self.due <= today
         due, self.lines = self.lines.take(is_due), self.lines.take(~is_due)
@@ -90,14 +90,17 @@ class Refunds:
         return due
 
 
-def merge(tables: list[Events]) -> Events:
+def merge(tables: list[DayEvents]) -> DayEvents:
     """The rows of all tables, unsorted."""
-    return Events(
-        *(np.concatenate([getattr(table, name) for table in tables]) for name in Events.__dataclass_fields__)
+    return DayEvents(
+        *(
+            np.concatenate([getattr(table, name) for table in tables])
+            for name in DayEvents.__dataclass_fields__
+        )
     )
 
 
-def events_of(rng: np.random.Generator, shop: Shop, visits: Visits, numbering: Numbering) -> Events:
+def events_of(rng: np.random.Generator, shop: Shop, visits: Visits, numbering: Numbering) -> DayEvents:
     """Events of the day in time order; carts and recently viewed items are updated."""
     sessions = open_sessions(rng, shop.population, shop.hidden, visits, shop.day)
     without_orders = [
@@ -112,7 +115,7 @@ def events_of(rng: np.random.Generator, shop: Shop, visits: Visits, numbering: N
     np.maximum.at(length, ordered.session, since)
     start = starts(rng, shop.population, sessions, length)
     _remember(shop, sessions, ordered)
-    events = Events(
+    events = DayEvents(
         user=sessions.user[ordered.session],
         ms=((start[ordered.session] + since) * 1_000).astype(np.int64),
         kind=ordered.kind,
@@ -128,7 +131,7 @@ def events_of(rng: np.random.Generator, shop: Shop, visits: Visits, numbering: N
     return events.in_time()
 
 
-def _remember(shop: Shop, sessions: Sessions, done: Acts) -> None:
+def _remember(shop: Shop, sessions: DaySessions, done: Acts) -> None:
     hidden = shop.hidden
     views = done.of("view_item")
     hidden.recent[sessions.user[views.session], views.item % RECENT_SLOTS] = views.item

@@ -10,7 +10,7 @@ from retail_core.arrays import BoolArray, FloatArray, IntArray
 from retail_core.simulate.acts import STEP, Acts, acts
 from retail_core.simulate.browsing import Shop, new_items
 from retail_core.simulate.intent import RECENT_SLOTS, Visits
-from retail_core.simulate.visit_sessions import Sessions, order_session
+from retail_core.simulate.visit_sessions import DaySessions, order_session
 
 _MOST_FURTHER_LINES = 30
 
@@ -41,7 +41,7 @@ class Orders:
     lines: Lines
 
 
-def place_orders(rng: np.random.Generator, shop: Shop, sessions: Sessions, visits: Visits) -> Orders:
+def place_orders(rng: np.random.Generator, shop: Shop, sessions: DaySessions, visits: Visits) -> Orders:
     """One order for each buying visit, now and then a second one."""
     session = order_session(rng, sessions, visits.buys)
     twice = rng.random(len(session)) < 0.07
@@ -60,7 +60,7 @@ def place_orders(rng: np.random.Generator, shop: Shop, sessions: Sessions, visit
 
 
 def _waiting(
-    rng: np.random.Generator, shop: Shop, sessions: Sessions, session: IntArray, second: BoolArray
+    rng: np.random.Generator, shop: Shop, sessions: DaySessions, session: IntArray, second: BoolArray
 ) -> Lines:
     """Lines from older carts: the newest one rather likely, the others less, old ones hardly."""
     hidden, user = shop.hidden, sessions.user[session]
@@ -83,7 +83,7 @@ def _waiting(
 
 
 def _fresh(
-    rng: np.random.Generator, shop: Shop, sessions: Sessions, orders: Orders, count: IntArray
+    rng: np.random.Generator, shop: Shop, sessions: DaySessions, orders: Orders, count: IntArray
 ) -> Lines:
     """`count` lines per order seen that same day: before the order in its session, or in an earlier one."""
     order = np.repeat(np.arange(len(count)), count)

@@ -20,7 +20,7 @@ from retail_core.file_locks import replace_file
 from retail_core.schemas import EVENT_TYPES
 from retail_core.simulate.acts import TYPE
 from retail_core.simulate.catalogue import CURRENCY, Catalogue
-from retail_core.simulate.day import Events
+from retail_core.simulate.day import DayEvents
 from retail_core.simulate.simulation_config import Day
 from retail_core.simulate.user_traits import PLATFORMS
 
@@ -124,7 +124,7 @@ class Renderer:
         self._seconds = pa.array([f"{s // 3600:02d}:{s // 60 % 60:02d}:{s % 60:02d}." for s in range(86_400)])
         self._thousandths = pa.array([f"{number:03d}Z" for number in range(1_000)])
 
-    def batch(self, events: Events, day: Day) -> pa.RecordBatch:
+    def batch(self, events: DayEvents, day: Day) -> pa.RecordBatch:
         """The day's rows of the log."""
         cat, has_item, listing = self._catalogue, events.item >= 0, events.item <= -2
         item = np.maximum(events.item, 0)

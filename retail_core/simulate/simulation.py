@@ -14,7 +14,7 @@ from retail_core.errors import InputError
 from retail_core.simulate.acts import TYPE
 from retail_core.simulate.browsing import Shop
 from retail_core.simulate.catalogue import draw_catalogue
-from retail_core.simulate.day import Events, Numbering, Refunds, events_of, merge
+from retail_core.simulate.day import DayEvents, Numbering, Refunds, events_of, merge
 from retail_core.simulate.intent import live, new_hidden, odds_of
 from retail_core.simulate.output_files import Renderer, check_target, open_writer, truth_schema
 from retail_core.simulate.simulation_config import (
@@ -26,7 +26,7 @@ from retail_core.simulate.simulation_config import (
 )
 from retail_core.simulate.user_traits import draw_population
 
-Progress = Callable[[int, int], None]
+DayProgress = Callable[[int, int], None]
 
 
 class World:
@@ -41,7 +41,7 @@ class World:
         self._numbering = Numbering()
         self._refunds = Refunds.none()
 
-    def tomorrow(self, day: Day) -> tuple[FloatArray, BoolArray, Events]:
+    def tomorrow(self, day: Day) -> tuple[FloatArray, BoolArray, DayEvents]:
         """Live `day`.
 
         Returns:
@@ -63,7 +63,7 @@ class World:
 
 
 def simulate(
-    config: SimulationConfig, out: Path, truth: Path | None = None, progress: Progress | None = None
+    config: SimulationConfig, out: Path, truth: Path | None = None, progress: DayProgress | None = None
 ) -> SimulationReport:
     """Write a canonical log, and on request each user's true probability at each midnight (UTC).
 

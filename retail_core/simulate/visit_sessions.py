@@ -38,7 +38,7 @@ _CUMULATIVE = np.concatenate(
 
 
 @dataclass(frozen=True)
-class Sessions:
+class DaySessions:
     """One row per session, those of a user together in time order.
 
     `rank` counts a user's sessions of the day from 0; `visit` points into `Visits`; `steps` are the
@@ -61,7 +61,7 @@ class Sessions:
 
 def open_sessions(
     rng: np.random.Generator, population: Population, hidden: Hidden, visits: Visits, day: Day
-) -> Sessions:
+) -> DaySessions:
     """Draw the sessions of the day's visitors."""
     further = rng.poisson(population.sessions[visits.user] * _MORE_SESSIONS[visits.mood])
     further = further + (visits.buys & (rng.random(len(further)) < 0.25))
@@ -77,7 +77,7 @@ def open_sessions(
     if day.drift == "mix":
         platform = np.where(rng.random(len(user)) < 0.5, _ANDROID, platform)
         focus = trending(rng, focus)
-    return Sessions(
+    return DaySessions(
         user=user,
         visit=visit,
         rank=rank_in_group(user),
@@ -113,7 +113,7 @@ def offsets(rng: np.random.Generator, session: IntArray, relative_gap: FloatArra
 
 
 def starts(
-    rng: np.random.Generator, population: Population, sessions: Sessions, length: FloatArray
+    rng: np.random.Generator, population: Population, sessions: DaySessions, length: FloatArray
 ) -> FloatArray:
     """Second of the day at which each session starts: by the user's chronotype, never overlapping.
 
@@ -136,7 +136,7 @@ def starts(
     return np.asarray(place * (_DAY_SECONDS - busy[sessions.visit]) + before, dtype=np.float64)
 
 
-def order_session(rng: np.random.Generator, sessions: Sessions, buys: BoolArray) -> IntArray:
+def order_session(rng: np.random.Generator, sessions: DaySessions, buys: BoolArray) -> IntArray:
     """For each buying visit (ascending) the session in which the order is placed, rather a later one."""
     count = np.bincount(sessions.visit, minlength=len(buys))
     last = np.cumsum(count) - 1

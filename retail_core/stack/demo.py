@@ -29,7 +29,7 @@ from retail_core.subprocesses import call_json, free_port, is_reachable, start, 
 from retail_core.times import midnights, parse_instant
 from retail_core.workspace import open_workspace
 
-Advance = Callable[[str, int, int], None]
+StepProgress = Callable[[str, int, int], None]
 STEPS = ("simulate", "ingest", "train", "score", "serve", "ask")
 """Steps of the demo, in order."""
 
@@ -109,7 +109,7 @@ def demo_environment(settings: Settings) -> dict[str, str]:
     return {**inherited, "RETAIL_HOME": str(settings.home_dir), CONFIG_VARIABLE: ""}
 
 
-def run_demo(settings: Settings, config: DemoConfig, advance: Advance) -> DemoResult:
+def run_demo(settings: Settings, config: DemoConfig, advance: StepProgress) -> DemoResult:
     """Run the main job and stop everything it started.
 
     Raises:

@@ -35,7 +35,7 @@ CLOCK_TOLERANCE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
-class Check:
+class DoctorCheck:
     """Result of one check: `what` was observed, and the `remedy`, empty where none is needed."""
 
     name: str
@@ -62,30 +62,32 @@ def doctor(settings: Settings) -> list[dict[str, str]]:
     return [asdict(check) for check in checks]
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], DoctorCheck]) -> DoctorCheck:
     try:
         return check()
     except RetailError as error:
-        return Check(name, "fail", error.message, error.remedy)
+        return DoctorCheck(name, "fail", error.message, error.remedy)
     except Exception as error:  # noqa: BLE001 - a check that fails is a finding, whatever failed
-        return Check(name, "fail", f"{type(error).__name__}: {error}", "report this together with the log.")
+        return DoctorCheck(
+            name, "fail", f"{type(error).__name__}: {error}", "report this together with the log."
+        )
 
 
-def _python() -> Check:
+def _python() -> DoctorCheck:
     version = platform.python_version()
     supported = sys.version_info[:2] in PYTHONS
     remedy = "" if supported else "use Python 3.11 to 3.14."
     text = f"Python {version} on {platform.platform()}"
-    return Check("python", "ok" if supported else "warn", text, remedy)
+    return DoctorCheck("python", "ok" if supported else "warn", text, remedy)
 
 
-def _disk(settings: Settings) -> Check:
+def _disk(settings: Settings) -> DoctorCheck:
     place = settings.home_dir
     while not place.exists():
         place = place.parent
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         remedy = "set RETAIL_HOME to a folder you may write to."
-        return Check(
+        return DoctorCheck(
             "disk", "fail", f"{settings.home_dir} cannot be written: {place} does not let you", remedy
         )
     free = shutil.disk_usage(place).free
@@ -93,12 +95,12 @@ def _disk(settings: Settings) -> Check:
     if free < LOW_DISK_BYTES:
         state = "fail" if free < FULL_DISK_BYTES else "warn"
     remedy = "" if state == "ok" else "free space, or set RETAIL_HOME to a larger disk."
-    return Check("disk", state, f"{free / 1e9:.1f} GB free at {settings.home_dir}", remedy)
+    return DoctorCheck("disk", state, f"{free / 1e9:.1f} GB free at {settings.home_dir}", remedy)
 
 
-def _ports(settings: Settings) -> Check:
+def _ports(settings: Settings) -> DoctorCheck:
     if status(settings)["running"]:
-        return Check("ports", "ok", "held by the running stack")
+        return DoctorCheck("ports", "ok", "held by the running stack")
     served = _is_our_api(settings)
     free, busy = [], []
     for service in services(settings, lambda: True):
@@ -110,9 +112,9 @@ def _ports(settings: Settings) -> Check:
             holder = processes.port_holder(service.port)
             busy.append(f"{service.port} for {service.name} is in use by {holder} ({service.variable})")
     if busy:
-        return Check("ports", "fail", "; ".join(busy), "end it, or set the variable to a free port.")
+        return DoctorCheck("ports", "fail", "; ".join(busy), "end it, or set the variable to a free port.")
     hint = f"; `retail serve` runs at {settings.api_port}: end it before `retail up`" if served else ""
-    return Check("ports", "ok", f"free: {', '.join(free)}{hint}")
+    return DoctorCheck("ports", "ok", f"free: {', '.join(free)}{hint}")
 
 
 def _is_our_api(settings: Settings) -> bool:
@@ -129,66 +131,68 @@ def _is_our_api(settings: Settings) -> bool:
     return {"/predict", "/events", "/score_batch/submit"} <= set(paths)
 
 
-def _stack(settings: Settings) -> Check:
+def _stack(settings: Settings) -> DoctorCheck:
     report = status(settings)
     reports = report["services"]
     if not report["running"] or not isinstance(reports, dict):
-        return Check("stack", "ok", "not running")
+        return DoctorCheck("stack", "ok", "not running")
     unhealthy = [
         f"{name}: {service['note'] or service['state']}"
         for name, service in reports.items()
         if not service["healthy"]
     ]
     if unhealthy:
-        return Check("stack", "warn", "; ".join(unhealthy), "see `retail status` and the logs it names.")
-    return Check("stack", "ok", f"running and healthy since {report['since']}")
+        return DoctorCheck(
+            "stack", "warn", "; ".join(unhealthy), "see `retail status` and the logs it names."
+        )
+    return DoctorCheck("stack", "ok", f"running and healthy since {report['since']}")
 
 
-def _mlflow(settings: Settings) -> Check:
+def _mlflow(settings: Settings) -> DoctorCheck:
     if not runs_mlflow(settings):
         import httpx
 
         httpx.get(settings.tracking_uri, timeout=5).raise_for_status()
-        return Check("mlflow", "ok", f"{settings.tracking_uri} answers")
+        return DoctorCheck("mlflow", "ok", f"{settings.tracking_uri} answers")
     served = is_healthy(f"http://127.0.0.1:{settings.mlflow_port}/health")
     how = f"port {settings.mlflow_port} answers" if served else "read directly; no server runs"
-    return Check("mlflow", "ok", f"embedded below {settings.home_dir}, {how}")
+    return DoctorCheck("mlflow", "ok", f"embedded below {settings.home_dir}, {how}")
 
 
-def _champion(settings: Settings) -> Check:
+def _champion(settings: Settings) -> DoctorCheck:
     from retail_core.registry.versions import champion_spec
 
     remedy = "run `retail train`."
     if runs_mlflow(settings) and not (settings.home_dir / "mlflow" / "mlflow.db").exists():
-        return Check("champion", "warn", "no model has been trained", remedy)
+        return DoctorCheck("champion", "warn", "no model has been trained", remedy)
     spec = champion_spec(settings)
     if spec is None:
-        return Check("champion", "warn", "no version is in production", remedy)
-    return Check("champion", "ok", f"version {spec.version}, trained {spec.trained_at}, loadable")
+        return DoctorCheck("champion", "warn", "no version is in production", remedy)
+    return DoctorCheck("champion", "ok", f"version {spec.version}, trained {spec.trained_at}, loadable")
 
 
-def _java(settings: Settings) -> Check:
+def _java(settings: Settings) -> DoctorCheck:
     java = shutil.which("java")
     version = ""
     if java is not None:
         version = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     if version:
-        return Check("java", "ok", version.splitlines()[0])
+        return DoctorCheck("java", "ok", version.splitlines()[0])
     required = settings.engine == "spark"
     text = "none, and RETAIL_ENGINE=spark needs it" if required else "none; only RETAIL_ENGINE=spark needs it"
     remedy = "install a Java 17 runtime, or unset RETAIL_ENGINE." if required else ""
-    return Check("java", "fail" if required else "ok", text, remedy)
+    return DoctorCheck("java", "fail" if required else "ok", text, remedy)
 
 
-def _with_store(settings: Settings) -> list[Check]:
+def _with_store(settings: Settings) -> list[DoctorCheck]:
     """The checks that need MongoDB; a single failed check where it is unreachable."""
     unused = settings.mongodb_uri is None and not (settings.home_dir / "mongo" / "data").exists()
     if unused:
-        return [Check("mongodb", "ok", "no data yet", "run `retail ingest` or `retail demo`.")]
+        return [DoctorCheck("mongodb", "ok", "no data yet", "run `retail ingest` or `retail demo`.")]
     try:
         store = open_store(settings)
     except RetailError as error:
-        return [Check("mongodb", "fail", error.message, error.remedy)]
+        return [DoctorCheck("mongodb", "fail", error.message, error.remedy)]
     with store:
         return [
             _guarded("mongodb", partial(_mongodb, store)),
@@ -198,28 +202,32 @@ def _with_store(settings: Settings) -> list[Check]:
         ]
 
 
-def _mongodb(store: Store) -> Check:
+def _mongodb(store: Store) -> DoctorCheck:
     version = str(store.client.server_info()["version"])
     embedded = mongod_status(store.settings) if store.settings.mongodb_uri is None else None
     place = f"embedded, port {embedded['port']}" if embedded else "at RETAIL_MONGODB_URI"
     text = f"MongoDB {version} {place}, {store.events.estimated_document_count():,} events"
     if int(version.split(".", maxsplit=1)[0]) < MONGO_RELEASE:
-        return Check("mongodb", "warn", text, "use MongoDB 6 or newer.")
-    return Check("mongodb", "ok", text)
+        return DoctorCheck("mongodb", "warn", text, "use MongoDB 6 or newer.")
+    return DoctorCheck("mongodb", "ok", text)
 
 
-def _clock(store: Store) -> Check:
+def _clock(store: Store) -> DoctorCheck:
     """This machine's clock against MongoDB's and against the newest event."""
     local_time = datetime.now(UTC)
     server_time = store.client.admin.command("hello")["localTime"].replace(tzinfo=UTC)
     zone = f"now {iso(local_time)}, shop zone {shop_zone(store)}"
     if abs(local_time - server_time) > CLOCK_TOLERANCE:
-        return Check("clock", "warn", f"{zone}; MongoDB says {iso(server_time)}", "set the clocks (NTP).")
+        return DoctorCheck(
+            "clock", "warn", f"{zone}; MongoDB says {iso(server_time)}", "set the clocks (NTP)."
+        )
     newest = _manifest(store).state().last_event
     if newest is not None and newest > local_time + CLOCK_TOLERANCE:
         remedy = "check the clock here, and the --timezone the files were ingested with."
-        return Check("clock", "warn", f"{zone}; the newest event is of {iso(newest)}, in the future", remedy)
-    return Check("clock", "ok", zone)
+        return DoctorCheck(
+            "clock", "warn", f"{zone}; the newest event is of {iso(newest)}, in the future", remedy
+        )
+    return DoctorCheck("clock", "ok", zone)
 
 
 def _manifest(store: Store) -> Manifest:
@@ -228,7 +236,7 @@ def _manifest(store: Store) -> Manifest:
     return LakeFolder(store.settings.lake_url).read_manifest() or Manifest()
 
 
-def _lake(store: Store) -> Check:
+def _lake(store: Store) -> DoctorCheck:
     from retail_core.store.lake.rows import pending_windows
 
     manifest = _manifest(store)
@@ -237,12 +245,14 @@ def _lake(store: Store) -> Check:
     text = f"{state.rows:,} events in {len(state.days)} days at {store.settings.lake_url}"
     if pending:
         remedy = "nothing to do: `retail train` and `retail score` bring it up to date first."
-        return Check("lake", "warn", f"{text}; {len(pending)} ingested windows behind MongoDB", remedy)
-    return Check("lake", "ok", f"{text}, in step with MongoDB")
+        return DoctorCheck("lake", "warn", f"{text}; {len(pending)} ingested windows behind MongoDB", remedy)
+    return DoctorCheck("lake", "ok", f"{text}, in step with MongoDB")
 
 
-def _quarantine(store: Store) -> Check:
+def _quarantine(store: Store) -> DoctorCheck:
     count = count_refused(store)
     if count:
-        return Check("quarantine", "warn", f"{count:,} refused rows wait", "see `retail quarantine list`.")
-    return Check("quarantine", "ok", "no row waits")
+        return DoctorCheck(
+            "quarantine", "warn", f"{count:,} refused rows wait", "see `retail quarantine list`."
+        )
+    return DoctorCheck("quarantine", "ok", "no row waits")

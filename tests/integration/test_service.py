@@ -38,7 +38,7 @@ from bentos.model_store import variables
 from bentos.prediction_service import PredictionService
 from bentos.predictor import PreparedItem, add_reasons, predict, with_requested_reasons
 from bentos.problems import Problem
-from retail_core.client import Client, Prediction, PredictRequest, RejectedRequest
+from retail_core.client import Client, PredictRequest, RejectedRequest, UserPrediction
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.features.feature_export import export_features
 from retail_core.privacy import erasure
@@ -541,7 +541,7 @@ def test_the_client_calls_every_route(api: httpx.Client, shop: Shop, tmp_path: P
         assert {reason.effect for reason in explained.reasons} <= {"raises", "lowers"}
         requests = [PredictRequest(first["user_id"], AS_OF), PredictRequest("nobody", AS_OF)] * 600
         many = client.predict_many(requests)
-        assert [type(entry) for entry in many] == [Prediction, RejectedRequest] * 600
+        assert [type(entry) for entry in many] == [UserPrediction, RejectedRequest] * 600
         assert many[0] == answer
         event = {"user_id": "by-client", "event_time": "2025-01-28T23:00:00Z", "event_type": "view_item"}
         assert client.post_events([event]).inserted == 1

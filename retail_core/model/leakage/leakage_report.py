@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from retail_core.errors import LeakageError
 
-Check = Literal["a", "b", "c", "d", "e", "f"]
+CheckLetter = Literal["a", "b", "c", "d", "e", "f"]
 Verdict = Literal["refuse", "allowed", "warn"]
 
 CHECKS: dict[str, str] = {
@@ -33,7 +33,7 @@ class Finding:
         evidence: the numbers: n, the measured value with its interval, and the limit.
     """
 
-    check: Check
+    check: CheckLetter
     column: str
     verdict: Verdict
     what: str

@@ -9,7 +9,7 @@ import numpy as np
 from retail_core.arrays import Float32Array
 from retail_core.model.leakage.guard_data import AttributeProfile, GuardSample
 from retail_core.model.leakage.intervals import Interval, auc, auc_interval
-from retail_core.model.leakage.leakage_report import Check, Finding
+from retail_core.model.leakage.leakage_report import CheckLetter, Finding
 from retail_core.model.leakage.value_cells import (
     PureCell,
     cells_with_enough_coverage,
@@ -83,7 +83,7 @@ def _feature_auc_finding(name: str, interval: Interval, sample: GuardSample) -> 
     )  # fmt: skip
 
 
-def _purity_finding(check: Check, name: str, pure_cells: Sequence[PureCell], policy: str) -> Finding:
+def _purity_finding(check: CheckLetter, name: str, pure_cells: Sequence[PureCell], policy: str) -> Finding:
     """Cells that identify buyers or non-buyers; the sentence describes the one with most users."""
     largest = max(pure_cells, key=lambda cell: cell.users)
     values = [
