@@ -62,7 +62,7 @@ def _open_database(settings: Settings) -> Iterator[sqlite3.Connection]:
     file = settings.upload_results
     name = f"{file.absolute().as_uri()}?mode=rw" if file.exists() else ":memory:"
     try:
-        with closing(sqlite3.connect(name, WAIT_SECONDS, isolation_level=None, uri=True)) as database:
+        with closing(sqlite3.connect(name, timeout=WAIT_SECONDS, isolation_level=None, uri=True)) as database:
             yield database
     except sqlite3.Error as error:
         raise DependencyError(
