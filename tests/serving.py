@@ -1,15 +1,13 @@
-"""A real, small shop with a trained model, and the real service and app in front of it."""
+"""A small shop with a trained model, a home with a registered model only, and the real service over them."""
 
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from functools import cache
 from pathlib import Path
 
 import httpx
@@ -40,6 +38,7 @@ from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_
 from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import train
 from retail_core.workspace import Workspace
+from tests.home_copies import copy_home
 
 START = date(2025, 1, 1)
 AS_OF = datetime(2025, 1, 29, tzinfo=UTC)
@@ -50,23 +49,31 @@ OPTIONS = TrainOptions(policies=("daily",), model="rf")
 
 @dataclass(frozen=True)
 class Shop:
-    """Events, a production model, and what `retail score` says at `AS_OF`."""
+    """Events, a model in production, and the scores of every eligible user at `AS_OF`."""
 
     settings: Settings
     log: Path
     scores: pd.DataFrame
 
+    def copy(self, home: Path) -> Shop:
+        """The same shop in another home and database, which a test module may change."""
+        return replace(self, settings=copy_home(self.settings, home))
 
-@cache
-def trained_shop(folder: Path, mongodb_uri: str, options: TrainOptions = OPTIONS) -> Shop:
-    """Simulate, ingest, train, score; once per process."""
-    settings = Settings(
+
+def shop_settings(folder: Path, mongodb_uri: str, database: str) -> Settings:
+    """Settings of the shop that `train_shop` creates in `folder`."""
+    return Settings(
         home=folder / "home",
         mongodb_uri=mongodb_uri,
-        mongodb_database=f"retail_{uuid.uuid4().hex[:12]}",
+        mongodb_database=database,
         search_rows=2_000,
         fit_rows=4_000,
     )
+
+
+def train_shop(settings: Settings, options: TrainOptions = OPTIONS) -> Shop:
+    """Simulate, ingest, train and score; the files are written beside the home."""
+    folder = settings.home_dir.parent
     folder.mkdir(exist_ok=True)
     log, out = folder / "log.csv", folder / "scores.csv"
     simulate(SimulationConfig(users=1_200, days=28, seed=5, start=START), log)
@@ -77,7 +84,13 @@ def trained_shop(folder: Path, mongodb_uri: str, options: TrainOptions = OPTIONS
         report = train(workspace, as_of=AS_OF, options=options)
         assert report.promoted
         score(workspace, as_of=AS_OF, out=out)
-    return Shop(settings, log, pd.read_csv(out, dtype={"user_id": "str"}))
+    return read_shop(settings)
+
+
+def read_shop(settings: Settings) -> Shop:
+    """The shop that `train_shop` has created with these settings."""
+    folder = settings.home_dir.parent
+    return Shop(settings, folder / "log.csv", pd.read_csv(folder / "scores.csv", dtype={"user_id": "str"}))
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -85,6 +98,18 @@ def environment(settings: Settings) -> dict[str, str]:
     set_variables = variables(settings)
     inherited = {name: value for name, value in os.environ.items() if name not in set_variables}
     return inherited | {name: value for name, value in set_variables.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service: its settings, with the port, and a client that sends the key."""
+
+    settings: Settings
+    client: httpx.Client
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.settings.api_port}"
 
 
 @contextmanager
@@ -107,11 +132,8 @@ def running_service(settings: Settings, log: Path, *, ends_well: bool = True) ->
         assert not ends_well or process.returncode == 0, log.read_text()[-2000:]
 
 
-@cache
-def registered_shop(folder: Path, mongodb_uri: str, trees: int = 20) -> Settings:
-    """A home without events; its production model, version 1, is a forest of random rows. Made in seconds."""
-    database = f"retail_{uuid.uuid4().hex[:12]}"
-    settings = Settings(home=folder / "home", mongodb_uri=mongodb_uri, mongodb_database=database)
+def register_shop(settings: Settings, trees: int = 20) -> Settings:
+    """Register version 1, a forest fitted to random rows, and promote it; the home has no events."""
     features = default_feature_set(PredictionTask())
     generator = np.random.default_rng(3)
     rows = generator.gamma(1.0, 2.0, (3_000, len(features.columns)))

@@ -18,7 +18,7 @@ from pathlib import Path
 from retail_core.settings import Settings
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from tests.integration.test_contract import contract_test
-from tests.serving import registered_shop, running_service
+from tests.serving import register_shop, running_service
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
         folder = Path(name)
         mongod = Settings(home=folder / "mongod")
         try:
-            settings = registered_shop(folder / "shop", ensure_mongod(mongod))
+            settings = register_shop(Settings(home=folder / "shop", mongodb_uri=ensure_mongod(mongod)))
             with running_service(settings, folder / "api.log") as api:
                 runs = contract_test(str(api.base_url).rstrip("/"), options.examples, options.seed)
         finally:

@@ -28,7 +28,7 @@ from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from tests.benchmarks.simulated_lake import DayFiles
-from tests.serving import AS_OF, registered_shop
+from tests.serving import AS_OF, register_shop
 
 TREES, DAYS, WEEK = 100, 28, 7 * 86_400
 _EVENTS = """
@@ -75,7 +75,8 @@ def measure(folder: Path, users: int, events: int) -> dict[str, float]:
     mongod = Settings(home=folder / "mongod")
     found: dict[str, float] = {}
     try:
-        settings = registered_shop(folder / "shop", ensure_mongod(mongod), TREES)
+        settings = Settings(home=folder / "shop", mongodb_uri=ensure_mongod(mongod))
+        register_shop(settings, TREES)
         lake = made_lake(folder / "days", users, events)
         served, engine = load_champion(settings), EngineOptions.from_settings(settings)
         with open_store(settings) as store:

@@ -36,7 +36,7 @@ from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from tests.benchmarks.load import CONNECTIONS, Load, middle, wrk
 from tests.integration.test_swap import concurrent_requests, make_production, wait_for, worker
-from tests.serving import AS_OF, register_variant, registered_shop, running_service
+from tests.serving import AS_OF, register_shop, register_variant, running_service
 
 TREES = 100
 EVENTS_PER_USER = 200
@@ -221,7 +221,8 @@ def killed(api: httpx.Client, home: str, body: dict[str, Any], folder: Path) -> 
 
 def measure(options: argparse.Namespace, folder: Path, uri: str) -> dict[str, Any]:
     """Everything."""
-    settings = registered_shop(folder / "shop", uri, TREES).model_copy(update={"poll_seconds": 0.2})
+    settings = Settings(home=folder / "shop", mongodb_uri=uri, poll_seconds=0.2)
+    register_shop(settings, TREES)
     model = registry.download(settings, "1")
     columns = list(load_version(settings, "1").spec.feature_set.columns)
     body = {"user_id": "u1", "features": {name: number % 7 * 1.5 for number, name in enumerate(columns)}}

@@ -9,13 +9,15 @@ import pytest
 
 from retail_core.training.options import TrainOptions
 from tests.containers.engine import NO_ENGINE, Podman, not_run, recipe
-from tests.serving import Shop, trained_shop
+from tests.home_copies import new_database_name
+from tests.serving import Shop, shop_settings, train_shop
 
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
     boosted = TrainOptions(policies=("daily",), model="lightgbm")
-    return trained_shop(tmp_path_factory.getbasetemp() / "shop", mongod_uri, boosted)
+    settings = shop_settings(tmp_path_factory.mktemp("shop"), mongod_uri, new_database_name())
+    return train_shop(settings, boosted)
 
 
 @pytest.fixture(scope="session")

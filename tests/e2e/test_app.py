@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongo.predictions import read_predictions
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
-from tests.serving import AS_OF, Shop, environment, running_service, trained_shop
+from tests.serving import AS_OF, Shop, environment, running_service
 
 pytestmark = [pytest.mark.e2e, pytest.mark.integration]
 
@@ -28,11 +28,6 @@ FLAGS = [
 ]
 SCREENSHOTS = Path(__file__).resolve().parents[2] / "screenshots"
 WAIT_MS = 60_000
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
-    return trained_shop(tmp_path_factory.getbasetemp() / "shop", mongod_uri)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -19,13 +18,24 @@ import pytest
 
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
-from retail_core.store.mongo.connection import open_store
 from retail_core.subprocesses import free_port
+from tests.home_copies import copy_registry, drop_database, new_database_name
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORED = datetime(2025, 1, 29, tzinfo=UTC)
 LATER = datetime(2025, 1, 31, tzinfo=UTC)
 FOREIGN = ("PREFECT_", "RETAIL_", "MLFLOW_", "BENTOML_")
+RUN_FLOWS = """
+import json, runpy, sys
+for module, *arguments in json.loads(sys.argv[1]):
+    sys.argv = [module, *arguments]
+    try:
+        runpy.run_module(f"flows.{module}", run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+"""`python -m flows.<module>` several times in one process, which imports Prefect and MLflow once."""
 
 
 @dataclass
@@ -41,26 +51,34 @@ class FlowShop:
 
     def run(self, module: str, *args: str, **changed: str) -> subprocess.CompletedProcess[str]:
         """`python -m flows.<module>` with some variables changed ("" takes one away)."""
-        environment = {name: value for name, value in (self.environment | changed).items() if value}
-        command = [sys.executable, "-m", f"flows.{module}", *args]
-        return subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+        return self._python(["-m", f"flows.{module}", *args], changed)
 
-    def report(self, module: str, *args: str) -> dict[str, Any]:
-        """The one JSON object a successful run printed."""
-        done = self.run(module, *args, "--json")
+    def run_in_one_process(self, *commands: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Run modules one after another, each with --json; the JSON object that each printed."""
+        with_json = json.dumps([(*command, "--json") for command in commands])
+        done = self._python(["-c", RUN_FLOWS, with_json], {})
         assert done.returncode == 0, done.stderr
-        (line,) = done.stdout.splitlines()
-        content: dict[str, Any] = json.loads(line)
-        self.reports[module] = content
-        return content
+        reports = [json.loads(line) for line in done.stdout.splitlines()]
+        self.reports |= {command[0]: report for command, report in zip(commands, reports, strict=True)}
+        return reports
 
-    def ask(self, path: str, body: Mapping[str, object]) -> Any:
-        """What the Prefect server answers."""
-        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=60)
-        answer.raise_for_status()
-        return answer.json()
+    def post(self, path: str, body: Mapping[str, object]) -> Any:
+        """The JSON response of the Prefect server."""
+        response = httpx.post(f"{self.api}/{path}", json=body, timeout=60)
+        response.raise_for_status()
+        return response.json()
+
+    def _python(self, arguments: list[str], changed: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in (self.environment | changed).items() if value}
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
 
 
 def clean_environment() -> dict[str, str]:
@@ -101,24 +119,32 @@ def wait_for_server(server: subprocess.Popen[bytes], api: str, log: Path) -> Non
 
 @pytest.fixture(scope="session")
 def flow_shop(
-    prefect_environment: dict[str, str], mongod_uri: str, tmp_path_factory: pytest.TempPathFactory
+    prefect_environment: dict[str, str],
+    mongod_uri: str,
+    empty_registry: Settings,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[FlowShop]:
     """Everything ingested, trained as of `SCORED` and scored there, each by its flow."""
     home = tmp_path_factory.mktemp("flow-shop")
-    own = {
+    copy_registry(empty_registry, home)
+    variables = {
         "RETAIL_HOME": str(home),
         "RETAIL_MONGODB_URI": mongod_uri,
-        "RETAIL_MONGODB_DATABASE": f"flows_{uuid.uuid4().hex[:8]}",
+        "RETAIL_MONGODB_DATABASE": new_database_name(),
         "RETAIL_SEARCH_ROWS": "1000",
         "RETAIL_FIT_ROWS": "2000",
         "RETAIL_MIN_MATURED_BUYERS": "1000000",
     }
-    settings = Settings(home=home, mongodb_uri=mongod_uri, mongodb_database=own["RETAIL_MONGODB_DATABASE"])
-    shop = FlowShop(prefect_environment | own, settings, prefect_environment["PREFECT_API_URL"])
+    settings = Settings(
+        home=home, mongodb_uri=mongod_uri, mongodb_database=variables["RETAIL_MONGODB_DATABASE"]
+    )
+    shop = FlowShop(prefect_environment | variables, settings, prefect_environment["PREFECT_API_URL"])
     simulate(SimulationConfig(users=500, days=34, seed=3, start=date(2025, 1, 1)), home / "log.csv", None)
-    shop.report("ingest", str(home / "log.csv"), "--source", "canonical")
-    shop.report("train", "--as-of", SCORED.isoformat())
-    shop.report("score", "--as-of", SCORED.isoformat(), "--out", str(home / "scores.csv"))
+    as_of = ("--as-of", SCORED.isoformat())
+    shop.run_in_one_process(
+        ("ingest", str(home / "log.csv"), "--source", "canonical"),
+        ("train", *as_of),
+        ("score", *as_of, "--out", str(home / "scores.csv")),
+    )
     yield shop
-    with open_store(settings) as store:
-        store.client.drop_database(settings.mongodb_database)
+    drop_database(settings)

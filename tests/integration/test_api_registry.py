@@ -10,7 +10,7 @@ import pytest
 from retail_core.api import predictions
 from retail_core.errors import DataError
 from retail_core.registry import versions
-from tests.serving import registered_shop
+from retail_core.settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -23,19 +23,16 @@ EVENTS = pd.DataFrame(
 )
 
 
-def test_a_version_and_its_folder_give_the_same_predictions(
-    tmp_path_factory: pytest.TempPathFactory, mongod_uri: str
-) -> None:
-    settings = registered_shop(tmp_path_factory.mktemp("registered"), mongod_uri)
+def test_a_version_and_its_folder_give_the_same_predictions(registered: Settings) -> None:
     as_of = "2025-01-06T00:00:00Z"
-    by_version = predictions("1", EVENTS, as_of, settings=settings)
+    by_version = predictions("1", EVENTS, as_of, settings=registered)
     assert sorted(by_version["user_id"]) == ["ann", "bob"]
     assert set(by_version["model_version"]) == {"1"}
-    by_number = predictions(1, EVENTS, as_of, settings=settings)
-    folder: Path = versions.download(settings, "1")
+    by_number = predictions(1, EVENTS, as_of, settings=registered)
+    folder: Path = versions.download(registered, "1")
     by_folder = predictions(folder, EVENTS, as_of)
     by_text = predictions(str(folder), EVENTS, as_of)
     for table in (by_number, by_folder, by_text):
         pd.testing.assert_frame_equal(table, by_version, check_exact=True)
     with pytest.raises(DataError):
-        predictions("99", EVENTS, as_of, settings=settings)
+        predictions("99", EVENTS, as_of, settings=registered)

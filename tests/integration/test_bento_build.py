@@ -10,16 +10,11 @@ from pathlib import Path
 import pytest
 
 from bentos.model_store import variables
-from tests.serving import Shop, environment, trained_shop
+from tests.serving import Shop, environment
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
-    return trained_shop(tmp_path_factory.getbasetemp() / "shop", mongod_uri)
 
 
 def run(shop: Shop, *arguments: str) -> subprocess.CompletedProcess[str]:

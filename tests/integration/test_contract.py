@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.serving import registered_shop, running_service
+from tests.examples import examples
+from tests.serving import Service
 
 pytestmark = pytest.mark.integration
 
@@ -49,12 +49,7 @@ def _run(url: str, options: tuple[str, ...]) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_the_service_keeps_to_its_document(
-    tmp_path_factory: pytest.TempPathFactory, mongod_uri: str, tmp_path: Path
-) -> None:
-    settings = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
-    with running_service(settings, tmp_path / "api.log") as api:
-        runs = contract_test(str(api.base_url).rstrip("/"), EXAMPLES, seed=7)
-    for done in runs:
+def test_responses_conform_to_the_openapi_document(registered_service: Service) -> None:
+    for done in contract_test(registered_service.url, examples(EXAMPLES), seed=7):
         assert done.returncode == 0, done.stdout[-6000:]
         assert "Tested" in done.stdout

@@ -17,12 +17,12 @@ pytestmark = pytest.mark.integration
 
 def artifact(shop: FlowShop, key: str) -> dict[str, Any]:
     newest: dict[str, Any]
-    (newest,) = shop.ask("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
+    (newest,) = shop.post("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
     return newest
 
 
 def last_run(shop: FlowShop, flow: str) -> dict[str, Any]:
-    runs = shop.ask(
+    runs = shop.post(
         "flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
     )
     newest: dict[str, Any] = runs[0]
@@ -57,9 +57,11 @@ def test_scores_are_written_and_the_top_users_are_published(flow_shop: FlowShop)
 
 
 def test_without_matured_predictions_the_retrain_run_is_skipped(flow_shop: FlowShop) -> None:
-    report = flow_shop.report("outcomes", "--as-of", flow_shop.scored.isoformat())
+    report, checked = flow_shop.run_in_one_process(
+        ("outcomes", "--as-of", flow_shop.scored.isoformat()),
+        ("retrain", "--as-of", flow_shop.later.isoformat()),
+    )
     assert (report["matured"], report["metrics"]) == (0, None)
-    checked = flow_shop.report("retrain", "--as-of", flow_shop.later.isoformat())
     assert [check["name"] for check in checked["triggers"]] == ["new_data", "performance", "drift"]
     assert (checked["retrained"], checked["version"], checked["promoted"]) == (False, None, False)
     state = last_run(flow_shop, "retrain")["state"]

@@ -22,6 +22,7 @@ from retail_core.settings import Settings
 from retail_core.store.lake.manifest import GENERATIONS_KEPT
 from retail_core.store.lake.table import EVENT_KEYS, Lake, LakeState, rebuild, sync
 from retail_core.store.mongo.connection import Document, Store, open_store
+from tests.examples import examples
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +127,7 @@ window = st.lists(st.tuples(st.integers(0, 3), optional), max_size=6)
 steps = st.lists(st.one_of(window, st.sampled_from(["sync", "commit the oldest open"])), max_size=12)
 
 
-@configure(max_examples=15, deadline=None)
+@configure(max_examples=examples(15), deadline=None)
 @given(steps=steps, open_windows=st.sets(st.integers(1, 12)))
 def test_the_lake_holds_exactly_the_committed_windows(
     fresh: Settings, steps: list[object], open_windows: set[int]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-import uuid
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -15,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from pymongo import MongoClient
 
 from retail_core import sources
 from retail_core.features.feature_set import default_feature_set
@@ -29,25 +25,10 @@ from retail_core.sources.event_reader import read_events
 from retail_core.store.lake.table import Lake, scratch_lake
 from retail_core.times import last_midnight
 from retail_core.training.leakage_inspection import build_guard_data
+from tests.command_line import retail
+from tests.home_copies import copy_registry, drop_database
 
 pytestmark = pytest.mark.integration
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run_cli(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    environment_variables = {
-        name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))
-    }
-    return subprocess.run(
-        [sys.executable, "-c", "from retail_core.cli import main; main()", *arguments],
-        cwd=ROOT,
-        env={**environment_variables, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=400,
-    )
 
 
 def json_output(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -88,7 +69,7 @@ def planted_attribute(log: Path) -> tuple[Path, Path]:
 
 
 def test_doctor_reports_a_log_without_leakage_as_clean(log: Path, tmp_path: Path) -> None:
-    done = run_cli("doctor", "--leakage", str(log), "--json", RETAIL_HOME=str(tmp_path))
+    done = retail("doctor", "--leakage", str(log), "--json", home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     report = json_output(done)
     assert (report["ok"], report["verdict"], report["findings"]) == (True, "clean", [])
@@ -101,7 +82,7 @@ def test_doctor_names_an_event_stamped_before_the_purchase_it_follows(
     log: Path, before: str, tmp_path: Path
 ) -> None:
     path = planted_event(log, before)
-    done = run_cli("doctor", "--leakage", str(path), "--json", RETAIL_HOME=str(tmp_path))
+    done = retail("doctor", "--leakage", str(path), "--json", home=tmp_path)
     assert done.returncode == 1, done.stdout
     report = json_output(done)
     assert report["refused"] == ["order_confirmation"]
@@ -112,13 +93,9 @@ def test_doctor_names_an_event_stamped_before_the_purchase_it_follows(
 
 
 def test_event_after_or_a_second_before_the_purchase_is_no_leak(log: Path, tmp_path: Path) -> None:
-    after = run_cli(
-        "doctor", "--leakage", str(planted_event(log, "-1min")), "--json", RETAIL_HOME=str(tmp_path)
-    )
+    after = retail("doctor", "--leakage", str(planted_event(log, "-1min")), "--json", home=tmp_path)
     assert (after.returncode, json_output(after)["findings"]) == (0, [])
-    second = run_cli(
-        "doctor", "--leakage", str(planted_event(log, "1s")), "--json", RETAIL_HOME=str(tmp_path)
-    )
+    second = retail("doctor", "--leakage", str(planted_event(log, "1s")), "--json", home=tmp_path)
     assert second.returncode == 0
     assert {(finding["column"], finding["verdict"]) for finding in json_output(second)["findings"]} == {
         ("order_confirmation", "warn")
@@ -127,9 +104,7 @@ def test_event_after_or_a_second_before_the_purchase_is_no_leak(log: Path, tmp_p
 
 def test_doctor_names_an_attribute_that_only_buyers_have(log: Path, tmp_path: Path) -> None:
     path, mapping = planted_attribute(log)
-    done = run_cli(
-        "doctor", "--leakage", str(path), "--mapping", str(mapping), "--json", RETAIL_HOME=str(tmp_path)
-    )
+    done = retail("doctor", "--leakage", str(path), "--mapping", str(mapping), "--json", home=tmp_path)
     assert done.returncode == 1, done.stdout
     assert json_output(done)["refused"] == ["card"]
 
@@ -140,16 +115,14 @@ def test_doctor_inspects_a_table_and_names_missing_options(tmp_path: Path) -> No
     table = pd.DataFrame({"bought": bought.astype(int), "age": rng.integers(18, 80, 3_000)})
     table.to_parquet(tmp_path / "honest.parquet")
     table.assign(basket=np.where(bought, 3.0, np.nan)).to_csv(tmp_path / "leaky.csv", index=False)
-    home = str(tmp_path / "home")
-    honest = run_cli(
-        "doctor", "--leakage", str(tmp_path / "honest.parquet"), "--label", "bought", RETAIL_HOME=home
-    )
+    home = tmp_path / "home"
+    honest = retail("doctor", "--leakage", str(tmp_path / "honest.parquet"), "--label", "bought", home=home)
     assert (honest.returncode, "Leakage: clean" in honest.stdout) == (0, True), honest.stderr
-    leaky = run_cli("doctor", "--leakage", str(tmp_path / "leaky.csv"), "--label", "bought", RETAIL_HOME=home)
+    leaky = retail("doctor", "--leakage", str(tmp_path / "leaky.csv"), "--label", "bought", home=home)
     assert leaky.returncode == 1
     assert "basket" in leaky.stderr
     for file, message in (("honest.parquet", "--label"), ("nothing.csv", "check the path")):
-        done = run_cli("doctor", "--leakage", str(tmp_path / file), RETAIL_HOME=home)
+        done = retail("doctor", "--leakage", str(tmp_path / file), home=home)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
         assert message in done.stderr
 
@@ -222,42 +195,45 @@ def test_simulated_logs_are_clean(seed: int, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def shop(mongod_uri: str, tmp_path: Path) -> Iterator[dict[str, str]]:
-    database = f"leakage_{uuid.uuid4().hex[:8]}"
+def variables(settings: Settings, empty_registry: Settings) -> Iterator[dict[str, str]]:
+    """The variables of a home and a database of their own."""
+    assert settings.mongodb_uri is not None
+    copy_registry(empty_registry, settings.home_dir)
     yield {
-        "RETAIL_HOME": str(tmp_path / "home"),
-        "RETAIL_MONGODB_URI": mongod_uri,
-        "RETAIL_MONGODB_DATABASE": database,
+        "RETAIL_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
+        "RETAIL_MONGODB_DATABASE": settings.mongodb_database,
         "RETAIL_SEARCH_ROWS": "1500",
         "RETAIL_FIT_ROWS": "3000",
     }
-    with MongoClient(mongod_uri) as client:
-        client.drop_database(database)
+    drop_database(settings)
 
 
 def test_training_refuses_or_marks_leaks_and_never_promotes_a_leaky_version(
-    log: Path, shop: dict[str, str]
+    log: Path, home: Path, variables: dict[str, str]
 ) -> None:
     path, mapping = planted_attribute(log)
-    assert run_cli("ingest", str(path), "--mapping", str(mapping), "--json", **shop).returncode == 0
-    refused = run_cli("train", "--json", **shop)
+    assert (
+        retail("ingest", str(path), "--mapping", str(mapping), "--json", home=home, **variables).returncode
+        == 0
+    )
+    refused = retail("train", "--json", home=home, **variables)
     assert refused.returncode == 1
     output = json_output(refused)
     assert "card" in output["error"]
     assert "--allow-leak card" in output["remedy"]
-    assert json_output(run_cli("models", "list", "--json", **shop))["versions"] == []
+    assert json_output(retail("models", "list", "--json", home=home, **variables))["versions"] == []
 
-    unknown = run_cli("train", "--allow-leak", "cart", "--json", **shop)
+    unknown = retail("train", "--allow-leak", "cart", "--json", home=home, **variables)
     assert unknown.returncode == 1
     assert "no column 'cart' to allow" in json_output(unknown)["error"]
 
-    allowed = run_cli("train", "--allow-leak", "card", "--json", **shop)
+    allowed = retail("train", "--allow-leak", "card", "--json", home=home, **variables)
     assert allowed.returncode == 0, allowed.stdout + allowed.stderr
     report = json_output(allowed)
     assert not report["promoted"]
     assert (report["leakage"]["verdict"], report["leakage"]["allowed"]) == ("leaky", ["card"])
     assert report["leakage"]["model"]["daily"]["without"]["columns"] == ["card"]
-    by_hand = run_cli("models", "promote", report["version"], "--json", **shop)
+    by_hand = retail("models", "promote", report["version"], "--json", home=home, **variables)
     assert by_hand.returncode == 1
     assert "leaks the answer" in json_output(by_hand)["error"]
-    assert json_output(run_cli("models", "list", "--json", **shop))["production"] is None
+    assert json_output(retail("models", "list", "--json", home=home, **variables))["production"] is None

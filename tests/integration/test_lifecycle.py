@@ -6,7 +6,6 @@ The steps run once, in a fixture; each test checks one of their reports.
 from __future__ import annotations
 
 import csv
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -44,6 +43,7 @@ from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import train
 from retail_core.training.results import TrainReport
 from retail_core.workspace import Workspace
+from tests.home_copies import copy_registry, new_database_name
 
 pytestmark = pytest.mark.integration
 
@@ -85,12 +85,15 @@ def split_log(log: Path, at: datetime) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def lifecycle(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lifecycle]:
+def lifecycle(
+    mongod_uri: str, empty_registry: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lifecycle]:
     home = tmp_path_factory.mktemp("shop")
+    copy_registry(empty_registry, home)
     settings = Settings(
         home=home,
         mongodb_uri=mongod_uri,
-        mongodb_database=f"lifecycle_{uuid.uuid4().hex[:8]}",
+        mongodb_database=new_database_name(),
         search_rows=1_000,
         fit_rows=2_000,
         min_matured_buyers=5,

@@ -40,7 +40,7 @@ def prefect(shop: FlowShop, *args: str) -> None:
 def deployments(flow_shop: FlowShop) -> dict[str, Any]:
     prefect(flow_shop, "work-pool", "create", "retail", "--type", "process", "--overwrite")
     prefect(flow_shop, "deploy", "--all", "--prefect-file", "flows/prefect.yaml")
-    return {deployment["name"]: deployment for deployment in flow_shop.ask("deployments/filter", {})}
+    return {deployment["name"]: deployment for deployment in flow_shop.post("deployments/filter", {})}
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def finished(shop: FlowShop, deployment: str, seconds: int) -> dict[str, Any]:
         "sort": "START_TIME_DESC",
     }
     for _ in range(seconds * 2):
-        if runs := shop.ask("flow_runs/filter", finished_runs):
+        if runs := shop.post("flow_runs/filter", finished_runs):
             newest: dict[str, Any] = runs[0]
             return newest
         time.sleep(0.5)
@@ -101,7 +101,7 @@ def test_the_file_contains_no_absolute_path() -> None:
 @pytest.mark.usefixtures("worker")
 def test_a_worker_runs_outcomes_and_then_retrain(flow_shop: FlowShop, deployments: dict[str, Any]) -> None:
     as_of = flow_shop.later.isoformat().replace("+00:00", "Z")
-    flow_shop.ask(
+    flow_shop.post(
         f"deployments/{deployments['outcomes']['id']}/create_flow_run", {"parameters": {"as_of": as_of}}
     )
     outcomes = finished(flow_shop, "outcomes", 150)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -32,6 +31,7 @@ from retail_core.training.recalibration import RecalibrationReport, recalibrate
 from retail_core.training.recalibration_rows import RECALIBRATION_PERIODS, build_recalibration_data
 from retail_core.training.version_spec import build_self_test
 from retail_core.workspace import Workspace
+from tests.home_copies import copy_registry, new_database_name
 
 pytestmark = pytest.mark.integration
 
@@ -50,8 +50,11 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    home, database = tmp_path_factory.mktemp("recalibrated"), f"recalibrated_{uuid.uuid4().hex[:8]}"
+def shop(
+    mongod_uri: str, empty_registry: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
+    home, database = tmp_path_factory.mktemp("recalibrated"), new_database_name()
+    copy_registry(empty_registry, home)
     settings = Settings(
         home=home, mongodb_uri=mongod_uri, mongodb_database=database, search_rows=2_000, fit_rows=6_000
     )

@@ -35,6 +35,7 @@ from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from retail_core.workspace import Workspace
+from tests.home_copies import copy_registry
 
 pytestmark = pytest.mark.integration
 
@@ -49,18 +50,9 @@ FEATURES = default_feature_set(PredictionTask()).select(
 )
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with MLflow's tables, created once because that takes seconds."""
-    home = tmp_path_factory.mktemp("registry")
-    assert registry.champion_spec(Settings(home=home)) is None
-    return home
-
-
 @pytest.fixture
-def settings(settings: Settings, template: Path) -> Settings:
-    """Settings on a copy of that registry; artifacts stay in the original folder."""
-    shutil.copytree(template / "mlflow", settings.home_dir / "mlflow")
+def settings(settings: Settings, empty_registry: Settings) -> Settings:
+    copy_registry(empty_registry, settings.home_dir)
     return settings
 
 

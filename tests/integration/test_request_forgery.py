@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.serving import registered_shop, running_service
+from tests.serving import Service
 
 pytestmark = pytest.mark.integration
 
@@ -112,14 +112,10 @@ async def send_all(base_url: str, port: int) -> list[httpx.Response]:
         return list(await asyncio.gather(*(client.send(request) for request in requests)))
 
 
-def test_no_url_of_a_request_is_opened(
-    tmp_path_factory: pytest.TempPathFactory, mongod_uri: str, listener: Listener
-) -> None:
-    settings = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
-    with running_service(settings, tmp_path_factory.mktemp("logs") / "api.log") as api:
-        responses = asyncio.run(send_all(str(api.base_url), listener.port))
-        accepted = api.post(PATHS[1], files={"file": ("a.csv", CSV)})
-        time.sleep(1.0)
+def test_no_url_of_a_request_is_opened(registered_service: Service, listener: Listener) -> None:
+    responses = asyncio.run(send_all(registered_service.url, listener.port))
+    accepted = registered_service.client.post(PATHS[1], files={"file": ("a.csv", CSV)})
+    time.sleep(1.0)
     assert len(responses) >= 60
     assert {response.status_code for response in responses} == {422}
     assert {response.headers["content-type"] for response in responses} == {"application/problem+json"}

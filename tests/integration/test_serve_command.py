@@ -11,21 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from retail_core.settings import Settings
 from retail_core.subprocesses import ROOT, free_port, is_reachable, port_is_free, wait_until
-from tests.serving import environment, registered_shop
+from tests.serving import environment
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.mark.parametrize(("sign", "options"), [(signal.SIGTERM, []), (signal.SIGINT, ["--json"])])
 def test_the_service_ends_with_the_command(
-    tmp_path_factory: pytest.TempPathFactory,
-    mongod_uri: str,
+    registered: Settings,
     tmp_path: Path,
     sign: signal.Signals,
     options: list[str],
 ) -> None:
-    settings = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
     port, log = free_port(), tmp_path / "serve.log"
     command = ["-c", "from retail_core.cli import main; main()", "serve", "--port", str(port), *options]
     with (
@@ -33,7 +32,7 @@ def test_the_service_ends_with_the_command(
         subprocess.Popen(
             [sys.executable, *command],
             cwd=ROOT,
-            env=environment(settings),
+            env=environment(registered),
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,

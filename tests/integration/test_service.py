@@ -50,16 +50,11 @@ from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, mongod_status, stop_mongod
 from retail_core.subprocesses import free_port
 from retail_core.workspace import Workspace
-from tests.serving import AS_OF, KEY, Shop, running_service, trained_shop
+from tests.serving import AS_OF, KEY, Shop, running_service
 
 pytestmark = pytest.mark.integration
 
 INSTANT = AS_OF.isoformat()
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
-    return trained_shop(tmp_path_factory.getbasetemp() / "shop", mongod_uri)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,16 +26,7 @@ from retail_core.times import to_micros
 from tests.feature_logs import MINUTE, FolderLake, write_lake
 
 AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(autouse=True)
-def session_ends() -> Iterator[None]:
-    yield
-    from pyspark.sql import SparkSession
-
-    if active := SparkSession.getActiveSession():
-        active.stop()
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("spark_session")]
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from retail_core.stack.state import StackFiles
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongod.embedded import mongod_status
 from retail_core.subprocesses import free_port, port_is_free
-from tests.serving import registered_shop, running_service
+from tests.serving import Service
 
 pytestmark = pytest.mark.integration
 
@@ -92,17 +92,16 @@ def test_a_busy_port_of_the_real_stack_ends_up_before_anything_starts(own: Setti
     assert mongod_status(own) is None
 
 
-def test_doctor_knows_its_own_api_from_a_stranger_on_the_port(
-    tmp_path: Path, mongod_uri: str, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.xdist_group("tests/integration/test_contract.py")
+def test_doctor_distinguishes_its_own_api_from_another_server_on_the_port(
+    registered_service: Service, tmp_path: Path
 ) -> None:
-    registered = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
+    port = registered_service.settings.api_port
     ports = {name: free_port() for name in ("mlflow_port", "prefect_port", "app_port")}
-    with running_service(registered, tmp_path / "api.log") as client:
-        assert client.base_url.port
-        serving = registered.model_copy(update=ports | {"api_port": client.base_url.port})
-        findings = {check["name"]: check for check in doctor(serving)}
-        assert findings["ports"]["state"] == "ok", findings["ports"]
-        assert f"`retail serve` runs at {client.base_url.port}" in findings["ports"]["what"]
+    serving = registered_service.settings.model_copy(update=ports)
+    findings = {check["name"]: check for check in doctor(serving)}
+    assert findings["ports"]["state"] == "ok", findings["ports"]
+    assert f"`retail serve` runs at {port}" in findings["ports"]["what"]
     (tmp_path / "readyz").touch()
     (tmp_path / "openapi.json").write_text('{"paths": {"/predict": {}}}')
     port = free_port()

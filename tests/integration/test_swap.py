@@ -21,11 +21,11 @@ from retail_core.registry.promotion import promote
 from retail_core.registry.versions import set_production
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
-from tests.serving import AS_OF, environment, register_variant, registered_shop, running_service
+from tests.serving import AS_OF, environment, register_variant, running_service
 
 pytestmark = pytest.mark.integration
 
-SWAPS = 20
+SWAPS = 8
 CLIENTS = 3
 BACK_SECONDS = 120
 """Limit for the restart of a worker; `make bench-serving` measures how soon."""
@@ -41,12 +41,11 @@ class Responses:
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Settings:
-    registered = registered_shop(tmp_path_factory.getbasetemp() / "registered", mongod_uri)
+def settings(registered: Settings) -> Settings:
     return registered.model_copy(update={"poll_seconds": 0.2})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     with running_service(settings, tmp_path_factory.mktemp("logs") / "api.log") as client:
         yield client

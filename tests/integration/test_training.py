@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -33,6 +32,7 @@ from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import STAGES, train
 from retail_core.training.results import TrainReport
 from retail_core.workspace import Workspace
+from tests.home_copies import copy_registry, new_database_name
 
 pytestmark = pytest.mark.integration
 
@@ -49,12 +49,15 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(
+    mongod_uri: str, empty_registry: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shop]:
     home = tmp_path_factory.mktemp("shop")
+    copy_registry(empty_registry, home)
     settings = Settings(
         home=home,
         mongodb_uri=mongod_uri,
-        mongodb_database=f"training_{uuid.uuid4().hex[:8]}",
+        mongodb_database=new_database_name(),
         search_rows=3_000,
         fit_rows=6_000,
     )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import tarfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,18 +25,13 @@ from retail_core.model.linear import LogisticRanker
 from retail_core.registry.versions import load_version
 from retail_core.settings import load_settings
 from tests.fixtures.make_home_0_1_0 import ERASED, HOME, READS, SETTINGS
+from tests.home_copies import relocate_artifacts
 
 pytestmark = pytest.mark.integration
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "fixtures" / "home_0_1_0.tar.xz"
 VERSIONS = ("1", "2", "3", "4")
 FOREIGN = ("RETAIL_", "MLFLOW_", "PREFECT_", "BENTOML_")
-ARTIFACT_LOCATIONS = {
-    "experiments": "artifact_location",
-    "runs": "artifact_uri",
-    "logged_models": "artifact_location",
-    "model_versions": "storage_location",
-}
 CLOCK = {"seconds", "at"}
 GENERATED_TEXT = {"evidence", "reason", "population"}
 """Sentences that a command composes anew, which a later release may word differently."""
@@ -62,7 +55,7 @@ def upgraded(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     database = f"upgrade_{uuid.uuid4().hex[:8]}"
-    relocate_artifacts(folder / "home")
+    assert relocate_artifacts(folder / "home", HOME) > 0
     with pytest.MonkeyPatch.context() as patch, MongoClient(mongod_uri) as client:
         for name in [name for name in os.environ if name.startswith(FOREIGN)]:
             patch.delenv(name)
@@ -79,15 +72,6 @@ def upgraded(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
         printed = {name: retail(command) for name, command in READS.items()}
         yield UpgradedHome(folder, printed, loaded)
         client.drop_database(database)
-
-
-def relocate_artifacts(home: Path) -> None:
-    """MLflow stores absolute locations; make them those of the unpacked home."""
-    with closing(sqlite3.connect(home / "mlflow" / "mlflow.db")) as database, database:
-        for table, column in ARTIFACT_LOCATIONS.items():
-            statement = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
-            changed = database.execute(statement, (HOME.as_uri(), home.as_uri()))
-            assert changed.rowcount > 0
 
 
 def restore_database(folder: Path, client: MongoClient[Any], database: str) -> None:

@@ -23,7 +23,6 @@ from retail_core.stack.services import variables
 from retail_core.store.lake import table
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.workspace import Workspace, open_workspace
-from tests.serving import registered_shop
 
 pytestmark = pytest.mark.integration
 
@@ -50,13 +49,12 @@ def write_log(path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shop(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def shop(registered: Settings) -> Settings:
     """A registered model, and ingested events that the lake does not have yet."""
-    folder = tmp_path_factory.mktemp("workspace")
-    settings = registered_shop(folder, mongod_uri)
-    with open_store(settings) as store:
-        ingest(store, [write_log(folder / "log.csv")], sources.get_preset("canonical"), at=NEWEST)
-    return settings
+    log = write_log(registered.home_dir.parent / "log.csv")
+    with open_store(registered) as store:
+        ingest(store, [log], sources.get_preset("canonical"), at=NEWEST)
+    return registered
 
 
 @pytest.fixture

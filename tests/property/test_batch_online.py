@@ -17,6 +17,7 @@ from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import default_feature_set
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
+from tests.examples import examples
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 
 # Midnights in Berlin around the change to summer time, UTC, Lord Howe with its half hour.
@@ -46,7 +47,7 @@ def assert_same(left: pd.DataFrame, right: pd.DataFrame) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
 def test_batch_equals_online(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Equal to the bit, for midnights over clock changes and for arbitrary instants, at once or not."""
     folder = tmp_path_factory.mktemp("lake")

@@ -19,6 +19,7 @@ from retail_core.features.feature_set import FeatureSet
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.times import from_micros, zone
+from tests.examples import examples
 from tests.feature_logs import DAY, HOUR, micros, pairs_of, write_lake
 
 TASK = PredictionTask(eligible_days=3, timezone="Europe/Berlin")
@@ -96,7 +97,7 @@ def expected_measures(log: Log, day: date) -> dict[str, float]:
 
 
 @given(log=shop_logs(), several_days=st.booleans())
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=list(HealthCheck))
 def test_context_features_equal_their_definition(
     log: Log, several_days: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -17,6 +15,7 @@ from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import default_feature_set
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
+from tests.examples import examples
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 
 BASE = micros("2025-03-31T00:00+02:00")
@@ -25,13 +24,7 @@ TASK = PredictionTask(timezone="Europe/Berlin")
 SPARK = EngineOptions("spark")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def session_ends() -> Iterator[None]:
-    yield
-    from pyspark.sql import SparkSession
-
-    if active := SparkSession.getActiveSession():
-        active.stop()
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("spark_session")]
 
 
 def of_shop(number: int, events: list[OnlineEvent]) -> list[OnlineEvent]:
@@ -45,7 +38,7 @@ def of_shop(number: int, events: list[OnlineEvent]) -> list[OnlineEvent]:
 # Spark takes seconds per query: few examples, each of many logs, without shrinking.
 @given(shops=st.lists(logs(BASE, TASK.lookback_days), min_size=25, max_size=25))
 @settings(
-    max_examples=2,
+    max_examples=examples(2),
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),

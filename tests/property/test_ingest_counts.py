@@ -15,6 +15,7 @@ from retail_core import sources
 from retail_core.ingest import ingest
 from retail_core.store.mongo import quarantine
 from retail_core.store.mongo.connection import Store
+from tests.examples import examples
 
 HEADER = b"event_id,user_id,event_time,event_type,item_id,price\n"
 CANONICAL = sources.get_preset("canonical")
@@ -39,7 +40,7 @@ tidy = st.builds(
     st.sampled_from([b"", b"1.50", b"2"]),
 )
 SLOW_DATABASE = rules(
-    max_examples=40,
+    max_examples=examples(40),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -72,7 +73,7 @@ def test_with_quotes_no_line_is_lost(tmp_path: Path, lines: list[bytes]) -> None
 
 
 @pytest.mark.integration
-@rules(SLOW_DATABASE, max_examples=12)
+@rules(SLOW_DATABASE, max_examples=examples(12))
 @given(st.lists(st.one_of(tidy, tidy, messy), max_size=40))
 def test_counts_add_up_in_the_store(store: Store, tmp_path: Path, lines: list[bytes]) -> None:
     path = tmp_path / "log.csv"

@@ -17,6 +17,7 @@ from retail_core.features.feature_set import default_feature_set
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.times import from_micros
+from tests.examples import examples
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, write_lake
 
 AS_OF = micros("2025-03-31T00:00+02:00")
@@ -36,7 +37,7 @@ def within_lookback(events: list[OnlineEvent], as_of: int = AS_OF) -> list[Onlin
 
 
 @given(events=logs(AS_OF, 5), noise=logs(AS_OF, 5), order=st.randoms())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_online_uses_only_the_lookback(
     events: list[OnlineEvent], noise: list[OnlineEvent], order: object
 ) -> None:
@@ -56,7 +57,7 @@ def test_online_uses_only_the_lookback(
 
 
 @given(data=st.data())
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(6), deadline=None, suppress_health_check=list(HealthCheck))
 def test_batch_uses_only_the_lookback(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Several cut-offs at once: the events of a later one are the future of an earlier one."""
     folder = tmp_path_factory.mktemp("lake")
@@ -75,7 +76,7 @@ def test_batch_uses_only_the_lookback(data: st.DataObject, tmp_path_factory: pyt
 
 
 @given(data=st.data())
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(10), deadline=None, suppress_health_check=list(HealthCheck))
 def test_eligible_users_and_labels_respect_the_cutoff(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -85,7 +85,7 @@ def test_an_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_home_that_is_a_file_is_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
     home = tmp_path / "home"
     home.write_text("a file")
-    done = retail_process(*command, "--json", home=home)
+    done = retail(*command, "--json", home=home)
     assert done.returncode == 1
     (line,) = done.stdout.splitlines()
     assert str(home) in json.loads(line)["error"]

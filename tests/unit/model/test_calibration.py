@@ -17,6 +17,7 @@ from retail_core.model.calibration import (
 )
 from retail_core.model.evaluation.metrics import ScoredRows, evaluate
 from retail_core.model.sampling import Sampling, correct_prior, plan_sampling
+from tests.examples import examples
 
 
 @given(
@@ -85,7 +86,7 @@ def test_calibration_corrects_overconfident_scores(rows: int, method: str) -> No
     assert calibration_error(calibrator(test_score), test_labels) < 0.01
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(seed=st.integers(0, 10_000), rows=st.sampled_from([200, 2_000, 20_000]))
 def test_calibrators_keep_the_order_and_are_continuous(seed: int, rows: int) -> None:
     score, labels = overconfident_scores(rows, seed)

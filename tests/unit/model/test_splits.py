@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from retail_core.errors import DataError
 from retail_core.model.splits import PERIODS, PeriodFolds, split_into_periods, time_blocks, user_hash_fraction
+from tests.examples import examples
 
 DAY = timedelta(hours=24)
 
@@ -30,7 +31,7 @@ def make_rows(days: int, users: int = 60, *, rate: float = 0.2, zone: str = "UTC
     return frame
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(days=st.integers(14, 80), zone=st.sampled_from(["UTC", "Europe/London", "America/New_York"]))
 def test_periods_are_successive_with_one_cutoff_between_them(days: int, zone: str) -> None:
     rows = make_rows(days, users=20, zone=zone)

@@ -19,9 +19,10 @@ from retail_core.model.thresholds import (
     required_buyers,
     sample_buyer_scores,
 )
+from tests.examples import examples
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_no_threshold_has_a_higher_f1(data: st.DataObject) -> None:
     size = data.draw(st.integers(1, 60))

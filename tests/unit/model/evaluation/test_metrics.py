@@ -18,10 +18,11 @@ from retail_core.model.evaluation.metrics import (
     evaluate,
     metric_intervals,
 )
+from tests.examples import examples
 from tests.scored_rows import detail_metrics, scored_rows
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_metrics_equal_scikit_learn_under_any_weights(data: st.DataObject) -> None:
     size = data.draw(st.integers(2, 40))

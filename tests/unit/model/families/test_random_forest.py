@@ -20,6 +20,7 @@ from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.forest_formats import forest_to_booster, rows_at_thresholds
 from retail_core.model.onnx_scorers import export_scorers, load_scorer, load_scorers
 from retail_core.model.sampling import correct_prior
+from tests.examples import examples
 
 FEATURES = 5
 
@@ -99,7 +100,7 @@ def fitted_forest(seed: int) -> CalibratedRanker:
 
 
 @given(seed=st.integers(0, 10_000), rows=st.integers(1, 40))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_onnx_form_gives_the_forest_s_bits_at_its_thresholds(
     tmp_path_factory: pytest.TempPathFactory, seed: int, rows: int
 ) -> None:
