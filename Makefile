@@ -4,6 +4,8 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14)
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$name -c '$(SUPPORTED)' 2>/dev/null && command -v $$name && break; done)
 BIN := .venv/bin
+# Worker processes of the tests.
+JOBS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo docs test test-unit bench-serving containers compose-test up down lint format lock clean
 
@@ -43,11 +45,15 @@ $(BIN)/uv: requirements-uv.lock
 demo: setup ## Run the pipeline on a simulated shop
 	$(BIN)/retail demo
 
-test: setup-dev ## Run the tests
-	$(BIN)/python -m pytest -m "not containers" -n 2 --dist loadfile --cov=retail_core --cov-report=term:skip-covered
+# A module's tests stay on one worker; the longest modules start first (tests/conftest.py).
+pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
-test-unit: setup-dev ## Run the unit and property tests and those of the documentation
-	$(BIN)/python -m pytest tests/unit tests/property tests/docs -n 2 --dist loadfile -q
+test: setup-dev ## Run all tests except those of the images, with coverage
+	$(pytest) -m "not containers" --cov --cov-report=term:skip-covered
+	$(BIN)/python tools/coverage_floors.py
+
+test-unit: setup-dev ## Run the unit and property tests that need no service, and those of the documentation
+	$(pytest) -q -m "not integration" tests/unit tests/property tests/docs
 
 bench-serving: setup-dev ## Benchmark the service against plain servers of the same model
 	@tools/system-packages.sh load

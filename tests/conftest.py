@@ -23,6 +23,9 @@ from tests.home_copies import copy_home, copy_registry, drop_database, new_datab
 from tests.run_folder import fill_once, shared_run_folder
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import LoadScopeScheduling
+
     from tests.serving import Service, Shop
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -44,6 +47,7 @@ GROUPS = {
     "tests/integration/test_flows.py": "tests/integration/test_prefect_deploy.py",
     "tests/integration/test_spark_scoring.py": "tests/property/test_engines.py",
     "tests/integration/test_request_forgery.py": "tests/integration/test_contract.py",
+    "tests/integration/test_doctor.py": "tests/integration/test_contract.py",
 }
 """Modules that run on the worker of another module, because they share its server or its Spark session."""
 
@@ -51,18 +55,35 @@ hypothesis.settings.register_profile("project", max_examples=examples(50), deadl
 hypothesis.settings.load_profile("project")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each module on one worker and start the longest ones first; the order is random otherwise."""
+    """Start the longest modules first; the order is random otherwise.
+
+    A test that uses the run's `mongod` is an integration test wherever it lies.
+    """
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            module = item.nodeid.split("::")[0]
-            item.add_marker(pytest.mark.xdist_group(GROUPS.get(module, module)))
-    items.sort(key=_start_rank)
+        if "mongod_uri" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.integration)
+    items.sort(key=lambda item: _start_rank(_group(item.nodeid)))
 
 
-def _start_rank(item: pytest.Item) -> int:
-    (group,) = (marker.args[0] for marker in item.iter_markers("xdist_group"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Keep each group of modules on one worker."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return GroupScheduling(config, log)
+
+
+def _group(nodeid: str) -> str:
+    module = nodeid.split("::", maxsplit=1)[0]
+    return GROUPS.get(module, module)
+
+
+def _start_rank(group: str) -> int:
     return LONGEST_FIRST.index(group) if group in LONGEST_FIRST else len(LONGEST_FIRST)
 
 

@@ -58,7 +58,7 @@ class Log:
         lake: its events.
         task: look-back and zone.
         fit: days whose midnights make the rows to learn from.
-        judge: later days, whose labels all end before the period kept for testing.
+        evaluation: later days, whose labels all end before the period kept for testing.
         in_session: cut-offs within 30 minutes after an event of those days, instead of midnights.
     """
 
@@ -66,7 +66,7 @@ class Log:
     lake: FolderLake
     task: PredictionTask
     fit: Sequence[date]
-    judge: Sequence[date]
+    evaluation: Sequence[date]
     in_session: bool = False
 
 
@@ -103,8 +103,8 @@ def logs(folder: Path) -> Iterable[Callable[[], Log]]:
     taobao = lake_of(folder, "taobao", [DATA / "taobao" / "UserBehavior_head.csv.gz"], "taobao")
     china = PredictionTask(timezone="Asia/Shanghai")
     # Testing is on the cut-offs from 29 November on.
-    fit, judge = days("2017-11-26", "2017-11-27"), days("2017-11-28", "2017-11-28")
-    yield lambda: Log("Taobao", taobao, china, fit, judge)
+    fit, evaluation = days("2017-11-26", "2017-11-27"), days("2017-11-28", "2017-11-28")
+    yield lambda: Log("Taobao", taobao, china, fit, evaluation)
     yield lambda: Log("Taobao, in session", taobao, china, days("2017-11-25", "2017-11-26"), fit[1:], True)
     retail = lake_of(folder, "retail", sorted((DATA / "online_retail").glob("*.csv.gz")), "online_retail")
     # Testing is on November 2011. Steps of 9 and 5 days meet every weekday.
@@ -115,52 +115,54 @@ def logs(folder: Path) -> Iterable[Callable[[], Log]]:
     written = folder / "log.csv"
     simulate(SimulationConfig(users=4_000, days=60, seed=11), written)
     simulated = lake_of(folder, "simulated", [written], "canonical")
-    fit, judge = days("2025-01-29", "2025-02-16", 2), days("2025-02-18", "2025-02-26")
-    yield lambda: Log("Simulation", simulated, PredictionTask(timezone="UTC"), fit, judge)
-    yield lambda: Log("Simulation, in session", simulated, PredictionTask(timezone="UTC"), fit, judge, True)
+    fit, evaluation = days("2025-01-29", "2025-02-16", 2), days("2025-02-18", "2025-02-26")
+    yield lambda: Log("Simulation", simulated, PredictionTask(timezone="UTC"), fit, evaluation)
+    yield lambda: Log(
+        "Simulation, in session", simulated, PredictionTask(timezone="UTC"), fit, evaluation, True
+    )
 
 
-def pairs_of(log: Log, chosen: Sequence[date]) -> pd.DataFrame:
+def pairs_of(log: Log, dates: Sequence[date]) -> pd.DataFrame:
     """Eligible users at the midnights; in session, one random event of each user and day, 0 to 30 min on."""
     tz = zone(log.task.timezone)
     if not log.in_session:
-        midnights = [datetime(d.year, d.month, d.day, tzinfo=tz) for d in chosen]
+        midnights = [datetime(d.year, d.month, d.day, tzinfo=tz) for d in dates]
         return daily_pairs(log.lake, log.task, midnights)
     events = pq.read_table(log.lake.events, columns=["user_id", "event_time"]).to_pandas()
     events["day"] = events["event_time"].dt.tz_convert(tz).dt.date
-    events = events[events["day"].isin(chosen)].sort_values(["user_id", "event_time"])
+    events = events[events["day"].isin(dates)].sort_values(["user_id", "event_time"])
     some = events.groupby(["user_id", "day"]).sample(1, random_state=5)
     wait = np.random.default_rng(5).integers(1, 1_800_000, len(some))
     as_of = (some["event_time"] + pd.to_timedelta(wait, unit="ms")).dt.as_unit("ms")
     return pd.DataFrame({"user_id": some["user_id"].astype("str"), "as_of": as_of}).reset_index(drop=True)
 
 
-def rows_of(log: Log, chosen: Sequence[date], feature_set: FeatureSet) -> Rows:
+def rows_of(log: Log, dates: Sequence[date], feature_set: FeatureSet) -> Rows:
     """Every feature of the pairs, and whether they bought."""
-    pairs = pairs_of(log, chosen)
+    pairs = pairs_of(log, dates)
     frame = compute_features(log.lake, pairs, feature_set)
     bought = label_pairs(log.lake, log.task, pairs).to_numpy(bool)
     return Rows(frame[list(feature_set.columns)].to_numpy(np.float32), bought, pairs["user_id"].to_numpy())
 
 
-def scores(fit: Rows, judge: Rows, columns: np.ndarray) -> np.ndarray:
+def scores(fit: Rows, evaluation: Rows, columns: np.ndarray) -> np.ndarray:
     """Mean prediction on the judged rows by models that see these columns."""
     data = lightgbm.Dataset(fit.x[:, columns], fit.y, params={"verbosity": -1})
-    found = []
+    scores_by_seed = []
     for seed in SEEDS:
         model = lightgbm.train({**PARAMETERS, "seed": seed}, data, TREES)
-        found.append(np.asarray(model.predict(judge.x[:, columns])))
-    return np.mean(found, axis=0)
+        scores_by_seed.append(np.asarray(model.predict(evaluation.x[:, columns])))
+    return np.mean(scores_by_seed, axis=0)
 
 
-def gain(judge: Rows, better: np.ndarray, worse: np.ndarray) -> tuple[float, float, float]:
+def gain(evaluation: Rows, better: np.ndarray, worse: np.ndarray) -> tuple[float, float, float]:
     """Difference of average precision and its 95 % interval, users resampled."""
-    codes, users = pd.factorize(judge.users)
+    codes, users = pd.factorize(evaluation.users)
     draws = np.random.default_rng(3).multinomial(len(users), np.full(len(users), 1 / len(users)), ROUNDS)
     weights = np.vstack([np.ones(len(users)), draws])[:, codes]
-    found = precision(judge.y, better, weights) - precision(judge.y, worse, weights)
-    low, high = np.percentile(found[1:], [2.5, 97.5])
-    return float(found[0]), float(low), float(high)
+    precisions = precision(evaluation.y, better, weights) - precision(evaluation.y, worse, weights)
+    low, high = np.percentile(precisions[1:], [2.5, 97.5])
+    return float(precisions[0]), float(low), float(high)
 
 
 def precision(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -177,7 +179,7 @@ def precision(y: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarr
 def measure(log: Log) -> dict[str, object]:
     """AP of all families, of the core, and two gains a family."""
     feature_set = default_feature_set(log.task)
-    fit, judge = (rows_of(log, chosen, feature_set) for chosen in (log.fit, log.judge))
+    fit, evaluation = (rows_of(log, dates, feature_set) for dates in (log.fit, log.evaluation))
     of = {
         name: family.name
         for family in FEATURE_FAMILIES
@@ -186,23 +188,30 @@ def measure(log: Log) -> dict[str, object]:
     }
     family_of = np.array([of[name] for name in feature_set.columns])
     core = np.isin(family_of, CORE)
-    whole, least = scores(fit, judge, np.ones(len(core), bool)), scores(fit, judge, core)
+    all_families, least = scores(fit, evaluation, np.ones(len(core), bool)), scores(fit, evaluation, core)
     gains = {}
     for family in FEATURE_FAMILIES:
-        own = family_of == family.name
-        added = None if family.name in CORE else gain(judge, scores(fit, judge, core | own), least)
-        gains[family.name] = {"added": added, "without": gain(judge, whole, scores(fit, judge, ~own))}
+        family_columns = family_of == family.name
+        added = (
+            None
+            if family.name in CORE
+            else gain(evaluation, scores(fit, evaluation, core | family_columns), least)
+        )
+        gains[family.name] = {
+            "added": added,
+            "without": gain(evaluation, all_families, scores(fit, evaluation, ~family_columns)),
+        }
     return {
-        "rows": len(judge.y), "buyers": int(judge.y.sum()), "base_rate": float(judge.y.mean()),
+        "rows": len(evaluation.y), "buyers": int(evaluation.y.sum()), "base_rate": float(evaluation.y.mean()),
         "fitted_on": len(fit.y), "families": gains,
-        "ap": float(average_precision_score(judge.y, whole)),
-        "ap_core": float(average_precision_score(judge.y, least)),
+        "ap": float(average_precision_score(evaluation.y, all_families)),
+        "ap_core": float(average_precision_score(evaluation.y, least)),
     }  # fmt: skip
 
 
-def table(found: dict[str, dict]) -> str:  # type: ignore[type-arg]
+def table(results: dict[str, dict]) -> str:  # type: ignore[type-arg]
     """The measured part of docs/features.md."""
-    names = list(found)
+    names = list(results)
     lines = [
         "## Contribution of each family", "",
         "Average precision in hundredths, on cut-offs after those of the fit and before the test period",
@@ -214,13 +223,13 @@ def table(found: dict[str, dict]) -> str:  # type: ignore[type-arg]
         "| family | " + " | ".join(names) + " |", "|---|" + "---|" * len(names),
     ]  # fmt: skip
     for family in FEATURE_FAMILIES:
-        cells = [cell(found[name]["families"][family.name]) for name in names]
+        cells = [cell(results[name]["families"][family.name]) for name in names]
         lines.append(f"| {family.name} | " + " | ".join(cells) + " |")
     for title, key, form in (
         ("all families", "ap", "{:.4f}"), ("`activity` and `recency`", "ap_core", "{:.4f}"),
         ("rows evaluated", "rows", "{:,}"), ("positive rows", "buyers", "{:,}"),
     ):  # fmt: skip
-        lines.append(f"| {title} | " + " | ".join(form.format(found[name][key]) for name in names) + " |")
+        lines.append(f"| {title} | " + " | ".join(form.format(results[name][key]) for name in names) + " |")
     return "\n".join([*lines, ""])
 
 
@@ -241,19 +250,21 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--only", default="", help="only logs whose name begins so; nothing is written")
     arguments = parser.parse_args()
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         for make in logs(Path(folder)):
             started, log = time.perf_counter(), make()
             if not log.name.startswith(arguments.only):
                 continue
-            found[log.name] = measure(log)
-            print(log.name, f"{time.perf_counter() - started:.0f} s", json.dumps(found[log.name]), flush=True)
-    print(table(found))
+            results[log.name] = measure(log)
+            print(
+                log.name, f"{time.perf_counter() - started:.0f} s", json.dumps(results[log.name]), flush=True
+            )
+    print(table(results))
     if arguments.write and not arguments.only:
         path = ROOT / "docs" / "features.md"
-        path.write_text(with_measured(table(found)))
-    print(json.dumps(found))
+        path.write_text(with_measured(table(results)))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -60,8 +60,8 @@ def _lines(rng: np.random.Generator, rows: int) -> Iterator[str]:
             continue
         order = f"o{user}-{price}" if kind == "purchase" else ""
         quantity = "" if kind == "view_item" else "1"
-        what = f"i{item},cat{item % 40},b{item % 200},{price // 100}.{price % 100:02d},{quantity},EUR"
-        yield f"{head},{what},{session},android,{order}\n"
+        product = f"i{item},cat{item % 40},b{item % 200},{price // 100}.{price % 100:02d},{quantity},EUR"
+        yield f"{head},{product},{session},android,{order}\n"
 
 
 def plain(store: Store, path: Path) -> dict[str, float]:
@@ -88,24 +88,24 @@ def ours(store: Store, path: Path) -> dict[str, float]:
     return {"rows": report.events_inserted, "seconds": seconds, "peak_mb": peak}
 
 
-def run_part(part: str, home: Path, path: Path) -> dict[str, float]:
-    """One part in a process of its own, on a database of its own that is dropped afterwards."""
-    command = [sys.executable, "-m", "tests.benchmarks.bench_ingest", "--part", part, str(home), str(path)]
+def run_stage(stage: str, home: Path, path: Path) -> dict[str, float]:
+    """One stage in a process and a database of its own; the database is dropped afterwards."""
+    command = [sys.executable, "-m", "tests.benchmarks.bench_ingest", "--stage", stage, str(home), str(path)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, float] = json.loads(done.stdout)
     return result
 
 
 def main() -> None:
-    """Measure, or be one part of the measurement."""
+    """Measure, or run one stage of the measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--part", nargs=3)
+    parser.add_argument("--stage", nargs=3)
     arguments = parser.parse_args()
-    if arguments.part:
-        part, home, path = arguments.part
-        with open_store(Settings(home=Path(home), mongodb_database=f"bench_{part}")) as store:
-            result = {"plain": plain, "ours": ours}[part](store, Path(path))
+    if arguments.stage:
+        stage, home, path = arguments.stage
+        with open_store(Settings(home=Path(home), mongodb_database=f"bench_{stage}")) as store:
+            result = {"plain": plain, "ours": ours}[stage](store, Path(path))
             store.client.drop_database(store.database.name)
         print(json.dumps(result))
         return
@@ -113,14 +113,17 @@ def main() -> None:
         home, path = Path(folder) / "home", Path(folder) / "events.csv"
         write_events(path, arguments.rows)
         try:
-            bare, whole = run_part("plain", home, path), run_part("ours", home, path)
+            bare, ingestion = run_stage("plain", home, path), run_stage("ours", home, path)
         finally:
             stop_mongod(Settings(home=home))
-    rates = {"plain_rate": bare["rows"] / bare["seconds"], "ingest_rate": whole["rows"] / whole["seconds"]}
+    rates = {
+        "plain_rate": bare["rows"] / bare["seconds"],
+        "ingest_rate": ingestion["rows"] / ingestion["seconds"],
+    }
     result = {"rows": arguments.rows, **rates, "ratio": rates["ingest_rate"] / rates["plain_rate"]}
     print(
         json.dumps(
-            {name: round(value, 3) for name, value in (result | {"peak_mb": whole["peak_mb"]}).items()}
+            {name: round(value, 3) for name, value in (result | {"peak_mb": ingestion["peak_mb"]}).items()}
         )
     )
 

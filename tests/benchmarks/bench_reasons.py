@@ -37,7 +37,7 @@ from retail_core.schemas import Pairs
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, WORK
 from tests.benchmarks.simulated_lake import START, simulated_days
 
-DAYS, AGAIN = 45, 20
+DAYS, ROWS_TIMED = 45, 20
 LARGEST = {
     "lightgbm": RankerConfig("lightgbm", {"n_estimators": 300, "max_depth": 5, "min_samples_leaf": 20}),
     "rf": RankerConfig("rf", {"n_estimators": 200, "max_depth": 14, "min_samples_leaf": 5}),
@@ -59,14 +59,15 @@ def measure(
     top = matrix[np.argsort(-model.raw_score(matrix), kind="stable")[:explained]]
     explain_rows(model, features, top[:1])
     single = [
-        seconds(lambda row=row: explain_rows(model, features, top[row : row + 1])) for row in range(AGAIN)
+        seconds(lambda row=row: explain_rows(model, features, top[row : row + 1]))
+        for row in range(ROWS_TIMED)
     ]
     return {
         "score_seconds": round(seconds(lambda: model.raw_score(matrix)), 2),
         "explained": explained,
         "reasons_seconds": round(feature_seconds + seconds(lambda: explain_rows(model, features, top)), 2),
         "one_user_ms": round(statistics.median(single) * 1000, 1),
-        "furthest_from_sum": furthest(model, top[:AGAIN]),
+        "furthest_from_sum": furthest(model, top[:ROWS_TIMED]),
     }
 
 

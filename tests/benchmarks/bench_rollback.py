@@ -22,14 +22,20 @@ from typing import Any
 
 def retail(home: Path, *arguments: str) -> dict[str, Any]:
     """What the command prints with `--json`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))
+    }
     small = {"RETAIL_SEARCH_ROWS": "1000", "RETAIL_FIT_ROWS": "2000"}
     command = [sys.executable, "-c", "from retail_core.cli import main; main()", *arguments, "--json"]
     done = subprocess.run(
-        command, env={**kept, **small, "RETAIL_HOME": str(home)}, capture_output=True, text=True, check=True
+        command,
+        env={**inherited, **small, "RETAIL_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def production(home: Path) -> str:
@@ -63,7 +69,7 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "seconds": [round(one, 2) for one in seconds],
+                "seconds": [round(duration, 2) for duration in seconds],
                 "median": round(statistics.median(seconds), 2),
                 "slowest": round(max(seconds), 2),
                 "load": os.getloadavg()[0],

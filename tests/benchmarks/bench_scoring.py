@@ -63,37 +63,37 @@ def made_lake(folder: Path, users: int, events: int) -> DayFiles:
 
 
 @contextmanager
-def timing(found: dict[str, float], name: str) -> Iterator[None]:
+def timing(results: dict[str, float], name: str) -> Iterator[None]:
     """Seconds of the block."""
     begun = time.perf_counter()
     yield
-    found[f"{name}_seconds"] = time.perf_counter() - begun
+    results[f"{name}_seconds"] = time.perf_counter() - begun
 
 
 def measure(folder: Path, users: int, events: int) -> dict[str, float]:
     """Score, store, and mirror to the lake."""
     mongod = Settings(home=folder / "mongod")
-    found: dict[str, float] = {}
+    results: dict[str, float] = {}
     try:
         settings = Settings(home=folder / "shop", mongodb_uri=ensure_mongod(mongod))
         register_shop(settings, TREES)
         lake = made_lake(folder / "days", users, events)
         served, engine = load_champion(settings), EngineOptions.from_settings(settings)
         with open_store(settings) as store:
-            with timing(found, "predict"):
+            with timing(results, "predict"):
                 predictions = scoring.predict_eligible(lake, served, AS_OF, engine)
-            with timing(found, "store"):
+            with timing(results, "store"):
                 scoring.store_predictions(store, predictions, AS_OF, served.spec.version)
             stored = store.predictions.count_documents({})
     finally:
         stop_mongod(mongod)
-    seconds = sum(found.values())
+    seconds = sum(results.values())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
         "users": len(predictions),
         "stored": stored,
         "seconds": seconds,
-        **found,
+        **results,
         "users_per_second": len(predictions) / seconds,
         "peak_mb": peak,
     }

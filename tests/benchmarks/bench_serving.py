@@ -48,8 +48,8 @@ def server(command: list[str], ready: str, model: Path, log: Path, **more: str) 
     """A plain server, until the block ends."""
     # `mlflow models serve` looks for uvicorn on the path.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    given = {**os.environ, "MODEL": str(model), "PATH": path, **more}
-    process = start(command[0], command[1:], given, log)
+    environment_variables = {**os.environ, "MODEL": str(model), "PATH": path, **more}
+    process = start(command[0], command[1:], environment_variables, log)
     try:
         wait_until(lambda: is_reachable(ready), process, log, 180)
         yield
@@ -78,11 +78,17 @@ def plain_rates(
         ("mlflow_serve", mlflow, "/ping", "/invocations", frame),
     ]
     rates = {}
-    for name, command, ready, route, asked in servers:
+    for name, command, ready, route, request_body in servers:
         home = {"BENTOML_HOME": str(folder / "plain"), "BENTOML_DO_NOT_TRACK": "True"}
         with server(command, url + ready, model, folder / f"{name}.log", **home):
             loads = [
-                wrk(url + route, [asked], seconds=options.seconds, connections=CONNECTIONS, folder=folder)
+                wrk(
+                    url + route,
+                    [request_body],
+                    seconds=options.seconds,
+                    connections=CONNECTIONS,
+                    folder=folder,
+                )
                 for _ in range(options.rounds)
             ]
         rates[name] = middle(loads).rate
@@ -120,7 +126,7 @@ def by_user(url: str, users: list[str], folder: Path, options: argparse.Namespac
     """By user id through MongoDB: alone, and a list of a thousand."""
     instant = AS_OF.isoformat()
     bodies = [{"user_id": user, "as_of": instant} for user in users]
-    one = middle(
+    load = middle(
         [
             wrk(f"{url}/predict", bodies, seconds=options.seconds, connections=1, folder=folder)
             for _ in range(options.rounds)
@@ -131,11 +137,11 @@ def by_user(url: str, users: list[str], folder: Path, options: argparse.Namespac
             timed(lambda: http.post(f"{url}/predict", json=bodies)) for _ in range(options.rounds)
         )
     return {
-        "by_user_p50_ms": one.p50,
-        "by_user_p99_ms": one.p99,
-        "by_user_error_share": one.error_share,
+        "by_user_p50_ms": load.p50,
+        "by_user_p99_ms": load.p99,
+        "by_user_error_share": load.error_share,
         "list_1000_ms": seconds * 1000,
-        "list_1000_over_one": seconds * 1000 / one.p50,
+        "list_1000_over_one": seconds * 1000 / load.p50,
     }
 
 
@@ -188,11 +194,11 @@ def batch_rate(settings: Settings, file: Path, users: int, folder: Path) -> floa
 
 def swapped(api: httpx.Client, settings: Settings, swaps: int) -> dict[str, float]:
     """Model changes under load."""
-    other = register_variant(settings, factor=0.5)
+    variant = register_variant(settings, factor=0.5)
     with concurrent_requests(api) as responses:
         for number in range(swaps):
-            make_production(settings, (other, "1")[number % 2])
-            wait_for(api, (other, "1")[number % 2])
+            make_production(settings, (variant, "1")[number % 2])
+            wait_for(api, (variant, "1")[number % 2])
     return {
         "swaps": swaps,
         "swap_answers": responses.count,
@@ -205,7 +211,7 @@ def killed(api: httpx.Client, home: str, body: dict[str, Any], folder: Path) -> 
     """The answering process killed while 16 connections ask; back is when a new connection is answered."""
     load = partial(wrk, f"{api.base_url}/predict", [body], seconds=8, connections=CONNECTIONS, folder=folder)
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(load)
+        load_result = pool.submit(load)
         time.sleep(3)
         worker(home, api.base_url.port).kill()
         begun = time.perf_counter()
@@ -216,7 +222,7 @@ def killed(api: httpx.Client, home: str, body: dict[str, Any], folder: Path) -> 
             except httpx.TransportError:
                 time.sleep(0.02)
         back = time.perf_counter() - begun
-        return {"seconds_back_after_kill": back, "error_share_with_kill": asked.result().error_share}
+        return {"seconds_back_after_kill": back, "error_share_with_kill": load_result.result().error_share}
 
 
 def measure(options: argparse.Namespace, folder: Path, uri: str) -> dict[str, Any]:

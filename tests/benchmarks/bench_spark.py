@@ -97,13 +97,13 @@ def on_spark(
     """Seconds of the features on Spark; they must be DuckDB's."""
     from pyspark.sql import SparkSession
 
-    pairs, found = expected[["user_id", "as_of"]], list[pd.DataFrame]()
+    pairs, frames = expected[["user_id", "as_of"]], list[pd.DataFrame]()
     try:
-        seconds, _ = timed(lambda: found.append(compute_features(lake, pairs, feature_set, engine=options)))
+        seconds, _ = timed(lambda: frames.append(compute_features(lake, pairs, feature_set, engine=options)))
     finally:
         if active := SparkSession.getActiveSession():
             active.stop()
-    pd.testing.assert_frame_equal(found[0], expected, rtol=0, atol=1e-9)
+    pd.testing.assert_frame_equal(frames[0], expected, rtol=0, atol=1e-9)
     return seconds
 
 

@@ -72,7 +72,7 @@ def measure(con: duckdb.DuckDBPyConnection, table: str) -> Table:
     """Every row of the likeness table for one log."""
     con.execute(f"create or replace temp view log as select * from {table}")
     result = {**_volume(con), **_base_rate(con), **_buying(con), **_rhythm(con)}
-    if _one(con, "select count(*) from log where kind = 'view_item'")[0]:
+    if _single_row(con, "select count(*) from log where kind = 'view_item'")[0]:
         result |= {**_funnel(con), **_sessions(con)}
     return result
 
@@ -85,7 +85,7 @@ def _volume(con: duckdb.DuckDBPyConnection) -> Table:
         from log group by all""")
     counts = con.execute("select n from per_user order by n").df()["n"].to_numpy(dtype=float)
     gini = float(2 * (np.arange(1, len(counts) + 1) * counts).sum() / (len(counts) * counts.sum()))
-    events, span = _one(con, "select count(*), date_diff('day', min(ts), max(ts)) + 1 from log")
+    events, span = _single_row(con, "select count(*), date_diff('day', min(ts), max(ts)) + 1 from log")
     return {
         "item events": Cell.of("{:,}", events),
         "users": Cell.of("{:,}", len(counts)),
@@ -99,7 +99,7 @@ def _volume(con: duckdb.DuckDBPyConnection) -> Table:
 def _base_rate(con: duckdb.DuckDBPyConnection) -> Table:
     con.execute("""create or replace temp table daily as
         select user_id, ts::date as day, bool_or(kind = 'purchase') as bought from log group by all""")
-    rate, n = _one(
+    rate, n = _single_row(
         con,
         """with cuts as (select distinct day as cut from daily where day >= (select min(day) + 7 from daily)),
         eligible as (select distinct c.cut, d.user_id from cuts c
@@ -107,7 +107,7 @@ def _base_rate(con: duckdb.DuckDBPyConnection) -> Table:
         select avg(coalesce(d.bought, false)::int), count(*)
         from eligible e left join daily d on d.user_id = e.user_id and d.day = e.cut""",
     )
-    share, buyers_active = _one(
+    share, buyers_active = _single_row(
         con,
         """select avg(bought::int), avg(active::double) from
         (select bought, count(*) over (partition by day) as active from daily)""",
@@ -120,12 +120,12 @@ def _base_rate(con: duckdb.DuckDBPyConnection) -> Table:
 
 
 def _buying(con: duckdb.DuckDBPyConnection) -> Table:
-    ever, repeat = _one(
+    ever, repeat = _single_row(
         con,
         """select avg((buying_days > 0)::int), avg((buying_days > 1)::int) filter (buying_days > 0)
         from per_user""",
     )
-    lines, orders = _one(
+    lines, orders = _single_row(
         con,
         """select count(*), count(distinct (user_id, coalesce(order_id, ts::varchar))) from log
         where kind = 'purchase'""",
@@ -160,7 +160,7 @@ def _rhythm(con: duckdb.DuckDBPyConnection) -> Table:
 
 
 def _funnel(con: duckdb.DuckDBPyConnection) -> Table:
-    views, carts, wishes, bought = _one(
+    views, carts, wishes, bought = _single_row(
         con,
         """select count(*) filter (kind = 'view_item'), count(*) filter (kind = 'add_to_cart'),
         count(*) filter (kind = 'add_to_wishlist'), count(*) filter (kind = 'purchase') from log""",
@@ -170,18 +170,18 @@ def _funnel(con: duckdb.DuckDBPyConnection) -> Table:
         left join log c on c.kind = 'add_to_cart' and c.user_id = b.user_id and c.item_id = b.item_id
             and c.ts <= b.ts
         where b.kind = 'purchase' group by all""")
-    share, same = _one(
+    share, same = _single_row(
         con,
         """select count(carted) / count(*), avg((ts::date = carted::date)::int) filter (carted is not null)
         from lags""",
     )
     lag = "select epoch(ts - carted) / 3600 from lags where carted is not null"
-    used = _one(
+    used = _single_row(
         con,
         """select avg((exists (select 1 from log b where b.kind = 'purchase' and b.user_id = c.user_id
             and b.item_id = c.item_id and b.ts >= c.ts))::int) from log c where kind = 'add_to_cart'""",
     )[0]
-    again = _one(
+    repeated_views = _single_row(
         con,
         """select sum(n) filter (n > 1) / sum(n) from
         (select count(*) as n from log where kind = 'view_item' group by user_id, item_id)""",
@@ -194,7 +194,7 @@ def _funnel(con: duckdb.DuckDBPyConnection) -> Table:
         "cart to purchase, hours, mean; quartiles": _mean_quartiles(con, lag),
         "of these on the same day": Cell.of("{:.0%}", same),
         "cart adds bought later": Cell.of("{:.0%}", used),
-        "views of items viewed more than once": Cell.of("{:.0%}", again),
+        "views of items viewed more than once": Cell.of("{:.0%}", repeated_views),
     }
 
 
@@ -213,11 +213,13 @@ def _sessions(con: duckdb.DuckDBPyConnection) -> Table:
         "sessions per active user-day, mean; quartiles": _mean_quartiles(con, per_day),
         "item events per session, mean; quartiles": _mean_quartiles(con, "select n from visits"),
         "item events per session, 99 %": Cell.of(
-            "{:.0f}", *_one(con, "select quantile_cont(n, 0.99) from visits")
+            "{:.0f}", *_single_row(con, "select quantile_cont(n, 0.99) from visits")
         ),
         "session length, minutes, mean; quartiles": _mean_quartiles(con, "select minutes from visits"),
         "gap within a session, seconds, mean; quartiles": _mean_quartiles(con, gaps),
-        "sessions with a purchase": Cell.of("{:.1%}", *_one(con, "select avg(bought::int) from visits")),
+        "sessions with a purchase": Cell.of(
+            "{:.1%}", *_single_row(con, "select avg(bought::int) from visits")
+        ),
     }
 
 
@@ -289,9 +291,9 @@ def cutoff_rows(con: duckdb.DuckDBPyConnection, log: Path, truth: Path, warm: in
         for kind in kinds
         if kind != "search"
     )
-    parts = []
+    frames = []
     for (cut,) in con.execute("select distinct as_of from answers order by 1").fetchall()[warm:]:
-        parts.append(
+        frames.append(
             con.execute(
                 f"""with recent as (select *, timestamp '{cut}' as t from raw
                     where ts < timestamp '{cut}' and ts >= timestamp '{cut}' - interval 28 day),
@@ -316,10 +318,10 @@ def cutoff_rows(con: duckdb.DuckDBPyConnection, log: Path, truth: Path, warm: in
                 where a.as_of = timestamp '{cut}'"""
             ).df()
         )
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(frames, ignore_index=True)
 
 
-def _one(con: duckdb.DuckDBPyConnection, query: str) -> tuple[float, ...]:
+def _single_row(con: duckdb.DuckDBPyConnection, query: str) -> tuple[float, ...]:
     row = con.execute(query).fetchone()
     assert row is not None
     return row

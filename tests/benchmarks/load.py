@@ -41,10 +41,10 @@ def wrk(url: str, bodies: list[dict[str, Any]], *, seconds: int, connections: in
         "  return wrk.format(nil, nil, nil, bodies[next])\nend\n" + REPORT
     )
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", said)
-    assert found, said
-    requests, errors, micros, p50, p99 = (int(number) for number in found.groups())
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    figures = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+)", output)
+    assert figures, output
+    requests, errors, micros, p50, p99 = (int(number) for number in figures.groups())
     return Load(requests / micros * 1e6, errors / max(1, requests), p50 / 1000, p99 / 1000)
 
 

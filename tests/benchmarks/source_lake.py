@@ -21,8 +21,8 @@ SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 def write_lake(files: Iterable[Path], source: str, folder: Path) -> DayFiles:
     """The events of `files`, each once, as one Parquet file a UTC day; refused rows are left out."""
     dialect = sources.get_preset(source)
-    parts = [chunk.events for path in files for chunk in read_events(path, dialect)]
-    events = pd.concat(parts, ignore_index=True).drop_duplicates("event_id")
+    frames = [chunk.events for path in files for chunk in read_events(path, dialect)]
+    events = pd.concat(frames, ignore_index=True).drop_duplicates("event_id")
     events = events.sort_values(["event_time", "user_id", "event_id"], ignore_index=True)
     table = pa.Table.from_pandas(events, schema=EVENT_ARROW, preserve_index=False, safe=False)
     days = events["event_time"].dt.strftime("%Y-%m-%d").to_numpy()

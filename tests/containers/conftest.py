@@ -28,11 +28,11 @@ def podman(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
         not_run("no container engine", setup.stderr)
     assert setup.returncode == 0, setup.stderr
     try:
-        with ThreadPoolExecutor(1) as beside:
-            making = beside.submit(recipe, "base", work)
+        with ThreadPoolExecutor(1) as pool:
+            base_image = pool.submit(recipe, "base", work)
             if any("shop" in getattr(test, "fixturenames", ()) for test in request.session.items):
                 request.getfixturevalue("shop")
-            base = making.result()
+            base = base_image.result()
         assert base.returncode == 0, base.stderr
         probe = recipe("probe", work)
         if probe.returncode != 0:

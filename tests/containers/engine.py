@@ -51,7 +51,7 @@ def recipe(step: str, work: Path) -> subprocess.CompletedProcess[str]:
     return call([str(RECIPE), step, str(work)], dict(os.environ))
 
 
-def not_run(step: str, said: str) -> None:
+def not_run(step: str, output: str) -> None:
     """A job that could not run is never a job that passed."""
-    print(f"\nCONTAINER JOB NOT RUN: {step}: {said.strip()[-400:]}", file=sys.stderr)
-    pytest.skip(f"not run: {step}: {said.strip()[-400:]}")
+    print(f"\nCONTAINER JOB NOT RUN: {step}: {output.strip()[-400:]}", file=sys.stderr)
+    pytest.skip(f"not run: {step}: {output.strip()[-400:]}")

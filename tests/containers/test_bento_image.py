@@ -36,23 +36,32 @@ MEMORY = "1g"
 @pytest.fixture(scope="module")
 def image(podman: Podman, shop: Shop) -> str:
     """The image of the bento of the production model."""
-    own = environment(shop.settings) | {
+    variables = environment(shop.settings) | {
         "BENTOML_HOME": str(shop.settings.home_dir / "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    own.pop("DOCKER_BUILDKIT", None)
-    _program(own, "bentos.import_model", "--json")
+    variables.pop("DOCKER_BUILDKIT", None)
+    _program(variables, "bentos.import_model", "--json")
     begun = time.perf_counter()
-    tag = _program(own, "bentoml", "build", "-o", "tag", ".").strip().removeprefix("__tag__:")
+    tag = _program(variables, "bentoml", "build", "-o", "tag", ".").strip().removeprefix("__tag__:")
     conf = podman.environment("build.conf")
     engine = {name: conf[name] for name in ("CONTAINERS_STORAGE_CONF", "CONTAINERS_CONF")}
     options = ("network=host", f"build-arg=PYTHON_IMAGE={BASE}", f"build-arg=BUILD_IMAGE={BUILD_BASE}")
-    given = [word for option in options for word in ("--opt", option)]
+    build_options = [word for option in options for word in ("--opt", option)]
     # BentoML copies the bento below TMPDIR and reads its template only below the current directory.
     folder = Path(tempfile.gettempdir())
     _program(
-        own | engine, "bentoml", "containerize", tag, "--backend", "podman", "-t", IMAGE, *given, cwd=folder
+        variables | engine,
+        "bentoml",
+        "containerize",
+        tag,
+        "--backend",
+        "podman",
+        "-t",
+        IMAGE,
+        *build_options,
+        cwd=folder,
     )
     print(f"\nimage built in {time.perf_counter() - begun:.0f} s: {_size(podman) / 1e6:.0f} MB")
     return IMAGE
@@ -73,9 +82,9 @@ def api(podman: Podman, image: str) -> Iterator[httpx.Client]:
         "RETAIL_API_PORT": "8080",
         "RETAIL_API_KEYS": KEY,
     }
-    given = [word for pair in settings.items() for word in ("-e", "=".join(pair))]
+    variable_options = [word for pair in settings.items() for word in ("-e", "=".join(pair))]
     begun = time.perf_counter()
-    name = podman.run("run", "-d", *hardened, *given, "-p", f"127.0.0.1:{port}:8080", image)
+    name = podman.run("run", "-d", *hardened, *variable_options, "-p", f"127.0.0.1:{port}:8080", image)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
         while not _ready(client):
             running = podman.run("inspect", name, "--format", "{{.State.Running}}")
@@ -93,8 +102,8 @@ def test_the_image_answers_as_the_model_does_without_a_database(api: httpx.Clien
     champion = load_champion(shop.settings)
     values = dict.fromkeys(champion.spec.feature_set.columns, 1.0)
     expected = champion.predict(_frame(values), "daily")["probability"].iloc[0]
-    asked = {"user_id": "u", "as_of": AS_OF.isoformat(), "features": values}
-    answer = api.post("/predict", json=asked)
+    item = {"user_id": "u", "as_of": AS_OF.isoformat(), "features": values}
+    answer = api.post("/predict", json=item)
     assert answer.status_code == 200, answer.text
     assert answer.json()["probability"] == pytest.approx(expected, abs=1e-9)
     assert answer.json()["model_version"] == champion.spec.version
@@ -130,16 +139,16 @@ def test_the_image_is_small(podman: Podman, image: str) -> None:
 
 
 def test_nothing_of_this_machine_is_in_the_image(podman: Podman, image: str) -> None:
-    told = json.loads(podman.run("image", "inspect", image))[0]
-    assert told["Config"]["User"] == "bentoml"
-    assert not any("INDEX" in variable or "PROXY" in variable for variable in told["Config"]["Env"])
-    found = podman.run(
+    image_config = json.loads(podman.run("image", "inspect", image))[0]
+    assert image_config["Config"]["User"] == "bentoml"
+    assert not any("INDEX" in variable or "PROXY" in variable for variable in image_config["Config"]["Env"])
+    user_id = podman.run(
         *("run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c"),
         # The mounts of the build leave empty files behind.
         "id -u; find /etc/pip.conf /etc/uv -type f -size +0; command -v pip uv;"
         " ls -d src/tests src/.venv src/app 2>&-; :",
     )
-    assert found == "1034"
+    assert user_id == "1034"
 
 
 def _score(api: httpx.Client, name: str, content: bytes) -> pd.DataFrame:
@@ -161,9 +170,9 @@ def _size(podman: Podman) -> int:
     return int(podman.run("image", "inspect", IMAGE, "--format", "{{.Size}}"))
 
 
-def _program(own: dict[str, str], module: str, *arguments: str, cwd: Path = ROOT) -> str:
+def _program(variables: dict[str, str], module: str, *arguments: str, cwd: Path = ROOT) -> str:
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 

@@ -76,7 +76,7 @@ def databases(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def stack(podman: Podman, databases: str) -> Iterator[Stack]:
-    own = {
+    variables = {
         "PYTHON_IMAGE": BUILD_BASE,
         "MONGO_IMAGE": databases,
         "POSTGRES_IMAGE": databases,
@@ -90,9 +90,9 @@ def stack(podman: Podman, databases: str) -> Iterator[Stack]:
     begun = time.perf_counter()
     # One after the other, or each would make the layer of packages anew.
     build = ("--parallel=1", "--podman-build-args=--network=host", "build")
-    _compose(podman.environment("build.conf") | own, *build)
+    _compose(podman.environment("build.conf") | variables, *build)
     print(f"\nimages of the stack built in {time.perf_counter() - begun:.0f} s")
-    running = Stack(podman, podman.environment() | own)
+    running = Stack(podman, podman.environment() | variables)
     begun = time.perf_counter()
     running.compose("up", "-d", "--no-build")
     try:
@@ -144,8 +144,8 @@ def test_the_pages_open(stack: Stack) -> None:
 
 def test_the_worker_has_deployed_the_flows(stack: Stack) -> None:
     with stack.client("RETAIL_PREFECT_PORT") as prefect:
-        found = prefect.post("/api/deployments/filter", json={}).raise_for_status().json()
-    assert {"ingest", "score", "train"} <= {deployment["name"] for deployment in found}
+        deployments = prefect.post("/api/deployments/filter", json={}).raise_for_status().json()
+    assert {"ingest", "score", "train"} <= {deployment["name"] for deployment in deployments}
 
 
 def test_nothing_runs_as_root_or_writes_to_its_image(stack: Stack) -> None:

@@ -131,10 +131,10 @@ def test_counts_add_up_and_a_second_run_does_nothing(store: Store, tmp_path: Pat
     assert store.quarantine.count_documents({}) == bad
     assert progress[-1] == (path.name, path.stat().st_size, path.stat().st_size)
     _ledger_adds_up(store)
-    again = ingest(store, [path], CANONICAL, at=AT)
-    assert (_counts(again), again.skipped_files) == ((0, 0, 0, 0), 1)
-    other = ingest(store, [path], CANONICAL, timezone="Asia/Tokyo", at=AT)
-    assert _counts(other) == (len(rows), 0, len(rows) - bad, bad)
+    second_run = ingest(store, [path], CANONICAL, at=AT)
+    assert (_counts(second_run), second_run.skipped_files) == ((0, 0, 0, 0), 1)
+    other_timezone = ingest(store, [path], CANONICAL, timezone="Asia/Tokyo", at=AT)
+    assert _counts(other_timezone) == (len(rows), 0, len(rows) - bad, bad)
 
 
 def test_an_event_document_has_what_the_event_has_and_no_more(store: Store, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from tests.home_copies import copy_registry, new_database_name
 
 pytestmark = pytest.mark.integration
 
-TRAINED, NOW = datetime(2025, 2, 1, tzinfo=UTC), datetime(2025, 2, 18, tzinfo=UTC)
+TRAINED, AS_OF = datetime(2025, 2, 1, tzinfo=UTC), datetime(2025, 2, 18, tzinfo=UTC)
 
 
 @dataclass
@@ -60,19 +60,19 @@ def shop(
     )
     simulate(SimulationConfig(users=900, days=50, seed=5, start=date(2025, 1, 1)), home / "log.csv", None)
     with open_store(settings) as store:
-        ingest(store, [home / "log.csv"], get_preset("canonical"), at=NOW)
+        ingest(store, [home / "log.csv"], get_preset("canonical"), at=AS_OF)
         workspace = Workspace.synchronized(store)
         options = TrainOptions(policies=("daily",), model="logistic", reason="test")
         honest = train(workspace, as_of=TRAINED, options=options).version
         bold = register_bold(workspace, load_version(settings, honest))
-        promotion.promote(store, bold, reason="test", at=NOW)
-        report = recalibrate(workspace, version=None, as_of=NOW)
+        promotion.promote(store, bold, reason="test", at=AS_OF)
+        report = recalibrate(workspace, version=None, as_of=AS_OF)
         yield Shop(workspace, settings, honest, bold, report)
         store.client.drop_database(database)
 
 
 def register_bold(workspace: Workspace, model: ServedModel) -> str:
-    data = build_recalibration_data(workspace, model.spec, NOW)
+    data = build_recalibration_data(workspace, model.spec, AS_OF)
     calibrator = (model.estimator.calibrators or {})["daily"]
     model.estimator.set_params(
         calibrators={"daily": Calibrator("bold", calibrator.scores, calibrator.values + 1.0)}
@@ -114,18 +114,18 @@ def test_rankers_and_data_stay_and_the_version_names_its_source(shop: Shop) -> N
 
 def test_rows_are_later_than_the_training_data_with_an_embargo_between_periods(shop: Shop) -> None:
     spec = registry.version_spec(shop.settings, shop.honest)
-    rows = build_recalibration_data(shop.workspace, spec, NOW).rows
+    rows = build_recalibration_data(shop.workspace, spec, AS_OF).rows
     assert rows["as_of"].min() >= TRAINED
     blocks = [rows["as_of"][rows["period"].eq(name)] for name in RECALIBRATION_PERIODS]
     assert all((later.min() - earlier.max()).days >= 2 for earlier, later in pairwise(blocks))
 
 
 def test_calibrated_champion_stays(shop: Shop) -> None:
-    champion_report = recalibrate(shop.workspace, version=None, as_of=NOW)
+    champion_report = recalibrate(shop.workspace, version=None, as_of=AS_OF)
     assert not champion_report.promoted
     assert champion_report.reason.startswith("kept the champion: log loss")
     assert registry.production_version(shop.settings) == shop.report.version
-    earlier_report = recalibrate(shop.workspace, version=shop.honest, as_of=NOW)
+    earlier_report = recalibrate(shop.workspace, version=shop.honest, as_of=AS_OF)
     assert not earlier_report.promoted
     assert "is not in production" in earlier_report.reason
 

@@ -40,9 +40,10 @@ def lake(tmp_path: Path) -> FolderLake:
         )
         for i in range(1_500)
     ]  # fmt: skip
-    known = AS_OF - timedelta(days=30)
+    valid_from = AS_OF - timedelta(days=30)
     users = [
-        {"user_id": f"u{n}", "valid_from": known, "attributes": f'{{"age": {20 + n % 7}}}'} for n in range(50)
+        {"user_id": f"u{n}", "valid_from": valid_from, "attributes": f'{{"age": {20 + n % 7}}}'}
+        for n in range(50)
     ]
     return write_lake(tmp_path, events, users)
 

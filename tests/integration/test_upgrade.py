@@ -59,12 +59,12 @@ def upgraded(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with pytest.MonkeyPatch.context() as patch, MongoClient(mongod_uri) as client:
         for name in [name for name in os.environ if name.startswith(FOREIGN)]:
             patch.delenv(name)
-        own = {
+        home_variables = {
             "RETAIL_HOME": str(folder / "home"),
             "RETAIL_MONGODB_URI": mongod_uri,
             "RETAIL_MONGODB_DATABASE": database,
         }
-        for name, value in (SETTINGS | own).items():
+        for name, value in (SETTINGS | home_variables).items():
             patch.setenv(name, value)
         patch.chdir(folder)
         restore_database(folder / "database", client, database)

@@ -85,12 +85,12 @@ def test_a_command_synchronizes_the_lake_once(
 def test_settings_lake_and_predictions_follow_from_the_store(shop: Settings, tmp_path: Path) -> None:
     """A store with other settings is another workspace: nothing reaches the lake of the first one."""
     with open_store(shop) as store:
-        other = shop.model_copy(update={"lake": str(tmp_path / "lake")})
-        workspace = Workspace.synchronized(replace(store, settings=other))
-        assert workspace.settings is other
+        other_settings = shop.model_copy(update={"lake": str(tmp_path / "lake")})
+        workspace = Workspace.synchronized(replace(store, settings=other_settings))
+        assert workspace.settings is other_settings
         report = score(workspace, as_of=MIDNIGHT, out=None)
     stored = {"as_of": MIDNIGHT, "version": report.model_version}
-    assert len(read_lake_predictions(other.lake_url, **stored)) == report.users == 10
+    assert len(read_lake_predictions(other_settings.lake_url, **stored)) == report.users == 10
     with pytest.raises(FileNotFoundError):
         read_lake_predictions(shop.lake_url, **stored)
 

@@ -62,19 +62,19 @@ def test_taobao_batch_equals_online(taobao: tuple[FolderLake, list[OnlineEvent]]
     pairs = daily_pairs(lake, TASK, plan.cutoffs).sample(200, random_state=7, ignore_index=True)
     odd = pairs.sample(100, random_state=8, ignore_index=True)
     odd["as_of"] += pd.to_timedelta(np.random.default_rng(9).integers(1, 86_400_000, len(odd)), unit="ms")
-    every = pd.concat([pairs, odd.astype(pairs.dtypes.to_dict())], ignore_index=True)
+    all_pairs = pd.concat([pairs, odd.astype(pairs.dtypes.to_dict())], ignore_index=True)
 
     by_user: dict[str, list[OnlineEvent]] = defaultdict(list)
     for event in events:
         by_user[event.user_id].append(event)
-    context = context_by_day(lake, TASK, {local_day(t, TASK) for t in every["as_of"].dt.to_pydatetime()})
+    context = context_by_day(lake, TASK, {local_day(t, TASK) for t in all_pairs["as_of"].dt.to_pydatetime()})
     rows = [
         compute_user_features(by_user[user], as_of, feature_set, context=context[local_day(as_of, TASK)])
-        for user, as_of in zip(every["user_id"], every["as_of"].dt.to_pydatetime(), strict=True)
+        for user, as_of in zip(all_pairs["user_id"], all_pairs["as_of"].dt.to_pydatetime(), strict=True)
     ]
     online = pd.DataFrame(rows, dtype="float64")
 
-    batch = compute_features(lake, every, feature_set)
+    batch = compute_features(lake, all_pairs, feature_set)
     pd.testing.assert_frame_equal(batch[list(online)], online, check_exact=True)
     daily = compute_features(lake, pairs, feature_set)
     pd.testing.assert_frame_equal(daily[list(online)], online.iloc[: len(pairs)], check_exact=True)
@@ -120,9 +120,9 @@ def test_spark_equals_duckdb_equals_online(
     pd.testing.assert_frame_equal(spark, duckdb, rtol=0, atol=1e-9)
 
     some = pairs.sample(150, random_state=7)
-    own = events_of(lake, some["user_id"].unique())
+    events_by_user = events_of(lake, some["user_id"].unique())
     rows = [
-        compute_user_features(own[user], t, feature_set, context=context[local_day(t, task)])
+        compute_user_features(events_by_user[user], t, feature_set, context=context[local_day(t, task)])
         for user, t in zip(some["user_id"], some["as_of"].dt.to_pydatetime(), strict=True)
     ]
     online = pd.DataFrame(rows, some.index, dtype="float64")
@@ -141,9 +141,9 @@ def spark_ends() -> Iterator[None]:
 
 def events_of(lake: Lake, users: np.ndarray) -> dict[str, list[OnlineEvent]]:
     """All events of these users, as MongoDB would give them."""
-    own: dict[str, list[OnlineEvent]] = defaultdict(list)
+    events_by_user: dict[str, list[OnlineEvent]] = defaultdict(list)
     for file in lake.files():
         rows = pq.read_table(file, filters=pc.field("user_id").isin(users))
         for row in rows.to_pylist():
-            own[row["user_id"]].append(event_from_document(row))
-    return own
+            events_by_user[row["user_id"]].append(event_from_document(row))
+    return events_by_user

@@ -44,9 +44,11 @@ def test_every_real_row_is_accounted_for_and_a_second_run_is_quick(
 def test_exactly_the_cut_off_last_line_is_refused(shared_data: Path, source: str, line: int) -> None:
     (path,) = shared_data.glob(EXPECTED[source][0])
     refused = [
-        one for chunk in sources.read_events(path, sources.get_preset(source)) for one in chunk.refused
+        refusal
+        for chunk in sources.read_events(path, sources.get_preset(source))
+        for refusal in chunk.refused
     ]
-    assert [(one.line, one.rule) for one in refused] == [(line, "fields")]
+    assert [(refusal.line, refusal.rule) for refusal in refused] == [(line, "fields")]
 
 
 def test_the_user_table_becomes_users_screens_and_purchases(shared_data: Path) -> None:
@@ -55,4 +57,4 @@ def test_the_user_table_becomes_users_screens_and_purchases(shared_data: Path) -
     assert sum(len(chunk.users) for chunk in chunks) == 12_000
     bought = [(chunk.events["event_type"] == "purchase").sum() for chunk in chunks]
     assert sum(bought) == 7_053
-    assert not any("purchase" in one for chunk in chunks for one in chunk.users["attributes"])
+    assert not any("purchase" in attributes for chunk in chunks for attributes in chunk.users["attributes"])

@@ -52,14 +52,14 @@ def test_the_user_table_is_refused_for_its_segment_alone(shared_data: Path, tmp_
     source = sources.get_preset("app_profile")
     report = inspect_log(shared_data / PROFILES, source, Settings(home=tmp_path))
     assert report.refused == ("user_segment",)
-    (found,) = (one for one in report.findings if one.check == "b")
-    named = {one["value"] for one in found.evidence["values"]}
+    (finding,) = (entry for entry in report.findings if entry.check == "b")
+    named = {entry["value"] for entry in finding.evidence["values"]}
     assert named == {"Young Browser", "Adult Browser", "Senior Browser"}
     allowed = inspect_log(shared_data / PROFILES, source, Settings(home=tmp_path), ["user_segment"])
-    whole = allowed.model["first-visit"]
+    first_visit = allowed.model["first-visit"]
     assert allowed.verdict == "leaky"
-    assert whole["auc"] > 0.92
-    assert whole["without"]["auc"] < 0.75
+    assert first_visit["auc"] > 0.92
+    assert first_visit["without"]["auc"] < 0.75
 
 
 def test_rule_that_flags_every_buyer_and_power_user_reproduces_the_headline(
@@ -75,15 +75,15 @@ def test_rule_that_flags_every_buyer_and_power_user_reproduces_the_headline(
         segment = pd.read_csv(raw, dtype="str").set_index("user_id")["user_segment"]
     flagged = pairs["user_id"].map(segment).str.contains("Buyer|Power User").to_numpy(bool)
 
-    def judged(rows: pd.DataFrame) -> tuple[float, float]:
+    def leak_figures(rows: pd.DataFrame) -> tuple[float, float]:
         bought = label_pairs(lake, task, Pairs.validate(rows)).to_numpy(bool)
         precision, recall = (bought & flagged).sum() / flagged.sum(), (bought & flagged).sum() / bought.sum()
         return 2 * precision * recall / (precision + recall), recall
 
-    assert judged(pairs) == pytest.approx((0.903, 0.996), abs=0.001)
+    assert leak_figures(pairs) == pytest.approx((0.903, 0.996), abs=0.001)
     # The raw dates have whole hours: 155 purchases exactly a day after the visit are not in its 24 hours.
     at_the_visit = pairs.assign(as_of=(pairs["as_of"] - FIRST_VISIT_DELAY).dt.as_unit("ms"))
-    assert judged(at_the_visit) == pytest.approx((0.890, 1.0), abs=0.001)
+    assert leak_figures(at_the_visit) == pytest.approx((0.890, 1.0), abs=0.001)
 
 
 @pytest.fixture
@@ -101,11 +101,13 @@ def shop(mongod_uri: str, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def retail(*arguments: str, **environment: str) -> tuple[int, dict[str, Any]]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))
+    }
     done = subprocess.run(
         [sys.executable, "-c", "from retail_core.cli import main; main()", *arguments, "--json"],
         cwd=ROOT,
-        env={**kept, **environment},
+        env={**inherited, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -132,6 +134,6 @@ def test_the_old_headline_is_reproduced_only_with_the_leak_and_never_promoted(
     assert 0.87 <= report["metrics"]["f1"] <= 0.93
     assert report["leakage"]["model"]["first-visit"]["without"]["auc"] < 0.75
     assert not report["promoted"]
-    code, told = retail("models", "promote", report["version"], **shop)
+    code, answer = retail("models", "promote", report["version"], **shop)
     assert code == 1
-    assert "leaks the answer" in told["error"]
+    assert "leaks the answer" in answer["error"]

@@ -40,7 +40,7 @@ def test_every_user_is_told_what_the_list_says(
     assert len(listed) == report.users == 815
     assert load_champion(small).spec.training["family"] == family
     with running_service(small, tmp_path / "api.log") as api:
-        told = [
+        predictions = [
             answer
             for start in range(0, len(listed), 500)
             for answer in api.post(
@@ -48,8 +48,8 @@ def test_every_user_is_told_what_the_list_says(
                 json=[{"user_id": u, "as_of": AS_OF} for u in listed["user_id"][start : start + 500]],
             ).json()
         ]
-    assert [one["user_id"] for one in told] == listed["user_id"].tolist()
-    got = pd.DataFrame(told)
-    assert (got["probability"] - listed["probability"]).abs().max() <= 1e-6
+    assert [prediction["user_id"] for prediction in predictions] == listed["user_id"].tolist()
+    frame = pd.DataFrame(predictions)
+    assert (frame["probability"] - listed["probability"]).abs().max() <= 1e-6
     for flag in ("will_purchase", "contact"):
-        assert got[flag].tolist() == listed[flag].tolist()
+        assert frame[flag].tolist() == listed[flag].tolist()

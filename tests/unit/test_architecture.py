@@ -70,6 +70,14 @@ def test_no_two_modules_of_the_domain_have_the_same_file_name() -> None:
     assert not [name for name, count in counts.items() if count > 1]
 
 
+def test_unit_tests_mirror_the_source_tree() -> None:
+    unit = ROOT / "tests" / "unit"
+    folders = {path.parent.relative_to(unit) for path in unit.rglob("test_*.py")}
+    assert not [
+        folder for folder in folders if not any((ROOT / top / folder).is_dir() for top in ("", "retail_core"))
+    ]
+
+
 def test_names_say_what_a_value_is() -> None:
     vague_names = {
         (str(path.relative_to(ROOT)), name)

@@ -32,12 +32,12 @@ def loaded() -> ServedModel:
 
 def answered(model: ServedModel, user_id: str, features: dict[str, float | None]) -> Answer:
     row = [[features.get(name) for name in model.spec.feature_set.columns]]
-    said = model.predict_rows(np.array(row, dtype=np.float64), model.spec.primary)
+    scored = model.predict_rows(np.array(row, dtype=np.float64), model.spec.primary)
     return Answer(
         user_id=user_id,
-        probability=float(said.probability[0]),
-        will_purchase=bool(said.will_purchase[0]),
-        contact=bool(said.contact[0]),
+        probability=float(scored.probability[0]),
+        will_purchase=bool(scored.will_purchase[0]),
+        contact=bool(scored.contact[0]),
         model_version=model.spec.version,
     )
 

@@ -59,9 +59,9 @@ def test_the_audience_page_offers_to_score_and_names_what_is_away() -> None:
     assert at.title[0].value == "Choose an audience"
     at.button[0].click().run()
     assert not at.exception
-    said = " ".join(warning.value for warning in at.warning)
-    assert "MongoDB" in said
-    assert "hidden" not in said
+    text = " ".join(warning.value for warning in at.warning)
+    assert "MongoDB" in text
+    assert "hidden" not in text
     assert not at.subheader
 
 
@@ -103,11 +103,11 @@ def test_an_audience_is_sized_live_and_says_what_to_expect() -> None:
         "Of all expected buyers": "73.5%",
         "Lowest probability": "50.0%",
     }
-    said = " ".join(caption.value for caption in at.caption)
-    assert "Between 2 and 8 buyers among these 10 users" in said
-    assert "all 100 users active in the last 7 days, as of 2025-01-29 00:00 UTC" in said
-    assert "mean probability 6.80%" in said
-    assert "base rate of the model's test days 4.00%" in said
+    text = " ".join(caption.value for caption in at.caption)
+    assert "Between 2 and 8 buyers among these 10 users" in text
+    assert "all 100 users active in the last 7 days, as of 2025-01-29 00:00 UTC" in text
+    assert "mean probability 6.80%" in text
+    assert "base rate of the model's test days 4.00%" in text
     at.segmented_control[0].set_value("Cost and value").run()
     assert {metric.label: metric.value for metric in at.metric}["To contact"] == "9"
     at.number_input[0].set_value(1.0)
@@ -132,10 +132,10 @@ def test_the_look_up_asks_for_a_user_and_says_that_the_service_is_away() -> None
 def test_the_monitor_names_what_is_away_and_hides_secrets() -> None:
     at = page("monitor.py").run()
     assert not at.exception
-    said = " ".join(warning.value for warning in at.warning)
-    assert "The service at" in said
-    assert "MongoDB" in said
-    assert "hidden" not in said
+    text = " ".join(warning.value for warning in at.warning)
+    assert "The service at" in text
+    assert "MongoDB" in text
+    assert "hidden" not in text
 
 
 def test_words_name_population_and_base_rate() -> None:
@@ -163,5 +163,5 @@ def test_charts_hold_every_user_and_the_chosen_point() -> None:
     rows = next(iter(bars["datasets"].values()))
     assert sum(row["users"] for row in rows) == 4
     gain = charts.gain_curve(probability, 2).to_dict()
-    chosen = next(rows[0] for rows in gain["datasets"].values() if len(rows) == 1)
-    assert chosen["reached"] == pytest.approx(1.4 / 1.6)
+    chosen_point = next(rows[0] for rows in gain["datasets"].values() if len(rows) == 1)
+    assert chosen_point["reached"] == pytest.approx(1.4 / 1.6)

@@ -62,8 +62,8 @@ def test_user_delete_erases_nothing_unasked(tmp_path: Path) -> None:
 def test_doctor_ends_with_1_where_a_check_fails(tmp_path: Path) -> None:
     home = tmp_path / "home"
     assert retail("doctor", home=home).returncode == 0
-    taken = tmp_path / "taken"
-    taken.write_text("a file")
-    done = retail("doctor", "--json", home=taken / "home")
+    file = tmp_path / "taken"
+    file.write_text("a file")
+    done = retail("doctor", "--json", home=file / "home")
     assert done.returncode == 1
     assert json.loads(done.stdout)["ok"] is False

@@ -34,20 +34,22 @@ def test_usage_errors_are_one_json_object_too(tmp_path: Path, arguments: tuple[s
     assert done.stderr
 
 
-@pytest.mark.parametrize(("asked", "lines"), [(["retail", "score", "--json"], 1), (["retail", "score"], 0)])
+@pytest.mark.parametrize(
+    ("arguments", "lines"), [(["retail", "score", "--json"], 1), (["retail", "score"], 0)]
+)
 def test_a_bug_is_one_json_object_and_a_traceback(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: list[str], lines: int
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], lines: int
 ) -> None:
-    monkeypatch.setattr("sys.argv", asked)
+    monkeypatch.setattr("sys.argv", arguments)
 
     def broken() -> None:
         raise KeyError("lost")
 
     with pytest.raises(KeyError):
         run_with_exit_code(broken, user_error_of)
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == lines
-    assert all("KeyError" in json.loads(line)["error"] for line in said)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == lines
+    assert all("KeyError" in json.loads(line)["error"] for line in printed)
 
 
 def test_a_full_disk_is_one_line_with_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,9 +71,9 @@ def test_values_are_shown_as_they_are_and_steer_no_terminal(capsys: pytest.Captu
     output.print_rows([{"value": hostile}], title=hostile)
     output.emit({"user_id": hostile}, json_output=False, title=hostile)
     output.print_line(hostile)
-    said = capsys.readouterr().out
-    assert said.count(r"[/b][red]\x1b[31mx") == 5
-    assert "\x1b" not in said
+    printed = capsys.readouterr().out
+    assert printed.count(r"[/b][red]\x1b[31mx") == 5
+    assert "\x1b" not in printed
 
 
 def test_an_empty_table_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,9 +108,9 @@ def test_a_busy_port_is_said_before_anything_is_detached(tmp_path: Path) -> None
         port = str(holder.getsockname()[1])
         done = retail("up", "--detach", "--json", home=tmp_path, RETAIL_API_PORT=port)
     assert done.returncode == 3
-    told = json.loads(done.stdout)
-    assert f"Port {port} for api" in told["error"]
-    assert "RETAIL_API_PORT" in told["remedy"]
+    report = json.loads(done.stdout)
+    assert f"Port {port} for api" in report["error"]
+    assert "RETAIL_API_PORT" in report["remedy"]
     assert not (tmp_path / "logs" / "stack.log").exists()
 
 
@@ -119,9 +121,9 @@ def test_serving_on_a_busy_port_is_one_line(tmp_path: Path) -> None:
         port = str(holder.getsockname()[1])
         plain = retail_process("serve", "--port", port, home=tmp_path)
         done = retail_process("serve", "--port", port, "--json", home=tmp_path)
-    for one in (plain, done):
-        assert one.returncode == 3
-        (line,) = one.stderr.splitlines()
+    for run in (plain, done):
+        assert run.returncode == 3
+        (line,) = run.stderr.splitlines()
         assert f"Port {port} is in use by process {os.getpid()}" in line
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["error"].startswith(f"Port {port} is in use")

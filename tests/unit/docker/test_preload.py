@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
-PARTS = runpy.run_path(str(ROOT / "docker" / "preload.py"))["PARTS"]
+MODULES_BY_IMAGE = runpy.run_path(str(ROOT / "docker" / "preload.py"))["PARTS"]
 OWN_MODULES = sorted(
     {
         name
-        for part in PARTS.values()
-        for name in part
+        for modules in MODULES_BY_IMAGE.values()
+        for name in modules
         if name.split(".")[0] in {"retail_core", "bentos", "flows"}
     }
 )

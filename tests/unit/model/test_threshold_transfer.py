@@ -14,7 +14,7 @@ from retail_core.model.threshold_transfer import (
     thresholds_at_contact_share,
 )
 
-scores = st.lists(st.integers(0, 8), min_size=1, max_size=40).map(lambda one: np.array(one) / 8)
+scores = st.lists(st.integers(0, 8), min_size=1, max_size=40).map(lambda ranks: np.array(ranks) / 8)
 
 
 @given(scores, st.data())

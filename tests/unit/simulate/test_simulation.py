@@ -31,9 +31,9 @@ def read_log(path: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("simulated")
-    simulate(CONFIG, made / "log.csv", made / "truth.parquet")
-    return made
+    folder = tmp_path_factory.mktemp("simulated")
+    simulate(CONFIG, folder / "log.csv", folder / "truth.parquet")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -48,24 +48,24 @@ def user_days() -> pd.DataFrame:
     world = World(config)
     n = config.users
     views, bought_days, silent = np.zeros(n), np.zeros(n), np.full(n, 99)
-    parts = []
+    frames = []
     for day in calendar(config):
         mood, cart = world.hidden.mood.copy(), (world.hidden.cart_item >= 0).sum(axis=1)
         probability, purchased, events = world.tomorrow(day)
         if day.index >= 0:
             traits = world.population
-            part = {
+            columns = {
                 "probability": probability, "purchased": purchased, "mood": mood, "cart": np.minimum(cart, 5),
                 "views_yesterday": np.minimum(views, 8), "earlier_purchases": np.minimum(bought_days, 4),
                 "days_silent": np.minimum(silent, 8), "weekday": np.full(n, day.date.weekday()),
                 "promotion": np.full(n, day.promotion), "platform": traits.platforms[:, 0],
                 "newcomer": traits.arrival >= 0, "third": np.full(n, day.index * 3 // config.days),
             }  # fmt: skip
-            parts.append(pd.DataFrame(part)[traits.arrival < day.index])
+            frames.append(pd.DataFrame(columns)[traits.arrival < day.index])
         views = np.bincount(events.user[events.kind == EVENT_TYPES.index("view_item")], minlength=n)
         bought_days += purchased
         silent = np.where(np.bincount(events.user, minlength=n) > 0, 0, silent + 1)
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(frames, ignore_index=True)
 
 
 def surprise(rows: pd.DataFrame) -> float:
@@ -86,11 +86,11 @@ def test_the_truth_is_calibrated_overall_by_decile_and_in_every_segment(user_day
 
 def test_no_mark_of_the_past_says_more_about_tomorrow_than_the_truth(user_days: pd.DataFrame) -> None:
     """A regression of what the truth leaves unexplained on the visible past finds nothing."""
-    seen = ["cart", "views_yesterday", "earlier_purchases", "days_silent"]
+    observable = ["cart", "views_yesterday", "earlier_purchases", "days_silent"]
     p = user_days["probability"].to_numpy()
     weight = np.sqrt(p * (1 - p))
     keep = weight > 0.01
-    x = user_days.loc[keep, seen].to_numpy(float)
+    x = user_days.loc[keep, observable].to_numpy(float)
     x = np.column_stack([np.ones(len(x)), x]) * weight[keep, None]
     residual = (user_days["purchased"].to_numpy(float) - p)[keep] / weight[keep]
     covariance = np.linalg.inv(x.T @ x)
@@ -103,9 +103,9 @@ def test_brier_and_average_precision_are_those_of_outcomes_drawn_from_the_truth(
 ) -> None:
     p, y = user_days["probability"].to_numpy(), user_days["purchased"].to_numpy()
     rng = np.random.default_rng(0)
-    drawn = [rng.random(len(p)) < p for _ in range(12)]
+    sampled_scores = [rng.random(len(p)) < p for _ in range(12)]
     for score in (brier_score_loss, average_precision_score):
-        expected = np.array([score(sample, p) for sample in drawn])
+        expected = np.array([score(sample, p) for sample in sampled_scores])
         assert abs(score(y, p) - expected.mean()) < 5 * expected.std(ddof=1), score
 
 
@@ -123,13 +123,13 @@ def test_the_odds_are_exact_for_one_midnight_lived_many_times() -> None:
         world.hidden.mood, world.hidden.focus = mood.copy(), focus.copy()
         visits = live(np.random.default_rng(life), world.population, world.hidden, odds, today)
         bought[visits.user[visits.buys]] += 1
-    known = world.population.arrival < today.index
-    p = odds.purchase[known]
+    registered_users = world.population.arrival < today.index
+    p = odds.purchase[registered_users]
     assert p.max() > 0.2
-    z = (bought[known] - lives * p) / np.sqrt(np.maximum(lives * p * (1 - p), 1))
+    z = (bought[registered_users] - lives * p) / np.sqrt(np.maximum(lives * p * (1 - p), 1))
     assert np.abs(z).max() < 5
     assert abs((z**2).mean() - 1) < 0.35
-    assert (bought[known][p == 0] == 0).all()
+    assert (bought[registered_users][p == 0] == 0).all()
 
 
 def test_purchased_is_a_purchase_in_the_24_hours_after_the_midnight(folder: Path, log: pd.DataFrame) -> None:
@@ -210,10 +210,12 @@ def test_a_packed_log_holds_the_same_rows_and_is_the_same_file_twice(tmp_path: P
 def test_a_drift_changes_the_last_third_and_nothing_before(kind: str, folder: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, drift=kind)
     simulate(config, tmp_path / "log.csv")
-    turn = pd.Timestamp(config.start, tz="UTC") + pd.Timedelta(days=20)
+    drift_start = pd.Timestamp(config.start, tz="UTC") + pd.Timedelta(days=20)
     plain, drifted = (read_log(path / "log.csv") for path in (folder, tmp_path))
-    pd.testing.assert_frame_equal(plain[plain["event_time"] < turn], drifted[drifted["event_time"] < turn])
-    before, after = plain[plain["event_time"] >= turn], drifted[drifted["event_time"] >= turn]
+    pd.testing.assert_frame_equal(
+        plain[plain["event_time"] < drift_start], drifted[drifted["event_time"] < drift_start]
+    )
+    before, after = plain[plain["event_time"] >= drift_start], drifted[drifted["event_time"] >= drift_start]
     if kind == "intent":
         assert _count(after, "purchase") < 0.65 * _count(before, "purchase")
     elif kind == "volume":
@@ -250,11 +252,11 @@ def test_nothing_half_written_is_visible(tmp_path: Path) -> None:
 
 
 def test_the_smallest_simulation_works_and_reports_its_progress(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
+    steps: list[tuple[int, int]] = []
     report = simulate(
-        SimulationConfig(users=1, days=3), tmp_path / "a.csv", None, lambda *step: told.append(step)
+        SimulationConfig(users=1, days=3), tmp_path / "a.csv", None, lambda *step: steps.append(step)
     )
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert steps == [(1, 3), (2, 3), (3, 3)]
     assert report.events == len(read_log(tmp_path / "a.csv"))
     assert report.users <= 1
 

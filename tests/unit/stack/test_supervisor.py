@@ -81,10 +81,10 @@ class Tiny:
 
     def up(self) -> None:
         self.start()
-        eventually(lambda: "READY" in self.said() or self.finished())
-        assert "READY" in self.said(), self.said()
+        eventually(lambda: "READY" in self.printed() or self.finished())
+        assert "READY" in self.printed(), self.printed()
 
-    def said(self) -> str:
+    def printed(self) -> str:
         return self.output.read_text()
 
     def finished(self) -> bool:
@@ -134,7 +134,7 @@ def test_one_signal_or_down_ends_everything_with_grandchildren(tiny: Tiny, how: 
     tiny.up()
     tiny.remember()
     state = tiny.state()
-    assert {name: one.state for name, one in state.services.items()} == {
+    assert {name: service.state for name, service in state.services.items()} == {
         "base": "healthy",
         "prepare": "done",
         "stubborn": "healthy",
@@ -162,8 +162,8 @@ def test_one_signal_or_down_ends_everything_with_grandchildren(tiny: Tiny, how: 
     assert "prepared" in "\n".join(last_lines(tiny.files.logs / "prepare.log"))
 
 
-@pytest.mark.parametrize("who", ["down", "up"])
-def test_what_a_killed_stack_left_behind_is_ended_by_the_next_command(tiny: Tiny, who: str) -> None:
+@pytest.mark.parametrize("command", ["down", "up"])
+def test_what_a_killed_stack_left_behind_is_ended_by_the_next_command(tiny: Tiny, command: str) -> None:
     tiny.server("plain")
     tiny.server("orphaning", stubborn=True)
     tiny.up()
@@ -174,12 +174,12 @@ def test_what_a_killed_stack_left_behind_is_ended_by_the_next_command(tiny: Tiny
     os.kill(tiny.pid("orphaning"), signal.SIGKILL)
     assert not commands.status(tiny.settings)["running"]
 
-    if who == "down":
+    if command == "down":
         assert commands.down(tiny.settings)["leftovers"] == 2
         assert tiny.nothing_left()
     else:
         tiny.up()
-        assert "ended 2 processes that a killed stack had left behind" in tiny.said()
+        assert "ended 2 processes that a killed stack had left behind" in tiny.printed()
 
 
 def test_a_process_that_only_shares_the_recorded_pid_is_spared(tiny: Tiny) -> None:
@@ -211,9 +211,9 @@ def test_a_busy_port_is_named_with_holder_and_variable_before_anything_starts(ti
         holder.listen()
         tiny.start()
         assert tiny.code() == 3
-    assert f"Port {port} for second is in use by process {os.getpid()} (" in tiny.said()
-    assert "set X_PORT" in tiny.said()
-    assert len(tiny.said().splitlines()) == 1
+    assert f"Port {port} for second is in use by process {os.getpid()} (" in tiny.printed()
+    assert "set X_PORT" in tiny.printed()
+    assert len(tiny.printed().splitlines()) == 1
     assert list(tiny.files.logs.iterdir()) == []
 
 
@@ -231,12 +231,12 @@ def test_a_service_that_dies_is_restarted_a_bounded_number_of_times(tiny: Tiny) 
     for count in (1, 2):
         killed = tiny.pid("mortal")
         os.kill(killed, signal.SIGKILL)
-        eventually(lambda: f"restart {count} of 2" in tiny.said())  # noqa: B023
+        eventually(lambda: f"restart {count} of 2" in tiny.printed())  # noqa: B023
         # The state file is written after the message: until then it has the killed process as healthy.
         eventually(lambda: tiny.pid("mortal") != killed)  # noqa: B023
         eventually(lambda: tiny.state().services["mortal"].state == "healthy")
     os.kill(tiny.pid("mortal"), signal.SIGKILL)
-    eventually(lambda: "given up after 2 restarts" in tiny.said())
+    eventually(lambda: "given up after 2 restarts" in tiny.printed())
     eventually(lambda: tiny.state().services["mortal"].state == "failed")
     assert not tiny.finished()
     services_now = commands.status(tiny.settings)["services"]
@@ -264,8 +264,8 @@ def test_a_service_that_does_not_come_up_ends_all_and_shows_its_log(
     eventually(lambda: tiny.files.read() is not None or tiny.finished())
     tiny.remember()
     assert tiny.code() == 3
-    assert reason in tiny.said()
-    assert "  the reason is here" in tiny.said()
+    assert reason in tiny.printed()
+    assert "  the reason is here" in tiny.printed()
     assert tiny.nothing_left()
 
 
@@ -273,7 +273,7 @@ def test_a_service_that_waits_starts_when_the_time_has_come(tiny: Tiny) -> None:
     sign = tiny.home / "sign"
     tiny.server("late", wait_for=str(sign))
     tiny.up()
-    assert tiny.said().count("waits for a file") == 1
+    assert tiny.printed().count("waits for a file") == 1
     assert tiny.state().services["late"].note == "waits for a file"
     sign.touch()
     eventually(lambda: tiny.state().services["late"].state == "healthy")
@@ -288,35 +288,37 @@ def test_services_find_each_other_and_keep_every_setting(tmp_path: Path) -> None
         "from retail_core.settings import load_settings as s;"
         "print(s().model_dump_json(), s().api_keys.get_secret_value())"
     )
-    told = environment(settings)
-    said = subprocess.run([sys.executable, "-c", code], env=told, capture_output=True, text=True, check=True)
-    seen, keys = said.stdout.split()
+    variables = environment(settings)
+    printed = subprocess.run(
+        [sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True
+    )
+    stored_settings, keys = printed.stdout.split()
     expected = settings.model_copy(
         update={
             "mlflow_tracking_uri": "http://127.0.0.1:5000",
             "prefect_api_url": "http://127.0.0.1:4200/api",
         }
     )
-    assert json.loads(seen) == json.loads(expected.model_dump_json())
+    assert json.loads(stored_settings) == json.loads(expected.model_dump_json())
     assert keys == "one,two"
-    assert "127.0.0.1" in told["NO_PROXY"]
+    assert "127.0.0.1" in variables["NO_PROXY"]
 
 
 def test_what_is_given_from_outside_is_not_started(tmp_path: Path) -> None:
-    given = Settings(
+    external = Settings(
         home=tmp_path,
         mlflow_tracking_uri="http://mlflow.example",
         prefect_api_url="http://prefect.example/api",
     )
-    names = [one.name for one in services(given, lambda: True)]
+    names = [service.name for service in services(external, lambda: True)]
     assert names == ["pool", "deployments", "worker", "api", "app"]
-    assert environment(given)["MLFLOW_TRACKING_URI"] == "http://mlflow.example"
-    assert environment(given)["PREFECT_API_URL"] == "http://prefect.example/api"
+    assert environment(external)["MLFLOW_TRACKING_URI"] == "http://mlflow.example"
+    assert environment(external)["PREFECT_API_URL"] == "http://prefect.example/api"
 
 
 def test_every_service_listens_on_loopback_unless_told(tmp_path: Path) -> None:
     table = services(Settings(home=tmp_path), lambda: True)
-    assert {one.host for one in table} == {"127.0.0.1"}
+    assert {service.host for service in table} == {"127.0.0.1"}
     with pytest.raises(InputError, match="without keys"):
         commands.up(Settings(home=tmp_path, api_host="0.0.0.0"), echo=print)
 

@@ -18,7 +18,7 @@ from retail_core.stack.state import StackFiles
 from retail_core.stack.supervisor import SharedContext, Stop, Supervisor, refuse_busy_ports
 
 
-def say(line: str) -> None:
+def echo(line: str) -> None:
     print(line, flush=True)
 
 
@@ -35,12 +35,12 @@ def main() -> int:
     stop = Stop()
     files = StackFiles(home)
     try:
-        with stop.listening(), owned(files, say) as state:
+        with stop.listening(), owned(files, echo) as state:
             refuse_busy_ports(table)
-            around = SharedContext(files, dict(os.environ), home, say)
-            say(f"ended by {Supervisor(table, state, around, stop).run(lambda: say('READY'))}")
+            context = SharedContext(files, dict(os.environ), home, echo)
+            echo(f"ended by {Supervisor(table, state, context, stop).run(lambda: echo('READY'))}")
     except RetailError as error:
-        say(str(error))
+        echo(str(error))
         return error.exit_code
     return 0
 

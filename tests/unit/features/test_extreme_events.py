@@ -26,16 +26,18 @@ from retail_core.store.lake.manifest import LakeFile, Manifest
 from retail_core.times import from_micros
 from tests.feature_logs import DAY, HOUR, MINUTE, FolderLake, micros, pairs_of, write_lake
 
-NOW = micros("2025-01-31T00:00:00+00:00")
+AS_OF = micros("2025-01-31T00:00:00+00:00")
 ROW = {"user_id": "u", "event_time": "2025-01-30T12:00:00Z", "event_type": "purchase"}
 
 
-def both(folder: Path, events: list[OnlineEvent], names: tuple[str, ...], now: int = NOW) -> dict[str, float]:
+def both(
+    folder: Path, events: list[OnlineEvent], names: tuple[str, ...], as_of: int = AS_OF
+) -> dict[str, float]:
     """The online values, after checking that the batch gives the same."""
     feature_set = FeatureSet(PredictionTask(), names)
     user = events[0].user_id
-    online = compute_user_features(events, from_micros(now), feature_set)
-    batch = compute_features(write_lake(folder, events), pairs_of([(user, now)]), feature_set)
+    online = compute_user_features(events, from_micros(as_of), feature_set)
+    batch = compute_features(write_lake(folder, events), pairs_of([(user, as_of)]), feature_set)
     assert batch.loc[0, list(names)].tolist() == list(online.values())
     return {name: math.nan if value is None else value for name, value in online.items()}
 
@@ -52,19 +54,19 @@ def both(folder: Path, events: list[OnlineEvent], names: tuple[str, ...], now: i
 def test_what_no_feature_may_see_is_quarantined_with_its_rule(changed: dict[str, str], rule: str) -> None:
     events, refused = sources.parse_events([ROW | changed, ROW], sources.get_preset("canonical"))
     assert len(events) == 1
-    assert [one.rule for one in refused] == [rule]
+    assert [refusal.rule for refusal in refused] == [rule]
 
 
 def test_a_clock_that_is_ahead_counts_when_its_time_has_come(tmp_path: Path) -> None:
     events = [
-        OnlineEvent("1", "u", NOW - HOUR, "view_item"),
-        OnlineEvent("2", "u", NOW + 5 * MINUTE, "purchase"),
+        OnlineEvent("1", "u", AS_OF - HOUR, "view_item"),
+        OnlineEvent("2", "u", AS_OF + 5 * MINUTE, "purchase"),
     ]
     names = ("event_count_1d", "purchase_count_1d", "hours_since_event")
     assert both(tmp_path, events, names) == {
         "event_count_1d": 1, "purchase_count_1d": 0, "hours_since_event": 1
     }  # fmt: skip
-    assert both(tmp_path, events, names, NOW + 6 * MINUTE)["purchase_count_1d"] == 1
+    assert both(tmp_path, events, names, AS_OF + 6 * MINUTE)["purchase_count_1d"] == 1
 
 
 def test_an_event_of_the_far_future_moves_neither_the_newest_event_nor_the_labels(tmp_path: Path) -> None:
@@ -77,9 +79,9 @@ def test_an_event_of_the_far_future_moves_neither_the_newest_event_nor_the_label
     state = Manifest(days=files | {"2099-05-01": LakeFile("", 1, 0, "", 0, 10**15)}).state()
     assert state.newest_event == from_micros(date(2025, 1, 21).toordinal())
     assert state.last_event == from_micros(10**15)
-    events = [OnlineEvent(f"{i}", "u", NOW - i * HOUR, "view_item") for i in range(1, 24 * 20)]
-    stray = OnlineEvent("s", "u", NOW + 200 * DAY, "view_item")
-    task, until = PredictionTask(), from_micros(NOW)
+    events = [OnlineEvent(f"{i}", "u", AS_OF - i * HOUR, "view_item") for i in range(1, 24 * 20)]
+    stray = OnlineEvent("s", "u", AS_OF + 200 * DAY, "view_item")
+    task, until = PredictionTask(), from_micros(AS_OF)
     plan = labelled_cutoffs(write_lake(tmp_path, events), task, until)
     assert labelled_cutoffs(write_lake(tmp_path, [*events, stray]), task, until) == plan
     assert plan.cutoffs
@@ -87,8 +89,8 @@ def test_an_event_of_the_far_future_moves_neither_the_newest_event_nor_the_label
 
 def test_refunds_beyond_the_purchases_make_the_net_negative(tmp_path: Path) -> None:
     events = [
-        OnlineEvent("1", "u", NOW - 2 * HOUR, "purchase", "a", price_minor=1_000),
-        OnlineEvent("2", "u", NOW - HOUR, "refund", "a", price_minor=2_500, quantity=2),
+        OnlineEvent("1", "u", AS_OF - 2 * HOUR, "purchase", "a", price_minor=1_000),
+        OnlineEvent("2", "u", AS_OF - HOUR, "refund", "a", price_minor=2_500, quantity=2),
     ]
     names = ("spend_28d", "refunds_28d", "net_spend", "average_order_value")
     row = both(tmp_path, events, names)
@@ -103,7 +105,7 @@ def test_refunds_beyond_the_purchases_make_the_net_negative(tmp_path: Path) -> N
 
 def test_an_id_of_ten_kilobytes_is_an_id_like_any_other(tmp_path: Path) -> None:
     """Ingestion refuses it; a lake that holds it all the same gives its features."""
-    event = OnlineEvent("1", "ü" * 10_240, NOW - HOUR, "purchase", "a" * 10_240, "c" * 10_240)
+    event = OnlineEvent("1", "ü" * 10_240, AS_OF - HOUR, "purchase", "a" * 10_240, "c" * 10_240)
     assert both(tmp_path, [event], ("distinct_items_1d", "orders_1d")) == {
         "distinct_items_1d": 1, "orders_1d": 1
     }  # fmt: skip
@@ -118,7 +120,7 @@ def test_one_user_with_a_million_events(tmp_path: Path) -> None:
     columns = {
         "event_id": pa.array([f"{i:032x}" for i in range(count)]),
         "user_id": pa.array(["bot"] * (count - 1) + ["u"]),
-        "event_time": pa.array(NOW - back).cast(pa.timestamp("us", tz="UTC")),
+        "event_time": pa.array(AS_OF - back).cast(pa.timestamp("us", tz="UTC")),
         "event_type": pa.array(kinds),
         "item_id": pa.array(item.astype(str)),
         "category": pa.array((item % 7).astype(str)),
@@ -132,7 +134,7 @@ def test_one_user_with_a_million_events(tmp_path: Path) -> None:
         "last_session_events", "cart_count", "mean_purchase_gap_days",
     )  # fmt: skip
     rows = compute_features(
-        FolderLake(path), pairs_of([("bot", NOW), ("u", NOW)]), FeatureSet(PredictionTask(), names)
+        FolderLake(path), pairs_of([("bot", AS_OF), ("u", AS_OF)]), FeatureSet(PredictionTask(), names)
     )
     bot = rows.iloc[0]
     assert bot["event_count_28d"] == count - 1

@@ -10,9 +10,9 @@ import yaml
 
 from retail_core.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
-ONCE = {"replica-set"}
+ONE_TIME_SERVICES = {"replica-set"}
 
 
 @pytest.mark.parametrize("name", COMPOSE["services"])
@@ -22,23 +22,23 @@ def test_every_service_is_confined(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert int(service["user"].split(":")[0]) > 0
-    assert ("healthcheck" in service) == (name not in ONCE)
+    assert ("healthcheck" in service) == (name not in ONE_TIME_SERVICES)
     assert all(volume.split(":")[0] in COMPOSE["volumes"] for volume in service.get("volumes", ()))
 
 
 def test_the_ports_are_published_on_the_loopback_only() -> None:
-    ports = [port for one in COMPOSE["services"].values() for port in one.get("ports", ())]
+    ports = [port for service in COMPOSE["services"].values() for port in service.get("ports", ())]
     inside = {"PREFECT": 4200, "MLFLOW": 5000, "API": 8080, "APP": 8501}
-    told = [f"127.0.0.1:${{RETAIL_{name}_PORT:-{port}}}:{port}" for name, port in inside.items()]
-    assert sorted(ports) == sorted(told)
+    expected_ports = [f"127.0.0.1:${{RETAIL_{name}_PORT:-{port}}}:{port}" for name, port in inside.items()]
+    assert sorted(ports) == sorted(expected_ports)
 
 
 def test_every_setting_exists_and_no_secret_is_written_down() -> None:
-    known = {f"RETAIL_{name.upper()}" for name in Settings.model_fields}
+    setting_variables = {f"RETAIL_{name.upper()}" for name in Settings.model_fields}
     for service in COMPOSE["services"].values():
-        given = service.get("environment", {})
-        assert {name for name in given if name.startswith("RETAIL_")} <= known
-        secrets = [value for name, value in given.items() if name.endswith(("KEYS", "PASSWORD"))]
+        variables = service.get("environment", {})
+        assert {name for name in variables if name.startswith("RETAIL_")} <= setting_variables
+        secrets = [value for name, value in variables.items() if name.endswith(("KEYS", "PASSWORD"))]
         assert all(value.startswith("${") and ":?" in value for value in secrets)
 
 
@@ -48,5 +48,5 @@ def test_what_the_images_copy_is_there() -> None:
     assert copied
     assert all((ROOT / name).exists() for name in copied)
     targets = {line.split()[-1] for line in lines if line.startswith("FROM")}
-    built = {one["build"]["target"] for one in COMPOSE["services"].values() if "build" in one}
+    built = {service["build"]["target"] for service in COMPOSE["services"].values() if "build" in service}
     assert built == targets - {"base"}

@@ -1,0 +1,79 @@
+"""`doctor` with real services, a real MongoDB and dependencies that are away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from retail_core import sources
+from retail_core.ingest import ingest
+from retail_core.settings import Settings
+from retail_core.stack import doctor
+from retail_core.store.mongo.connection import Store
+from retail_core.subprocesses import free_port, port_is_free
+from tests.serving import Service
+
+pytestmark = pytest.mark.integration
+
+
+def test_doctor_distinguishes_its_own_api_from_another_server_on_the_port(
+    registered_service: Service, tmp_path: Path
+) -> None:
+    port = registered_service.settings.api_port
+    ports = {name: free_port() for name in ("mlflow_port", "prefect_port", "app_port")}
+    serving = registered_service.settings.model_copy(update=ports)
+    findings = {check["name"]: check for check in doctor(serving)}
+    assert findings["ports"]["state"] == "ok", findings["ports"]
+    assert f"`retail serve` runs at {port}" in findings["ports"]["what"]
+    (tmp_path / "readyz").touch()
+    (tmp_path / "openapi.json").write_text('{"paths": {"/predict": {}}}')
+    port = free_port()
+    stranger = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port)]
+    with subprocess.Popen(
+        stranger, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as holder:
+        while port_is_free("127.0.0.1", port):
+            time.sleep(0.05)
+        findings = {check["name"]: check for check in doctor(serving.model_copy(update={"api_port": port}))}
+        holder.kill()
+    assert findings["ports"]["state"] == "fail"
+    assert f"{port} for api is in use by process {holder.pid}" in findings["ports"]["what"]
+
+
+def test_doctor_tells_of_refused_rows_that_wait(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,event_time,event_type\nu,soon,search\nu,2025-01-01,search\n")
+    ingest(store, [log], sources.get_preset("canonical"), at=datetime(2025, 1, 2, tzinfo=UTC))
+    findings = {check["name"]: check for check in doctor(store.settings)}
+    assert (findings["quarantine"]["state"], findings["quarantine"]["what"]) == (
+        "warn",
+        "1 refused rows wait",
+    )
+
+
+def test_doctor_reports_what_cannot_be_reached_and_never_raises(tmp_path: Path) -> None:
+    broken = Settings(
+        home=tmp_path / "home",
+        mongodb_uri="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200",
+        mlflow_tracking_uri="http://127.0.0.1:1",
+        engine="spark",
+    )
+    findings = {check["name"]: check for check in doctor(broken)}
+    assert findings["mongodb"]["state"] == "fail"
+    assert findings["mlflow"]["state"] == "fail"
+    assert findings["champion"]["state"] == "fail"
+    assert all(check["remedy"] for check in findings.values() if check["state"] != "ok")
+
+
+def test_doctor_says_that_the_home_cannot_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "taken"
+    file.write_text("a file")
+    findings = {check["name"]: check for check in doctor(Settings(home=file / "home"))}
+    assert findings["disk"]["state"] == "fail"
+    assert str(file) in findings["disk"]["what"]
+    assert "RETAIL_HOME" in findings["disk"]["remedy"]
