@@ -51,7 +51,9 @@ def main() -> int:
         for kind, percent, floor in zip(("line", "branch"), measured, FLOORS[package], strict=True):
             failed |= percent < floor
             if percent < floor or "--all" in sys.argv:
-                print(f"{package}: {kind} coverage {percent:.1f} %, at least {floor} % is required")
+                sys.stdout.write(
+                    f"{package}: {kind} coverage {percent:.1f} %, at least {floor} % is required\n"
+                )
     return int(failed)
 
 
