@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -195,45 +195,45 @@ def test_simulated_logs_are_clean(seed: int, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def variables(settings: Settings, empty_registry: Settings) -> Iterator[dict[str, str]]:
-    """The variables of a home and a database of their own."""
+def run(
+    home: Path, settings: Settings, empty_registry: Settings
+) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run a command on a home and a database of its own."""
     assert settings.mongodb_uri is not None
-    copy_registry(empty_registry, settings.home_dir)
-    yield {
+    copy_registry(empty_registry, home)
+    variables = {
         "RETAIL_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
         "RETAIL_MONGODB_DATABASE": settings.mongodb_database,
         "RETAIL_SEARCH_ROWS": "1500",
         "RETAIL_FIT_ROWS": "3000",
     }
+    yield lambda *arguments: retail(*arguments, "--json", home=home, **variables)
     drop_database(settings)
 
 
 def test_training_refuses_or_marks_leaks_and_never_promotes_a_leaky_version(
-    log: Path, home: Path, variables: dict[str, str]
+    log: Path, run: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     path, mapping = planted_attribute(log)
-    assert (
-        retail("ingest", str(path), "--mapping", str(mapping), "--json", home=home, **variables).returncode
-        == 0
-    )
-    refused = retail("train", "--json", home=home, **variables)
+    assert run("ingest", str(path), "--mapping", str(mapping)).returncode == 0
+    refused = run("train")
     assert refused.returncode == 1
     output = json_output(refused)
     assert "card" in output["error"]
     assert "--allow-leak card" in output["remedy"]
-    assert json_output(retail("models", "list", "--json", home=home, **variables))["versions"] == []
+    assert json_output(run("models", "list"))["versions"] == []
 
-    unknown = retail("train", "--allow-leak", "cart", "--json", home=home, **variables)
+    unknown = run("train", "--allow-leak", "cart")
     assert unknown.returncode == 1
     assert "no column 'cart' to allow" in json_output(unknown)["error"]
 
-    allowed = retail("train", "--allow-leak", "card", "--json", home=home, **variables)
+    allowed = run("train", "--allow-leak", "card")
     assert allowed.returncode == 0, allowed.stdout + allowed.stderr
     report = json_output(allowed)
     assert not report["promoted"]
     assert (report["leakage"]["verdict"], report["leakage"]["allowed"]) == ("leaky", ["card"])
     assert report["leakage"]["model"]["daily"]["without"]["columns"] == ["card"]
-    by_hand = retail("models", "promote", report["version"], "--json", home=home, **variables)
+    by_hand = run("models", "promote", report["version"])
     assert by_hand.returncode == 1
     assert "leaks the answer" in json_output(by_hand)["error"]
-    assert json_output(retail("models", "list", "--json", home=home, **variables))["production"] is None
+    assert json_output(run("models", "list"))["production"] is None

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import subprocess
-import sys
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from pymongo import MongoClient
 
 from retail_core import sources
 from retail_core.features.cutoffs.labels import label_pairs
@@ -28,10 +23,11 @@ from retail_core.sources.event_reader import read_events
 from retail_core.store.lake.table import scratch_lake
 from retail_core.times import parse_instant
 from retail_core.training.leakage_inspection import build_guard_data, inspect_log
+from tests.command_line import retail
+from tests.home_copies import copy_registry, drop_database
 
 pytestmark = pytest.mark.realdata
 
-ROOT = Path(__file__).resolve().parents[2]
 PROFILES = "app_profile/retail_app_data.csv.gz"
 
 
@@ -87,53 +83,44 @@ def test_rule_that_flags_every_buyer_and_power_user_reproduces_the_headline(
 
 
 @pytest.fixture
-def shop(mongod_uri: str, tmp_path: Path) -> Iterator[dict[str, str]]:
-    database = f"profile_{uuid.uuid4().hex[:8]}"
-    yield {
-        "RETAIL_HOME": str(tmp_path / "home"),
-        "RETAIL_MONGODB_URI": mongod_uri,
-        "RETAIL_MONGODB_DATABASE": database,
+def run_command(
+    home: Path, settings: Settings, empty_registry: Settings
+) -> Iterator[Callable[..., tuple[int, dict[str, Any]]]]:
+    """Run a command on a home and a database of its own; returns the exit code and the JSON object."""
+    assert settings.mongodb_uri is not None
+    copy_registry(empty_registry, home)
+    variables = {
+        "RETAIL_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
+        "RETAIL_MONGODB_DATABASE": settings.mongodb_database,
         "RETAIL_SEARCH_ROWS": "3000",
         "RETAIL_FIT_ROWS": "12000",
     }
-    with MongoClient(mongod_uri) as client:
-        client.drop_database(database)
 
+    def run(*arguments: str) -> tuple[int, dict[str, Any]]:
+        done = retail(*arguments, "--json", home=home, **variables)
+        (line,) = done.stdout.splitlines()
+        return done.returncode, json.loads(line)
 
-def retail(*arguments: str, **environment: str) -> tuple[int, dict[str, Any]]:
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("RETAIL_", "MLFLOW_"))
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", "from retail_core.cli import main; main()", *arguments, "--json"],
-        cwd=ROOT,
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-    (line,) = done.stdout.splitlines()
-    content: dict[str, Any] = json.loads(line)
-    return done.returncode, content
+    yield run
+    drop_database(settings)
 
 
 def test_the_old_headline_is_reproduced_only_with_the_leak_and_never_promoted(
-    shared_data: Path, shop: dict[str, str]
+    shared_data: Path, run_command: Callable[..., tuple[int, dict[str, Any]]]
 ) -> None:
-    code, _ = retail("ingest", str(shared_data / PROFILES), "--source", "app_profile", **shop)
+    code, _ = run_command("ingest", str(shared_data / PROFILES), "--source", "app_profile")
     assert code == 0
-    code, refused = retail("train", "--target-recall", "1.0", **shop)
+    code, refused = run_command("train", "--target-recall", "1.0")
     assert code == 1
     assert "user_segment" in refused["error"]
     assert "--allow-leak user_segment" in refused["remedy"]
-    code, report = retail("train", "--target-recall", "1.0", "--allow-leak", "user_segment", **shop)
+    code, report = run_command("train", "--target-recall", "1.0", "--allow-leak", "user_segment")
     assert code == 0, report
     assert report["certificate"]["missed"] == 0
     assert report["metrics"]["contact_recall"] >= 0.98
     assert 0.87 <= report["metrics"]["f1"] <= 0.93
     assert report["leakage"]["model"]["first-visit"]["without"]["auc"] < 0.75
     assert not report["promoted"]
-    code, answer = retail("models", "promote", report["version"], **shop)
+    code, answer = run_command("models", "promote", report["version"])
     assert code == 1
     assert "leaks the answer" in answer["error"]
