@@ -1,1 +1,1 @@
-"""The Streamlit app. One file a page in `views`; shared components, charts and data access beside them."""
+"""The Streamlit app. One file per page in `views`; shared components, charts and data access beside them."""

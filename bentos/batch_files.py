@@ -165,7 +165,8 @@ def _columns(path: Path) -> tuple[str, ...]:
             return tuple(pq.read_schema(path).names)
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(
-                f"The file is damaged Parquet: {error}.", remedy="write the file again and send that."
+                f"The file is not a valid Parquet file: {error}.",
+                remedy="write the file again and upload it.",
             ) from error
     with io.BufferedReader(DecompressedFile(path, kind)) as file:
         first = file.readline(1 << 20)
@@ -185,7 +186,7 @@ def _features(path: Path, columns: Sequence[str], feature_set: FeatureSet) -> Fe
         surplus = f"has columns {(repeated or unknown)[:5]}"
         defect = surplus if "user_id" in columns else "has no column user_id"
         raise InputError(
-            f"The file {defect}; it was read as features, which are one row a user.",
+            f"The file {defect}; it was read as features, which have one row per user.",
             remedy="name the columns as GET /model lists them, each once, beside user_id.",
         )
     table = _read_table(path, [name for name in columns if name in model_columns])
@@ -219,10 +220,12 @@ def _read_table(path: Path, features: Sequence[str]) -> pa.Table:
     except (*_CAST_ERRORS, pa.ArrowKeyError, OSError) as error:
         raise InputError(
             f"The file cannot be read as features: {error}.",
-            remedy="write a CSV with a header, or Parquet, one row a user, numbers as numbers.",
+            remedy="write a CSV with a header, or Parquet, one row per user, numbers as numbers.",
         ) from error
     if problem is not None:
-        raise InputError(f"The file cannot be unpacked: {problem}.", remedy="pack it again and send that.")
+        raise InputError(
+            f"The file cannot be unpacked: {problem}.", remedy="compress it again and upload it."
+        )
     return table
 
 
@@ -250,7 +253,7 @@ def _user_ids(table: pa.Table) -> pa.ChunkedArray:
         return table["user_id"].cast(pa.string())
     except _CAST_ERRORS as error:
         raise InputError(
-            f"The column user_id holds something that is no text: {error}.",
+            f"The column user_id contains a value that is not text: {error}.",
             remedy="write the user's id as text or a whole number.",
         ) from error
 
@@ -260,9 +263,11 @@ def _numbers(table: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.f
         numbers = np.asarray(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
     except _CAST_ERRORS as error:
         raise InputError(
-            f"The column {name} holds something that is no number: {error}.",
+            f"The column {name} contains a value that is not a number: {error}.",
             remedy="write numbers with a decimal point, and leave unknown values empty.",
         ) from error
     if np.isinf(numbers).any():
-        raise InputError(f"The column {name} holds an infinite value.", remedy="leave unknown values empty.")
+        raise InputError(
+            f"The column {name} contains an infinite value.", remedy="leave unknown values empty."
+        )
     return numbers

@@ -20,7 +20,7 @@ import bentoml
 import psutil
 
 POLL_SECONDS = 0.05
-START_SECONDS = 120.0
+START_TIMEOUT_SECONDS = 120.0
 """How long the second process waits for the first one to start."""
 
 MIN_MEMORY_BYTES = 1536 * 1024 * 1024
@@ -68,7 +68,7 @@ class LeaderLock:
 
     def wait_for_other_holder(self) -> None:
         """Block until another process holds the lock, so that two starts do not compete for the cores."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while time.monotonic() < deadline:
             if not self.try_acquire():
                 return

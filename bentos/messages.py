@@ -50,7 +50,7 @@ class Reason(msgspec.Struct):
 
 
 class Answer(msgspec.Struct, omit_defaults=True):
-    """The prediction for one item; `contact` is whether the probability is at or above `threshold`."""
+    """The prediction for one item of the request; `contact`: the probability is at or above `threshold`."""
 
     user_id: str
     probability: float

@@ -48,7 +48,9 @@ class MongoConnection:
         operation: Callable[[AsyncCollection[Document]], Awaitable[Result]],
         timeout_seconds: float,
     ) -> Result:
-        """The result of `operation` on the collection; times in documents are integers of milliseconds.
+        """Run `operation` on the collection and return its result.
+
+        Times in documents are integer milliseconds.
 
         Raises:
             DependencyError: MongoDB does not answer within the limit.

@@ -70,7 +70,7 @@ def check_exposure(host: str, settings: Settings) -> None:
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError as error:
-        raise InputError(f"{host!r} is no IP address.", remedy="use 127.0.0.1 or 0.0.0.0.") from error
+        raise InputError(f"{host!r} is not an IP address.", remedy="use 127.0.0.1 or 0.0.0.0.") from error
     if not address.is_loopback and settings.api_keys is None:
         raise InputError(
             f"The API would be open to everyone on {host}: no keys are set.",

@@ -179,7 +179,7 @@ def predictions(
     settings: Settings | None = None,
     engine: EngineOptions = DUCKDB,
 ) -> DataFrame[Prediction]:
-    """Predictions of a model for every eligible user at one instant, by rank.
+    """Predictions of a model for every eligible user at one instant, sorted by rank.
 
     Args:
         model: the folder of a logged model, a version of the registry, or a model loaded before.

@@ -254,7 +254,7 @@ def _read_config(file: Path) -> Mapping[str, Any]:
     """Keys and values of a settings file; lists become comma-separated text.
 
     Raises:
-        InputError: it cannot be read, is no TOML, or has a key that is no setting.
+        InputError: it cannot be read, is not TOML, or has a key that is not a setting.
     """
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -265,7 +265,7 @@ def _read_config(file: Path) -> Mapping[str, Any]:
             similar = difflib.get_close_matches(name, Settings.model_fields, n=1)
             hint = f"write {similar[0]}" if similar else "remove it"
             raise InputError(
-                f"{file} has the key {name!r}, which is no setting.",
+                f"{file} has the key {name!r}, which is not a setting.",
                 remedy=f"{hint}; `retail config` lists the settings.",
             )
         if isinstance(value, dict):

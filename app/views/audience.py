@@ -73,8 +73,8 @@ def _sizing(scores: ScoredUsers) -> Sizing:
     first, second, third = st.columns(3)
     control = third.slider("Control group", 0, 50, 10, 5, format="%d%%", help="Held out at random.") / 100
     if method == BUDGET:
-        users = len(scores.predictions)
-        budget = first.number_input("Users, control group included", 1, users, max(users // 10, 1))
+        user_count = len(scores.predictions)
+        budget = first.number_input("Users, control group included", 1, user_count, max(user_count // 10, 1))
         return Sizing(budget=int(budget), control=control)
     if method == RECALL:
         share = first.number_input("Share of the buyers to find (%)", 1.0, 99.9, 80.0, 1.0)

@@ -37,7 +37,7 @@ def _form(settings: Settings) -> None:
     uploaded = st.file_uploader(
         "Events (CSV, also .gz or .zst, or Parquet)",
         type=["csv", "gz", "zst", "parquet", "jsonl"],
-        help=f"At most {settings.upload_mb} MB. A file of features, one row a user, is understood too.",
+        help=f"At most {settings.upload_mb} MB. A file of features, one row per user, is accepted too.",
     )
     if uploaded is not None:
         st.session_state[UPLOAD] = (uploaded.name, uploaded.getvalue())

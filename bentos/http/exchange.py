@@ -138,7 +138,7 @@ def _as_problem(status: int, body: bytes) -> Problem:
 
 
 def _details(detail: object) -> list[str]:
-    """Pydantic's list of errors, or a single sentence, as sentences."""
+    """One sentence per error of a Pydantic error list; a plain text as the only sentence."""
     if not isinstance(detail, list):
         return [str(detail)] if detail else []
     return [

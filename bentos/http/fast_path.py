@@ -59,7 +59,7 @@ class FastPath:
         self.service: PredictionService | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection."""
+        """Serve one ASGI connection."""
         if scope["type"] != "http":
             await self._call_bentoml(scope, receive, send)
             return
@@ -113,7 +113,7 @@ class FastPathMiddleware:
         self.fast_path = fast_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection."""
+        """Serve one ASGI connection."""
         if scope["type"] == "lifespan":
             bentoml = scope["app"]
             self.fast_path.bentoml_app, bentoml.middleware_stack = bentoml.middleware_stack, self.fast_path

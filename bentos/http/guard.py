@@ -25,9 +25,9 @@ _HEADERS = frozenset({b"x-api-key", b"content-length", b"content-type", b"host",
 
 
 class RateLimiter:
-    """One token bucket per key: `rate` requests a second on average, bursts of `BURST_SECONDS` times that.
+    """One token bucket per key: `rate` requests per second on average, bursts of `BURST_SECONDS` times that.
 
-    A rate of 0 is no limit. Only accepted keys have a bucket, so there are never more buckets than keys.
+    A rate of 0 means no limit. Only accepted keys have a bucket, so there are never more buckets than keys.
     """
 
     def __init__(self, rate: float) -> None:
@@ -54,7 +54,7 @@ class Guard:
     Args:
         keys: accepted API keys, sent as `X-API-Key`.
         upload_bytes: size limit of a file sent to `/score_batch`.
-        rate: requests a second admitted per key; 0 is no limit.
+        rate: requests per second accepted for each key; 0 means no limit.
     """
 
     def __init__(self, keys: tuple[str, ...], upload_bytes: int, rate: float = 0.0) -> None:
@@ -105,7 +105,7 @@ def is_upload(scope: Scope) -> bool:
 
 def _too_fast(rate: float, wait_seconds: float) -> Problem:
     retry_after = str(math.ceil(wait_seconds))
-    detail = f"The rate limit of this key, {rate:g} requests a second, is exceeded."
+    detail = f"The rate limit of this key, {rate:g} requests per second, is exceeded."
     remedy = f"send the request again after {retry_after} s."
     return Problem(429, "too-fast", detail, headers=(("Retry-After", retry_after),), remedy=remedy)
 

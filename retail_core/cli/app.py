@@ -34,8 +34,8 @@ for module in (
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
-    if version:
+def _root(show_version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if show_version:
         typer.echo(__version__)
         raise typer.Exit
 

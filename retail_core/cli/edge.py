@@ -52,14 +52,15 @@ def user_error_of(error: Exception) -> RetailError | None:
     if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
         return InputError(
             f"{error.filename or 'A file'} cannot be read or written: {error.strerror}.",
-            remedy="free some space, or name a place that you may use (RETAIL_HOME says where the data are).",
+            remedy="free disk space, or use a writable folder (RETAIL_HOME sets the data folder).",
         )
     if type(error).__module__.startswith("pymongo"):
         from pymongo.errors import ConnectionFailure
 
         if isinstance(error, ConnectionFailure):
             return DependencyError(
-                "MongoDB went away while the command ran.", remedy="see `retail doctor`, then run it again."
+                "The connection to MongoDB was lost while the command ran.",
+                remedy="check MongoDB with `retail doctor`, then run the command again.",
             )
     return None
 

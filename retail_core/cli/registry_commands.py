@@ -73,7 +73,7 @@ def promote_model(version: str, json_output: JsonFlag = False) -> None:
 
 @models_app.command("rollback")
 def rollback_model(json_output: JsonFlag = False) -> None:
-    """Put the previous production version back.
+    """Put the previous production version back into production.
 
     Example: retail models rollback
     """
@@ -94,9 +94,9 @@ def recalibrate_model(
     ] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Refit calibrators and thresholds on days later than the training data; the ranker stays.
+    """Refit calibrators and thresholds on days later than the training data, for the same rankers.
 
-    A new version, promoted if its probabilities are better than those in production.
+    Registers a new version; it is promoted if its probabilities are better than those in production.
 
     Example: retail models recalibrate --as-of 2025-03-01T00:00:00Z
     """

@@ -66,7 +66,7 @@ def _rows() -> Iterator[str]:
             f"`{name}`",
             f"`{variable_name(name)}`",
             _default(field.default),
-            _allowed(field),
+            _allowed_values(field),
             field.description or "",
         )
         yield f"| {' | '.join(cells)} |\n"
@@ -81,7 +81,7 @@ def _default(default: Any) -> str:
     return f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
 
 
-def _allowed(field: FieldInfo) -> str:
+def _allowed_values(field: FieldInfo) -> str:
     """The values that are accepted."""
     limits = {
         sign: getattr(constraint, bound)

@@ -1,7 +1,8 @@
 """The list of features, by family. Batch, online, documentation and explanations are derived from it.
 
-To add a feature of an existing kind, add one definition to a family and renew `docs/features.md`; the page
-has the steps. The name, kind and window of a definition are part of the feature-set hash of stored models.
+To add a feature of an existing kind, add one definition to a family and regenerate `docs/features.md`;
+CONTRIBUTING has the steps. The name, kind and windows of a definition are part of the feature-set hash
+of stored models.
 """
 
 from __future__ import annotations

@@ -15,31 +15,11 @@ from retail_core.features.prediction_task import PredictionTask
 MARK = "<!-- measured from here on -->"
 
 _RECIPES = """\
-## Adding a feature
+## Changing features
 
-1. Add one definition to a family of `FEATURE_FAMILIES` in `retail_core/features/definitions.py`: name, kind,
-   windows, unit, meaning, null. A formula over other features is a function in
-   `retail_core/features/formulas.py` (its docstring is the meaning) and a line `_derived(f.<name>, ...)`.
-   Batch, online, explanations and the leakage guard follow from the definition.
-2. Add values computed by hand to `EXPECTED` in `tests/unit/features/test_feature_values.py`; the test
-   compares both interpreters with them.
-3. Renew this page: `python -m retail_core.features.docs docs/features.md`.
-
-Models trained before keep their feature set. Never change what an existing name means: its kind is part of
-the hash that models store (`tests/unit/features/test_feature_set.py`).
-
-## Adding a key
-
-A key is an event column by which features group events, such as the item, the category or the brand.
-
-1. Add one line to `EVENT_KEYS` in `retail_core/features/event_columns.py`: the column's name in the event
-   schema, and a fallback column if events without a value count as one each. A column that is no field of
-   `OnlineEvent` yet becomes one in the same file (`OnlineEvent`, `EventColumns`, `event_from_document`).
-2. Use it in `retail_core/features/definitions.py`: `Distinct("<key>")`, `Concentration("<key>")`.
-
-`tests/unit/features/test_event_keys.py` runs for every key of `EVENT_KEYS`; its last test is the pattern for
-a new one. A new kind is a class in `kinds.py` and one function in each interpreter
-(`batch/feature_kernel.py`, `online/online_interpreter.py`); the property tests compare them.
+[CONTRIBUTING](../CONTRIBUTING.md#add-a-feature) has the steps to add a feature, an event key and a kind of
+feature. Models trained before keep their feature set. Never change what an existing name means: its kind and
+windows are part of the hash that models store (`tests/unit/features/test_feature_set.py`).
 """
 
 _INTRODUCTION = """\

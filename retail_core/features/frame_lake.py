@@ -178,7 +178,7 @@ def _utc(column: pd.Series, name: str) -> pd.Series:
             remedy=f"say which: .dt.tz_localize('Europe/Berlin') on {name}, for example.",
         )
     raise InputError(
-        f"{name} holds {column.dtype} values, not aware datetimes.",
+        f"{name} contains {column.dtype} values, not datetimes with a time zone.",
         remedy="convert it: pd.to_datetime(column, utc=True) for texts with an offset.",
     )
 

@@ -201,7 +201,7 @@ def _batches(documents: list[Document], window_id: int) -> Iterator[list[Documen
 
 
 def _content(document: Document) -> Document:
-    """Fields by which two documents of one id are compared, times aware."""
+    """Fields that decide whether two documents with the same id are equal; times as aware datetimes."""
     content = {name: value for name, value in document.items() if name != "window_id"}
     at: datetime = content["event_time"]
     content["event_time"] = at.replace(tzinfo=UTC) if at.tzinfo is None else at

@@ -23,7 +23,10 @@ _FAR = 40.0
 
 @dataclass(frozen=True)
 class Calibrator:
-    """Knots of the map: `scores` and `values`, both logits, both ascending; `method` names the fit."""
+    """Piecewise-linear map between logits, with knots `scores` and `values` (ascending).
+
+    `method` is the name of the fit: isotonic or sigmoid.
+    """
 
     method: str
     scores: FloatArray

@@ -84,18 +84,18 @@ def forest_to_booster(forest: RandomForestClassifier) -> Booster:
     return trees_to_booster(trees, int(forest.n_features_in_))
 
 
-def trees_to_booster(trees: Sequence[TreeArrays], columns: int) -> Booster:
+def trees_to_booster(trees: Sequence[TreeArrays], column_count: int) -> Booster:
     """Trees as a LightGBM booster whose raw score is the sum of their outputs.
 
     Thresholds and leaf values are written with all their digits.
 
     Args:
         trees: at least one.
-        columns: number of feature columns.
+        column_count: number of feature columns.
     """
     import lightgbm
 
-    return lightgbm.Booster(model_str=_lightgbm_text(trees, columns))
+    return lightgbm.Booster(model_str=_lightgbm_text(trees, column_count))
 
 
 def tree_shapley_values(booster: Booster, matrix: Float32Array) -> FloatArray:
@@ -124,14 +124,14 @@ def rows_at_thresholds(forest: RandomForestClassifier, generator: np.random.Gene
 def _onnx_graph(forest: RandomForestClassifier) -> onnx.ModelProto:
     from onnx import TensorProto, helper
 
-    columns = forest.n_features_in_
+    column_count = forest.n_features_in_
     node = helper.make_node(
         "TreeEnsemble", ["rows"], ["scores"], domain="ai.onnx.ml", **_onnx_attributes(forest)
     )
     graph = helper.make_graph(
         [node],
         "ranker",
-        [helper.make_tensor_value_info("rows", TensorProto.DOUBLE, [None, columns])],
+        [helper.make_tensor_value_info("rows", TensorProto.DOUBLE, [None, column_count])],
         [helper.make_tensor_value_info("scores", TensorProto.DOUBLE, [None, 1])],
     )
     versions = [helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", _ML_OPSET)]
@@ -195,16 +195,16 @@ def _onnx_nodes(
     }
 
 
-def _lightgbm_text(trees: Sequence[TreeArrays], columns: int) -> str:
+def _lightgbm_text(trees: Sequence[TreeArrays], column_count: int) -> str:
     head = [
         "tree",
         "version=v4",
         "num_class=1",
         "num_tree_per_iteration=1",
         "label_index=0",
-        f"max_feature_idx={columns - 1}",
-        f"feature_names={_join(f'f{column}' for column in range(columns))}",
-        f"feature_infos={_join(['[-inf:inf]'] * columns)}",
+        f"max_feature_idx={column_count - 1}",
+        f"feature_names={_join(f'f{column}' for column in range(column_count))}",
+        f"feature_infos={_join(['[-inf:inf]'] * column_count)}",
         "",
     ]
     blocks = ("\n".join([f"Tree={number}", *_tree_lines(tree), "", ""]) for number, tree in enumerate(trees))

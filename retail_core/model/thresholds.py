@@ -65,15 +65,8 @@ def best_f1_threshold(probability: FloatArray, labels: BoolArray) -> float:
     return float(ranked[int(np.argmax(f1))])
 
 
-def sample_buyer_scores(
-    users: pd.Series, probability: FloatArray, labels: BoolArray, seed: int
-) -> FloatArray:
-    """Probabilities of one random buying row per buying user, which are independent observations."""
-    return np.asarray(probability[sample_row_per_buyer(users, labels, seed)], dtype=np.float64)
-
-
 def sample_row_per_buyer(users: pd.Series, labels: BoolArray, seed: int) -> IndexArray:
-    """Positions of one random buying row per buying user."""
+    """Positions of one random buying row per buying user, which are independent observations."""
     shuffled = np.random.default_rng(seed).permutation(np.flatnonzero(labels))
     first = ~users.iloc[shuffled].duplicated().to_numpy()
     return np.asarray(shuffled[first], dtype=np.intp)
@@ -83,7 +76,7 @@ def recall_threshold(scores: FloatArray, target: float, confidence: float) -> Re
     """The largest threshold certified to find the share `target` of buyers.
 
     Args:
-        scores: probabilities of independent buyers (`buyer_scores`), at least one.
+        scores: probabilities of independent buyers (`sample_row_per_buyer`), at least one.
         target: share of buyers to find, in (0, 1]. 1.0 is the `no-miss` point: the lowest score of any
             buyer, whose certificate states the recall that is certified there.
         confidence: 1 - delta, in (0, 1).

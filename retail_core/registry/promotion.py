@@ -70,7 +70,7 @@ def promote(
     spec = registry.load_version(store.settings, version).spec
     if spec.leaky:
         raise IntegrityError(
-            f"Version {version} was trained with a column that leaks the answer.",
+            f"Version {version} was trained with a column that leaks the label.",
             remedy="train without --allow-leak and promote that version.",
         )
     previous = registry.production_version(store.settings)
@@ -81,7 +81,9 @@ def promote(
 
 
 def rollback(store: Store, *, at: datetime) -> dict[str, Any]:
-    """Return to the champion before the current one; returns the entry. Repeated, it goes further back.
+    """Make the previous champion the champion again and return the recorded entry.
+
+    Each further call goes back by one more version.
 
     Raises:
         DataError: there is no version before it.

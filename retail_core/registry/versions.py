@@ -168,7 +168,7 @@ def set_production(settings: Settings, version: str) -> None:
     with open_session(settings) as session:
         if _existing(session, settings, version).tags.get("leaky") == "true":
             raise IntegrityError(
-                f"Version {version} was trained with a column that leaks the answer.",
+                f"Version {version} was trained with a column that leaks the label.",
                 remedy="train without --allow-leak and promote that version.",
             )
         session.client.set_registered_model_alias(settings.model_name, ALIAS, version)

@@ -17,7 +17,7 @@ from pandera.typing.pandas import DataFrame
 from retail_core.arrays import BoolArray
 from retail_core.csv_export import require_parent_folder, write_csv
 from retail_core.errors import DataError
-from retail_core.features.cutoffs.policies import policy_population
+from retail_core.features.cutoffs.policies import describe_population
 from retail_core.model.sampling import row_hash_fraction
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.schemas import Prediction
@@ -46,7 +46,7 @@ class ScoredUsers:
 
 @dataclass(frozen=True)
 class AudienceEstimate:
-    """Size of an audience and what to expect of it.
+    """Size of an audience and the number of buyers expected in it.
 
     Attributes:
         contacted: number of users to contact.
@@ -166,7 +166,7 @@ def draw_audience(scored: ScoredUsers, sizing: Sizing, seed: int) -> AudienceDra
         threshold=float(members["probability"].min()),
         point=sizing.point,
         eligible=len(predictions),
-        population=policy_population(spec.feature_set.task, spec.primary, iso(scored.as_of)),
+        population=describe_population(spec.feature_set.task, spec.primary, iso(scored.as_of)),
         mean_probability=buyers_of_all / len(predictions),
         base_rate=spec.base_rate,
     )

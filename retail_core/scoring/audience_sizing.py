@@ -52,14 +52,14 @@ class Sizing:
         if self.budget is not None and self.budget < 1:
             raise InputError(f"A budget of {self.budget} contacts nobody.", remedy="give at least 1.")
         if self.recall is not None and not 0 < self.recall <= 1:
-            raise InputError(f"A recall of {self.recall:g} is no share.", remedy="give one in (0, 1].")
+            raise InputError(f"A recall of {self.recall:g} is out of range.", remedy="give one in (0, 1].")
         if self.cost is not None and self.value is not None and not 0 < self.cost < self.value:
             raise InputError(
-                f"With a cost of {self.cost:g} and a value of {self.value:g} it is nobody or everybody.",
+                f"Cost {self.cost:g} and value {self.value:g} select nobody or everybody.",
                 remedy="give a cost above 0 and below the value.",
             )
         if not 0 <= self.control < 1:
-            raise InputError(f"A control group of {self.control:g} is no share.", remedy="give 0 to 0.9.")
+            raise InputError(f"A control group of {self.control:g} is out of range.", remedy="give 0 to 0.9.")
 
     @property
     def point(self) -> str:

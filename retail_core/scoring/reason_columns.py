@@ -26,20 +26,20 @@ FeaturesOf = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def with_reasons(
-    served: ServedModel, scores: pd.DataFrame, features_of: FeaturesOf, most: int = MOST_EXPLAINED
+    served: ServedModel, scores: pd.DataFrame, features_of: FeaturesOf, max_explained: int = MOST_EXPLAINED
 ) -> pd.DataFrame:
-    """`scores` with a column `reasons`, which is empty beyond the first `most` rows.
+    """`scores` with a column `reasons`, which is empty beyond the first `max_explained` rows.
 
     Args:
         served: the model that gave the scores.
         scores: one row per user, with the columns that `features_of` needs, sorted by rank.
         features_of: returns the feature rows that were scored; called once, with the users to explain.
-        most: number of users to explain; fewer where explanations of the model are expensive.
+        max_explained: number of users to explain; fewer where explanations of the model are expensive.
     """
     from retail_core.model.explanations.contributions import max_explainable_rows
     from retail_core.model.explanations.reasons import explain_rows, format_reasons
 
-    top = scores.head(min(most, max_explainable_rows(served.estimator, WORK)))
+    top = scores.head(min(max_explained, max_explainable_rows(served.estimator, WORK)))
     texts: list[str] = []
     if len(top):
         feature_set = served.spec.feature_set

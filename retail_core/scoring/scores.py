@@ -17,9 +17,9 @@ from retail_core.errors import DataError, InputError
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.cutoffs.policies import (
     daily_pairs,
+    describe_population,
     first_visit_pairs,
     policies_for,
-    policy_population,
 )
 from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader
 from retail_core.model.served_model import ModelSpec, ServedModel
@@ -146,7 +146,7 @@ def score(
         seconds=round(time.perf_counter() - started, 3),
         file=out,
         policy=spec.primary,
-        population=policy_population(spec.feature_set.task, spec.primary, iso(instant)),
+        population=describe_population(spec.feature_set.task, spec.primary, iso(instant)),
         base_rate=spec.base_rate,
         expected_buyers=float(predictions["probability"].sum()),
         will_purchase=int(predictions["will_purchase"].sum()),

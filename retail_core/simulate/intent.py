@@ -43,7 +43,7 @@ class Hidden:
     checkout_day: IntArray
 
     def put_in_cart(self, user: IntArray, item: IntArray, quantity: IntArray, day: int) -> None:
-        """Add lines (`user` sorted); the oldest slots are overwritten when the cart is full."""
+        """Add items to the carts of `user` (sorted); in a full cart the oldest slots are overwritten."""
         slot = (self.cart_next[user] + rank_in_group(user)) % CART_SLOTS
         self.cart_item[user, slot] = item
         self.cart_day[user, slot] = day
@@ -132,8 +132,10 @@ def _calendar_pull(day: Day) -> float:
     return float(drift + (0.45 if day.promotion else 0.0) - (0.25 if day.eve else 0.0))
 
 
-def live(rng: np.random.Generator, population: Population, hidden: Hidden, odds: Odds, day: Day) -> Visits:
-    """Draw the day's moods, visits and purchases; `hidden.mood` is then that of the next midnight."""
+def simulate_day(
+    rng: np.random.Generator, population: Population, hidden: Hidden, odds: Odds, day: Day
+) -> Visits:
+    """Draw the day's moods, visits and purchases, and set `hidden.mood` to that of the next midnight."""
     before = hidden.mood
     mood = choose(rng, odds.move)
     arrives = population.arrival == day.index
@@ -144,9 +146,9 @@ def live(rng: np.random.Generator, population: Population, hidden: Hidden, odds:
     comes = (rng.random(len(present)) < odds.visit[present, visitor_mood]) | arrives[present]
     user, visitor_mood = present[comes], visitor_mood[comes]
     buys = rng.random(len(user)) < odds.buy[user, visitor_mood]
-    tastes = np.minimum(choose(rng, np.broadcast_to(_TASTE_SHARE, (population.size, 3))), 2)
+    taste_rank = np.minimum(choose(rng, np.broadcast_to(_TASTE_SHARE, (population.size, 3))), 2)
     fresh = np.flatnonzero((mood == INTENT) & (before != INTENT))
-    hidden.focus[fresh] = population.tastes[fresh, tastes[fresh]]
+    hidden.focus[fresh] = population.tastes[fresh, taste_rank[fresh]]
     hidden.mood = mood
     after = choose(rng, np.broadcast_to(_AFTER_PURCHASE, (int(buys.sum()), 3)))
     hidden.mood[user[buys]] = after

@@ -15,7 +15,7 @@ from retail_core.simulate.acts import TYPE
 from retail_core.simulate.browsing import Shop
 from retail_core.simulate.catalogue import draw_catalogue
 from retail_core.simulate.day import DayEvents, Numbering, Refunds, events_of, merge
-from retail_core.simulate.intent import live, new_hidden, odds_of
+from retail_core.simulate.intent import new_hidden, odds_of, simulate_day
 from retail_core.simulate.output_files import Renderer, check_target, open_writer, truth_schema
 from retail_core.simulate.simulation_config import (
     BURN_IN_DAYS,
@@ -30,7 +30,7 @@ DayProgress = Callable[[int, int], None]
 
 
 class World:
-    """A population alive: each call of `tomorrow` lives one more day."""
+    """The simulated users and their state; each call of `tomorrow` simulates one more day."""
 
     def __init__(self, config: SimulationConfig) -> None:
         catalogue = draw_catalogue(_random(config, 0))
@@ -42,21 +42,21 @@ class World:
         self._refunds = Refunds.none()
 
     def tomorrow(self, day: Day) -> tuple[FloatArray, BoolArray, DayEvents]:
-        """Live `day`.
+        """Simulate `day`.
 
         Returns:
-            for every user the exact probability of a purchase on it as of its midnight, whether it
-            came to one, and the day's events.
+            for every user the exact probability of a purchase on it as of its midnight, whether the
+            user purchased, and the day's events.
         """
         rng = _random(self._config, 3 + BURN_IN_DAYS + day.index)
         odds = odds_of(self.population, self.hidden, day)
-        visits = live(rng, self.population, self.hidden, odds, day)
+        visits = simulate_day(rng, self.population, self.hidden, odds, day)
         shop = Shop(self.population, self.catalogue, self.hidden, day)
         events = events_of(rng, shop, visits, self._numbering)
         bought = events.take(events.kind == TYPE["purchase"])
-        price = self.catalogue.price_on(promotion=day.promotion)
+        item_prices = self.catalogue.price_on(promotion=day.promotion)
         due = self._refunds.falling_due(day.index)
-        self._refunds.draw(rng, bought, price, day.index)
+        self._refunds.draw(rng, bought, item_prices, day.index)
         purchased = np.zeros(self.population.size, dtype=bool)
         purchased[bought.user] = True
         return odds.purchase, purchased, merge([events, due]).in_time()

@@ -54,7 +54,7 @@ class SimulationConfig:
         _within("seed", self.seed, 0, 2**63 - 1)
         if self.start < _FIRST or self.start + timedelta(days=self.days) > _LAST:
             raise InputError(
-                f"The period of {self.days} days from {self.start} leaves the years 1990 to 2099.",
+                f"The period of {self.days} days from {self.start} is not within the years 1990 to 2099.",
                 remedy="choose another start, such as 2025-01-01.",
             )
         if self.drift is not None and self.drift not in DRIFTS:

@@ -193,7 +193,7 @@ def _properties_json(properties: dict[str, object]) -> str | None:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _event_ids(columns: Mapping[str, pa.Array], source: str) -> list[str]:

@@ -69,7 +69,8 @@ def check_header(path: Path, source: Source, header: tuple[str, ...]) -> None:
 def _check_names(path: Path, source: Source, header: tuple[str, ...]) -> None:
     if not header:
         raise InputError(
-            f"Line 1 of {path} begins as JSON and is no object.", remedy="write one JSON object a line."
+            f"Line 1 of {path} begins as JSON but is not an object.",
+            remedy="write one JSON object per line.",
         )
     if any(broken_text_rule(name) for name in header):
         raise InputError(

@@ -78,7 +78,7 @@ class SourceMapping(BaseModel):
             try:
                 parse_times(pa.array(["never"]), TimeFormat("strptime", formats=(form,)), "UTC")
             except ValueError as error:
-                raise ValueError(f"{form!r} is no time format ({error})") from error
+                raise ValueError(f"{form!r} is not a time format ({error})") from error
         return value
 
     @field_validator("extends")

@@ -21,7 +21,7 @@ def parquet_tables(path: Path, check: CheckHeader, skip: int, rows: int) -> Iter
     """Windows of at most `rows` rows after row `skip`, each with an estimate of the bytes read so far.
 
     Raises:
-        InputError: the file is no complete Parquet file, or `check` rejects its columns.
+        InputError: the file is not a complete Parquet file, or `check` rejects its columns.
     """
     size = path.stat().st_size
     done = 0
@@ -35,7 +35,8 @@ def parquet_tables(path: Path, check: CheckHeader, skip: int, rows: int) -> Iter
                     yield _table(batch.slice(start), done), size * done // max(file.metadata.num_rows, 1)
     except (pa.ArrowException, OSError) as error:
         raise InputError(
-            f"{path} is not a whole Parquet file: {str(error).splitlines()[0]}.", remedy="fetch it again."
+            f"{path} is not a complete Parquet file: {str(error).splitlines()[0]}.",
+            remedy="download or copy it again.",
         ) from error
 
 

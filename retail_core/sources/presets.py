@@ -11,11 +11,11 @@ from retail_core.sources.online_retail import ONLINE_RETAIL
 from retail_core.sources.otto import OTTO
 from retail_core.sources.source import Layout, Source, TimeFormat
 
-_CANONICAL_NAMES = [name for name in EVENT_COLUMNS if name not in {"price_minor", "properties"}]
+_CANONICAL_COLUMNS = [name for name in EVENT_COLUMNS if name not in {"price_minor", "properties"}]
 
 CANONICAL = Source(
     name="canonical",
-    columns={name: (name,) for name in [*_CANONICAL_NAMES, "price"]},
+    columns={name: (name,) for name in [*_CANONICAL_COLUMNS, "price"]},
     properties=None,
 )
 
@@ -119,8 +119,8 @@ def get_preset(name: str) -> Source:
 
 def matching_preset(header: tuple[str, ...]) -> str | None:
     """Name of the preset whose columns a header has, or a first row without one; None if there is none."""
-    dialects = [source for source in PRESETS.values() if source is not CANONICAL]
-    for source in (*dialects, CANONICAL):
+    other_than_canonical = [source for source in PRESETS.values() if source is not CANONICAL]
+    for source in (*other_than_canonical, CANONICAL):
         if source.layout.header is None and not source.missing_columns(header):
             return source.name
     if len(header) == 5 and header[3] in TAOBAO.vocabulary:

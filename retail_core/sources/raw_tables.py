@@ -100,7 +100,7 @@ def read_raw_tables(
             if lines.problem:
                 raise InputError(
                     f"{path} ends at line {lines.count}: {lines.problem}; the rows up to there are kept.",
-                    remedy="fetch the file again and ingest it; rows already stored count as duplicates.",
+                    remedy="ingest a complete copy of the file; rows already stored count as duplicates.",
                 )
     except UnicodeError as error:
         raise InputError(
@@ -134,13 +134,15 @@ def _text_tables(
 
 
 def _header(path: Path, lines: TextLines, first: list[str], layout: Layout) -> tuple[list[str], list[str]]:
-    """Data lines among `first`, and the column names."""
+    """The lines of `first` that are data, not the header, and the column names."""
     if layout.kind == "jsonl":
         raise InputError(f"{path} is not JSON lines.", remedy="use a source that reads CSV.")
     if layout.header is not None:
         return first, list(layout.header)
     if first and first[0].lstrip().startswith("["):
-        raise InputError(f"{path} is a JSON array.", remedy="write one JSON object a line, without brackets.")
+        raise InputError(
+            f"{path} is a JSON array.", remedy="write one JSON object per line, without brackets."
+        )
     try:
         record = next(csv.reader(_header_lines(first, lines), delimiter=layout.delimiter, strict=True), [])
     except csv.Error as error:

@@ -13,7 +13,7 @@ REMEDIES: dict[str, str] = {
     "too_long": "shorten the field to at most 131072 characters",
     "encoding": "name the file's encoding in a mapping, for example encoding: latin-1",
     "nul": "remove the NUL bytes; the file was probably damaged on the way",
-    "json": "write one valid JSON object a line",
+    "json": "write one valid JSON object per line",
     "missing": "fill in the value; the field is required",
     "length": "shorten the value, or map another column to this field",
     "time": "write times in the format of the source, or name the format in a mapping",

@@ -21,7 +21,7 @@ from retail_core.stack.supervisor import SharedContext, Stop, Supervisor, refuse
 from retail_core.store.mongod.embedded import mongod_status, stop_mongod
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
-START_SECONDS = 600.0
+START_TIMEOUT_SECONDS = 600.0
 
 Report = dict[str, object]
 
@@ -127,7 +127,7 @@ def _up_detached(settings: Settings, files: StackFiles, echo: Echo) -> Report:
     rotate(log)
     log.touch()
     daemon = _start_daemon(settings, log)
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     with log.open() as output:
         while time.monotonic() < deadline:
             alive = daemon.process() is not None
@@ -141,7 +141,9 @@ def _up_detached(settings: Settings, files: StackFiles, echo: Echo) -> Report:
                 return status(settings)
             time.sleep(0.1)
     down(settings)
-    raise DependencyError(f"The stack was not ready within {START_SECONDS:.0f} s.", remedy=f"see {log}.")
+    raise DependencyError(
+        f"The stack was not ready within {START_TIMEOUT_SECONDS:.0f} s.", remedy=f"see {log}."
+    )
 
 
 def _start_daemon(settings: Settings, log: Path) -> Identity:

@@ -1,4 +1,4 @@
-"""Keeps the embedded MongoDB running and in use while the stack runs."""
+"""Restarts the embedded MongoDB if it stops while the stack runs, and prevents its idle shutdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MONGODB = "mongodb"
 
 
 class MongoKeeper:
-    """Called periodically; starts the server where it does not run and records it in `state`."""
+    """Called periodically; starts the server if it does not run and records it in `state`."""
 
     def __init__(self, settings: Settings, state: StackState, echo: Callable[[str], None]) -> None:
         self.settings = settings

@@ -31,7 +31,7 @@ class ServiceState:
 
     @property
     def identity(self) -> Identity | None:
-        """The process; None before it was started."""
+        """Identity of the process; None before it was started."""
         if self.pid is None or self.created is None:
             return None
         return Identity(self.pid, self.created)

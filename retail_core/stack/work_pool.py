@@ -59,8 +59,8 @@ def main() -> None:
     import httpx
 
     own_server = "--own-server" in sys.argv
-    key = os.environ.get("PREFECT_API_KEY")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    api_key = os.environ.get("PREFECT_API_KEY")
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     api = os.environ["PREFECT_API_URL"]
     with httpx.Client(base_url=api, timeout=60, headers=headers, trust_env=not own_server) as client:
         created = ensure_pool(client)

@@ -164,7 +164,7 @@ def decide_promotion(
         seed: of the bootstrap over users.
     """
     if leaky:
-        return PromotionDecision(False, "refused: it was trained with a column that leaks the answer", {})
+        return PromotionDecision(False, "refused: it was trained with a column that leaks the label", {})
     if comparison is None:
         return PromotionDecision(True, "promoted: there is no champion", {"champion": None})
     if isinstance(comparison, PromotionDecision):

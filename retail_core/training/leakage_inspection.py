@@ -97,7 +97,7 @@ def columns_of(path: Path) -> tuple[str, ...]:
     Raises:
         InputError: it cannot be read.
     """
-    return tuple(str(name) for name in _read(path, rows=1).columns)
+    return tuple(str(name) for name in _read_table(path, rows=1).columns)
 
 
 def inspect_table(path: Path, label: str, settings: Settings) -> LeakageReport:
@@ -115,7 +115,7 @@ def inspect_table(path: Path, label: str, settings: Settings) -> LeakageReport:
         InputError: the file cannot be read, or a label is neither yes nor no.
         DataError: too few buyers, or no column to inspect.
     """
-    frame = _read(path)
+    frame = _read_table(path)
     rows = _rows(frame, label, path)
     refuse_too_few_buyers(rows, settings.min_buyers)
     rows = limit_users(rows)
@@ -140,7 +140,7 @@ def inspect_table(path: Path, label: str, settings: Settings) -> LeakageReport:
     return inspect_leakage(evidence)
 
 
-def _read(path: Path, rows: int | None = None) -> pd.DataFrame:
+def _read_table(path: Path, rows: int | None = None) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)

@@ -69,6 +69,6 @@ class TrainOptions:
         select_families(self.model)
         if not 0 < self.target_recall <= 1 or not 0 < self.confidence < 1:
             raise InputError(
-                f"A recall of {self.target_recall:g} at {self.confidence:g} cannot be asked for.",
+                f"A recall of {self.target_recall:g} with confidence {self.confidence:g} is out of range.",
                 remedy="use a recall in (0, 1] and a confidence in (0, 1).",
             )

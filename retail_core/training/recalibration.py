@@ -92,10 +92,10 @@ def recalibrate(workspace: Workspace, *, version: str | None, as_of: datetime) -
     champion = registry.production_version(settings)
     old = registry.load_version(settings, version or champion or _refuse_missing_champion())
     data = build_recalibration_data(workspace, old.spec, to_utc_ms(as_of))
-    model, points = _fit_calibrators_and_points(old, data, settings)
+    model, operating_points = _fit_calibrators_and_points(old, data, settings)
     test = procedure.score_period(model, data, "test")
     with registry.training_run(settings, reason="recalibration") as run:
-        result = _RecalibrationResult(model, points, test, as_of)
+        result = _RecalibrationResult(model, operating_points, test, as_of)
         spec = _build_spec(old.spec, run, data, result, settings.seed)
         candidate = registry.Candidate(spec, model, None, _flat_params(spec), None, [])
         spec = registry.log_and_register(settings, candidate)
@@ -226,7 +226,7 @@ def _decide_promotion(
         "rows": len(test.labels),
     }
     if old.spec.leaky:
-        return PromotionDecision(False, "refused: it was trained with a column that leaks the answer", {})
+        return PromotionDecision(False, "refused: it was trained with a column that leaks the label", {})
     if version != champion:
         return PromotionDecision(False, f"version {version} is not in production: {sentence}", evidence)
     if low > 0:

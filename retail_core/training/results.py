@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from retail_core.features.cutoffs.policies import policy_population
+from retail_core.features.cutoffs.policies import describe_population
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.evaluation.metrics import (
@@ -86,7 +86,7 @@ def evaluate_test_rows(
         "contact_share": contacted["chosen_share"],
         "no_miss_share": no_miss["chosen_share"],
         "no_miss_precision": no_miss["precision"],
-        "population": policy_population(data.task, policy),
+        "population": describe_population(data.task, policy),
         "first_cutoff": iso(test_rows["as_of"].min().to_pydatetime()),
         "last_cutoff": iso(test_rows["as_of"].max().to_pydatetime()),
     }
@@ -190,7 +190,7 @@ def plot_caption(data: TrainingData, metrics: dict[str, Any], policy: str) -> st
     """Population, period and base rate of the test rows, on two lines."""
     days = f"{metrics['first_cutoff'][:10]} to {metrics['last_cutoff'][:10]}"
     return (
-        f"{policy_population(data.task, policy)}\ntest cut-offs {days} ({data.split.kind}), "
+        f"{describe_population(data.task, policy)}\ntest cut-offs {days} ({data.split.kind}), "
         f"{metrics['n']:,} rows, {metrics['positives']:,} bought within {data.task.horizon_hours} h: "
         f"base rate {metrics['base_rate']:.2%}"
     )
@@ -200,7 +200,7 @@ def summarize_population(data: TrainingData) -> dict[str, Any]:
     """Who is eligible, and the size of the labelled rows."""
     rows = data.labelled.rows
     return {
-        "definition": "; ".join(policy_population(data.task, policy) for policy in data.policies),
+        "definition": "; ".join(describe_population(data.task, policy) for policy in data.policies),
         **asdict(data.task),
         "policies": list(data.policies),
         "rows": len(rows),

@@ -235,5 +235,5 @@ def test_training_refuses_or_marks_leaks_and_never_promotes_a_leaky_version(
     assert report["leakage"]["model"]["daily"]["without"]["columns"] == ["card"]
     by_hand = run("models", "promote", report["version"])
     assert by_hand.returncode == 1
-    assert "leaks the answer" in json_output(by_hand)["error"]
+    assert "leaks the label" in json_output(by_hand)["error"]
     assert json_output(run("models", "list"))["production"] is None

@@ -248,9 +248,9 @@ def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings
     assert load_champion(settings).spec.version == "2"
     with pytest.raises(DataError, match="in production already"):
         promotion.promote(store, second.version, reason="again", at=AT)
-    with pytest.raises(IntegrityError, match="leaks the answer"):
+    with pytest.raises(IntegrityError, match="leaks the label"):
         promotion.promote(store, leaky.version, reason="?", at=AT)
-    with pytest.raises(IntegrityError, match="leaks the answer"):
+    with pytest.raises(IntegrityError, match="leaks the label"):
         registry.set_production(settings, leaky.version)
     with pytest.raises(DataError, match="no version 99"):
         promotion.promote(store, "99", reason="?", at=AT)

@@ -166,7 +166,7 @@ def test_leaky_challenger_is_refused_whatever_it_scores(shop: Shop) -> None:
     options = TrainOptions(policies=("daily",), allow_leak=("hours_since_event",))
     report = train(shop.workspace, as_of=AS_OF, options=options)
     assert not report.promoted
-    assert "leaks the answer" in report.reason
+    assert "leaks the label" in report.reason
     assert registry.version_spec(shop.workspace.settings, report.version).leaky
 
 
@@ -197,7 +197,7 @@ def test_uncertifiable_requested_recall_is_refused_before_the_search(shop: Shop)
     [
         (TrainOptions(model="xgboost"), "no model family 'xgboost'"),
         (TrainOptions(policies=("hourly",)), "no cut-off policy 'hourly'"),
-        (TrainOptions(target_recall=1.2), "cannot be asked for"),
+        (TrainOptions(target_recall=1.2), "is out of range"),
     ],
 )
 def test_invalid_options_are_refused(shop: Shop, options: TrainOptions, message: str) -> None:

@@ -123,4 +123,4 @@ def test_the_old_headline_is_reproduced_only_with_the_leak_and_never_promoted(
     assert not report["promoted"]
     code, answer = run_command("models", "promote", report["version"])
     assert code == 1
-    assert "leaks the answer" in answer["error"]
+    assert "leaks the label" in answer["error"]

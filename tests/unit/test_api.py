@@ -191,7 +191,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"event_time": pd.Timestamp("2025-01-30")}, "events.event_time has no time zone"),
-        ({"event_time": "2025-01-30T00:00:00Z"}, "events.event_time holds"),
+        ({"event_time": "2025-01-30T00:00:00Z"}, "events.event_time contains"),
         ({"colour": "red", "size": 3}, "unknown columns: colour, size"),
         ({"price_minor": -5}, r"events.price_minor fails the check .* -5"),
         ({"price_minor": 1.5}, "events.price_minor fails"),

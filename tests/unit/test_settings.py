@@ -65,10 +65,10 @@ def test_variables_of_other_programs_override_files(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("content", "message", "remedy"),
     [
-        ("horizon_hour = 24\n", "'horizon_hour', which is no setting", "write horizon_hours"),
+        ("horizon_hour = 24\n", "'horizon_hour', which is not a setting", "write horizon_hours"),
         ("horizon_hours = 'soon'\n", "horizon_hours in", "correct or remove horizon_hours in"),
         ("horizon_hours = 0\n", "greater than or equal to 1", "correct or remove"),
-        ("[horizon]\nhours = 3\n", "'horizon', which is no setting", "retail config"),
+        ("[horizon]\nhours = 3\n", "'horizon', which is not a setting", "retail config"),
         ("[seed]\nvalue = 3\n", "seed in", "without tables"),
         ("seed = \n", "cannot be read", "correct or remove the file"),
         ("\udcff", "cannot be read", "correct or remove the file"),

@@ -127,7 +127,7 @@ class BatchInterpreter:
         if not names:
             return {}
         instants, positions = np.unique(as_of, return_inverse=True)
-        days = [local_day(from_micros(int(t)), self.task) for t in instants]
+        days = [local_day(from_micros(int(instant)), self.task) for instant in instants]
         by_day = self.context
         if by_day is None:
             by_day = compute_context_features(self.engine, self.lake, self.task, {*days})
@@ -139,7 +139,7 @@ class BatchInterpreter:
 def clock_columns(as_of: IntVector, zone: str) -> dict[str, object]:
     """Hour, weekday and weekend flag of each cut-off (microseconds) in the shop's time zone."""
     instants, positions = np.unique(as_of, return_inverse=True)
-    clocks = [clock_features(from_micros(int(t)), zone) for t in instants]
+    clocks = [clock_features(from_micros(int(instant)), zone) for instant in instants]
     return {
         f"clock_{name}": np.array([clock[name] for clock in clocks])[positions]
         for name in ("hour", "weekday", "weekend")

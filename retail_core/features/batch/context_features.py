@@ -123,9 +123,11 @@ def _shop_days(
         eligible_buyers=days.count(where=days.bought & has_prev & (days.day - days.prev <= reach)),
     )
     # A day with an event makes its user eligible until the next such day, or for the window's length.
-    ends = days.group_by(day=ibis.least(days.next, days.day + reach) + 1).agg(users=days.count())
+    eligibility_ends = days.group_by(day=ibis.least(days.next, days.day + reach) + 1).agg(users=days.count())
     totals_by_day = {row["day"]: row for row in engine.to_arrow(totals).to_pylist()}
-    no_longer_eligible = Counter({row["day"]: row["users"] for row in engine.to_arrow(ends).to_pylist()})
+    no_longer_eligible = Counter(
+        {row["day"]: row["users"] for row in engine.to_arrow(eligibility_ends).to_pylist()}
+    )
     shop_days, eligible = {}, 0
     for number in range((first - _EPOCH_DAY).days, (end - _EPOCH_DAY).days):
         eligible += totals_by_day.get(number - 1, {}).get("active", 0) - no_longer_eligible[number]

@@ -177,8 +177,8 @@ def default_policies(
     return ("daily",)
 
 
-def policy_population(task: PredictionTask, policy: str, as_of: str = "") -> str:
-    """The users that rows of a policy are about, in words; at one cut-off where `as_of` names it."""
+def describe_population(task: PredictionTask, policy: str, as_of: str = "") -> str:
+    """Which users the rows of a policy describe, as text for reports; `as_of` adds the cut-off."""
     if policy == "first-visit":
         return "every user, one second after the first visit" + (f", up to {as_of}" if as_of else "")
     if policy == IN_SESSION:

@@ -23,7 +23,7 @@ EVENT_ORDER = ("uid", "ts", "code", "tie")
 
 
 class LakeReader(Protocol):
-    """The read side of the lake; any folder of Parquet files with the columns of EVENT_ARROW will do."""
+    """What the engines read: Parquet files with the columns of EVENT_ARROW, such as those of the lake."""
 
     def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
         """Parquet files that may hold events of [start, end)."""

@@ -76,24 +76,24 @@ class WeightedMetrics:
     def __call__(self, weights: IntArray) -> dict[str, float]:
         """All metrics; those of the ranking are NaN where all rows with weight have the same label."""
         weight = weights[self._order].astype(np.float64)
-        bought = weight * self._labels
-        total, buyers = float(weight.sum()), float(bought.sum())
+        buyer_weight = weight * self._labels
+        total, buyers = float(weight.sum()), float(buyer_weight.sum())
         base_rate = buyers / total
         brier = float((weight * self._squared_error).sum()) / total
         variance = base_rate * (1 - base_rate)
         return {
-            **self._ranking_metrics(weight, bought, total, buyers),
-            **self._selection_metrics(weight, bought, buyers),
+            **self._ranking_metrics(weight, buyer_weight, total, buyers),
+            **self._selection_metrics(weight, buyer_weight, buyers),
             "brier": brier,
             "brier_skill": 1 - brier / variance if variance else np.nan,
-            "ece": self._calibration_error(weight, bought, total),
-            "slope": self._calibration_slope(weight, bought),
+            "ece": self._calibration_error(weight, buyer_weight, total),
+            "slope": self._calibration_slope(weight, buyer_weight),
         }
 
     def _ranking_metrics(
-        self, weight: FloatArray, bought: FloatArray, total: float, buyers: float
+        self, weight: FloatArray, buyer_weight: FloatArray, total: float, buyers: float
     ) -> dict[str, float]:
-        rows_so_far, buyers_so_far = np.cumsum(weight), np.cumsum(bought)
+        rows_so_far, buyers_so_far = np.cumsum(weight), np.cumsum(buyer_weight)
         non_buyers = total - buyers
         if not buyers or not non_buyers:
             undefined = {
@@ -113,21 +113,23 @@ class WeightedMetrics:
             **{f"lift_at_{share * 100:g}": recall / share for share, recall in recalls.items()},
         }
 
-    def _selection_metrics(self, weight: FloatArray, bought: FloatArray, buyers: float) -> dict[str, float]:
-        hits, selected = float((bought * self._selected).sum()), float((weight * self._selected).sum())
+    def _selection_metrics(
+        self, weight: FloatArray, buyer_weight: FloatArray, buyers: float
+    ) -> dict[str, float]:
+        hits, selected = float((buyer_weight * self._selected).sum()), float((weight * self._selected).sum())
         return {
             "f1": 2 * hits / (buyers + selected) if hits else 0.0,
             "recall": hits / buyers if buyers else 0.0,
             "precision": hits / selected if selected else 0.0,
         }
 
-    def _calibration_error(self, weight: FloatArray, bought: FloatArray, total: float) -> float:
+    def _calibration_error(self, weight: FloatArray, buyer_weight: FloatArray, total: float) -> float:
         expected = np.bincount(self._ece_bins, weight * self._probability)
-        return float(np.abs(expected - np.bincount(self._ece_bins, bought)).sum() / total)
+        return float(np.abs(expected - np.bincount(self._ece_bins, buyer_weight)).sum() / total)
 
-    def _calibration_slope(self, weight: FloatArray, bought: FloatArray) -> float:
+    def _calibration_slope(self, weight: FloatArray, buyer_weight: FloatArray) -> float:
         """Newton's method, in bounded steps, on bins of nearly equal probability."""
-        rows, hits = np.bincount(self._slope_bins, weight), np.bincount(self._slope_bins, bought)
+        rows, hits = np.bincount(self._slope_bins, weight), np.bincount(self._slope_bins, buyer_weight)
         if not 0 < hits.sum() < rows.sum() or np.ptp(self._bin_log_odds) < 1e-9:
             return float("nan")
         design = np.column_stack([np.ones(len(rows)), self._bin_log_odds])

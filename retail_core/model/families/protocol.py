@@ -102,7 +102,7 @@ class ModelFamily(ABC, Generic[R]):
 
     @abstractmethod
     def shapley_steps(self, ranker: R) -> int:
-        """Elementary steps that the Shapley values of one row cost; about 200 million take a second."""
+        """Elementary steps that the Shapley values of one row cost; one second is about 200 million steps."""
 
     def score(self, ranker: R, matrix: Float32Array) -> FloatArray:
         """Probability of buying on the rows the ranker was fitted on, shape (rows,).
@@ -147,7 +147,7 @@ def check_family(family: object, module: str) -> ModelFamily[Any]:
         if type(ranker) is not family.ranker_type:
             raise TypeError(f"{module}: build returns {type(ranker).__name__}, not the declared ranker_type.")
         if family.complexity(params) <= 0:
-            raise TypeError(f"{module}: complexity must be positive, and is not for {params}.")
+            raise TypeError(f"{module}: complexity must be positive, but is not for {params}.")
     searched, _ = family.search_estimator(seed=0)
     if unknown := set(family.grid) - set(searched.get_params()):
         raise TypeError(f"{module}: the search estimator has no parameter {sorted(unknown)[0]!r}.")

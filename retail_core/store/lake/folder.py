@@ -128,7 +128,7 @@ def _from_url(url: str) -> tuple[fs.FileSystem, str]:
     except (ValueError, OSError) as error:
         shown = url.split("?", 1)[0].rsplit("@", 1)[-1]
         raise InputError(
-            f"The lake {shown} is no usable folder or URL.",
+            f"The lake {shown} is not a usable folder or URL.",
             remedy="set RETAIL_LAKE to a folder or to a URL such as s3://bucket/lake.",
         ) from error
     return filesystem, str(root)

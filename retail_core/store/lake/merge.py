@@ -159,10 +159,10 @@ def _read_range(
     if high is not None:
         below = pc.field("user_id") < high
         condition = below if condition is None else condition & below
-    selected = [table if condition is None else table.filter(condition) for table in tables]
+    selected_tables = [table if condition is None else table.filter(condition) for table in tables]
     if old:
-        selected.append(_read(folder, old, None, condition).cast(tables[0].schema))
-    return pa.concat_tables(selected)
+        selected_tables.append(_read(folder, old, None, condition).cast(tables[0].schema))
+    return pa.concat_tables(selected_tables)
 
 
 def _read(folder: LakeFolder, file: LakeFile, columns: list[str] | None, condition: Any = None) -> pa.Table:

@@ -210,7 +210,7 @@ def _connect(uri: str, select_seconds: float) -> MongoClient[Document]:
         )
     except (InvalidURI, ConfigurationError, ValueError):
         raise InputError(
-            f"RETAIL_MONGODB_URI ({redact(uri)}) is no usable MongoDB URI.",
+            f"RETAIL_MONGODB_URI ({redact(uri)}) is not a usable MongoDB URI.",
             remedy="write it as mongodb://user:password@host:27017/?replicaSet=rs0, "
             "with special characters percent-encoded.",
         ) from None

@@ -17,17 +17,17 @@ SERVER_SECONDS = 60
 _ALREADY_INITIALIZED = 23
 
 
-def initiate_replica_set(client: MongoClient[dict[str, Any]], member: str) -> bool:
+def initiate_replica_set(client: MongoClient[dict[str, Any]], member_address: str) -> bool:
     """Initiate `rs0` with one member; False if the server has a replica set already.
 
     Args:
         client: direct connection to the server.
-        member: host:port at which clients reach it.
+        member_address: host:port at which clients reach it.
 
     Raises:
         PyMongoError: the server does not answer.
     """
-    config = {"_id": REPLICA_SET, "members": [{"_id": 0, "host": member}]}
+    config = {"_id": REPLICA_SET, "members": [{"_id": 0, "host": member_address}]}
     try:
         client.admin.command("replSetInitiate", config)
     except OperationFailure as error:
@@ -39,16 +39,16 @@ def initiate_replica_set(client: MongoClient[dict[str, Any]], member: str) -> bo
 
 def main() -> int:
     """Initiate the replica set of the server at `sys.argv[1]` with member `sys.argv[2]`; the exit code."""
-    uri, member = sys.argv[1:]
+    uri, member_address = sys.argv[1:]
     try:
         with MongoClient[dict[str, Any]](
             uri, directConnection=True, serverSelectionTimeoutMS=SERVER_SECONDS * 1000
         ) as client:
-            initiated = initiate_replica_set(client, member)
+            initiated = initiate_replica_set(client, member_address)
     except PyMongoError as error:
-        print(f"{member}: {error}", file=sys.stderr)  # noqa: T201
+        print(f"{member_address}: {error}", file=sys.stderr)  # noqa: T201
         return 3
-    print(f"{member}: {'is a replica set now' if initiated else 'is a replica set already'}")  # noqa: T201
+    print(f"{member_address}: {'is a replica set now' if initiated else 'is a replica set already'}")  # noqa: T201
     return 0
 
 

@@ -77,7 +77,7 @@ def names(folder: Path) -> set[str]:
 def test_a_second_process_does_not_wait_for_ever_for_a_first_that_never_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bentos.leader_lock.START_SECONDS", 0.1)
+    monkeypatch.setattr("bentos.leader_lock.START_TIMEOUT_SECONDS", 0.1)
     lock = LeaderLock(7, tmp_path)
     lock.wait_for_other_holder()
     assert lock.try_acquire()

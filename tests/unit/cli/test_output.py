@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from pymongo.errors import AutoReconnect
 
 from retail_core.cli import output
 from retail_core.cli.edge import run_with_exit_code, user_error_of
@@ -59,6 +60,20 @@ def test_a_full_disk_is_one_line_with_a_remedy(capsys: pytest.CaptureFixture[str
     (line,) = capsys.readouterr().err.splitlines()
     assert "No space left on device" in line
     assert "Remedy:" in line
+
+
+def test_a_lost_connection_to_mongodb_is_a_dependency_error_with_a_remedy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def lose_connection() -> None:
+        raise AutoReconnect("connection closed")
+
+    with pytest.raises(SystemExit) as end:
+        run_with_exit_code(lose_connection, user_error_of)
+    assert end.value.code == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "The connection to MongoDB was lost" in line
+    assert "retail doctor" in line
 
 
 def test_figures_that_json_does_not_know_are_null(capsys: pytest.CaptureFixture[str]) -> None:

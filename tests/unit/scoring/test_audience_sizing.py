@@ -20,10 +20,10 @@ from retail_core.scoring.audience_sizing import Sizing, expected_buyers
         ({"budget": 5, "no_miss": True}, "one size"),
         ({"cost": 1.0}, "one size"),
         ({"budget": 0}, "contacts nobody"),
-        ({"recall": 1.2}, "no share"),
-        ({"recall": 0.0}, "no share"),
+        ({"recall": 1.2}, "is out of range"),
+        ({"recall": 0.0}, "is out of range"),
         ({"cost": 3.0, "value": 2.0}, "nobody or everybody"),
-        ({"budget": 5, "control": 1.0}, "no share"),
+        ({"budget": 5, "control": 1.0}, "is out of range"),
     ],
 )
 def test_contradictory_and_impossible_sizes_are_refused(options: dict[str, Any], message: str) -> None:

@@ -16,7 +16,7 @@ from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.schemas import EVENT_TYPES
 from retail_core.simulate import DRIFTS, SimulationConfig, is_promotion, simulate
-from retail_core.simulate.intent import live, odds_of
+from retail_core.simulate.intent import odds_of, simulate_day
 from retail_core.simulate.simulation import World
 from retail_core.simulate.simulation_config import calendar
 from retail_core.sources.event_reader import read_events
@@ -121,7 +121,7 @@ def test_the_odds_are_exact_for_one_midnight_lived_many_times() -> None:
     bought = np.zeros(config.users)
     for life in range(lives):
         world.hidden.mood, world.hidden.focus = mood.copy(), focus.copy()
-        visits = live(np.random.default_rng(life), world.population, world.hidden, odds, today)
+        visits = simulate_day(np.random.default_rng(life), world.population, world.hidden, odds, today)
         bought[visits.user[visits.buys]] += 1
     registered_users = world.population.arrival < today.index
     p = odds.purchase[registered_users]

@@ -160,7 +160,7 @@ def test_rows_before_a_truncation_are_read_before_the_error(tmp_path: Path) -> N
         (b'[{"user_id": 1}]\n', "is a JSON array"),
         (b'{\n"user_id": 1\n}\n', "begins as JSON"),
         (b"\x1f\x8b\x08\x00rubbish", "cut off or damaged"),
-        (b"PAR1....PAR1", "not a whole Parquet file"),
+        (b"PAR1....PAR1", "not a complete Parquet file"),
         ("user_id,event_time\n".encode("utf-16"), "UTF-16"),
         (b"user_id,user_id\n", "twice"),
         (HEADER.encode() + b"\xff\xfe,a,b,c,d\n", "not utf-8 text"),

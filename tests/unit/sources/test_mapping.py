@@ -57,7 +57,7 @@ def test_the_documented_example_gives_the_documented_events(tmp_path: Path) -> N
         ("extends: rees46\ndelimiter: ';;'\n", "key delimiter"),
         ("extends: rees46\ndelimiter: '\"'\n", "key delimiter"),
         ('extends: rees46\ndelimiter: "\\n"\n', "key delimiter"),
-        ("extends: rees46\ntime: ['%d.%m.%Y', '%Q']\n", "key time: '%Q' is no time format"),
+        ("extends: rees46\ntime: ['%d.%m.%Y', '%Q']\n", "key time: '%Q' is not a time format"),
         ("extends: rees46\npolicy: weekly\n", "key policy"),
         ("- a\n", "has no keys"),
         ("a: [\n", "not readable YAML"),

@@ -27,9 +27,9 @@ def test_requested_recall_must_be_certified_and_cutoffs_are_split() -> None:
     ("options", "message"),
     [
         (TrainOptions(model="xgboost"), "no model family 'xgboost'"),
-        (TrainOptions(target_recall=1.2), "recall of 1.2 at 0.95 cannot be asked for"),
-        (TrainOptions(target_recall=0.0), "cannot be asked for"),
-        (TrainOptions(confidence=1.0), "cannot be asked for"),
+        (TrainOptions(target_recall=1.2), "recall of 1.2 with confidence 0.95 is out of range"),
+        (TrainOptions(target_recall=0.0), "is out of range"),
+        (TrainOptions(confidence=1.0), "is out of range"),
     ],
 )
 def test_impossible_options_are_refused(options: TrainOptions, message: str) -> None:
