@@ -117,7 +117,7 @@ def test_an_audience_is_chosen_stored_and_taken_home(
     with target.open(newline="") as file:
         rows = list(csv.DictReader(file))
     with open_store(shop.settings) as store:
-        stored = store.audience_store.find_one({"kind": "audience"})
+        stored = store.audiences.find_one({"kind": "audience"})
         scored = read_predictions(store, as_of=AS_OF)
     assert len(rows) == 90
     assert {row["user_id"] for row in rows} < set(scored.loc[scored["rank"] <= 100, "user_id"])
