@@ -147,9 +147,9 @@ def test_a_version_that_fails_its_self_test_is_never_used(api: httpx.Client, set
 
 
 @pytest.mark.parametrize("standby", [True, False])
-def test_a_killed_worker_is_replaced(settings: Settings, tmp_path: Path, *, standby: bool) -> None:
+def test_a_killed_worker_is_replaced(registered_template: Settings, tmp_path: Path, *, standby: bool) -> None:
     item: dict[str, object] = {"user_id": "u", "features": {}}
-    settings = copy_home(settings, tmp_path / "home").model_copy(update={"standby": standby})
+    settings = copy_home(registered_template, tmp_path / "home").model_copy(update={"standby": standby})
     home, log = settings.home_dir.as_posix(), tmp_path / "api.log"
     with running_service(settings, log, ends_well=False) as api:
         wait_until_true(lambda: ("This process stands by" in log.read_text()) or not standby)
