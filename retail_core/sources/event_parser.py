@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -16,6 +15,8 @@ from pandera.typing.pandas import DataFrame
 from retail_core.arrays import IntArray
 from retail_core.arrow_compute import pc, python_value
 from retail_core.schemas import EVENT_COLUMNS, Event, EventFrame, UserAttributes
+from retail_core.sources.event_ids import event_ids, hash_keys, value_keys
+from retail_core.sources.identity_text import v1_columns
 from retail_core.sources.json_tables import load_object
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.source import REQUIRED, Chunk, Problems, RawTable, Source, empty_users
@@ -38,7 +39,6 @@ _TEXTS = (
     "platform",
     "order_id",
 )
-_HASHED = tuple(name for name in EVENT_COLUMNS if name != "event_id")
 _CHECKS = (
     ("not_nullable", "missing"),
     ("str_length", "length"),
@@ -57,13 +57,16 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
 
     `first`, `last` and `header` of the result are those of the table.
     """
+    raw_names = tuple(table.columns)
     if source.prepare is not None:
         table = source.prepare(table, source)
+        raw_names = tuple(table.columns)
     columns, problems = _typed_columns(table, source)
     if problems:
         table, accepted = table.refuse(problems)
         columns = {name: column.take(pa.array(accepted)) for name, column in columns.items()}
-    frame = _event_frame(columns, _event_ids(columns, source.name))
+    ids = event_ids(columns, table, raw_names, source)
+    frame = _event_frame(columns, ids)
     frame, refused, valid = _check_contract(frame, table, source)
     users = empty_users()
     if source.attributes:
@@ -79,7 +82,22 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
         last=table.last,
         header=table.header,
         id_column=source.raw_name("event_id"),
+        v1_ids=lambda: _v1_ids(columns, table, raw_names, source, valid),
     )
+
+
+def _v1_ids(
+    columns: Mapping[str, pa.Array],
+    table: RawTable,
+    raw_names: tuple[str, ...],
+    source: Source,
+    rows: IntArray,
+) -> list[str | None]:
+    """Ids of `rows` as release 0.1.0 made them; None where the row has an event id of its own."""
+    keys = value_keys(v1_columns(columns, table, raw_names, source), source.name)
+    has_id = columns["event_id"].is_valid().to_pylist()
+    ids = hash_keys(keys)
+    return [None if has_id[row] else ids[row] for row in rows.tolist()]
 
 
 def _attribute_columns(
@@ -194,21 +212,6 @@ def _properties_json(properties: dict[str, object]) -> str | None:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _event_ids(columns: Mapping[str, pa.Array], source: str) -> list[str]:
-    """Event ids, 32 hex digits: the hash of the id in the file, else of all fields of the event."""
-    rows = [columns[name].cast(pa.string()) for name in _HASHED]
-    joined = pc.binary_join_element_wise(
-        pa.scalar(f"{source}\x1frow"), *rows, "\x1f", null_handling="replace", null_replacement="\x00"
-    )
-    source_ids = columns["event_id"]
-    if source_ids.null_count < len(source_ids):
-        prefixed = pc.binary_join_element_wise(pa.scalar(f"{source}\x1fid"), source_ids, "\x1f")
-        joined = pc.coalesce(prefixed, joined)
-    digest = hashlib.blake2b
-    keys = joined.cast(pa.binary()).to_pylist()
-    return [digest(key, digest_size=16).hexdigest() for key in keys]
 
 
 def _event_frame(columns: Mapping[str, pa.Array], ids: list[str]) -> pd.DataFrame:

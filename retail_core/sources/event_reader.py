@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
+import numpy as np
+import pandas as pd
+
+from retail_core.arrays import IntArray
 from retail_core.errors import InputError
 from retail_core.schemas import EventFrame
+from retail_core.sources.event_ids import RepeatCounter, number_repeats
 from retail_core.sources.event_parser import parse_table
 from retail_core.sources.json_tables import flat_json_lines, json_lines, object_table
 from retail_core.sources.presets import get_preset, matching_preset
@@ -28,7 +34,44 @@ def read_events(path: Path, source: Source, *, skip: int = 0) -> Iterator[Chunk]
         InputError: the file is missing, empty, unreadable or of another source; or it is truncated, which is
             raised after the windows before.
     """
+    if source.identity.repeats == "duplicates":
+        yield from _parsed_windows(path, source, skip)
+        return
+    counter = RepeatCounter()
+    for chunk in _parsed_windows(path, source, 0):
+        numbered = number_repeated_rows(chunk, counter)
+        if chunk.last > skip:
+            yield numbered
 
+
+def number_repeated_rows(chunk: Chunk, counter: RepeatCounter) -> Chunk:
+    """`chunk` in which the nth equal row of its file is an event of its own; `counter` is the file's."""
+    ids = chunk.events["event_id"].tolist()
+    counted = np.flatnonzero(chunk.source_ids.is_null().to_numpy(zero_copy_only=False))
+    numbers = np.ones(len(ids), np.int64)
+    numbers[counted] = counter.numbers([ids[row] for row in counted.tolist()])
+    return with_repeat_numbers(chunk, numbers)
+
+
+def with_repeat_numbers(chunk: Chunk, numbers: IntArray) -> Chunk:
+    """`chunk` with the ids of rows that are the nth of their kind; `numbers` has the n of each event."""
+    if not len(numbers) or numbers.max() == 1:
+        return chunk
+    ids = number_repeats(chunk.events["event_id"].tolist(), numbers)
+    events = chunk.events.assign(event_id=pd.Series(ids, dtype="str", index=chunk.events.index))
+    earlier = chunk.v1_ids
+
+    def v1_ids() -> list[str | None]:
+        """Release 0.1.0 stored the first of several equal rows only."""
+        return [
+            event_id if number == 1 else None
+            for event_id, number in zip(earlier(), numbers.tolist(), strict=True)
+        ]
+
+    return replace(chunk, events=cast("EventFrame", events), v1_ids=v1_ids)
+
+
+def _parsed_windows(path: Path, source: Source, skip: int) -> Iterator[Chunk]:
     def check(header: tuple[str, ...]) -> None:
         check_header(path, source, header)
 
@@ -133,7 +176,8 @@ def parse_events(
 
 def parse_rows(rows: Sequence[Mapping[str, object]], source: Source) -> Chunk:
     """Like `parse_events`, with user attributes and the raw row of each event."""
-    return parse_table(object_table(rows), source)
+    chunk = parse_table(object_table(rows), source)
+    return chunk if source.identity.repeats == "duplicates" else number_repeated_rows(chunk, RepeatCounter())
 
 
 def parse_json_lines(lines: list[str], source: Source) -> Chunk:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from retail_core.errors import InputError
+from retail_core.sources.identity import Identity
 from retail_core.sources.presets import CANONICAL, PRESETS
 from retail_core.sources.source import REQUIRED, Layout, Source, TimeFormat
 from retail_core.sources.value_parsing import parse_times
@@ -43,6 +44,8 @@ class SourceMapping(BaseModel):
     header: Names | None = None
     properties: Literal["all"] | list[Text] | None = None
     attributes: dict[str, Literal["number", "text"]] | None = None
+    identity: Names | None = None
+    repeats: Literal["duplicates", "count"] | None = None
 
     @field_validator("timezone")
     @classmethod
@@ -141,6 +144,15 @@ def _source(mapping: SourceMapping) -> Source:
         constants=dict(base.constants) | dict(mapping.constants),
         properties=None if mapping.properties == "all" else properties,
         attributes=base.attributes if mapping.attributes is None else mapping.attributes,
+        identity=_identity(mapping, base.identity if mapping.extends else Identity()),
+    )
+
+
+def _identity(mapping: SourceMapping, base: Identity) -> Identity:
+    return replace(
+        base,
+        columns=base.columns if mapping.identity is None else tuple(mapping.identity),
+        repeats=mapping.repeats or base.repeats,
     )
 
 

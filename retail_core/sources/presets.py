@@ -7,6 +7,7 @@ from types import MappingProxyType
 from retail_core.errors import InputError
 from retail_core.schemas import EVENT_COLUMNS
 from retail_core.sources.app_profile import APP_PROFILE
+from retail_core.sources.identity import Identity
 from retail_core.sources.online_retail import ONLINE_RETAIL
 from retail_core.sources.otto import OTTO
 from retail_core.sources.source import Layout, Source, TimeFormat
@@ -17,6 +18,7 @@ CANONICAL = Source(
     name="canonical",
     columns={name: (name,) for name in [*_CANONICAL_COLUMNS, "price"]},
     properties=None,
+    identity=Identity(of="values"),
 )
 
 TAOBAO = Source(
@@ -95,7 +97,21 @@ GA4 = Source(
         "event_params.page_location",
         "page_location",
     ),
+    identity=Identity(
+        columns=(
+            "event_timestamp",
+            "event_name",
+            "user_pseudo_id",
+            "event_bundle_sequence_id",
+            "batch_page_id",
+            "batch_ordering_id",
+            "batch_event_index",
+            *_ga4("event_params.ga_session_id", "event_params.page_location"),
+            *_ga4("items.item_id", "items.item_name", "items.item_variant", "items.price", "items.quantity"),
+        )
+    ),
 )
+"""The identity leaves out what the intraday export of an event may lack, such as the transaction id."""
 
 PRESETS = MappingProxyType(
     {

@@ -19,6 +19,7 @@ from pandera.typing.pandas import DataFrame
 
 from retail_core.arrays import IntArray
 from retail_core.schemas import EventFrame, UserAttributes
+from retail_core.sources.identity import Identity
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.times import zone
 
@@ -124,6 +125,7 @@ class Chunk:
         header: field names of a raw CSV row; empty if a raw row is JSON.
         id_column: raw column of the event id.
         position: bytes of the (compressed) file read so far.
+        v1_ids: computes the id of each event as release 0.1.0 made it; None where the file has event ids.
     """
 
     events: EventFrame
@@ -137,6 +139,7 @@ class Chunk:
     header: tuple[str, ...] = ()
     id_column: str = "event_id"
     position: int = 0
+    v1_ids: Callable[[], list[str | None]] = list
 
     @property
     def rows_read(self) -> int:
@@ -177,6 +180,7 @@ class Source:
         needs: further raw columns that must be present.
         derived: event fields that `prepare` provides.
         prepare: turns the dialect's peculiarities into plain columns.
+        identity: which rows without an event id are the same event.
     """
 
     name: str
@@ -192,6 +196,7 @@ class Source:
     needs: tuple[str, ...] = ()
     derived: tuple[str, ...] = ()
     prepare: Callable[[RawTable, Source], RawTable] | None = None
+    identity: Identity = field(default_factory=Identity)
 
     def with_timezone(self, name: str | None) -> Source:
         """This source with times without an offset read in zone `name`; None changes nothing.
@@ -220,9 +225,13 @@ class Source:
     def options_hash(self) -> str:
         """Hash of all options that decide how a file is read, 16 hex digits; part of a file's ledger id."""
         options = {
-            option.name: getattr(self, option.name) for option in fields(self) if option.name != "prepare"
+            option.name: getattr(self, option.name)
+            for option in fields(self)
+            if option.name not in {"prepare", "identity"}
         }
         options["layout"], options["time"] = vars(self.layout), vars(self.time)
+        if identity := self.identity.options():
+            options["identity"] = identity
         encoded = json.dumps({key: _as_dict(value) for key, value in options.items()}, sort_keys=True)
         return hashlib.blake2b(encoded.encode(), digest_size=8).hexdigest()
 

@@ -1,0 +1,36 @@
+"""The option of a source that says which rows are the same event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+IdentityRule = Literal["v1", "values", "row", "columns"]
+"""How event ids were made, as the ledger records it; `v1` is how release 0.1.0 made them."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which rows without an event id are the same event.
+
+    Attributes:
+        of: `row` compares the raw rows; `values` the parsed event, for a source that reads every column.
+        columns: raw columns that identify an event, instead of the whole row; rows without any value in
+            them are compared as a whole.
+        repeats: `duplicates` stores equal rows once; `count` stores the nth equal row of a file as an event
+            of its own.
+    """
+
+    of: Literal["row", "values"] = "row"
+    columns: tuple[str, ...] = ()
+    repeats: Literal["duplicates", "count"] = "duplicates"
+
+    @property
+    def rule(self) -> IdentityRule:
+        """The rule that event ids are made with."""
+        return "columns" if self.columns else self.of
+
+    def options(self) -> dict[str, object]:
+        """The options a mapping sets, for the hash of a source's options; empty at their defaults."""
+        options: dict[str, object] = {"columns": list(self.columns)} if self.columns else {}
+        return options | ({"repeats": self.repeats} if self.repeats != "duplicates" else {})
