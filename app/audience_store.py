@@ -32,7 +32,7 @@ class StoredAudience:
 
 
 def score(settings: Settings, as_of: str) -> ScoredUsers:
-    """Scores of every eligible user at `as_of` (ISO 8601); empty: the newest midnight of the shop.
+    """Scores of every eligible user at `as_of` (ISO 8601); empty: the default of lists.
 
     Raises:
         DataError: there are no events, no model, or nobody is eligible.
@@ -40,7 +40,7 @@ def score(settings: Settings, as_of: str) -> ScoredUsers:
         InputError: `as_of` is no instant.
     """
     with open_workspace(settings) as workspace:
-        return score_eligible_users(workspace, workspace.resolve_as_of(as_of, midnight=True))
+        return score_eligible_users(workspace, workspace.list_cutoff(as_of))
 
 
 def store(settings: Settings, scores: ScoredUsers, sizing: Sizing) -> StoredAudience:

@@ -39,11 +39,14 @@ class BatchReport:
 
     Attributes:
         kind: `events` or `features`.
-        users: users in the scored CSV; `silent_users` had no event in the look-back before `as_of`.
+        users: users in the scored CSV; `silent_users` had no event in the eligibility window before `as_of`.
         policy: the policies whose calibrators gave the probabilities.
         features_missing: by feature, in how many rows it was missing (files of features only).
         features_ignored: features in the file that the model does not use.
-        warnings: limitations of the scores, in sentences.
+        warnings: limitations of the scores, in sentences; first in the header.
+        statement: when the predicted purchases would happen and where the data ends, in words.
+        context: the shop context used: `stored`, `file` (computed from it), `usual` (of the training data),
+            `unknown` (a model of an earlier release), or `none` where the model needs none.
         examples: the first refused rows, each with line, field, rule and remedy.
     """
 
@@ -60,11 +63,14 @@ class BatchReport:
     features_missing: dict[str, int] = field(default_factory=dict)
     features_ignored: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    statement: str = ""
+    context: str = "none"
     examples: list[dict[str, object]] = field(default_factory=list)
 
     def header(self) -> str:
         """The report as one line of ASCII JSON for an HTTP header."""
-        return json.dumps(asdict(self), ensure_ascii=True, separators=(",", ":"))
+        first = {"warnings": self.warnings, "statement": self.statement}
+        return json.dumps(first | asdict(self), ensure_ascii=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)

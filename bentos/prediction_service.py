@@ -119,13 +119,14 @@ class PredictionService:
     async def predict_items(self, items: Sequence[Item]) -> list[AnswerOrProblem]:
         """Predictions or problems in the order of the items; all of one model version."""
         loaded = self.reloader.loaded
+        has_usual = loaded.served.usual_context is not None
         outcomes: list[AnswerOrProblem] = []
         to_explain: list[tuple[PreparedItem, Answer]] = []
         async with aclosing(self._read_slices(loaded, items)) as slices:
             async for item_slice, stored in slices:
                 if outcomes:
                     await asyncio.sleep(0)
-                prepared = [await self._prepare(item, stored) for item in item_slice]
+                prepared = [await self._prepare(item, stored, has_usual) for item in item_slice]
                 valid = [entry for entry in prepared if isinstance(entry, PreparedItem)]
                 predictions = predict(loaded.served, valid, self.metrics.record_scored)
                 to_explain += with_requested_reasons(valid, predictions)
@@ -192,7 +193,7 @@ class PredictionService:
         stored = await self.history.context(list({*keys.values()}))
         return {as_of: stored.get(key) for as_of, key in keys.items()}
 
-    async def _prepare(self, item: Item, stored: StoredInputs) -> PreparedItem | Problem:
+    async def _prepare(self, item: Item, stored: StoredInputs, has_usual: bool) -> PreparedItem | Problem:
         if isinstance(item, RejectedItem):
             return item.problem
         if item.features is not None:
@@ -213,7 +214,7 @@ class PredictionService:
             attribute_rows=stored.attributes.get(item.user_id, ()),
             context=context or {},
             history=_history(item, stored),
-            warnings=_warnings(item, stored),
+            warnings=_warnings(item, stored, has_usual),
             reasons=item.reasons,
         )
 
@@ -222,10 +223,12 @@ class PredictionService:
         return await loop.run_in_executor(self._parser_threads, parse_events, item)
 
 
-def _warnings(item: DecodedItem, stored: StoredInputs) -> tuple[str, ...]:
+def _warnings(item: DecodedItem, stored: StoredInputs, has_usual: bool) -> tuple[str, ...]:
     if stored.failure is not None:
         return (f"Only the events of the request were used: {stored.failure.message}",)
-    return (missing_context_warning(item.as_of),) if stored.context.get(item.as_of, {}) is None else ()
+    if stored.context.get(item.as_of, {}) is not None:
+        return ()
+    return (missing_context_warning(item.as_of, has_usual=has_usual),)
 
 
 def _history(item: DecodedItem, stored: StoredInputs) -> str:

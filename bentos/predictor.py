@@ -145,11 +145,23 @@ def latest_attributes(
     return attributes
 
 
-def missing_context_warning(as_of: datetime) -> str:
-    """The warning for a prediction that needs a day's context features where none are stored."""
+def missing_context_warning(as_of: datetime, *, has_usual: bool) -> str:
+    """The warning for a prediction that needs a day's context features where there are none.
+
+    Args:
+        as_of: the cut-off.
+        has_usual: whether the model has usual values, which then replace them.
+    """
+    missing = f"The shop's buyers and rates before the day of {iso(as_of)} are not stored"
+    if has_usual:
+        return (
+            f"{missing}; the usual values of that weekday in the training data were used, so that the "
+            "probabilities are right for an ordinary day. `retail ingest` and `retail score` store the "
+            "values of the day itself."
+        )
     return (
-        f"What is known of the shop on the day of {iso(as_of)} is not stored yet and was taken as unknown: "
-        "`retail score`, which computes and stores it, may give another probability."
+        f"{missing} and were taken as unknown: the probabilities may be far too high or too low. Run `retail "
+        "score` for this instant, or train again: models of this release have usual values for this case."
     )
 
 
@@ -173,7 +185,9 @@ def add_reasons(model: ServedModel, predictions: Sequence[tuple[PreparedItem, An
     explained = predictions[:limit]
     rows = np.array([feature_row(spec, item).values for item, _ in explained], dtype=np.float64)
     policies = [answer.policy for _, answer in explained]
-    reason_lists = explain_rows(model.estimator, spec.feature_set, rows, policies)
+    reason_lists = explain_rows(
+        model.estimator, spec.feature_set, rows, policies, scored=model.as_scored(rows)
+    )
     for (_, answer), row_reasons in zip(predictions, reason_lists, strict=False):
         answer.reasons = [
             Reason(reason.text, reason.effect, round(reason.share, 4)) for reason in row_reasons

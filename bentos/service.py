@@ -68,7 +68,7 @@ class BatchScorer:
     def score(self, path: str, out: str, tag: str, source: str, as_of: str, reasons: int) -> dict[str, str]:
         """Score the file at `path` with the model `tag`, write `out`, return a `report` or a `problem`."""
         # The real-time process imports this module too, and starts a second sooner without these.
-        from bentos.batch import context_of, default_as_of, score_file
+        from bentos.batch import BatchRequest, score_file
         from bentos.batch_files import read_upload
 
         try:
@@ -76,9 +76,9 @@ class BatchScorer:
                 self._loaded = load_model(SETTINGS, tag)
             served = self._loaded.served
             upload = read_upload(Path(path), source, served.spec.feature_set)
-            cutoff = parse_instant(as_of) if as_of else default_as_of(upload, datetime.now(UTC))
-            context = context_of(SETTINGS, served.spec, cutoff)
-            report = score_file(served, upload, Path(out), as_of=cutoff, context=context, reasons=reasons)
+            cutoff = parse_instant(as_of) if as_of else None
+            request = BatchRequest(cutoff, datetime.now(UTC), reasons)
+            report = score_file(served, upload, Path(out), request, SETTINGS)
         except RetailError as error:
             # Column names of a file that is not text may hold bytes that JSON cannot.
             message = error.message.replace(path, "The file").encode("utf-8", "backslashreplace").decode()
@@ -115,7 +115,9 @@ class PurchaseService:
         ctx: bentoml.Context,
         file: Annotated[Path, Field(description="CSV (also .gz) or Parquet of events, or of features.")],
         source: Annotated[str, Field(description="The preset of the file's source.")] = "canonical",
-        as_of: Annotated[str, Field(description="ISO 8601; default 1 ms after the newest event.")] = "",
+        as_of: Annotated[
+            str, Field(description="ISO 8601; default: next midnight if the last day is complete.")
+        ] = "",
         reasons: Annotated[
             int, Field(ge=0, description="Number of the most likely buyers that get reasons, in a column.")
         ] = 0,

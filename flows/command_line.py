@@ -18,7 +18,7 @@ from retail_core.settings import load_settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.workspace import Workspace
 
-__all__ = ["AsOf", "JsonFlag", "print_result", "resolve_as_of", "run_command"]
+__all__ = ["AsOf", "JsonFlag", "print_result", "resolve_as_of", "resolve_list_cutoff", "run_command"]
 
 
 def run_command(command: Callable[..., None]) -> None:
@@ -59,3 +59,10 @@ def resolve_as_of(as_of: str | None, *, midnight: bool) -> datetime:
     with open_store(load_settings()) as store:
         workspace = Workspace(store) if as_of else Workspace.synchronized(store)
         return workspace.resolve_as_of(as_of, midnight=midnight)
+
+
+def resolve_list_cutoff(as_of: str | None) -> datetime:
+    """The cut-off of a list, see `Workspace.list_cutoff`; the lake is synchronized for the default."""
+    with open_store(load_settings()) as store:
+        workspace = Workspace(store) if as_of else Workspace.synchronized(store)
+        return workspace.list_cutoff(as_of)

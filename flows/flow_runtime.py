@@ -17,9 +17,8 @@ from pymongo.errors import ConnectionFailure
 
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import load_settings
-from retail_core.store.mongo.connection import open_store
-from retail_core.store.mongo.ledger import shop_zone
-from retail_core.times import last_midnight, to_utc_ms
+from retail_core.times import to_utc_ms
+from retail_core.workspace import open_workspace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,14 +93,23 @@ def fail_with_message(flow_function: Callable[P, R]) -> Callable[P, R | State[An
 
 
 def current_time() -> datetime:
-    """The wall clock, UTC in whole milliseconds: the default of deployments without `as_of`."""
+    """The wall clock, UTC in whole milliseconds: the default of outcomes and retraining without `as_of`."""
     return to_utc_ms(datetime.now(UTC))
 
 
-@retryable_task("choose the cut-off")
-def as_of_or_last_midnight(as_of: datetime | None) -> datetime:
-    """`as_of`, by default the last midnight of the shop's zone by the wall clock, UTC."""
+@retryable_task("choose the cut-off of the list")
+def list_cutoff(as_of: datetime | None) -> datetime:
+    """`as_of`, by default the cut-off of a list: see `retail_core.features.cutoffs.list_cutoff`."""
     if as_of is not None:
         return to_utc_ms(as_of)
-    with open_store(load_settings()) as store:
-        return last_midnight(current_time(), shop_zone(store))
+    with open_workspace(load_settings()) as workspace:
+        return workspace.list_cutoff(None)
+
+
+@retryable_task("choose the cut-off of the training")
+def training_cutoff(as_of: datetime | None) -> datetime:
+    """`as_of`, by default the last local midnight at or before the newest event, UTC."""
+    if as_of is not None:
+        return to_utc_ms(as_of)
+    with open_workspace(load_settings()) as workspace:
+        return workspace.resolve_as_of(None, midnight=True)

@@ -20,7 +20,7 @@ from flows.flow_runtime import ReportFields, current_time, fail_with_message, re
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
-from retail_core.scoring.shop_context import store_known_context
+from retail_core.scoring.shop_context import store_shop_context
 from retail_core.settings import load_settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.workspace import open_workspace
@@ -53,7 +53,7 @@ def store_events(
 def update_lake() -> int:
     """Apply new events to the lake and store the context features of its days; returns the lake's rows."""
     with open_workspace(load_settings()) as workspace:
-        store_known_context(workspace)
+        store_shop_context(workspace)
         return workspace.lake.state().rows
 
 

@@ -17,8 +17,8 @@ from prefect import State, flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.states import Completed
 
-from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
-from flows.flow_runtime import ReportFields, as_of_or_last_midnight, fail_with_message, retryable_task
+from flows.command_line import AsOf, JsonFlag, print_result, resolve_list_cutoff, run_command
+from flows.flow_runtime import ReportFields, fail_with_message, list_cutoff, retryable_task
 from retail_core.cli.output import as_text
 from retail_core.schemas import Prediction
 from retail_core.scoring.prediction_storage import read_lake_predictions
@@ -68,13 +68,13 @@ def top_users(predictions: DataFrame[Prediction]) -> list[dict[str, object]]:
 def score_flow(
     as_of: datetime | None = None, out: Path | None = None, keep: bool = True
 ) -> State[ReportFields]:
-    """Score at `as_of`, by default the last midnight of the shop's zone."""
-    instant = as_of_or_last_midnight(as_of)
+    """Score at `as_of`, by default at the next midnight of the shop if its last day is complete."""
+    instant = list_cutoff(as_of)
     report = score_users(instant, out, keep)
     show_summary(report)
     if keep:
         show_top_users(instant, str(report["model_version"]))
-    message = f"{report['users']} users scored with version {report['model_version']}"
+    message = f"{report['users']} users scored with version {report['model_version']}: {report['statement']}"
     return Completed(message=message, data=report)
 
 
@@ -88,7 +88,7 @@ def main(
 
     Example: python -m flows.score --as-of 2025-02-15T00:00:00Z --out scores.csv
     """
-    state = score_flow(resolve_as_of(as_of, midnight=True), out, not no_store, return_state=True)
+    state = score_flow(resolve_list_cutoff(as_of), out, not no_store, return_state=True)
     print_result(state, title="Scored", json_output=json_output)
 
 

@@ -16,14 +16,14 @@ from prefect.states import Completed
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
 from flows.flow_runtime import (
     ReportFields,
-    as_of_or_last_midnight,
     fail_with_message,
     non_retryable_task,
     retryable_task,
+    training_cutoff,
 )
 from retail_core.cli.model_commands import AllowLeak, Confidence, Cutoffs, Family, TargetRecall
 from retail_core.cli.output import as_text
-from retail_core.scoring.shop_context import store_recent_context
+from retail_core.scoring.shop_context import store_shop_context
 from retail_core.settings import load_settings
 from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import train
@@ -34,7 +34,7 @@ from retail_core.workspace import open_workspace
 def train_model(as_of: datetime, options: TrainOptions) -> ReportFields:
     """Train on the events before `as_of`. Each run registers a version, so it is not retried."""
     with open_workspace(load_settings()) as workspace:
-        store_recent_context(workspace, as_of)
+        store_shop_context(workspace)
         return train(workspace, as_of=as_of, options=options).to_dict()
 
 
@@ -73,8 +73,8 @@ def train_flow(
     confidence: float = 0.95,
     allow_leak: tuple[str, ...] = (),
 ) -> State[ReportFields]:
-    """Train as of `as_of`, by default the last midnight of the shop's zone."""
-    instant = as_of_or_last_midnight(as_of)
+    """Train as of `as_of`, by default the last midnight of the shop before the newest event."""
+    instant = training_cutoff(as_of)
     options = TrainOptions.from_request(cutoffs, model, target_recall, confidence, allow_leak)
     report = train_model(instant, options)
     show_metrics(report)

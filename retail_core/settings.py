@@ -84,6 +84,12 @@ class Settings(BaseSettings):
         28, ge=1, le=730, description="Days of events before the cut-off that features may use."
     )
 
+    quiet_days: Literal["auto", "real", "outage"] = Field(
+        "auto",
+        description="Local days without events: `real` (nobody came), `outage` (events are missing, labels "
+        "unknown), or `auto`: an outage if the silence has a probability below 0.001 at the shop's rate.",
+    )
+
     seed: int = Field(7, description="Random seed of sampling, fits, bootstrap intervals and control groups.")
     search_rows: int = Field(50_000, ge=1_000, description="Maximum rows of the hyperparameter search.")
     fit_rows: int = Field(60_000, ge=1_000, description="Maximum rows of one fit, after downsampling.")

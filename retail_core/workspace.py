@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from retail_core.errors import DataError
+from retail_core.features.cutoffs.list_cutoff import describe_window, list_cutoff
 from retail_core.features.engine import EngineOptions
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.settings import Settings
@@ -75,8 +76,28 @@ class Workspace:
             raise DataError("There are no events yet.", remedy="run `retail ingest FILE --source PRESET`.")
         return newest
 
+    def list_cutoff(self, as_of: str | None) -> datetime:
+        """The cut-off of a list of users: the given text, or the default of `list_cutoff`, UTC.
+
+        Args:
+            as_of: ISO 8601; read in the shop's time zone where it names none.
+
+        Raises:
+            InputError: `as_of` is no instant.
+            DataError: there are no events to take the default from.
+        """
+        if as_of:
+            return parse_instant(as_of, self.zone)
+        return list_cutoff(self.lake.snapshot(), self.newest_event, self.zone, self.engine)
+
+    def describe_window(self, as_of: datetime, task: PredictionTask, policy: str = "daily") -> str:
+        """When the predicted purchases would happen and where the data ends, see `describe_window`."""
+        return describe_window(as_of, task, self.lake.state().newest_event, policy)
+
     def resolve_as_of(self, as_of: str | None, *, midnight: bool) -> datetime:
-        """The cut-off that a user gave as text, or the default where there is none, UTC.
+        """The cut-off of what needs past label windows: the given text, or the default, UTC.
+
+        Training, outcomes and monitoring use it; `list_cutoff` is the one of lists of users.
 
         Args:
             as_of: ISO 8601; read in the shop's time zone where it names none.

@@ -29,7 +29,7 @@ from retail_core.registry import versions as registry
 from retail_core.registry.promotion import promote
 from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
-from retail_core.scoring.shop_context import store_recent_context
+from retail_core.scoring.shop_context import store_shop_context
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.stack.services import variables
@@ -80,7 +80,7 @@ def train_shop(settings: Settings, options: TrainOptions = OPTIONS) -> Shop:
     with open_store(settings) as store:
         ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
         workspace = Workspace.synchronized(store)
-        store_recent_context(workspace, AS_OF)
+        store_shop_context(workspace)
         report = train(workspace, as_of=AS_OF, options=options)
         assert report.promoted
         score(workspace, as_of=AS_OF, out=out)

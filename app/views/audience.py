@@ -43,7 +43,7 @@ def main() -> None:
 def _form(settings: Settings) -> None:
     as_of = st.text_input(
         "As of",
-        placeholder="the last midnight of the shop before the newest event",
+        placeholder="the next midnight of the shop if its last day is complete, else the newest event",
         help="ISO 8601, such as 2025-02-01T00:00:00Z. Only events before it count.",
     )
     if st.button("Score all users", type="primary", width="stretch"):
@@ -54,6 +54,8 @@ def _form(settings: Settings) -> None:
 
 
 def _audience(settings: Settings, scores: ScoredUsers) -> None:
+    if scores.statement:
+        st.markdown(f"**Predicted: {scores.statement}**")
     st.subheader("Whom to contact")
     sizing = _sizing(scores)
     draw = draw_audience(scores, sizing, settings.seed)

@@ -45,7 +45,7 @@ def _form(settings: Settings) -> None:
     source = first.selectbox("Written by", list(fmt.PRESETS), format_func=fmt.PRESETS.__getitem__)
     as_of = second.text_input(
         "As of",
-        placeholder="just after the newest event",
+        placeholder="the next midnight of the shop if its last day is complete, else the newest event",
         help="ISO 8601, such as 2025-02-01T00:00:00Z. Only events before it count.",
     )
     upload: tuple[str, bytes] | None = st.session_state.get(UPLOAD)
@@ -69,6 +69,10 @@ def _score(settings: Settings, file: FileToScore) -> ScoredFile:
 def _result(scored: ScoredFile) -> None:
     report = scored.report
     frame = pd.read_csv(io.BytesIO(scored.csv), dtype={"user_id": "str", "model_version": "str"})
+    for warning in report.get("warnings", ()):
+        st.warning(warning, icon=":material/warning:")
+    if statement := report.get("statement"):
+        st.markdown(f"**Predicted: {statement}**")
     _read_counts(report)
     st.subheader("Who will buy")
     components.tiles(
@@ -76,7 +80,7 @@ def _result(scored: ScoredFile) -> None:
             (
                 "Users scored",
                 fmt.count(len(frame)),
-                "Users of the file with an event in the look-back.",
+                "Users of the file with an event in the eligibility window.",
             ),
             (
                 "Expected buyers",
@@ -95,8 +99,9 @@ def _result(scored: ScoredFile) -> None:
             ),
         ]
     )
+    population = "every eligible user" if report["kind"] == "events" else "every user"
     st.caption(
-        f"Population: every user of the file, as of {fmt.moment(report['as_of'])} · model version "
+        f"Population: {population} of the file, as of {fmt.moment(report['as_of'])} · model version "
         f"{report['model_version']} · policy {report['policy']}"
     )
     audience = _choose(frame)
@@ -130,7 +135,7 @@ def _read_counts(report: Mapping[str, Any]) -> None:
         ]
     )
     if silent:
-        st.caption(f"{fmt.count(silent)} users have no event in the look-back and are not scored.")
+        st.caption(f"{fmt.count(silent)} users have no event in the eligibility window and are not scored.")
     if report["features_missing"]:
         missing = ", ".join(
             f"{name} ({fmt.count(rows)})" for name, rows in report["features_missing"].items()

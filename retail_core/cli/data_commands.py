@@ -14,7 +14,6 @@ from retail_core.cli.engine import EngineOption, with_engine
 from retail_core.cli.output import JsonFlag, emit, print_rows, progress
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
-from retail_core.times import parse_instant
 
 quarantine_app = typer.Typer(
     help="Refused rows and their reasons; replay them after a fix.", no_args_is_help=True
@@ -69,17 +68,23 @@ def ingest(
     """
     from retail_core import sources
     from retail_core.ingest import ingest as run
+    from retail_core.scoring.shop_context import store_shop_context
     from retail_core.store.mongo.connection import open_store
+    from retail_core.workspace import Workspace
 
     dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
     with open_store(load_settings()) as store, progress("ingest", quiet=json_output) as advance:
         report = run(store, files, dialect, timezone=timezone, at=datetime.now(UTC), progress=advance)
+        store_shop_context(Workspace.synchronized(store))
     emit(asdict(report), json_output=json_output, title="Ingested")
 
 
 def features(
-    as_of: Annotated[str, typer.Option(help="One instant or several, separated by commas.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    as_of: Annotated[
+        str | None,
+        typer.Option(help="One instant or several, separated by commas; default: as for `retail score`."),
+    ] = None,
     engine: EngineOption = None,
     json_output: JsonFlag = False,
 ) -> None:
@@ -95,10 +100,13 @@ def features(
     started = time.perf_counter()
     settings = with_engine(load_settings(), engine)
     with open_workspace(settings) as workspace:
-        question = workspace.task
-        instants = sorted({parse_instant(text, question.timezone) for text in as_of.split(",")})
-        report = export_features(workspace.lake, question, instants, out, engine=workspace.engine)
-    result = {**report, "seconds": round(time.perf_counter() - started, 3)}
+        task = workspace.task
+        texts = as_of.split(",") if as_of else [None]
+        instants = sorted({workspace.list_cutoff(text) for text in texts})
+        report = export_features(workspace.lake, task, instants, out, engine=workspace.engine)
+        statement = "; ".join(workspace.describe_window(instant, task) for instant in instants)
+    seconds = round(time.perf_counter() - started, 3)
+    result = {**report, "statement": statement, "seconds": seconds}
     emit(result, json_output=json_output, title=f"Features in {out}")
 
 
@@ -147,9 +155,12 @@ def replay_quarantine(
     """
     from retail_core import sources
     from retail_core.ingest import replay
+    from retail_core.scoring.shop_context import store_shop_context
     from retail_core.store.mongo.connection import open_store
+    from retail_core.workspace import Workspace
 
     dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
     with open_store(load_settings()) as store:
         report = replay(store, dialect, at=datetime.now(UTC))
+        store_shop_context(Workspace.synchronized(store))
     emit(asdict(report), json_output=json_output, title="Replayed")

@@ -16,6 +16,14 @@ from retail_core.settings import load_settings
 
 AsOf = Annotated[str | None, typer.Option("--as-of", help="ISO 8601; default: from the newest event.")]
 
+ListAsOf = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        help="ISO 8601; default: next midnight if the last day is complete, else the newest event.",
+    ),
+]
+
 TargetRecall = Annotated[
     float | None,
     typer.Option(
@@ -69,7 +77,7 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
 
     Example: retail train --as-of 2025-02-15T00:00:00Z
     """
-    from retail_core.scoring.shop_context import store_recent_context
+    from retail_core.scoring.shop_context import store_shop_context
     from retail_core.training.options import TrainOptions
     from retail_core.training.pipeline import train as run
     from retail_core.workspace import open_workspace
@@ -77,13 +85,13 @@ def train(  # noqa: PLR0913, PLR0917 - one option each
     options = TrainOptions.from_request(cutoffs, model, target_recall, confidence, allow_leak or ())
     with open_workspace(load_settings()) as workspace, progress("train", quiet=json_output) as advance:
         instant = workspace.resolve_as_of(as_of, midnight=True)
-        store_recent_context(workspace, instant)
+        store_shop_context(workspace)
         report = run(workspace, as_of=instant, options=options, progress=advance)
     emit(report.to_dict(), json_output=json_output, title="Trained")
 
 
 def score(
-    as_of: AsOf = None,
+    as_of: ListAsOf = None,
     out: Annotated[
         Path | None, typer.Option(help="CSV of every scored user; with Spark also FILE.parquet, a folder.")
     ] = None,
@@ -106,21 +114,21 @@ def score(
     from retail_core.workspace import open_workspace
 
     with open_workspace(with_engine(load_settings(), engine)) as workspace:
-        instant = workspace.resolve_as_of(as_of, midnight=True)
+        instant = workspace.list_cutoff(as_of)
         if out is not None and out.suffix == ".parquet":
             if workspace.settings.engine != "spark":
                 raise InputError(
                     "Parquet is what Spark writes.", remedy="add --engine spark, or name a .csv."
                 )
             require_parent_folder(out)
+            served = load_scoring_model(workspace)
             written = score_on_spark(
-                workspace.lake.snapshot(),
-                load_scoring_model(workspace),
-                workspace.engine,
-                as_of=instant,
-                out=str(out.absolute()),
+                workspace.lake.snapshot(), served, workspace.engine, as_of=instant, out=str(out.absolute())
             )
-            emit(asdict(written), json_output=json_output, title="Scored")
+            spec = served.spec
+            statement = workspace.describe_window(instant, spec.feature_set.task, spec.primary)
+            result = asdict(written) | {"statement": statement}
+            emit(result, json_output=json_output, title="Scored")
             return
         report = run(workspace, as_of=instant, out=out, keep=not no_store, reasons=reasons)
     emit(asdict(report), json_output=json_output, title="Scored")
@@ -128,7 +136,7 @@ def score(
 
 def audience(  # noqa: PLR0913, PLR0917 - one option each
     out: Annotated[Path, typer.Option(help="CSV of the users to contact; the control group is not in it.")],
-    as_of: AsOf = None,
+    as_of: ListAsOf = None,
     budget: Annotated[
         int | None, typer.Option(min=1, help="Number of most probable users to contact.")
     ] = None,
@@ -152,6 +160,6 @@ def audience(  # noqa: PLR0913, PLR0917 - one option each
 
     sizing = Sizing(budget, recall, cost, value, no_miss, control)
     with open_workspace(load_settings()) as workspace:
-        instant = workspace.resolve_as_of(as_of, midnight=True)
+        instant = workspace.list_cutoff(as_of)
         report = choose_audience(workspace, as_of=instant, sizing=sizing, out=out, reasons=reasons)
     emit(asdict(report), json_output=json_output, title="Audience")

@@ -106,7 +106,7 @@ class FileToScore:
         name: file name; its suffix says how the content is packed.
         content: bytes of the file.
         source: preset of the dialect.
-        as_of: cut-off, ISO 8601; empty: just after the newest event of the file.
+        as_of: cut-off, ISO 8601; empty: the default of lists, from the newest event of the file.
         explained_users: number of most likely buyers that get reasons.
     """
 

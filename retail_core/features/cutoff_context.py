@@ -57,11 +57,14 @@ def local_day(as_of: datetime, task: PredictionTask) -> date:
 def context_key(day: date, task: PredictionTask) -> str:
     """The id under which the context features of a local day are stored.
 
+    It names the rule for quiet days where that is not the default.
+
     >>> from datetime import date, datetime
     >>> context_key(date(2025, 1, 31), PredictionTask())
     '2025-01-31 UTC 7d'
     """
-    return f"{day.isoformat()} {task.timezone} {task.eligible_days}d"
+    rule = "" if task.quiet_days == "auto" else f" {task.quiet_days}"
+    return f"{day.isoformat()} {task.timezone} {task.eligible_days}d{rule}"
 
 
 def has_context_features(names: Iterable[str]) -> bool:

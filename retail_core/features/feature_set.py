@@ -72,7 +72,7 @@ class FeatureSet:
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; the keys are those of stored model specifications."""
         return {
-            "question": asdict(self.task),
+            "question": self.task.to_dict(),
             "names": list(self.names),
             "attributes": [{**asdict(a), "categories": list(a.categories)} for a in self.attributes],
         }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cached_property
+from typing import Any
 
 from retail_core.features.time_windows import HOUR_US, FeatureWindow, standard_windows
+from retail_core.log_coverage import QuietDays
 from retail_core.settings import Settings
 
 
@@ -19,17 +21,32 @@ class PredictionTask:
         eligible_days: a user with an event in this many days before the cut-off is eligible.
         lookback_days: features use events of this many days before the cut-off.
         timezone: IANA zone of the shop; its midnights are the daily cut-offs.
+        quiet_days: which local days without events are outages (`log_coverage.classify_silent_days`): their
+            labels are unknown, and context features leave them out.
     """
 
     horizon_hours: int = 24
     eligible_days: int = 7
     lookback_days: int = 28
     timezone: str = "UTC"
+    quiet_days: QuietDays = "auto"
 
     @classmethod
     def from_settings(cls, settings: Settings, zone: str) -> PredictionTask:
         """The task that the settings define, in the shop's zone."""
-        return cls(settings.horizon_hours, settings.eligible_days, settings.lookback_days, zone)
+        return cls(
+            settings.horizon_hours, settings.eligible_days, settings.lookback_days, zone, settings.quiet_days
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values as stored with a model; `quiet_days` only where it is not the default.
+
+        Hashes of feature sets include these values, and models of earlier releases have no `quiet_days`.
+        """
+        stored = asdict(self)
+        if self.quiet_days == "auto":
+            del stored["quiet_days"]
+        return stored
 
     @property
     def horizon(self) -> timedelta:

@@ -33,6 +33,7 @@ class LabelledRows:
     Attributes:
         rows: `user_id, as_of, policy, label`, by time.
         gaps: days without events that count as outages; labels that touch them are unknown.
+        quiet_days: days without events that count as real: nobody came, and labels are known.
         known_until: end of the log for these rows; later labels are unknown.
         admitted: user attributes to use even where they have no date.
     """
@@ -41,6 +42,7 @@ class LabelledRows:
     gaps: tuple[date, ...]
     known_until: datetime
     admitted: tuple[str, ...] = ()
+    quiet_days: tuple[date, ...] = ()
 
 
 def build_labelled_rows(
@@ -79,7 +81,9 @@ def build_labelled_rows(
     rows["policy"] = rows["policy"].astype("str")
     rows = rows.sort_values(["as_of", "user_id"], ignore_index=True)
     rows["label"] = label_pairs(lake, task, rows, known_until=known_until, engine=engine).to_numpy(bool)
-    return LabelledRows(cast("DataFrame[TrainingRows]", rows), plan.gaps, known_until)
+    return LabelledRows(
+        cast("DataFrame[TrainingRows]", rows), plan.gaps, known_until, quiet_days=plan.quiet_days
+    )
 
 
 def _policy_pairs(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,7 @@ import pandas as pd
 from retail_core.arrays import BoolArray, FloatArray
 from retail_core.errors import InputError, IntegrityError
 from retail_core.model.spec import ModelSpec
+from retail_core.model.usual_context import UsualContext
 
 if TYPE_CHECKING:
     from retail_core.model.estimator import CalibratedRanker
@@ -60,6 +62,21 @@ class ServedModel:
     estimator: CalibratedRanker
     scorers: dict[str, Scorer] = field(default_factory=dict)
 
+    @cached_property
+    def usual_context(self) -> UsualContext | None:
+        """Values for rows without context; None where the model has no context or none are stored."""
+        stored = self.spec.training.get("usual_context")
+        return UsualContext.from_stored(stored, self.spec.feature_set) if stored else None
+
+    def as_scored(self, rows: FloatArray) -> FloatArray:
+        """Rows of features as the ranker gets them: with the usual context where theirs is missing."""
+        usual = self.usual_context
+        return rows if usual is None or rows.shape[1:] != self._width else usual.fill(rows)
+
+    @property
+    def _width(self) -> tuple[int]:
+        return (len(self.spec.feature_set.columns),)
+
     def policy(self, requested: str) -> str:
         """The requested policy where the model is calibrated for it, else its primary policy."""
         return requested if requested in self.spec.policies else self.spec.primary
@@ -97,11 +114,13 @@ class ServedModel:
     def predict_rows(self, rows: FloatArray, policy: str) -> Predictions:
         """As `predict`, for an array of shape (rows, features) in the order of the feature set's columns.
 
+        Where the whole shop context of a row is null, its usual values are used (`usual_context`).
+
         Raises:
             InputError: the number of columns is not the model's.
         """
         used_policy = self.policy(policy)
-        raw = self._raw_score(rows, used_policy)
+        raw = self._raw_score(self.as_scored(rows), used_policy)
         probability = self.estimator.calibrate(raw, used_policy)
         thresholds = self.spec.thresholds[used_policy]
         return Predictions(

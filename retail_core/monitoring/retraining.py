@@ -8,7 +8,7 @@ from datetime import datetime
 from retail_core.model.spec import ModelSpec
 from retail_core.monitoring.triggers import TriggerCheck, check_triggers
 from retail_core.registry.versions import champion_spec
-from retail_core.scoring.shop_context import store_recent_context
+from retail_core.scoring.shop_context import store_shop_context
 from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import train
 from retail_core.workspace import Workspace
@@ -61,7 +61,7 @@ def retrain(workspace: Workspace, *, as_of: datetime, check_only: bool, at: date
     if check_only or not reason:
         return RetrainReport(checks, False, None, False, reason or "no trigger fired")
     options = _options_of(champion, reason) if champion else TrainOptions(reason=reason)
-    store_recent_context(workspace, as_of)
+    store_shop_context(workspace)
     trained = train(workspace, as_of=as_of, options=options)
     return RetrainReport(checks, True, trained.version, trained.promoted, reason)
 

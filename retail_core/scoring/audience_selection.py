@@ -37,11 +37,15 @@ CSV_COLUMNS = ("user_id", "probability", "rank", "as_of", "policy", "model_versi
 
 @dataclass(frozen=True)
 class ScoredUsers:
-    """Predictions of every eligible user by the production model, in order of rank."""
+    """Predictions of every eligible user by the production model, in order of rank.
+
+    `statement` says in words when the predicted purchases would happen and where the data ends.
+    """
 
     served: ServedModel
     as_of: datetime
     predictions: DataFrame[Prediction]
+    statement: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,12 +84,13 @@ class AudienceEstimate:
 
 @dataclass(frozen=True)
 class Audience(AudienceEstimate):
-    """A stored audience; `file` is the CSV of the users to contact."""
+    """A stored audience; `file` is the CSV of the users to contact, `statement` that of `ScoredUsers`."""
 
     as_of: datetime
     model_version: str
     audience_id: str
     file: Path
+    statement: str
 
 
 @dataclass(frozen=True)
@@ -134,9 +139,10 @@ def score_eligible_users(workspace: Workspace, as_of: datetime) -> ScoredUsers:
     """
     instant = to_utc_ms(as_of)
     served = load_scoring_model(workspace)
-    return ScoredUsers(
-        served, instant, predict_eligible(workspace.lake.snapshot(), served, instant, workspace.engine)
-    )
+    predictions = predict_eligible(workspace.lake.snapshot(), served, instant, workspace.engine)
+    spec = served.spec
+    statement = workspace.describe_window(instant, spec.feature_set.task, spec.primary)
+    return ScoredUsers(served, instant, predictions, statement)
 
 
 def draw_audience(scored: ScoredUsers, sizing: Sizing, seed: int) -> AudienceDraw:
@@ -190,6 +196,7 @@ def store_audience(
         model_version=served.spec.version,
         audience_id=_audience_id(served.spec, scored.as_of, sizing, seed),
         file=out,
+        statement=scored.statement,
     )
     replace_audience(workspace.store, _header(audience, sizing, seed), _member_documents(draw))
     features_of = features_from_lake(workspace.lake.snapshot(), served, workspace.engine)

@@ -45,7 +45,10 @@ def with_reasons(
         feature_set = served.spec.feature_set
         rows = features_of(top).set_index("user_id").loc[top["user_id"], list(feature_set.columns)]
         policies = [served.policy(policy) for policy in top["policy"]]
-        explanations = explain_rows(served.estimator, feature_set, rows.to_numpy(np.float64), policies)
+        values = rows.to_numpy(np.float64)
+        explanations = explain_rows(
+            served.estimator, feature_set, values, policies, scored=served.as_scored(values)
+        )
         texts = [format_reasons(reasons) for reasons in explanations]
     unexplained = [""] * (len(scores) - len(texts))
     return scores.assign(**{COLUMN: pd.Series([*texts, *unexplained], index=scores.index, dtype="str")})

@@ -67,6 +67,7 @@ class ScoreReport:
         expected_buyers: sum of the probabilities.
         will_purchase: number of users at or above the best-F1 threshold.
         contact: number of users at or above the contact threshold.
+        statement: when the predicted purchases would happen and where the data ends, in words.
     """
 
     users: int
@@ -80,6 +81,7 @@ class ScoreReport:
     expected_buyers: float
     will_purchase: int
     contact: int
+    statement: str
 
 
 def load_scoring_model(workspace: Workspace) -> ServedModel:
@@ -151,6 +153,7 @@ def score(
         expected_buyers=float(predictions["probability"].sum()),
         will_purchase=int(predictions["will_purchase"].sum()),
         contact=int(predictions["contact"].sum()),
+        statement=workspace.describe_window(instant, spec.feature_set.task, spec.primary),
     )
 
 

@@ -1,7 +1,7 @@
 """Context features of the shop by local day, stored in MongoDB where the service looks them up.
 
-They need the events of all users, which only the lake has; so they are computed where training, scoring and
-ingestion run.
+They need the events of all users, which only the lake has; so they are computed by `store_shop_context`
+wherever events are stored or models trained, and by scoring for the day it scores.
 """
 
 from __future__ import annotations
@@ -58,25 +58,21 @@ def store_context_of_day(workspace: Workspace, task: PredictionTask, as_of: date
     store_context(workspace.store, context, task, as_of)
 
 
-def store_recent_context(workspace: Workspace, as_of: datetime) -> int:
-    """Compute and store the last `CONTEXT_DAYS` days up to that of `as_of` (aware); returns their number."""
-    task = workspace.task
-    context = compute_context(workspace.lake.snapshot(), task, as_of, workspace.engine, days=CONTEXT_DAYS)
-    store_context(workspace.store, context, task, as_of)
-    return len(context)
-
-
-def store_known_context(workspace: Workspace) -> int:
+def store_shop_context(workspace: Workspace) -> int:
     """Compute and store the context features of every recent day that the lake covers; returns their number.
 
-    These are the last `CONTEXT_DAYS` days up to the one after the newest event, which begins at the shop's
-    next midnight. A request for that day then gets the same values as a batch over the same events.
+    Whatever stores events or trains calls it, with a synchronized lake. The days are the last `CONTEXT_DAYS`
+    up to the one after the newest event, which begins at the shop's next midnight. A request for that day
+    then gets the same values as a batch over the same events.
     """
-    newest = workspace.lake.state().newest_event
+    lake, task = workspace.lake.snapshot(), workspace.task
+    newest = lake.state().newest_event
     if newest is None:
         return 0
     next_midnight = next(midnights(newest + _ONE_MILLISECOND, newest + 2 * _ONE_DAY, workspace.zone))
-    return store_recent_context(workspace, next_midnight)
+    context = compute_context(lake, task, next_midnight, workspace.engine, days=CONTEXT_DAYS)
+    store_context(workspace.store, context, task, next_midnight)
+    return len(context)
 
 
 def stored_context(store: Store, task: PredictionTask, as_of: datetime) -> ContextFeatures | None:

@@ -95,10 +95,12 @@ def compare_with_champion(
 def incomparable_reason(champion: ModelSpec, data: TrainingData) -> str:
     """Why the challenger cannot replace the champion whatever its scores are; empty where it can.
 
-    Prediction tasks that differ in their look-back only are comparable: both predict the same labels.
+    Prediction tasks that differ only in their look-back, or in which quiet days they learned from, are
+    comparable: both predict the same labels.
     """
     champion_task, task = asdict(champion.feature_set.task), asdict(data.task)
-    differing = [name for name in task if name != "lookback_days" and champion_task[name] != task[name]]
+    of_learning = ("lookback_days", "quiet_days")
+    differing = [name for name in task if name not in of_learning and champion_task[name] != task[name]]
     remedy = f"`retail models promote` puts it in the place of version {champion.version} all the same"
     if differing:
         differences = ", ".join(f"{name} {task[name]} instead of {champion_task[name]}" for name in differing)

@@ -5,6 +5,7 @@ Separate from `recalibration`, because the rows are split into blocks of their o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -20,7 +21,7 @@ from retail_core.model.dataset import (
     TrainingData,
     compute_feature_matrix,
 )
-from retail_core.model.labelled import LabelledRows, build_labelled_rows
+from retail_core.model.labelled import build_labelled_rows
 from retail_core.model.sampling import Sampling
 from retail_core.model.spec import ModelSpec
 from retail_core.model.splits import (
@@ -66,7 +67,7 @@ def build_recalibration_data(workspace: Workspace, spec: ModelSpec, as_of: datet
         split=PeriodSplit(kind, train=np.empty(0, np.intp), **positions),
         fit_sampling=all_rows,
         refit_sampling=all_rows,
-        labelled=LabelledRows(cast("DataFrame[TrainingRows]", rows), labelled.gaps, labelled.known_until),
+        labelled=replace(labelled, rows=cast("DataFrame[TrainingRows]", rows)),
         task=task,
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from retail_core.features.cutoffs.list_cutoff import describe_training_windows
 from retail_core.features.cutoffs.policies import describe_population
 from retail_core.model.dataset import TrainingData
 from retail_core.model.estimator import CalibratedRanker
@@ -105,7 +106,8 @@ class TrainReport:
     """Report of a training; metrics are of the primary policy's test rows, by the evaluation model.
 
     `known_until` (ISO 8601) is the end of the data used: `as_of`, or the end of the log where that is
-    earlier.
+    earlier. `gaps` are days without events that count as outages, `quiet_days` those that count as real.
+    `statement` says in words from which label windows the model learned.
     """
 
     run_id: str
@@ -127,13 +129,16 @@ class TrainReport:
     eligible: dict[str, Any]
     known_until: str
     gaps: tuple[str, ...]
+    quiet_days: tuple[str, ...]
+    statement: str
     dropped_features: tuple[str, ...]
     features: int
     gate: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return asdict(self) | {"gaps": list(self.gaps), "dropped_features": list(self.dropped_features)}
+        lists = {name: list(getattr(self, name)) for name in ("gaps", "quiet_days", "dropped_features")}
+        return asdict(self) | lists
 
 
 def make_report(
@@ -165,10 +170,18 @@ def make_report(
         eligible=summarize_population(data),
         known_until=iso(data.labelled.known_until),
         gaps=tuple(str(day) for day in data.labelled.gaps),
+        quiet_days=tuple(str(day) for day in data.labelled.quiet_days),
+        statement=_describe_training(data),
         dropped_features=data.dropped,
         features=len(data.feature_set.columns),
         gate=asdict(decision),
     )
+
+
+def _describe_training(data: TrainingData) -> str:
+    cutoffs, known_until = data.labelled.rows["as_of"], data.labelled.known_until
+    first, last = cutoffs.min().to_pydatetime(), cutoffs.max().to_pydatetime()
+    return describe_training_windows(first, last, known_until, data.task)
 
 
 def contact_cost_sentence(metrics: dict[str, Any], certificate: dict[str, Any] | None) -> str:

@@ -16,6 +16,7 @@ from retail_core.model.feature_matrix import MISSING
 from retail_core.model.leakage import LeakageReport
 from retail_core.model.procedure import period_rows
 from retail_core.model.spec import ModelSpec
+from retail_core.model.usual_context import usual_context
 from retail_core.registry.versions import TrainingRun
 from retail_core.store.lake.table import LakeState
 from retail_core.times import iso
@@ -102,8 +103,10 @@ def _training_facts(data: TrainingData, result: TrainingResult) -> dict[str, Any
         "calibration": {policy: calibrator.method for policy, calibrator in calibrators.items()},
         "evaluation_thresholds": {policy: points.to_dict() for policy, points in result.points.items()},
         "gaps": [str(day) for day in data.labelled.gaps],
+        "quiet_days": [str(day) for day in data.labelled.quiet_days],
         "dropped_features": list(data.dropped),
         "eligible": summarize_population(data),
+        "usual_context": usual_context(data.rows, data.matrix, data.feature_set),
     }
 
 

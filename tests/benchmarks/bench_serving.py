@@ -26,7 +26,7 @@ import httpx
 import numpy as np
 import pandas as pd
 
-from bentos.batch import score_file
+from bentos.batch import BatchRequest, score_file
 from bentos.batch_files import read_upload
 from retail_core.registry import versions as registry
 from retail_core.registry.versions import load_version
@@ -189,7 +189,9 @@ def batch_rate(settings: Settings, file: Path, users: int, folder: Path) -> floa
     """Users a second from a file of features to a scored CSV."""
     served = load_version(settings, "1")
     upload = read_upload(file, "canonical", served.spec.feature_set)
-    return users / timed(lambda: score_file(served, upload, folder / "scored.csv", as_of=AS_OF, context={}))
+    return users / timed(
+        lambda: score_file(served, upload, folder / "scored.csv", BatchRequest(AS_OF, AS_OF))
+    )
 
 
 def swapped(api: httpx.Client, settings: Settings, swaps: int) -> dict[str, float]:

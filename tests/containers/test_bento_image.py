@@ -16,7 +16,7 @@ import httpx
 import pandas as pd
 import pytest
 
-from bentos.batch import score_file
+from bentos.batch import BatchRequest, score_file
 from bentos.batch_files import read_upload
 from retail_core.registry.versions import load_champion
 from retail_core.subprocesses import free_port
@@ -118,10 +118,10 @@ def test_the_image_asks_for_a_key_and_says_when_it_lacks_a_database(api: httpx.C
 
 def test_the_image_scores_a_file_of_events(api: httpx.Client, shop: Shop, tmp_path: Path) -> None:
     scored = _score(api, shop.log.name, shop.log.read_bytes())
-    # The image knows nothing of the shop's context, since it has no database.
+    # Without a database the shop's context is computed from the file.
     champion, out = load_champion(shop.settings), tmp_path / "here.csv"
     upload = read_upload(shop.log, "canonical", champion.spec.feature_set)
-    score_file(champion, upload, out, as_of=AS_OF, context={})
+    score_file(champion, upload, out, BatchRequest(AS_OF, AS_OF))
     both = scored.merge(pd.read_csv(out, dtype={"user_id": "str"}), on="user_id", suffixes=("", "_here"))
     assert len(both) == len(scored) > 500
     assert (both["probability"] - both["probability_here"]).abs().max() <= 1e-9

@@ -23,7 +23,7 @@ from retail_core.ingest import ingest
 from retail_core.scoring.shop_context import (
     compute_context,
     store_context,
-    store_known_context,
+    store_shop_context,
     stored_context,
 )
 from retail_core.simulate import SimulationConfig, simulate
@@ -102,11 +102,11 @@ def test_every_recent_day_of_the_lake_is_stored(store: Store, tmp_path: Path) ->
     """Up to the one that begins at the shop's next midnight, from the same events as in batch."""
     log = tmp_path / "log.csv"
     simulate(SimulationConfig(users=60, days=20, seed=3, start=date(2025, 1, 11)), log)
-    assert store_known_context(Workspace(store)) == 0
+    assert store_shop_context(Workspace(store)) == 0
     ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
     workspace = Workspace.synchronized(store)
     # The first day has nothing before it; the log ends on the 30th.
-    assert store_known_context(workspace) == 20
+    assert store_shop_context(workspace) == 20
     days = [date(2025, 1, 12) + timedelta(days=n) for n in range(20)]
     computed = context_by_day(workspace.lake, PredictionTask(), days)
     for day in days:

@@ -18,11 +18,13 @@ from retail_core.features.event_columns import OnlineEvent
 from retail_core.features.feature_set import FeatureSet
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
+from retail_core.log_coverage import classify_silent_days
 from retail_core.times import from_micros, zone
 from tests.examples import examples
 from tests.feature_logs import DAY, HOUR, micros, pairs_of, write_lake
 
 TASK = PredictionTask(eligible_days=3, timezone="Europe/Berlin")
+"""Sparse logs: some of their silent runs are outages, which the features leave out."""
 AS_OF = micros("2025-04-09T00:00+02:00")
 DAYS = [date(2025, 4, 9), date(2025, 4, 8), date(2025, 4, 1)]
 ONE_DAY = timedelta(days=1)
@@ -63,7 +65,10 @@ def expected_measures(log: Log, day: date) -> dict[str, float]:
     if not days_with_events:
         return dict.fromkeys((name for name, *_ in CONTEXT_MEASURES), math.nan)
     first = min(days_with_events)
-    past = [first + n * ONE_DAY for n in range((day - first).days)]
+    calendar = [first + n * ONE_DAY for n in range((day - first).days)]
+    active = {d: len({e.user_id for e in users[d]}) for d in calendar if d in users}
+    outages = classify_silent_days(calendar, active, TASK.quiet_days).outages
+    past = [d for d in calendar if d not in outages]
 
     def buyers(d: date) -> set[str]:
         return {e.user_id for e in users.get(d, []) if e.event_type == "purchase"}
@@ -81,18 +86,20 @@ def expected_measures(log: Log, day: date) -> dict[str, float]:
     def same_weekday_before(end: date) -> list[date]:
         return [d for d in past if d.weekday() == end.weekday() and d < end]
 
-    same_weekday, yesterday = same_weekday_before(day), past[-1]
-    silent = [d for d in same_weekday if d not in users]
+    same_weekday, yesterday = same_weekday_before(day), calendar[-1]
+    weekdays = [d for d in calendar if d.weekday() == day.weekday()]
+    silent = [d for d in weekdays if d not in users]
+    buyers_yesterday = math.nan if yesterday in outages else len(buyers(yesterday))
     return {
-        "buyers_yesterday": len(buyers(yesterday)),
+        "buyers_yesterday": buyers_yesterday,
         "buyers_usual": mean([len(buyers(d)) for d in same_weekday]),
         "rate_usual": rate(same_weekday),
-        "rate_recent": rate(past[-7:]),
+        "rate_recent": rate([d for d in calendar[-7:] if d in past]),
         "weekday_index": divided(rate(same_weekday), rate(past)),
         "demand_yesterday": divided(
-            len(buyers(yesterday)), mean([len(buyers(d)) for d in same_weekday_before(yesterday)])
+            buyers_yesterday, mean([len(buyers(d)) for d in same_weekday_before(yesterday)])
         ),
-        "closed": float(len(same_weekday) >= 3 and 2 * len(silent) > len(same_weekday)),
+        "closed": float(len(weekdays) >= 3 and 2 * len(silent) > len(weekdays)),
     }
 
 

@@ -120,6 +120,9 @@ def test_events_at_or_after_as_of_change_nothing() -> None:
         )
 
 
+OUTAGES = PredictionTask(quiet_days="outage")
+
+
 def test_labels_are_unknown_beyond_the_log_and_in_gaps() -> None:
     days = [n for n in range(20) if n != 12]
     events = pd.DataFrame(
@@ -133,7 +136,10 @@ def test_labels_are_unknown_beyond_the_log_and_in_gaps() -> None:
         {"user_id": "u1", "as_of": pd.date_range("2025-01-09", "2025-01-21", freq="D", tz="UTC")},
         index=range(100, 113),
     )
-    label = labels(events, pairs)["label"]
+    by_rate = labels(events, pairs)["label"]
+    assert not by_rate[104], "one user a day: a silent day is usual"
+    assert by_rate.drop(104).equals(labels(events, pairs, OUTAGES)["label"].drop(104))
+    label = labels(events, pairs, OUTAGES)["label"]
     assert label.index.tolist() == pairs.index.tolist()
     # u1 purchases on even dates; 13 January has no event, the log ends on 20 January at 10:00.
     assert label.tolist() == [

@@ -1,8 +1,9 @@
 """Context features: the state of the shop when a local day begins, from all users' events before it.
 
-For a cut-off on local day D they use the complete days before D, `CONTEXT_DAYS` at most, and nothing of D
-itself, so that they are equal for every cut-off of the day: the ingest flow, `train` and `score` store them
-by day, and the service looks them up.
+For a cut-off on local day D they use the complete days before D, `CONTEXT_DAYS` at most and without outages
+(`log_coverage.classify_silent_days`), and nothing of D itself, so that they are equal for every cut-off of
+the day: whatever stores events also stores them by day (`scoring.shop_context`), and the service looks them
+up.
 """
 
 from __future__ import annotations
@@ -11,23 +12,18 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import ibis
-import numpy as np
-import pyarrow
 from ibis.expr.types import Table
 
 from retail_core.features.cutoff_context import CONTEXT_DAYS, ContextFeatures
 from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader, QueryEngine, open_engine
+from retail_core.features.local_days import EPOCH_DAY, events_by_local_day
 from retail_core.features.prediction_task import PredictionTask
-from retail_core.features.time_windows import MINUTE_US
-from retail_core.log_coverage import closed_weekdays, covered_days
-from retail_core.times import to_micros, zone
+from retail_core.log_coverage import QuietDays, classify_silent_days, covered_days
 
-_QUARTER_US = 15 * MINUTE_US
 _ONE_DAY = timedelta(days=1)
-_EPOCH_DAY = date(1970, 1, 1)
 _RECENT_DAYS = 7
 
 
@@ -37,12 +33,14 @@ class ShopDay:
 
     Attributes:
         events: of all users.
+        active: distinct users with an event.
         buyers: distinct users with a purchase.
         eligible: users with an event in the `eligible_days` local days before it.
         eligible_buyers: buyers among the eligible users.
     """
 
     events: int = 0
+    active: int = 0
     buyers: int = 0
     eligible: int = 0
     eligible_buyers: int = 0
@@ -64,31 +62,33 @@ def compute_context_features(
         return {}
     first = min(days) - _ONE_DAY * (CONTEXT_DAYS + task.eligible_days)
     shop_days = _shop_days(engine, lake, task, (first, max(days)))
-    return {day: _context_features(day, shop_days) for day in days}
+    return {day: _context_features(day, shop_days, task.quiet_days) for day in days}
 
 
-def _context_features(day: date, shop_days: Mapping[date, ShopDay]) -> ContextFeatures:
+def _context_features(day: date, shop_days: Mapping[date, ShopDay], quiet_days: QuietDays) -> ContextFeatures:
     reach = {day - _ONE_DAY * n for n in range(1, CONTEXT_DAYS + 1)}
     log_days = covered_days({d: shop_days[d].events for d in reach if d in shop_days and shop_days[d].events})
     if not log_days:
         return {}
     past = [log_days[0] + _ONE_DAY * n for n in range((day - log_days[0]).days)]
     days = {d: shop_days.get(d, ShopDay()) for d in past}
-    same_weekday = [d for d in past if d.weekday() == day.weekday()]
+    silent_days = classify_silent_days(past, {d: days[d].active for d in past}, quiet_days)
+    recorded = [d for d in past if d not in silent_days.outages]
+    same_weekday = [d for d in recorded if d.weekday() == day.weekday()]
     yesterday = past[-1]
+    buyers_yesterday = math.nan if yesterday in silent_days.outages else float(days[yesterday].buyers)
     usual_rate = _buyer_rate(days[d] for d in same_weekday)
-    closed = closed_weekdays(past, [d for d in past if not days[d].events])
     return {
-        "buyers_yesterday": float(days[yesterday].buyers),
+        "buyers_yesterday": buyers_yesterday,
         "buyers_usual": _mean([days[d].buyers for d in same_weekday]),
         "rate_usual": usual_rate,
-        "rate_recent": _buyer_rate(days[d] for d in past[-_RECENT_DAYS:]),
-        "weekday_index": _ratio(usual_rate, _buyer_rate(days.values())),
+        "rate_recent": _buyer_rate(days[d] for d in past[-_RECENT_DAYS:] if d in recorded),
+        "weekday_index": _ratio(usual_rate, _buyer_rate(days[d] for d in recorded)),
         "demand_yesterday": _ratio(
-            float(days[yesterday].buyers),
-            _mean([days[d].buyers for d in past[:-1] if d.weekday() == yesterday.weekday()]),
+            buyers_yesterday,
+            _mean([days[d].buyers for d in recorded if d < yesterday and d.weekday() == yesterday.weekday()]),
         ),
-        "closed": float(day.weekday() in closed),
+        "closed": float(day.weekday() in silent_days.closed_weekdays),
     }
 
 
@@ -129,33 +129,18 @@ def _shop_days(
         {row["day"]: row["users"] for row in engine.to_arrow(eligibility_ends).to_pylist()}
     )
     shop_days, eligible = {}, 0
-    for number in range((first - _EPOCH_DAY).days, (end - _EPOCH_DAY).days):
+    for number in range((first - EPOCH_DAY).days, (end - EPOCH_DAY).days):
         eligible += totals_by_day.get(number - 1, {}).get("active", 0) - no_longer_eligible[number]
         row = totals_by_day.get(number, {})
-        counts = (row.get(name, 0) for name in ("events", "buyers", "eligible_buyers"))
-        events, buyers, eligible_buyers = (int(count) for count in counts)
-        shop_days[_EPOCH_DAY + _ONE_DAY * number] = ShopDay(events, buyers, eligible, eligible_buyers)
+        counts = (row.get(name, 0) for name in ("events", "active", "buyers", "eligible_buyers"))
+        events, active, buyers, eligible_buyers = (int(count) for count in counts)
+        shop_days[EPOCH_DAY + _ONE_DAY * number] = ShopDay(events, active, buyers, eligible, eligible_buyers)
     return shop_days
 
 
 def _user_days(engine: QueryEngine, lake: LakeReader, task: PredictionTask, span: tuple[date, date]) -> Table:
     """One row per user and local day (days since 1970) with an event: n, bought."""
-    tz = zone(task.timezone)
-    start, end = (datetime(day.year, day.month, day.day, tzinfo=tz).astimezone(UTC) for day in span)
-    events = engine.events(lake, start, end)
-    # Since 1990 the midnights of every zone lie on quarters of an hour.
-    quarters = np.arange(to_micros(start) // _QUARTER_US, to_micros(end) // _QUARTER_US)
-    day = np.searchsorted(_midnights(span, task), quarters * _QUARTER_US, side="right") - 1
-    calendar = pyarrow.table({"quarter": quarters, "day": day + (span[0] - _EPOCH_DAY).days})
-    # Selected by name: the lake's folders may add a column `day`.
-    columns = events.select("user_id", "event_type", quarter=(events.ts // _QUARTER_US).cast("int64"))
-    with_day = columns.join(engine.table(calendar), "quarter")
+    with_day = events_by_local_day(engine, lake, span, task.timezone)
     return with_day.group_by(["user_id", "day"]).agg(
         n=with_day.count(), bought=(with_day.event_type == "purchase").any()
     )
-
-
-def _midnights(span: tuple[date, date], task: PredictionTask) -> list[int]:
-    tz = zone(task.timezone)
-    days = (span[0] + _ONE_DAY * n for n in range((span[1] - span[0]).days))
-    return [to_micros(datetime(day.year, day.month, day.day, tzinfo=tz)) for day in days]

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import cast
 
 import pandas as pd
 
-from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader, open_engine
+from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader, QueryEngine, open_engine
+from retail_core.features.local_days import EPOCH_DAY, events_by_local_day, local_midnight
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.features.time_windows import HOUR_US
-from retail_core.log_coverage import closed_weekdays, covered_days, last_covered_day, overlaps_gap
+from retail_core.log_coverage import (
+    classify_silent_days,
+    closed_weekdays,
+    covered_days,
+    last_covered_day,
+    overlaps_gap,
+)
 from retail_core.times import from_micros, last_midnight, midnights, to_micros, zone
 
 END_OF_DAY_TOLERANCE = timedelta(minutes=1)
@@ -31,11 +40,14 @@ class LogCoverage:
         as_of: events before this instant count, UTC.
         known_until: events before this instant are in the log, as far as it shows; at most `as_of`.
         counts: events before `as_of` by local day.
+        active_users: distinct users with an event before `as_of` by local day; empty where no day of the log
+            is without events on a weekday that is otherwise open, since nothing depends on it then.
     """
 
     as_of: datetime
     known_until: datetime
     counts: dict[date, int]
+    active_users: dict[date, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,11 +56,12 @@ class CutoffPlan:
 
     Attributes:
         cutoffs: usable midnights, ascending, UTC.
-        gaps: local days without any event that are no regular closure, those after the end of the log
-            included; cut-offs whose horizon overlaps one have an unknown label and are left out.
+        gaps: local days without any event that are outages, and those after the end of the log that are no
+            regular closure; cut-offs whose horizon overlaps one have an unknown label and are left out.
         unknown: those cut-offs, and those whose horizon ends after the known part of the log.
         closed_weekdays: weekdays (0 = Monday) without events in most weeks of the log.
         first_day: first local day of the log, outliers before it aside; None without events.
+        quiet_days: days of the log without events on which nobody came; their labels are known.
     """
 
     cutoffs: tuple[datetime, ...]
@@ -56,6 +69,7 @@ class CutoffPlan:
     unknown: tuple[datetime, ...] = ()
     closed_weekdays: tuple[int, ...] = ()
     first_day: date | None = None
+    quiet_days: tuple[date, ...] = ()
 
 
 def known_until(newest: datetime, as_of: datetime, zone_name: str) -> datetime:
@@ -88,17 +102,52 @@ def read_log_coverage(
             n=events.count(), before=(events.ts < cutoff).sum().cast("int64"), newest=events.ts.max()
         )
         frame = query_engine.to_arrow(quarters).to_pandas()
-    starts = pd.to_datetime(frame["quarter"] * _QUARTER_US, unit="us", utc=True)
-    days = frame.groupby(starts.dt.tz_convert(zone_name).dt.date).agg(
-        {"n": "sum", "before": "sum", "newest": "max"}
-    )
-    newest = last_covered_day({day: int(n) for day, n in days["n"].items()})
-    before = days["before"][days["before"] > 0]
-    counts = {day: int(n) for day, n in before.items()}
+        days = _local_days(frame, zone_name)
+        before = cast("pd.Series[int]", days["before"])
+        counts = {cast("date", day): int(n) for day, n in before.items() if n}
+        active_users: dict[date, int] = {}
+        if _has_unexplained_silence(counts):
+            active_users = _active_users(query_engine, lake, counts, as_of, zone_name)
+    newest = last_covered_day({cast("date", day): int(n) for day, n in days["n"].items()})
     if newest is None:
         return LogCoverage(as_of, as_of, counts)
     newest_event = from_micros(int(days["newest"][newest]))
-    return LogCoverage(as_of, known_until(newest_event, as_of, zone_name), counts)
+    return LogCoverage(as_of, known_until(newest_event, as_of, zone_name), counts, active_users)
+
+
+def _local_days(frame: pd.DataFrame, zone_name: str) -> pd.DataFrame:
+    """Sums of `n` and `before`, and the newest time, by local day of the quarters of an hour."""
+    starts = pd.to_datetime(frame["quarter"] * _QUARTER_US, unit="us", utc=True)
+    return frame.groupby(starts.dt.tz_convert(zone_name).dt.date).agg(
+        {"n": "sum", "before": "sum", "newest": "max"}
+    )
+
+
+def _has_unexplained_silence(counts: dict[date, int]) -> bool:
+    """Whether a day of the log is without events on a weekday that is not regularly closed."""
+    days = _calendar(covered_days(counts))
+    silent = [day for day in days if day not in counts]
+    closed = closed_weekdays(days, silent)
+    return any(day.weekday() not in closed for day in silent)
+
+
+def _calendar(log_days: Sequence[date]) -> list[date]:
+    """Every calendar day from the first to the last of `log_days`."""
+    if not log_days:
+        return []
+    return [log_days[0] + timedelta(days=n) for n in range((log_days[-1] - log_days[0]).days + 1)]
+
+
+def _active_users(
+    engine: QueryEngine, lake: LakeReader, counts: dict[date, int], as_of: datetime, zone_name: str
+) -> dict[date, int]:
+    """Distinct users with an event before `as_of` by local day of the log."""
+    log_days = covered_days(counts)
+    end = log_days[-1] + timedelta(days=1)
+    events = events_by_local_day(engine, lake, (log_days[0], end), zone_name)
+    users = events.filter(events.ts < to_micros(as_of)).group_by("day").agg(users=events.user_id.nunique())
+    rows = engine.to_arrow(users).to_pylist()
+    return {EPOCH_DAY + timedelta(days=int(row["day"])): int(row["users"]) for row in rows}
 
 
 def labelled_cutoffs(
@@ -120,20 +169,20 @@ def plan_cutoffs(coverage: LogCoverage, task: PredictionTask) -> CutoffPlan:
 
     A midnight t is usable where the log is known up to t + horizon, where the horizon overlaps no gap, and
     where enough of the log lies before it: the look-back, but never more than a quarter of the log, so that
-    a short log keeps rows to learn from; at least one day. Closed weekdays are inferred from the days of the
-    log alone: silence after its end is a gap.
+    a short log keeps rows to learn from; at least one day. Closed weekdays and real quiet days are inferred
+    from the days of the log alone: silence after its end is a gap.
     """
     log_days = covered_days(coverage.counts)
     if not log_days:
         return CutoffPlan((), ())
-    last = max(log_days[-1], _last_local_day(coverage.as_of, task))
-    days = [log_days[0] + timedelta(days=n) for n in range((last - log_days[0]).days + 1)]
-    silent = [day for day in days if day not in coverage.counts]
-    within_log = [day for day in days if day <= log_days[-1]]
-    closed = closed_weekdays(within_log, [day for day in silent if day <= log_days[-1]])
-    gaps = tuple(day for day in silent if day.weekday() not in closed)
+    within_log = _calendar(log_days)
+    active_users = coverage.active_users or coverage.counts
+    silent_days = classify_silent_days(within_log, active_users, task.quiet_days)
+    closed, last = silent_days.closed_weekdays, _last_local_day(coverage.as_of, task)
+    after_log = [log_days[-1] + timedelta(days=n) for n in range(1, (last - log_days[-1]).days + 1)]
+    gaps = (*silent_days.outages, *(day for day in after_log if day.weekday() not in closed))
     history_days = min(task.lookback_days, max(1, len(within_log) // 4))
-    first = _midnight(days[0] + timedelta(days=history_days), task.timezone)
+    first = local_midnight(log_days[0] + timedelta(days=history_days), task.timezone)
     candidates = list(midnights(first, coverage.as_of - task.horizon, task.timezone))
     usable = {
         t
@@ -146,14 +195,11 @@ def plan_cutoffs(coverage: LogCoverage, task: PredictionTask) -> CutoffPlan:
         gaps=gaps,
         unknown=tuple(t for t in candidates if t not in usable),
         closed_weekdays=closed,
-        first_day=days[0],
+        first_day=log_days[0],
+        quiet_days=silent_days.quiet,
     )
 
 
 def _last_local_day(as_of: datetime, task: PredictionTask) -> date:
     """The last local day that ends at or before `as_of` or contains it."""
     return (as_of - timedelta(microseconds=1)).astimezone(zone(task.timezone)).date()
-
-
-def _midnight(day: date, zone_name: str) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=zone(zone_name)).astimezone(UTC)

@@ -72,8 +72,12 @@ def explain_rows(
     features: FeatureInput,
     policies: Sequence[str] | None = None,
     max_reasons: int = MAX_REASONS,
+    *,
+    scored: FeatureInput | None = None,
 ) -> list[tuple[PredictionReason, ...]]:
     """For each row the topics that move its probability most, largest first.
+
+    A topic whose value is missing is never a reason.
 
     Args:
         model: whose predictions are explained.
@@ -81,16 +85,18 @@ def explain_rows(
         features: shape (rows, features); null is NaN or `MISSING`.
         policies: cut-off policy of each row; None where all have the primary one.
         max_reasons: reasons per row; there are fewer where fewer topics move it.
+        scored: the rows as the ranker got them, where missing values were replaced; None for `features`.
 
     Raises:
         InputError: the model has no ranker for a policy.
     """
     values = np.asarray(features, dtype=np.float64)
     row_policies = np.array([model.primary] * len(values) if policies is None else policies, dtype=object)
+    scored_values = values if scored is None else np.asarray(scored, dtype=np.float64)
     contributions = np.zeros(values.shape)
     for policy in dict.fromkeys(row_policies):
         mask = row_policies == policy
-        contributions[mask] = shapley_values(model, values[mask], policy)
+        contributions[mask] = shapley_values(model, scored_values[mask], policy)
     rows = zip(values, contributions, strict=True)
     return [_row_reasons(feature_set, row, contribution, max_reasons) for row, contribution in rows]
 
@@ -117,15 +123,24 @@ def _row_reasons(
     }
     row = wording.FeatureValues(feature_set.task, value_by_column)
     reasons: list[PredictionReason] = []
-    for index in np.argsort(-np.abs(sums), kind="stable")[:max_reasons]:
+    for index in np.argsort(-np.abs(sums), kind="stable"):
         topic_sum = float(sums[index])
-        if topic_sum == 0:
+        if topic_sum == 0 or len(reasons) == max_reasons:
             break
         topic, indices = topics[index]
         strongest_first = sorted(indices, key=lambda column: -contributions[column] * np.sign(topic_sum))
-        text = _reason_text(topic, row, [feature_set.columns[column] for column in strongest_first])
-        reasons.append(PredictionReason(text, RAISES if topic_sum > 0 else LOWERS, abs(topic_sum) / total))
+        text = _known_text(topic, row, [feature_set.columns[column] for column in strongest_first])
+        if text is not None:
+            effect = RAISES if topic_sum > 0 else LOWERS
+            reasons.append(PredictionReason(text, effect, abs(topic_sum) / total))
     return tuple(reasons)
+
+
+def _known_text(topic: Topic, row: wording.FeatureValues, columns: Sequence[str]) -> str | None:
+    """The sentence made of the columns that have a value; None where it would state a missing one."""
+    with_value = [name for name in columns if row.get(name) is not None]
+    text = _reason_text(topic, row, with_value) if with_value else None
+    return None if text is None or text.endswith(": unknown") else text
 
 
 def _reason_text(topic: Topic, row: wording.FeatureValues, columns: Sequence[str]) -> str:

@@ -117,6 +117,7 @@ def test_served_model_predicts_and_explains_by_policy(config: RankerConfig, tmp_
     }
     export_scorers(model, tmp_path)
     spec = cast("Any", type("Spec", (), {"policies": POLICIES, "primary": "daily"}))
+    spec.training = {}
     spec.thresholds = {policy: {"f1": 0.5, "contact": 0.5} for policy in POLICIES}
     for scorers in ({}, load_scorers(tmp_path)):
         served = ServedModel(spec, model, scorers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -45,8 +46,11 @@ def test_gaps_are_distinguished_from_closed_weekdays(tmp_path: Path) -> None:
     sundays = {date(2025, 3, 9) + timedelta(days=7 * n) for n in range(6)}
     missing_day = date(2025, 4, 2)
     lake = daily_log(tmp_path, 42, without={*sundays, missing_day})
-    task = PredictionTask(timezone="Europe/Berlin", lookback_days=7)
+    task = PredictionTask(timezone="Europe/Berlin", lookback_days=7, quiet_days="outage")
     plan = labelled_cutoffs(lake, task, datetime(2025, 4, 12, tzinfo=BERLIN))
+    by_rate = labelled_cutoffs(lake, replace(task, quiet_days="auto"), datetime(2025, 4, 12, tzinfo=BERLIN))
+    assert (by_rate.gaps, by_rate.quiet_days) == ((), (missing_day,)), "two users a day: silence is usual"
+    assert set(by_rate.cutoffs) - set(plan.cutoffs) == set(plan.unknown)
     assert plan.gaps == (missing_day,)
     assert plan.closed_weekdays == (6,)
     assert plan.first_day == FIRST.date()
