@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from retail_core.cli.engine import EngineOption, with_engine
-from retail_core.cli.output import JsonFlag, emit, print_rows, progress
+from retail_core.cli.output import JsonFlag, emit, print_line, print_rows, progress
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
 
@@ -76,7 +77,33 @@ def ingest(
     with open_store(load_settings()) as store, progress("ingest", quiet=json_output) as advance:
         report = run(store, files, dialect, timezone=timezone, at=datetime.now(UTC), progress=advance)
         store_shop_context(Workspace.synchronized(store))
-    emit(asdict(report), json_output=json_output, title="Ingested")
+    result = asdict(report)
+    if json_output:
+        emit(result, json_output=True, title="")
+        return
+    notes = {name: result.pop(name) for name in ("warnings", "filtered", "summary")}
+    emit(result, json_output=False, title="Ingested")
+    emit(notes["summary"], json_output=False, title="Content")
+    _print_notes(notes["warnings"], notes["filtered"])
+
+
+def _print_notes(warnings: list[dict[str, Any]], filtered: list[dict[str, Any]]) -> None:
+    """Print a line for each warning, with its first example, and for each filter."""
+    for rows in filtered:
+        subject = f"{rows['column']} = {rows['value']}" if rows["value"] else rows["column"]
+        print_line(f"Left out by the mapping ({rows['rule']} {subject}): {rows['count']:,} rows")
+    for warning in warnings:
+        example = next(iter(warning["examples"]), None)
+        place = f", for example {_place(example)}" if example else ""
+        column = warning["field"] or "row"
+        text = f"Warning: {column}: {warning['rule']}, {warning['count']:,} events{place}"
+        print_line(f"{text}. Remedy: {warning['remedy']}.")
+
+
+def _place(example: Mapping[str, Any]) -> str:
+    """Value of an example with its file and line, where it has one."""
+    value = repr(example["value"])
+    return f"{value} ({example['file']}, line {example['line']})" if example["line"] else value
 
 
 def features(

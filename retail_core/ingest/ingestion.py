@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pymongo.errors import PyMongoError
 
@@ -27,8 +28,10 @@ from retail_core.ingest.window_writer import (
 )
 from retail_core.sources.compressed_files import content_hash, file_kind
 from retail_core.sources.event_reader import parse_rows, read_events
+from retail_core.sources.parse_notes import ParseNotes
 from retail_core.sources.refusals import Refusal
 from retail_core.sources.source import Source
+from retail_core.sources.summary_collector import SummaryCollector
 from retail_core.store.mongo import ledger
 from retail_core.store.mongo.connection import Store, server_time
 from retail_core.store.mongo.ledger import FileKey, IngestionRun, RowCounts
@@ -50,6 +53,9 @@ class IngestReport:
         quarantined: refused rows.
         skipped_files: files that had been ingested before.
         seconds: duration.
+        warnings: values that were left out or changed in stored events, by field and rule, with examples.
+        filtered: rows that the mapping leaves out; they are not part of `rows_read`.
+        summary: content of the files and what was not used of them, see `IngestSummary`.
     """
 
     files: int
@@ -59,6 +65,9 @@ class IngestReport:
     quarantined: int
     skipped_files: int
     seconds: float
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    filtered: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
 
 
 def ingest(
@@ -90,10 +99,16 @@ def ingest(
     for path in paths:
         file_kind(path)
     counts, skipped = RowCounts(), 0
+    notes, summary = ParseNotes(), SummaryCollector(source)
     for path in paths:
-        file_counts = _ingest_file(store, path, source, at, progress)
-        skipped += file_counts is None
-        counts += file_counts or RowCounts()
+        result = _ingest_file(store, path, source, at, progress)
+        if result is None:
+            skipped += 1
+            continue
+        counts += result.counts
+        notes += result.notes
+        summary.merge(result.summary)
+    content = summary.summary(notes).document()
     return IngestReport(
         files=len(paths),
         rows_read=counts.rows_read,
@@ -102,6 +117,9 @@ def ingest(
         quarantined=counts.quarantined,
         skipped_files=skipped,
         seconds=round(time.perf_counter() - started, 3),
+        warnings=content.pop("warnings"),
+        filtered=content.pop("filtered"),
+        summary=content,
     )
 
 
@@ -137,13 +155,24 @@ def store_events(
         file_id = f"{run.file_id}:{window_id}"
         origin = RefusalOrigin(file_id, channel, source.name, window_id, at, row_format)
         quarantine_refusals(store, refused, origin, counts)
-    ledger.commit_window(store, run, window_id, counts, last=len(rows), users=users)
+    notes = window.chunk.notes.of_file(channel)
+    ledger.commit_window(store, run, window_id, counts, last=len(rows), users=users, notes=notes)
     return counts, refused
+
+
+@dataclass(frozen=True)
+class _FileResult:
+    """What one run added to a file: counts, warnings and summary of the lines that it read."""
+
+    counts: RowCounts
+    notes: ParseNotes
+    summary: SummaryCollector
 
 
 def _ingest_file(
     store: Store, path: Path, source: Source, at: datetime, progress: IngestProgress | None
-) -> RowCounts | None:
+) -> _FileResult | None:
+    """Ingest a file; None if it was ingested before."""
     key = FileKey(
         path, content_hash(path), source.name, source.options_hash(), source.timezone, source.policy
     )
@@ -152,26 +181,31 @@ def _ingest_file(
         if run is None:
             return None
         before = run.counts
+        notes_before, run.notes = run.notes, ParseNotes()
         with ledger.releasing_lease(store, run):
-            _store_file(store, run, path, source, at, progress)
-            ledger.finish_run(store, run, at)
+            summary = _store_file(store, run, path, source, at, progress)
+            result = _FileResult(run.counts - before, run.notes, summary)
+            # The summary is that of the lines which this run read, the warnings are those of all runs.
+            ledger.finish_run(store, run, at, summary.summary(notes_before + run.notes, stored=True))
     except PyMongoError as error:
         raise DependencyError(
             f"MongoDB failed while {path} was ingested: {error}.",
             remedy="run the same command again; it continues after the last committed window.",
         ) from error
-    return run.counts - before
+    return result
 
 
 def _store_file(
     store: Store, run: IngestionRun, path: Path, source: Source, at: datetime, progress: IngestProgress | None
-) -> None:
-    size = path.stat().st_size
+) -> SummaryCollector:
+    size, summary = path.stat().st_size, SummaryCollector(source)
     for window in _read_ahead(_prepared_windows(path, source, run.offset)):
-        if window.chunk.rows_read or window.users:
+        summary.add(window.chunk)
+        if window.chunk.rows_read or window.users or window.chunk.notes.filtered:
             store_window(store, run, window, source, at)
         if progress is not None:
             progress(path.name, window.chunk.position, size)
+    return summary
 
 
 def _prepared_windows(path: Path, source: Source, skip: int) -> Iterator[PreparedWindow]:

@@ -134,7 +134,8 @@ def _replay_batch(replay: _Replay, header: tuple[str, ...], batch: list[Document
     counts, conflicts = insert_events(store, window, window_id)
     users = insert_users(store, window, window_id)
     _update_quarantine(store, batch, [*chunk.refused, *conflicts], replay.at)
-    ledger.commit_window(store, run, window_id, counts, last=run.offset + len(batch), users=users)
+    last, notes = run.offset + len(batch), chunk.notes.of_file(run.name)
+    ledger.commit_window(store, run, window_id, counts, last=last, users=users, notes=notes)
 
 
 def _update_quarantine(store: Store, batch: list[Document], refused: Sequence[Refusal], at: datetime) -> None:

@@ -73,7 +73,8 @@ def store_window(
     users = insert_users(store, window, window_id)
     origin = quarantine.RefusalOrigin(run.file_id, run.name, source.name, window_id, at, row_format)
     quarantine_refusals(store, [*chunk.refused, *conflicts], origin, counts)
-    ledger.commit_window(store, run, window_id, counts, last=chunk.last, users=users)
+    notes = chunk.notes.of_file(run.name)
+    ledger.commit_window(store, run, window_id, counts, last=chunk.last, users=users, notes=notes)
     return counts
 
 

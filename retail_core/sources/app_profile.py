@@ -11,8 +11,10 @@ import pyarrow as pa
 
 from retail_core.arrays import IntArray
 from retail_core.schemas import EARLIEST, LATEST, MAX_ID_LENGTH
-from retail_core.sources.source import Problems, RawTable, Source, TimeFormat
-from retail_core.sources.value_parsing import NOT_A_TIME, cleaned_text, parse_times
+from retail_core.sources.source import Problems, RawTable, Source
+from retail_core.sources.source_options import TimeFormat
+from retail_core.sources.text_cleaning import cleaned_ids, cleaned_text
+from retail_core.sources.time_parsing import NOT_A_TIME, parse_times
 
 SCREENS = {
     "productdetail": "product",
@@ -57,17 +59,17 @@ def prepare_profiles(table: RawTable, source: Source) -> RawTable:
     problems: Problems = {}
     visit = _instants(table, source, "first_visit_date", problems)
     purchase = _instants(table, source, "purchase_date", problems)
-    _report_missing(table, visit, problems)
+    _report_missing(table, source, visit, problems)
     if problems:
         table, accepted = table.refuse(problems)
         visit, purchase = visit[accepted], purchase[accepted]
     purchase = np.where(purchase == visit, purchase + _SECOND_MS, purchase)
-    events = list(_events(table, visit, purchase))
+    events = list(_events(table, source, visit, purchase))
     user_rows = np.array([event[0] for event in events], dtype=np.int64)
     event_table = table.take(user_rows)
     columns = {
-        "user_id": cleaned_text(table.columns["user_id"]).take(pa.array(user_rows)),
-        "platform": _optional(table, "platform").take(pa.array(user_rows)),
+        "user_id": cleaned_ids(table.columns["user_id"], source.nulls).take(pa.array(user_rows)),
+        "platform": _optional(table, source, "platform").take(pa.array(user_rows)),
         "event_time": pa.array([event[1] for event in events], pa.timestamp("ms", "UTC")),
         "event_type": pa.array([event[2] for event in events], pa.string()),
         "category": pa.array([event[3] for event in events], pa.string()),
@@ -78,7 +80,7 @@ def prepare_profiles(table: RawTable, source: Source) -> RawTable:
 
 def _instants(table: RawTable, source: Source, name: str, problems: Problems) -> IntArray:
     raw = table.columns[name]
-    instants, rules = parse_times(raw, _TIME_FORMAT, source.timezone)
+    instants, rules = parse_times(raw, _TIME_FORMAT, source.timezone, source.nulls)
     earliest, latest = EARLIEST.value // 10**6, LATEST.value // 10**6
     outside = np.flatnonzero((instants != NOT_A_TIME) & ((instants < earliest) | (instants >= latest)))
     for row, rule in (rules | {int(row): "time_range" for row in outside}).items():
@@ -86,8 +88,8 @@ def _instants(table: RawTable, source: Source, name: str, problems: Problems) ->
     return instants
 
 
-def _report_missing(table: RawTable, visit: IntArray, problems: Problems) -> None:
-    for row, user in enumerate(cleaned_text(table.columns["user_id"]).to_pylist()):
+def _report_missing(table: RawTable, source: Source, visit: IntArray, problems: Problems) -> None:
+    for row, user in enumerate(cleaned_ids(table.columns["user_id"], source.nulls).to_pylist()):
         if user is None or visit[row] == NOT_A_TIME:
             name = "user_id" if user is None else "first_visit_date"
             problems.setdefault(row, (name, "missing", None))
@@ -95,15 +97,17 @@ def _report_missing(table: RawTable, visit: IntArray, problems: Problems) -> Non
             problems.setdefault(row, ("user_id", "length", user))
 
 
-def _optional(table: RawTable, name: str) -> pa.Array:
-    return cleaned_text(table.columns[name]) if name in table.columns else pa.nulls(len(table), pa.string())
+def _optional(table: RawTable, source: Source, name: str) -> pa.Array:
+    if name not in table.columns:
+        return pa.nulls(len(table), pa.string())
+    return cleaned_text(table.columns[name], source.nulls)
 
 
 def _events(
-    table: RawTable, visit: IntArray, purchase: IntArray
+    table: RawTable, source: Source, visit: IntArray, purchase: IntArray
 ) -> Iterator[tuple[int, int, str, str | None, str | None]]:
     """Row of the user, instant in ms since 1970 UTC, type, category and position of each event."""
-    for row, screens in enumerate(cleaned_text(table.columns["screen_list"]).to_pylist()):
+    for row, screens in enumerate(cleaned_text(table.columns["screen_list"], source.nulls).to_pylist()):
         names = [name for entry in (screens or "").split(",") if (name := entry.strip())]
         for position, name in enumerate(names):
             category = screen_name(name)[:MAX_ID_LENGTH]
@@ -114,7 +118,10 @@ def _events(
 
 def _attribute_columns(table: RawTable, source: Source, visit: IntArray) -> dict[str, pa.Array]:
     attributes = {name: table.columns[name] for name in source.attributes if name in table.columns}
-    return {"user_id": cleaned_text(table.columns["user_id"]), "valid_from": pa.array(visit)} | attributes
+    return {
+        "user_id": cleaned_ids(table.columns["user_id"], source.nulls),
+        "valid_from": pa.array(visit),
+    } | attributes
 
 
 APP_PROFILE = Source(

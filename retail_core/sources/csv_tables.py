@@ -68,7 +68,7 @@ def _unquoted_columns(
         return None
     if table.num_rows != count:
         return None
-    return {name: table.column(name).combine_chunks() for name in header}
+    return {name: table.column(position).combine_chunks() for position, name in enumerate(header)}
 
 
 def _parsed_table(parser: RecordParser, header: tuple[str, ...], lines: list[str], base: int) -> RawTable:

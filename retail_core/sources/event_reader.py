@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,10 +16,12 @@ from retail_core.schemas import EventFrame
 from retail_core.sources.event_ids import RepeatCounter, number_repeats
 from retail_core.sources.event_parser import parse_table
 from retail_core.sources.json_tables import flat_json_lines, json_lines, object_table
+from retail_core.sources.parquet_tables import CheckHeader
 from retail_core.sources.presets import get_preset, matching_preset
 from retail_core.sources.raw_tables import read_raw_tables
 from retail_core.sources.refusals import Refusal, broken_text_rule
-from retail_core.sources.source import Chunk, RawTable, Source
+from retail_core.sources.row_rules import FillDown
+from retail_core.sources.source import Chunk, RawTable, Source, has_column
 
 
 def read_events(path: Path, source: Source, *, skip: int = 0) -> Iterator[Chunk]:
@@ -68,15 +70,15 @@ def with_repeat_numbers(chunk: Chunk, numbers: IntArray) -> Chunk:
             for event_id, number in zip(earlier(), numbers.tolist(), strict=True)
         ]
 
-    return replace(chunk, events=cast("EventFrame", events), v1_ids=v1_ids)
+    return replace(chunk, events=events, v1_ids=v1_ids)
 
 
 def _parsed_windows(path: Path, source: Source, skip: int) -> Iterator[Chunk]:
-    def check(header: tuple[str, ...]) -> None:
-        check_header(path, source, header)
+    def check(header: tuple[str, ...], *, complete: bool = True) -> None:
+        check_header(path, source, header, complete=complete)
 
     recognised = skip > 0
-    for table, position in read_raw_tables(path, source, check, skip=skip):
+    for table, position in _filled_tables(path, source, check, skip):
         if not recognised:
             _check_readable(path, source, table)
         chunk = parse_table(table, source)
@@ -86,8 +88,31 @@ def _parsed_windows(path: Path, source: Source, skip: int) -> Iterator[Chunk]:
         yield replace(chunk, position=position)
 
 
-def check_header(path: Path, source: Source, header: tuple[str, ...]) -> None:
+def _filled_tables(
+    path: Path, source: Source, check: CheckHeader, skip: int
+) -> Iterator[tuple[RawTable, int]]:
+    """Tables of a file after line `skip`, with the columns of orders filled down.
+
+    Orders continue over windows, so the skipped windows of such a file are read too.
+    """
+    if source.rules.fill_key is None:
+        yield from read_raw_tables(path, source, check, skip=skip)
+        return
+    filling = FillDown(source)
+    for table, position in read_raw_tables(path, source, check):
+        filled = filling.fill(table)
+        if table.last > skip:
+            yield filled, position
+
+
+def check_header(path: Path, source: Source, header: tuple[str, ...], *, complete: bool = True) -> None:
     """Check that a file has the columns of the source.
+
+    Args:
+        path: the file.
+        source: its dialect.
+        header: column names.
+        complete: whether `header` has every column; a later JSON object can have further keys.
 
     Raises:
         InputError: it does not; the message names the column and the matching preset, if there is one.
@@ -101,6 +126,8 @@ def check_header(path: Path, source: Source, header: tuple[str, ...]) -> None:
             remedy=f"use --source {preset}, or a mapping.",
         )
     if not missing:
+        if complete:
+            _check_mapped_columns(path, source, header)
         return
     raise InputError(
         f"{path} has no column {missing[0]!r}, which source {source.name} needs; "
@@ -121,10 +148,24 @@ def _check_names(path: Path, source: Source, header: tuple[str, ...]) -> None:
             remedy="name its encoding in a mapping (utf-16, latin-1, ...), or unpack it where it is packed.",
         )
     repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
+    used = repeated if source.properties is None else [n for n in repeated if n in source.mapped_columns()]
+    if used:
         raise InputError(
-            f"The header of {path} names column {repeated[0]!r} twice.",
+            f"The header of {path} names column {used[0]!r} twice, which source {source.name} reads.",
             remedy="give each column one name of its own.",
+        )
+
+
+def _check_mapped_columns(path: Path, source: Source, header: tuple[str, ...]) -> None:
+    """Raise InputError if a column that a mapping requires is absent."""
+    absent = [name for name in source.required_columns if not has_column(name, header)]
+    if absent:
+        names = ", ".join(map(repr, absent))
+        close = get_close_matches(absent[0], header, 1)
+        hint = f"; it has {close[0]!r}" if close else f"; its columns are {', '.join(header)[:200]}"
+        raise InputError(
+            f"{path} has no column {names}, which the mapping of source {source.name} names{hint}.",
+            remedy=f"correct the name in the mapping, or mark it as optional: '{absent[0]}?'.",
         )
 
 

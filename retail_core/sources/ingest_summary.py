@@ -57,9 +57,10 @@ class IngestSummary:
     def from_document(cls, content: Mapping[str, Any]) -> IngestSummary:
         """Inverse of `document`; keys of a later release are ignored."""
         names = {entry.name for entry in fields(cls)}
-        values = {name: value for name, value in content.items() if name in names}
+        values: dict[str, Any] = {name: value for name, value in content.items() if name in names}
         for name in ("event_types", "similar_event_types"):
             values[name] = {str(key): value for key, value in values.get(name, ())}
-        return cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        )
+        arguments: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**arguments)

@@ -74,13 +74,15 @@ def load_object(
         value = json.loads(text, parse_float=parse_float, parse_constant=parse_constant)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) and not _is_too_deep(value, len(text)) else None
+    return value if isinstance(value, dict) and not _is_deep_text(value, text) else None
 
 
-def _is_too_deep(value: object, length: int) -> bool:
-    """Whether a value parsed from `length` characters has more than `MAX_JSON_DEPTH` nested containers."""
-    if length < 2 * MAX_JSON_DEPTH:
-        return False
+def _is_deep_text(value: object, text: str) -> bool:
+    return len(text) >= 2 * MAX_JSON_DEPTH and is_too_deep(value)
+
+
+def is_too_deep(value: object) -> bool:
+    """Whether a JSON value has more than `MAX_JSON_DEPTH` nested containers."""
     level = [value]
     for _ in range(MAX_JSON_DEPTH):
         containers = [item for item in level if isinstance(item, dict | list)]

@@ -2,104 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
-import pyarrow as pa
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
 from retail_core.errors import InputError
 from retail_core.sources.identity import Identity
+from retail_core.sources.mapping_schema import SourceMapping
+from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.presets import CANONICAL, PRESETS
-from retail_core.sources.source import REQUIRED, Layout, Source, TimeFormat
-from retail_core.sources.value_parsing import parse_times
-from retail_core.times import zone
+from retail_core.sources.source import Source
+from retail_core.sources.source_options import ColumnValues, Layout, RowRules, TimeFormat
+from retail_core.sources.time_parsing import UNIX_UNITS
 
-EventField = Literal[
-    "event_id", "user_id", "event_time", "event_type", "item_id", "category", "brand", "price", "quantity",
-    "currency", "session_id", "platform", "order_id",
-]  # fmt: skip
-Text = Annotated[str, Field(min_length=1)]
-Names = Annotated[list[Text], Field(min_length=1)]
-_UNITS: dict[str, Literal["s", "ms", "us"]] = {"unix_s": "s", "unix_ms": "ms", "unix_us": "us"}
-
-
-class SourceMapping(BaseModel):
-    """Keys of a mapping file. Absent ones have the value of the preset `extends`, else of `canonical`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] | None = None
-    extends: str | None = None
-    columns: dict[EventField, Text | Names] = Field(default_factory=dict)
-    event_types: dict[str, Text] | None = None
-    constants: dict[EventField, Text] = Field(default_factory=dict)
-    time: Literal["iso", "unix_s", "unix_ms", "unix_us"] | Names | None = None
-    timezone: str | None = None
-    policy: Literal["daily", "in-session", "first-visit"] | None = None
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    encoding: str | None = None
-    header: Names | None = None
-    properties: Literal["all"] | list[Text] | None = None
-    attributes: dict[str, Literal["number", "text"]] | None = None
-    identity: Names | None = None
-    repeats: Literal["duplicates", "count"] | None = None
-
-    @field_validator("timezone")
-    @classmethod
-    def _zone(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                zone(value)
-            except InputError as error:
-                raise ValueError(error.message.removesuffix(".")) from error
-        return value
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding(cls, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                "a".encode(value)
-            except (LookupError, UnicodeError) as error:
-                raise ValueError(f"there is no text encoding named {value!r}") from error
-        return value
-
-    @field_validator("delimiter")
-    @classmethod
-    def _delimiter(cls, value: str | None) -> str | None:
-        if value is not None and value in '"\r\n\0':
-            raise ValueError("a quotation mark or a line break cannot separate fields")
-        return value
-
-    @field_validator("time")
-    @classmethod
-    def _formats(cls, value: str | list[str] | None) -> str | list[str] | None:
-        for form in value if isinstance(value, list) else ():
-            try:
-                parse_times(pa.array(["never"]), TimeFormat("strptime", formats=(form,)), "UTC")
-            except ValueError as error:
-                raise ValueError(f"{form!r} is not a time format ({error})") from error
-        return value
-
-    @field_validator("extends")
-    @classmethod
-    def _preset(cls, value: str | None) -> str | None:
-        if value is not None and value not in PRESETS:
-            raise ValueError(f"there is no preset {value!r}; there are {', '.join(PRESETS)}")
-        return value
-
-    @model_validator(mode="after")
-    def _complete(self) -> SourceMapping:
-        if self.extends is None:
-            if self.name is None or self.name in PRESETS:
-                raise ValueError("name: give the source a name of its own that no preset has")
-            absent = [name for name in REQUIRED if name not in {*self.columns, *self.constants}]
-            if absent:
-                raise ValueError(f"columns: state which column is {absent[0]}, or set it under constants")
-        return self
+_REMEDY = "correct the mapping; docs/sources.md has a worked example."
 
 
 def from_mapping(path: Path) -> Source:
@@ -108,30 +28,50 @@ def from_mapping(path: Path) -> Source:
     Raises:
         InputError: no such file, not YAML, or a key that is missing, unknown or has a wrong value.
     """
-    remedy = "correct the mapping; docs/sources.md has a worked example."
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"There is no mapping file {path}.", remedy="check the path.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        detail = " ".join(str(error).split())
-        raise InputError(f"The mapping {path} is not readable YAML: {detail}.", remedy=remedy) from error
+    content = _load_yaml(path)
     if not isinstance(content, dict):
-        raise InputError(f"The mapping {path} has no keys.", remedy=remedy)
+        raise InputError(f"The mapping {path} has no keys.", remedy=_REMEDY)
     try:
-        return _source(SourceMapping.model_validate(content))
+        return _source(SourceMapping.model_validate({str(key): value for key, value in content.items()}))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(name) for name in first["loc"][:2])
         detail = first["msg"].removeprefix("Value error, ")
         problem = f"key {key}: {detail}" if key else detail
-        raise InputError(f"The mapping {path}, {problem}.", remedy=remedy) from error
+        raise InputError(f"The mapping {path}, {problem}.", remedy=_REMEDY) from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which no key may be given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for position, key in enumerate(keys) if key in keys[:position]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {twice} is given twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+def _load_yaml(path: Path) -> object:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
+    except FileNotFoundError as error:
+        raise InputError(f"There is no mapping file {path}.", remedy="check the path.") from error
+    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        detail = " ".join(str(error).split())
+        raise InputError(f"The mapping {path} is not readable YAML: {detail}.", remedy=_REMEDY) from error
 
 
 def _source(mapping: SourceMapping) -> Source:
     base = PRESETS[mapping.extends] if mapping.extends else replace(CANONICAL, columns={}, properties=())
-    columns = {name: (raw,) if isinstance(raw, str) else tuple(raw) for name, raw in mapping.columns.items()}
-    properties = base.properties if mapping.properties is None else tuple(mapping.properties)
+    columns = {
+        name: (_column(raw),) if isinstance(raw, str) else tuple(map(_column, raw))
+        for name, raw in mapping.columns.items()
+    }
+    attributes = {_column(name): kind for name, kind in (mapping.attributes or {}).items()}
+    required = [_column(name) for name in mapping.raw_names() if not _is_optional(name)]
     return replace(
         base,
         name=mapping.name or base.name,
@@ -142,8 +82,12 @@ def _source(mapping: SourceMapping) -> Source:
         time=base.time if mapping.time is None else _time(mapping.time),
         vocabulary=base.vocabulary if mapping.event_types is None else mapping.event_types,
         constants=dict(base.constants) | dict(mapping.constants),
-        properties=None if mapping.properties == "all" else properties,
-        attributes=base.attributes if mapping.attributes is None else mapping.attributes,
+        properties=_properties(mapping, base),
+        attributes=base.attributes if mapping.attributes is None else attributes,
+        nulls=base.nulls if mapping.nulls is None else tuple(mapping.nulls),
+        numbers=_numbers(mapping, base.numbers),
+        rules=_rules(mapping, base.rules),
+        required_columns=tuple(dict.fromkeys(required)),
         identity=_identity(mapping, base.identity if mapping.extends else Identity()),
     )
 
@@ -156,16 +100,64 @@ def _identity(mapping: SourceMapping, base: Identity) -> Identity:
     )
 
 
+def _is_optional(name: str) -> bool:
+    """Whether a column is marked as optional by one question mark at its end."""
+    return name.endswith("?") and not name.endswith("??")
+
+
+def _column(name: str) -> str:
+    """The column's name without the mark: `price?` is `price`, and `really??` the column `really?`."""
+    return name.removesuffix("?")
+
+
+def _properties(mapping: SourceMapping, base: Source) -> tuple[str, ...] | None:
+    if mapping.properties is None:
+        return base.properties
+    return None if mapping.properties == "all" else tuple(map(_column, mapping.properties))
+
+
 def _layout(mapping: SourceMapping, base: Layout) -> Layout:
     return replace(
         base,
         delimiter=mapping.delimiter or base.delimiter,
         encoding=mapping.encoding or base.encoding,
         header=base.header if mapping.header is None else tuple(mapping.header),
+        skip_lines=base.skip_lines if mapping.skip_lines is None else mapping.skip_lines,
+        comment=mapping.comment or base.comment,
     )
 
 
 def _time(time: str | list[str]) -> TimeFormat:
     if isinstance(time, list):
         return TimeFormat("strptime", formats=tuple(time))
-    return TimeFormat("unix", _UNITS[time]) if time in _UNITS else TimeFormat("iso")
+    return TimeFormat("unix", UNIX_UNITS[time]) if time in UNIX_UNITS else TimeFormat("iso")
+
+
+def _numbers(mapping: SourceMapping, base: NumberFormat) -> NumberFormat:
+    signs = mapping.currency_signs
+    return replace(
+        base,
+        decimal=mapping.decimal or base.decimal,
+        currency_signs=base.currency_signs if signs is None else signs,
+        price_per=mapping.price_per or base.price_per,
+    )
+
+
+def _rules(mapping: SourceMapping, base: RowRules) -> RowRules:
+    fill, refunds = mapping.fill_down, mapping.refunds
+    return replace(
+        base,
+        keep=_conditions(mapping.where) or base.keep,
+        drop=_conditions(mapping.drop) or base.drop,
+        fill_key=_column(fill.by) if fill else base.fill_key,
+        fill_columns=tuple(map(_column, fill.columns)) if fill else base.fill_columns,
+        refund_if=_conditions(refunds.where) if refunds else base.refund_if,
+        negative_refunds=refunds.negative if refunds else base.negative_refunds,
+    )
+
+
+def _conditions(conditions: Mapping[str, str | list[str | None] | None]) -> tuple[ColumnValues, ...]:
+    return tuple(
+        ColumnValues(_column(name), tuple(values) if isinstance(values, list) else (values,))
+        for name, values in conditions.items()
+    )

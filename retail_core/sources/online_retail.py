@@ -8,26 +8,26 @@ import pyarrow as pa
 
 from retail_core.arrow_compute import pc
 from retail_core.sources.source import Problems, RawTable, Source
-from retail_core.sources.value_parsing import cleaned_text
+from retail_core.sources.text_cleaning import cleaned_text
 
 BOOKKEEPING = ("AMAZONFEE", "B", "BANK CHARGES", "CRUK", "S")
 """Stock codes of fees, bad debt, charity and samples: bookkeeping of the shop, no act of a user."""
 
 
-def prepare_invoices(table: RawTable, _: Source) -> RawTable:
+def prepare_invoices(table: RawTable, source: Source) -> RawTable:
     """Turn cancellations into refunds of a positive quantity and refuse bookkeeping lines.
 
     A line with an invoice number that begins with C or with a negative quantity is a `refund`; an invoice
-    number that begins with A is an adjustment. Customer `17850.0` is user `17850`.
+    number that begins with A is an adjustment.
     """
-    invoice, code = cleaned_text(table.columns["InvoiceNo"]), cleaned_text(table.columns["StockCode"])
-    quantity = cleaned_text(table.columns["Quantity"])
+    invoice, code, quantity = (
+        cleaned_text(table.columns[name], source.nulls) for name in ("InvoiceNo", "StockCode", "Quantity")
+    )
     is_refund = pc.or_(
         pc.fill_null(pc.starts_with(invoice, "C"), False),
         pc.fill_null(pc.match_substring_regex(quantity, r"^-\d"), False),
     )
     columns = dict(table.columns)
-    columns["CustomerID"] = pc.replace_substring_regex(cleaned_text(columns["CustomerID"]), r"\.0+$", "")
     columns["Quantity"] = pc.if_else(
         is_refund, pc.replace_substring_regex(quantity, r"^-(\d)", r"\1"), quantity
     )

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from retail_core.sources.json_tables import as_text, load_object
 from retail_core.sources.refusals import Refusal, refusal
-from retail_core.sources.source import Layout, RawTable, Source, TimeFormat
+from retail_core.sources.source import RawTable, Source
+from retail_core.sources.source_options import Layout, TimeFormat
 
 _NAMES = ("session", "aid", "ts", "type")
 

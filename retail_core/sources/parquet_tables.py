@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,15 @@ from retail_core.arrow_compute import pc, pq, python_value
 from retail_core.errors import InputError
 from retail_core.sources.source import Problems, RawTable
 
-CheckHeader = Callable[[tuple[str, ...]], None]
-"""Called with the column names of a file; raises InputError if the source cannot read them."""
+
+class CheckHeader(Protocol):
+    """Called with the column names of a file; raises InputError if the source cannot read them.
+
+    `complete` is False if later records can have further columns.
+    """
+
+    def __call__(self, header: tuple[str, ...], *, complete: bool = True) -> None:
+        """Check `header`."""
 
 
 def parquet_tables(path: Path, check: CheckHeader, skip: int, rows: int) -> Iterator[tuple[RawTable, int]]:

@@ -10,7 +10,8 @@ from retail_core.sources.app_profile import APP_PROFILE
 from retail_core.sources.identity import Identity
 from retail_core.sources.online_retail import ONLINE_RETAIL
 from retail_core.sources.otto import OTTO
-from retail_core.sources.source import Layout, Source, TimeFormat
+from retail_core.sources.source import Source
+from retail_core.sources.source_options import Layout, TimeFormat
 
 _CANONICAL_COLUMNS = [name for name in EVENT_COLUMNS if name not in {"price_minor", "properties"}]
 

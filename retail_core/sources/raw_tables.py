@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -18,7 +19,8 @@ from retail_core.sources.compressed_files import DecompressedFile, file_kind, lo
 from retail_core.sources.csv_tables import RecordParser, csv_table
 from retail_core.sources.json_tables import flat_json_lines, json_lines, load_object
 from retail_core.sources.parquet_tables import CheckHeader, parquet_tables
-from retail_core.sources.source import Layout, RawTable, Source
+from retail_core.sources.source import RawTable, Source
+from retail_core.sources.source_options import Layout
 
 WINDOW_ROWS = 25_000
 """Lines (or Parquet rows) of one window, which is validated, inserted and committed as one."""
@@ -27,6 +29,7 @@ WINDOW_CHARACTERS = 1 << 24
 """A window ends after this many characters even if it has fewer lines."""
 
 _SKIP_LINES = 1_000
+_SEPARATOR_LINE = re.compile(r"^sep=(.)\r?\n?$")
 
 
 class TextLines:
@@ -112,13 +115,14 @@ def _text_tables(
     path: Path, lines: TextLines, source: Source, check: CheckHeader, skip: int
 ) -> Iterator[tuple[RawTable, int]]:
     layout = source.layout
-    first = lines.take(1)
+    first = _first_line(path, lines, layout)
     if not first and lines.problem:
         return
     to_table: Callable[[list[str], int], RawTable]
     if first and first[0].lstrip().startswith("{"):
         to_table = json_lines if layout.kind == "jsonl" else flat_json_lines
-        check(tuple(load_object(first[0]) or ()) if layout.kind == "csv" else source.needs)
+        is_json_source = layout.kind == "jsonl"
+        check(source.needs if is_json_source else tuple(load_object(first[0]) or ()), complete=False)
     else:
         first, header = _header(path, lines, first, layout)
         check(tuple(header))
@@ -130,7 +134,41 @@ def _text_tables(
     while window := first + lines.take(WINDOW_ROWS):
         first = []
         base = lines.count - len(window)
-        yield to_table(window, base), lines.position
+        yield to_table(_without_comments(window, layout.comment), base), lines.position
+
+
+def _first_line(path: Path, lines: TextLines, layout: Layout) -> list[str]:
+    """The line of the header, or of the first record, in a list; empty at the end of the file.
+
+    Raises:
+        InputError: a line `sep=` names another delimiter than `layout`.
+    """
+    if layout.skip_lines:
+        lines.skip(layout.skip_lines)
+    first = lines.take(1)
+    while first and (
+        (layout.comment and first[0].startswith(layout.comment)) or _is_separator_line(path, first[0], layout)
+    ):
+        first = lines.take(1)
+    return first
+
+
+def _is_separator_line(path: Path, line: str, layout: Layout) -> bool:
+    """Whether `line` is the `sep=;` that spreadsheets write before the header."""
+    match = _SEPARATOR_LINE.match(line)
+    if match and match[1] != layout.delimiter:
+        raise InputError(
+            f"{path} begins with sep={match[1]}, but its source separates fields by {layout.delimiter!r}.",
+            remedy=f"set delimiter: {match[1]!r} in a mapping.",
+        )
+    return match is not None
+
+
+def _without_comments(lines: list[str], comment: str | None) -> list[str]:
+    """`lines` with blank lines in place of comments, which keeps the line numbers."""
+    if comment is None:
+        return lines
+    return ["\n" if line.startswith(comment) else line for line in lines]
 
 
 def _header(path: Path, lines: TextLines, first: list[str], layout: Layout) -> tuple[list[str], list[str]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 import numpy as np
@@ -20,7 +21,11 @@ from pandera.typing.pandas import DataFrame
 from retail_core.arrays import IntArray
 from retail_core.schemas import EventFrame, UserAttributes
 from retail_core.sources.identity import Identity
+from retail_core.sources.number_parsing import NumberFormat
+from retail_core.sources.parse_notes import ParseNotes
 from retail_core.sources.refusals import Refusal, refusal
+from retail_core.sources.source_options import Layout, RowRules, TimeFormat
+from retail_core.sources.text_cleaning import NULL_MARKERS
 from retail_core.times import zone
 
 Problems = dict[int, tuple[str | None, str, object]]
@@ -28,34 +33,6 @@ Problems = dict[int, tuple[str | None, str, object]]
 
 REQUIRED = ("user_id", "event_time", "event_type")
 """Event fields that every source must provide."""
-
-
-@dataclass(frozen=True)
-class TimeFormat:
-    """How a source writes times.
-
-    Times without an offset are in the source's time zone.
-
-    Attributes:
-        kind: `iso` is ISO 8601, also with a trailing " UTC"; `unix` a number since 1970; `strptime` tries
-            each of `formats` in turn.
-        unit: unit of `unix` times.
-        formats: `strptime` formats.
-    """
-
-    kind: Literal["iso", "unix", "strptime"] = "iso"
-    unit: Literal["s", "ms", "us"] = "s"
-    formats: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How records are laid out in a text file; `header` names the columns of a file without a header line."""
-
-    kind: Literal["csv", "jsonl"] = "csv"
-    delimiter: str = ","
-    encoding: str = "utf-8"
-    header: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +103,10 @@ class Chunk:
         id_column: raw column of the event id.
         position: bytes of the (compressed) file read so far.
         v1_ids: computes the id of each event as release 0.1.0 made it; None where the file has event ids.
+        notes: warnings about values of events, and rows that the mapping left out.
+        mapped_fields: event fields with a column in this window.
+        absent_columns: raw columns that the source maps and the window lacks.
+        unread_columns: raw columns of the window that nothing reads.
     """
 
     events: EventFrame
@@ -140,6 +121,10 @@ class Chunk:
     id_column: str = "event_id"
     position: int = 0
     v1_ids: Callable[[], list[str | None]] = list
+    notes: ParseNotes = field(default_factory=ParseNotes)
+    mapped_fields: tuple[str, ...] = ()
+    absent_columns: tuple[str, ...] = ()
+    unread_columns: tuple[str, ...] = ()
 
     @property
     def rows_read(self) -> int:
@@ -173,13 +158,17 @@ class Source:
         policy: cut-off policy that the dialect requires, None if it leaves that open.
         layout: of a text file.
         time: format of times.
-        vocabulary: event types by raw event name; other names are used unchanged.
+        vocabulary: event types by raw event name; None drops the rows, other names are used unchanged.
         constants: values of event fields that the file does not have.
         properties: raw columns stored as properties; None means all that are not mapped.
         attributes: raw columns of user attributes with their kind.
         needs: further raw columns that must be present.
         derived: event fields that `prepare` provides.
         prepare: turns the dialect's peculiarities into plain columns.
+        nulls: text that stands for a missing value.
+        numbers: how prices and quantities are written.
+        rules: which rows are used.
+        required_columns: raw columns that a mapping names and does not mark as optional.
         identity: which rows without an event id are the same event.
     """
 
@@ -189,13 +178,17 @@ class Source:
     policy: str | None = None
     layout: Layout = field(default_factory=Layout)
     time: TimeFormat = field(default_factory=TimeFormat)
-    vocabulary: Mapping[str, str] = field(default_factory=dict)
+    vocabulary: Mapping[str, str | None] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     properties: tuple[str, ...] | None = ()
     attributes: Mapping[str, Literal["number", "text"]] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     derived: tuple[str, ...] = ()
     prepare: Callable[[RawTable, Source], RawTable] | None = None
+    nulls: tuple[str, ...] = NULL_MARKERS
+    numbers: NumberFormat = field(default_factory=NumberFormat)
+    rules: RowRules = field(default_factory=RowRules)
+    required_columns: tuple[str, ...] = ()
     identity: Identity = field(default_factory=Identity)
 
     def with_timezone(self, name: str | None) -> Source:
@@ -213,31 +206,81 @@ class Source:
         """The (first) raw column of an event field, for messages."""
         return self.columns.get(event_field, (event_field,))[0]
 
+    def mapped_columns(self) -> tuple[str, ...]:
+        """Raw columns of event fields, properties, attributes and rules, without those all files may lack."""
+        mapped = [raw for names in self.columns.values() for raw in names]
+        described = (*(self.properties or ()), *self.attributes, *self.identity.columns)
+        named = (*mapped, *described, *self.needs, *self.rules.columns())
+        return tuple(dict.fromkeys(named))
+
+    def absent_columns(self, present: Collection[str]) -> tuple[str, ...]:
+        """Mapped raw columns that are not `present`; of several of one field only those a mapping names."""
+        groups = [*self.columns.values(), *((name,) for name in (*(self.properties or ()), *self.attributes))]
+        absent = [names[0] for names in groups if not any(name in present for name in names)]
+        named = [name for name in self.required_columns if name not in present]
+        return tuple(dict.fromkeys([*absent, *named]))
+
+    def unread_columns(self, present: Collection[str]) -> tuple[str, ...]:
+        """Raw columns among `present` that nothing reads."""
+        if self.properties is None or self.layout.kind == "jsonl":
+            return ()
+        read = {*self.mapped_columns(), *map(path_root, self.mapped_columns())}
+        return tuple(name for name in present if name not in read)
+
     def missing_columns(self, header: tuple[str, ...]) -> list[str]:
         """Raw columns that this source requires and `header` lacks."""
         required = [] if self.layout.kind == "jsonl" else [self.columns[name] for name in self._required()]
         groups = required + [(name,) for name in self.needs]
-        return [names[0] for names in groups if not set(names) & set(header)]
+        present = set(header)
+        return [names[0] for names in groups if not any(has_column(name, present) for name in names)]
 
     def _required(self) -> list[str]:
         return [name for name in REQUIRED if name not in self.constants and name not in self.derived]
 
     def options_hash(self) -> str:
-        """Hash of all options that decide how a file is read, 16 hex digits; part of a file's ledger id."""
-        options = {
-            option.name: getattr(self, option.name)
-            for option in fields(self)
-            if option.name not in {"prepare", "identity"}
-        }
-        options["layout"], options["time"] = vars(self.layout), vars(self.time)
+        """Hash of all options that decide how a file is read, 16 hex digits; part of a file's ledger id.
+
+        An option that was added later is left out at its default, so that the hash of a source without it
+        never changes.
+        """
+        options: dict[str, object] = {name: getattr(self, name) for name in _FIRST_OPTIONS}
+        options["layout"] = {name: getattr(self.layout, name) for name in _FIRST_LAYOUT}
+        options["time"] = vars(self.time)
+        default = Source("", {})
+        for name in ("nulls", "numbers", "rules"):
+            if getattr(self, name) != getattr(default, name):
+                options[name] = getattr(self, name)
+        layout = vars(self.layout)
+        options |= {name: layout[name] for name in layout if name not in _FIRST_LAYOUT and layout[name]}
         if identity := self.identity.options():
             options["identity"] = identity
-        encoded = json.dumps({key: _as_dict(value) for key, value in options.items()}, sort_keys=True)
+        encoded = json.dumps(options, sort_keys=True, default=_as_dict)
         return hashlib.blake2b(encoded.encode(), digest_size=8).hexdigest()
 
 
+_FIRST_OPTIONS = (
+    "name", "columns", "timezone", "policy", "vocabulary", "constants", "properties", "attributes", "needs",
+    "derived",
+)  # fmt: skip
+_FIRST_LAYOUT = ("kind", "delimiter", "encoding", "header")
+
+
 def _as_dict(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else value
+    return dict(value) if isinstance(value, Mapping) else vars(value)
+
+
+def has_column(name: str, header: Collection[str]) -> bool:
+    """Whether `header` has the column, or for a path such as `items[0].price` its first part."""
+    return name in header or path_root(name) in header
+
+
+def path_root(name: str) -> str:
+    """The column that a path begins with.
+
+    >>> path_root("properties.products[].price"), path_root("price")
+    ('properties', 'price')
+    """
+    return re.split(r"[.\[]", name, maxsplit=1)[0]
 
 
 def empty_users() -> DataFrame[UserAttributes]:

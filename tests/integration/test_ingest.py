@@ -21,6 +21,7 @@ from retail_core.ingest import IngestReport, ingest, replay, store_events
 from retail_core.privacy.erasure import count_stored
 from retail_core.settings import Settings
 from retail_core.sources import Source
+from retail_core.sources.ingest_summary import IngestSummary
 from retail_core.sources.raw_tables import WINDOW_ROWS
 from retail_core.store.mongo import quarantine
 from retail_core.store.mongo.connection import Document, Store, open_store
@@ -270,7 +271,7 @@ def _mapping(tmp_path: Path, text: str) -> Source:
 
 def test_replay_stores_valid_rows_and_leaves_others_in_quarantine(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
-    body = _row(1) + _row(2).replace("i2", "caf\xe9") + _row(3, price="1,5") + _row(4).replace("2025", "25")
+    body = _row(1) + _row(2).replace("i2", "caf\xe9") + _row(3, price="1.5,") + _row(4).replace("2025", "25")
     path.write_bytes((HEADER + body + ',u5,2025-01-01,search,"a\nb,1\n').encode("latin-1"))
     report = ingest(store, [path], CANONICAL, at=AT)
     assert _counts(report) == (6, 1, 0, 5)
@@ -295,9 +296,9 @@ def test_a_refused_row_of_a_changed_copy_is_in_quarantine_once(store: Store, tmp
     quarantined = [(row["line"], row["rule"]) for row in store.quarantine.find(sort=[("_id", 1)])]
     assert quarantined == [(2, "time"), (3, "price_negative"), (4, "time")]
     _ledger_adds_up(store)
-    mapping = "columns: {quantity: price, price: cost}\n"
+    mapping = "columns: {quantity: price, price: 'cost?'}\n"
     ingest(store, [_file(tmp_path, broken)], _mapping(tmp_path, f"extends: canonical\n{mapping}"), at=AT)
-    assert [row["rule"] for row in quarantine.list_refused(store)] == ["time", "quantity", "time"]
+    assert [row["rule"] for row in quarantine.list_refused(store)] == ["time", "quantity_negative", "time"]
     second_source = _mapping(tmp_path, f"extends: canonical\nname: other\n{mapping}")
     assert ingest(store, [_file(tmp_path, broken)], second_source, at=AT).quarantined == 3
     assert quarantine.count_refused(store) == 6
@@ -354,6 +355,46 @@ def test_posted_events_use_the_same_windows(store: Store) -> None:
     report = replay(store, CANONICAL, at=AT)
     assert (report.rows, report.events_inserted, report.quarantined) == (2, 1, 1)
     assert store.events.find_one({}, {"_id": 0, "user_id": 1}) == {"user_id": "vä"}
+
+
+def test_warnings_and_filters_are_recorded_beside_the_counts(store: Store, tmp_path: Path) -> None:
+    rows = [
+        _row(1, price="$1"),
+        _row(2).replace("u2,", "1.5E+10,"),
+        _row(3).replace("view_item", "PURCHASE"),
+        _row(4).replace("view_item", "ping"),
+    ]
+    source = _mapping(tmp_path, "extends: canonical\nevent_types: {ping: null}\n")
+    report = ingest(store, [_file(tmp_path, rows)], source, at=AT)
+    assert _counts(report) == (3, 3, 0, 0)
+    counted = [(note["field"], note["rule"], note["count"]) for note in report.warnings]
+    expected = [("user_id", "scientific", 1), ("price", "price", 1), ("event_type", "event_type_similar", 1)]
+    assert counted == expected
+    assert report.warnings[0]["examples"] == [{"line": 3, "value": "1.5E+10", "file": "log.csv"}]
+    assert report.filtered == [{"column": "event_type", "rule": "event_type", "value": "ping", "count": 1}]
+    assert (report.summary["users"], report.summary["purchases"]) == (3, 0)
+    (window,), (file,) = (list(store.ledger.find({"kind": kind})) for kind in ("window", "file"))
+    assert [note["rule"] for note in window["warnings"]] == ["scientific", "price"]
+    assert window["filtered"] == report.filtered
+    summary = IngestSummary.from_document(file["summary"])
+    assert [(note["field"], note["rule"], note["count"]) for note in summary.warnings] == expected
+    values = [note["examples"][0]["value"] for note in summary.warnings]
+    assert values == [None, "$1", "PURCHASE resembles purchase"]
+    assert list(summary.filtered) == report.filtered
+    assert (summary.event_types, summary.users) == ({"view_item": 2, "PURCHASE": 1}, 3)
+    assert summary.similar_event_types == {"PURCHASE": "purchase"}
+    assert summary.absent_columns == (
+        "brand", "category", "currency", "order_id", "platform", "quantity", "session_id",
+    )  # fmt: skip
+    assert summary.null_fields == ("event_id",)
+
+
+def test_a_window_of_filtered_rows_alone_is_counted(store: Store, tmp_path: Path) -> None:
+    source = _mapping(tmp_path, "extends: canonical\nwhere: {item_id: none-such}\n")
+    report = ingest(store, [_file(tmp_path, [_row(1), _row(2)])], source, at=AT)
+    assert (_counts(report), report.filtered[0]["count"]) == ((0, 0, 0, 0), 2)
+    (file,) = store.ledger.find({"kind": "file"})
+    assert file["summary"]["filtered"] == report.filtered
 
 
 def test_a_refused_file_leaves_nothing(store: Store, tmp_path: Path) -> None:

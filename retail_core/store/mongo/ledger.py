@@ -22,6 +22,8 @@ from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from retail_core.errors import InputError, IntegrityError
+from retail_core.sources.ingest_summary import IngestSummary
+from retail_core.sources.parse_notes import ParseNotes
 from retail_core.sources.source import RowFormat
 from retail_core.store.mongo.connection import Store, server_time
 
@@ -101,6 +103,7 @@ class IngestionRun:
         offset: last line (or row) that is committed.
         counts: of the committed windows.
         unfinished: id of the window that a killed run left open.
+        notes: warnings and filtered rows of the committed windows.
     """
 
     file_id: str
@@ -109,6 +112,7 @@ class IngestionRun:
     offset: int = 0
     counts: RowCounts = field(default_factory=RowCounts)
     unfinished: int | None = None
+    notes: ParseNotes = field(default_factory=ParseNotes)
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,7 @@ def _with_progress(store: Store, run: IngestionRun) -> IngestionRun:
     for window in store.ledger.find({"kind": "window", "file_id": run.file_id}):
         if window["state"] == "committed":
             run.counts += RowCounts(**window["counts"])
+            run.notes += ParseNotes.from_documents(window)
             run.offset = max(run.offset, window["last_row"])
         else:
             run.unfinished = window["window_id"]
@@ -197,18 +202,26 @@ def open_window(
     raise IntegrityError("No window could be opened.", remedy="run fewer ingestions at a time.")
 
 
-def commit_window(
-    store: Store, run: IngestionRun, window_id: int, counts: RowCounts, *, last: int, users: int
+def commit_window(  # noqa: PLR0913 - all that a window's document records
+    store: Store,
+    run: IngestionRun,
+    window_id: int,
+    counts: RowCounts,
+    *,
+    last: int,
+    users: int,
+    notes: ParseNotes,
 ) -> None:
     """Check the counts, advance the file's offset, renew the lease and mark the window as committed.
 
     Args:
         store: the database.
-        run: the ingestion; its counts and offset are updated.
+        run: the ingestion; its counts, offset and notes are updated.
         window_id: of the open window.
         counts: of its rows.
         last: its last line (or row).
         users: number of user attributes it inserted.
+        notes: warnings and filtered rows of the window.
 
     Raises:
         IntegrityError: the counts do not add up.
@@ -216,18 +229,20 @@ def commit_window(
     """
     counts.check(f"window {window_id} of {run.name}")
     run.counts, run.offset = (run.counts + counts).check(run.name), last
+    run.notes += notes
     if run.owner is not None:
         progress = {"lease.until": _lease_end(), "offset": last, "counts": asdict(run.counts)}
         update = store.ledger.update_one({"_id": run.file_id, "lease.owner": run.owner}, [{"$set": progress}])
         if not update.matched_count:
             raise InputError(f"{run.name} was taken over by another run.", remedy="let that one finish.")
-    committed = {"state": "committed", "counts": asdict(counts), "users": users}
+    committed = {"state": "committed", "counts": asdict(counts), "users": users, **notes.stored_documents()}
     store.ledger.update_one({"_id": f"window:{window_id}"}, {"$set": committed})
 
 
-def finish_run(store: Store, run: IngestionRun, at: datetime) -> None:
-    """Mark the file as ingested, so that it is skipped in future."""
+def finish_run(store: Store, run: IngestionRun, at: datetime, summary: IngestSummary) -> None:
+    """Mark the file as ingested, so that it is skipped in future, and record its `summary`."""
     done = {"state": "done", "finished_at": at, "lease": None, "counts": asdict(run.counts)}
+    done["summary"] = summary.document()
     store.ledger.update_one({"_id": run.file_id, "lease.owner": run.owner}, {"$set": done})
 
 

@@ -48,7 +48,7 @@ def both(
         ({"price": "-1.00"}, "price_negative"),
         ({"user_id": "u" * 10_240}, "length"),
         ({"event_time": "2101-01-01T00:00:00Z"}, "time_range"),
-        ({"quantity": "-2"}, "quantity"),
+        ({"quantity": "-2"}, "quantity_negative"),
     ],
 )
 def test_what_no_feature_may_see_is_quarantined_with_its_rule(changed: dict[str, str], rule: str) -> None:

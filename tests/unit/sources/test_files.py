@@ -18,7 +18,7 @@ from retail_core.errors import InputError
 from retail_core.sources import Chunk, Refusal, Source
 from retail_core.sources.json_tables import MAX_JSON_DEPTH, load_object
 from retail_core.sources.raw_tables import WINDOW_CHARACTERS, WINDOW_ROWS
-from retail_core.sources.source import Layout
+from retail_core.sources.source_options import Layout
 
 HEADER = "user_id,event_time,event_type,item_id,note\n"
 GOOD = "u{0},2025-01-01T00:00:00Z,view_item,i{0},\n"
@@ -116,13 +116,12 @@ def test_each_kind_of_bad_row_is_refused_by_its_rule(tmp_path: Path) -> None:
 
 
 def test_a_refusal_has_line_field_rule_value_raw_row_and_remedy(tmp_path: Path) -> None:
-    bad = "u1,2025-01-01T00:00:00Z,view_item,i1"
-    header = HEADER.replace("note", "price")
-    chunk = _read(_file(tmp_path, f'{header}{bad},"1,5"\n'))[0]
+    bad = "u1,2025-01-01T00:00:00Z,purchase,i1,-1.50"
+    chunk = _read(_file(tmp_path, f"{HEADER.replace('note', 'price')}{bad}\n"))[0]
     assert chunk.refused == (
         Refusal(
-            2, "price", "price_separator", "1,5", f'{bad},"1,5"',
-            "write the price without thousands separators and with a decimal point",
+            2, "price", "price_negative", "-1.50", bad,
+            "map refunds: {negative: true}, or write refunds as events of type refund",
         ),
     )  # fmt: skip
 
@@ -216,10 +215,14 @@ def _nested_json(depth: int) -> str:
     ['{"k": NaN}', '{"k": "\\ud800"}', "[1]", _nested_json(MAX_JSON_DEPTH + 1), _nested_json(5_000)],
     ids=["nan", "surrogate", "array", "deep", "very deep"],
 )
-def test_properties_that_some_json_readers_reject_are_refused(tmp_path: Path, nested: str) -> None:
+def test_properties_that_some_json_readers_reject_are_left_out(tmp_path: Path, nested: str) -> None:
     quoted = nested.replace('"', '""')
-    text = f'user_id,event_time,event_type,properties\nu,2025-01-01,search,"{quoted}"\nv,2025-01-01,search,\n'
-    assert _users_and_refusals(_file(tmp_path, text)) == (["v"], [(2, "properties")])
+    text = f'user_id,event_time,event_type,note,properties\nu,2025-01-01,search,n,"{quoted}"\n'
+    (chunk,) = _read(_file(tmp_path, text))
+    assert chunk.events["properties"].tolist() == ['{"note":"n"}']
+    assert [(note.field, note.rule, note.count) for note in chunk.notes.warnings] == [
+        ("properties", "properties", 1)
+    ]
 
 
 def test_json_nested_up_to_the_limit_is_accepted(tmp_path: Path) -> None:

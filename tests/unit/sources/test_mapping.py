@@ -34,10 +34,11 @@ def test_the_documented_example_gives_the_documented_events(tmp_path: Path) -> N
     assert events[shown].astype(object).where(events[shown].notna(), None).values.tolist() == [
         ["K-1", "2025-01-31T17:05:00Z", "add_to_cart", "4711", 1990, "EUR", '{"shop":"Köln"}'],
         ["K-1", "2025-01-31T17:06:00Z", "purchase", "4711", 1990, "EUR", '{"shop":"Köln"}'],
+        ["K-2", "2025-01-31T17:07:00Z", "purchase", "4712", None, "EUR", '{"shop":"Bonn"}'],
     ]
-    assert [(refusal.line, refusal.field, refusal.rule) for refusal in chunk.refused] == [
-        (4, "preis", "price_separator")
-    ]
+    assert not chunk.refused
+    (warning,) = chunk.notes.warnings
+    assert (warning.examples[0].line, warning.field, warning.rule) == (4, "preis", "price")
     assert json.loads(chunk.users["attributes"][0]) == {"alter": 34, "ort": "Köln"}
     assert source.policy == "daily"
 

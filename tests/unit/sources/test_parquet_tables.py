@@ -6,6 +6,7 @@ import json
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -13,6 +14,7 @@ from retail_core import sources
 from retail_core.arrow_compute import pq
 from retail_core.errors import InputError
 from retail_core.sources import Chunk
+from tests.unit.sources.event_rows import note_rows
 
 USERS = pa.array(["a", "b", "c"])
 TYPES = pa.array(["view_item"] * 3)
@@ -35,15 +37,16 @@ def _refused(chunk: Chunk) -> list[tuple[int, str | None, str]]:
     return [(refusal.line, refusal.field, refusal.rule) for refusal in chunk.refused]
 
 
-def test_a_price_that_is_no_number_costs_its_row_only(tmp_path: Path) -> None:
+def test_an_infinite_price_is_left_out_and_nan_is_missing(tmp_path: Path) -> None:
     chunk = _read(tmp_path, _log(price=pa.array([1.10, float("nan"), float("inf")])))
-    assert chunk.events["price_minor"].tolist() == [110]
-    assert _refused(chunk) == [(2, "price", "price_finite"), (3, "price", "price_finite")]
+    assert chunk.events["price_minor"].tolist() == [110, pd.NA, pd.NA]
+    assert note_rows(chunk.notes) == ["warning: price price_finite 1"]
 
 
-def test_a_too_large_price_is_named_by_its_raw_column(tmp_path: Path) -> None:
+def test_a_too_large_price_is_left_out(tmp_path: Path) -> None:
     chunk = _read(tmp_path, _log(price=pa.array([1e22, 1e12, 2.0])))
-    assert _refused(chunk) == [(1, "price", "too_large"), (2, "price", "too_large")]
+    assert chunk.events["price_minor"].tolist() == [pd.NA, pd.NA, 200]
+    assert note_rows(chunk.notes) == ["warning: price too_large 2"]
 
 
 def test_an_id_that_is_no_number_is_missing(tmp_path: Path) -> None:

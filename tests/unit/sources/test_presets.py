@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from retail_core import sources
@@ -221,11 +222,11 @@ def test_posted_events_may_have_numbers_and_objects() -> None:
         {"user_id": "u\x00", "event_time": "2025-01-01T00:00:00Z", "event_type": "purchase"},
     ]  # fmt: skip
     events, refused = sources.parse_events(rows)
-    assert events["user_id"].tolist() == ["12"]
-    assert events["price_minor"].tolist() == [30]
+    assert events["user_id"].tolist() == ["12", "u", "u"]
+    assert events["price_minor"].tolist() == [30, pd.NA, pd.NA]
     assert json.loads(events["properties"][0]) == {"coupon": "X", "campaign": "mail"}
     assert sorted((refusal.line, refusal.rule) for refusal in refused) == [
-        (2, "time"), (3, "price_finite"), (4, "properties"), (5, "missing"), (6, "nul"),
+        (2, "time"), (5, "missing"), (6, "nul"),
     ]  # fmt: skip
     assert len(sources.parse_events([])[0]) == 0
 
@@ -234,5 +235,8 @@ def test_a_quantity_with_two_signs_is_no_refund(tmp_path: Path) -> None:
     head = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
     rows = "".join(f"1,M,x,{quantity},2010-12-01 08:26:00,1,1,UK\n" for quantity in ("-3", "--3", "-"))
     chunk = _read(tmp_path, "online_retail", head + rows)
-    assert chunk.events["event_type"].tolist() == ["refund"]
-    assert [(refusal.line, refusal.rule) for refusal in chunk.refused] == [(3, "quantity"), (4, "quantity")]
+    assert chunk.events["event_type"].tolist() == ["refund", "purchase", "purchase"]
+    assert chunk.events["quantity"].isna().tolist() == [False, True, True]
+    assert [(note.field, note.rule, note.count) for note in chunk.notes.warnings] == [
+        ("Quantity", "quantity", 1)
+    ]

@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from retail_core.sources.source import TimeFormat
-from retail_core.sources.value_parsing import (
+from retail_core.sources.number_parsing import minor_units, parse_prices, parse_quantity
+from retail_core.sources.source_options import TimeFormat
+from retail_core.sources.text_cleaning import cleaned_text
+from retail_core.sources.time_parsing import (
     NOT_A_TIME,
-    cleaned_text,
-    minor_units,
-    parse_prices,
-    parse_quantity,
     parse_times,
 )
 
@@ -119,7 +117,8 @@ def test_prices_are_exact_or_refused(raw: str, hundredths: int | str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "number"), [("3", 3), ("3.0", 3), ("2.5", "quantity"), ("-1", "quantity"), ("1e16", "too_large")]
+    ("raw", "number"),
+    [("3", 3), ("3.0", 3), ("2.5", "quantity"), ("-1", "quantity_negative"), ("1e16", "too_large")],
 )
 def test_quantities_are_whole(raw: str, number: int | str) -> None:
     assert parse_quantity(raw) == number

@@ -1,0 +1,166 @@
+"""Keys of a mapping file, with their checks. Separate from `mapping.py`, which makes a source of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from retail_core.errors import InputError
+from retail_core.sources.nested_paths import exploded_lists
+from retail_core.sources.number_parsing import minor_units, parse_quantity
+from retail_core.sources.presets import PRESETS
+from retail_core.sources.source import REQUIRED
+from retail_core.sources.source_options import TimeFormat
+from retail_core.sources.time_parsing import ambiguous_formats, parse_times
+from retail_core.times import zone
+
+
+def _scalar(value: object) -> object:
+    """YAML integers as text; other values that are not text are refused."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str | list | dict | None):
+        raise ValueError(f"{value!r} is no text: write it in quotes")  # noqa: TRY004 - what Pydantic reports
+    return value
+
+
+EventField = Literal[
+    "event_id", "user_id", "event_time", "event_type", "item_id", "category", "brand", "price", "quantity",
+    "currency", "session_id", "platform", "order_id",
+]  # fmt: skip
+Text = Annotated[str, Field(min_length=1), BeforeValidator(_scalar)]
+Names = Annotated[list[Text], Field(min_length=1)]
+Conditions = dict[Text, Text | list[Text | None] | None]
+
+
+class FillDownMapping(BaseModel):
+    """Columns that the rows of one order share; `by` is the column of the order."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by: Text
+    columns: Names
+
+
+class RefundMapping(BaseModel):
+    """Which purchases are refunds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    negative: bool = False
+    where: Conditions = Field(default_factory=dict)
+
+
+class SourceMapping(BaseModel):
+    """Keys of a mapping file. Absent ones have the value of the preset `extends`, else of `canonical`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] | None = None
+    extends: str | None = None
+    columns: dict[EventField, Text | Names] = Field(default_factory=dict)
+    event_types: dict[Text, Text | None] | None = None
+    constants: dict[EventField, Text] = Field(default_factory=dict)
+    time: Literal["iso", "unix_s", "unix_ms", "unix_us"] | Names | None = None
+    timezone: str | None = None
+    policy: Literal["daily", "in-session", "first-visit"] | None = None
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    encoding: str | None = None
+    header: Names | None = None
+    skip_lines: Annotated[int, Field(ge=0, le=1000)] | None = None
+    comment: Text | None = None
+    properties: Literal["all"] | list[Text] | None = None
+    attributes: dict[Text, Literal["number", "text"]] | None = None
+    nulls: list[Text] | None = None
+    decimal: Literal[".", ","] | None = None
+    currency_signs: dict[Text, Annotated[str, Field(min_length=1, max_length=8)]] | None = None
+    price_per: Literal["unit", "line"] | None = None
+    where: Conditions = Field(default_factory=dict)
+    drop: Conditions = Field(default_factory=dict)
+    fill_down: FillDownMapping | None = None
+    refunds: RefundMapping | None = None
+    identity: Names | None = None
+    repeats: Literal["duplicates", "count"] | None = None
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                zone(value)
+            except InputError as error:
+                raise ValueError(error.message.removesuffix(".")) from error
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                "a".encode(value)
+            except (LookupError, UnicodeError, ValueError) as error:
+                raise ValueError(f"there is no text encoding named {value!r}") from error
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter(cls, value: str | None) -> str | None:
+        if value is not None and value in '"\r\n\0':
+            raise ValueError("a quotation mark or a line break cannot separate fields")
+        return value
+
+    @field_validator("time")
+    @classmethod
+    def _formats(cls, value: str | list[str] | None) -> str | list[str] | None:
+        if not isinstance(value, list):
+            return value
+        for form in value:
+            try:
+                parse_times(pa.array(["never"]), TimeFormat("strptime", formats=(form,)), "UTC")
+            except ValueError as error:
+                raise ValueError(f"{form!r} is no time format ({error})") from error
+        if pair := ambiguous_formats(value):
+            raise ValueError(
+                f"{pair[0]!r} and {pair[1]!r} read the same text as different dates, so that the order of "
+                "day and month is ambiguous: name only the format that the file uses"
+            )
+        return value
+
+    @field_validator("extends")
+    @classmethod
+    def _preset(cls, value: str | None) -> str | None:
+        if value is not None and value not in PRESETS:
+            raise ValueError(f"there is no preset {value!r}; there are {', '.join(PRESETS)}")
+        return value
+
+    @field_validator("constants")
+    @classmethod
+    def _constants(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, parse in (("price", minor_units), ("quantity", parse_quantity)):
+            if name in value and isinstance(parse(value[name]), str):
+                raise ValueError(f"{name}: {value[name]!r} is no number of at least 0 with a decimal point")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> SourceMapping:
+        if self.extends is None:
+            if self.name is None or self.name in PRESETS:
+                raise ValueError("name: give the source a name of its own that no preset has")
+            absent = [name for name in REQUIRED if name not in {*self.columns, *self.constants}]
+            if absent:
+                raise ValueError(f"columns: state which column is {absent[0]}, or set it under constants")
+        lists = sorted(exploded_lists(self.raw_names()))
+        if len(lists) > 1:
+            raise ValueError(f"columns: a row can be split by one list only, not by {' and '.join(lists)}")
+        return self
+
+    def raw_names(self) -> list[str]:
+        """Raw columns of the mapping, with the mark of optional ones."""
+        columns = [[raw] if isinstance(raw, str) else raw for raw in self.columns.values()]
+        conditions = [*self.where, *self.drop, *(self.refunds.where if self.refunds else ())]
+        filled = [self.fill_down.by, *self.fill_down.columns] if self.fill_down else []
+        properties = self.properties if isinstance(self.properties, list) else []
+        names = [name for names in columns for name in names]
+        return [*names, *properties, *(self.attributes or ()), *conditions, *filled]

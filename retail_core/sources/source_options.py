@@ -1,0 +1,86 @@
+"""Options of a source: how its files, times and numbers are written, and which rows are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TimeFormat:
+    """How a source writes times.
+
+    Times without an offset are in the source's time zone.
+
+    Attributes:
+        kind: `iso` is ISO 8601, also with a trailing " UTC"; `unix` a number since 1970; `strptime` tries
+            each of `formats` in turn.
+        unit: unit of `unix` times.
+        formats: `strptime` formats, `iso`, `unix_s`, `unix_ms` or `unix_us`.
+    """
+
+    kind: Literal["iso", "unix", "strptime"] = "iso"
+    unit: Literal["s", "ms", "us"] = "s"
+    formats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How records are laid out in a text file.
+
+    Attributes:
+        kind: `csv` also reads flat JSON lines and Parquet; `jsonl` gives each line to the source as text.
+        delimiter: of CSV fields.
+        encoding: of text files.
+        header: names of the columns of a file without a header line.
+        skip_lines: lines before the header.
+        comment: beginning of lines that are no records.
+    """
+
+    kind: Literal["csv", "jsonl"] = "csv"
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    header: tuple[str, ...] | None = None
+    skip_lines: int = 0
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
+class ColumnValues:
+    """A condition on a raw column: its value is one of `values`.
+
+    Attributes:
+        column: raw column.
+        values: text compared with the whole trimmed value, in which `*` stands for any characters; None
+            is a missing value.
+    """
+
+    column: str
+    values: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class RowRules:
+    """Which rows of a file become events, and how rows of one order depend on each other.
+
+    Attributes:
+        keep: only rows that meet every condition are used.
+        drop: rows that meet any condition are left out.
+        fill_key: raw column of the order that the rows of `fill_columns` belong to.
+        fill_columns: raw columns that a row inherits from the row before it of the same order.
+        refund_if: purchases that meet any condition are refunds.
+        negative_refunds: purchases with a negative price or quantity are refunds of the positive amount.
+    """
+
+    keep: tuple[ColumnValues, ...] = ()
+    drop: tuple[ColumnValues, ...] = ()
+    fill_key: str | None = None
+    fill_columns: tuple[str, ...] = ()
+    refund_if: tuple[ColumnValues, ...] = ()
+    negative_refunds: bool = False
+
+    def columns(self) -> tuple[str, ...]:
+        """Raw columns that the rules read."""
+        conditions = (*self.keep, *self.drop, *self.refund_if)
+        filled = (self.fill_key, *self.fill_columns) if self.fill_key else ()
+        return tuple(dict.fromkeys([condition.column for condition in conditions] + list(filled)))
