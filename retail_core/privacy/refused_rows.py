@@ -11,7 +11,9 @@ from typing import Any
 
 from retail_core import sources
 from retail_core.errors import InputError
+from retail_core.sources.nested_paths import value_at_path
 from retail_core.sources.source import RowFormat
+from retail_core.sources.text_cleaning import clean_id
 from retail_core.store.mongo.connection import Document, Store
 
 _FORMAT_FIELDS = {"header": 1, "delimiter": 1, "user_columns": 1}
@@ -45,7 +47,7 @@ def _belongs_to(user_id: str, document: Document, ledger_window: Mapping[str, An
     row_format = _row_format(ledger_window, str(document["source"]))
     values = _values_by_column(str(document["raw"]), row_format)
     columns = tuple(name for name in row_format.user_columns if name in values) or tuple(values)
-    return any(values[name] == user_id for name in columns)
+    return any(user_id in {values[name], clean_id(values[name])} for name in columns)
 
 
 def _row_format(ledger_window: Mapping[str, Any], source: str) -> RowFormat:
@@ -69,7 +71,11 @@ def _values_by_column(raw: str, row_format: RowFormat) -> dict[str, str]:
         content = json.loads(raw)
     except (ValueError, RecursionError):
         return {}
-    return {name: _as_text(value) for name, value in content.items()} if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    named = {name: value_at_path(content, name) for name in row_format.user_columns}
+    present = {name: value for name, value in named.items() if value is not None}
+    return {name: _as_text(value) for name, value in (content | present).items()}
 
 
 def _cells(raw: str, delimiter: str) -> list[str]:

@@ -31,6 +31,7 @@ from retail_core.sources.text_cleaning import (
     cleaned_text,
     invisible_rows,
     longer_rows,
+    nested_rows,
     scientific_rows,
     visible_text,
 )
@@ -74,6 +75,8 @@ def typed_columns(
     """
     problems: Problems = {}
     columns = {name: _text_field(table, source, name, warnings) for name in ("event_id", *TEXT_FIELDS)}
+    for row in nested_rows(columns["user_id"]) if not table.header else ():
+        problems[int(row)] = (source.raw_name("user_id"), "nested", columns["user_id"][int(row)].as_py())
     columns["event_type"] = _translate_event_types(types, source.vocabulary)
     columns["event_time"] = _time_field(table, source, problems, warnings)
     columns |= _amount_fields(table, source, columns, problems, warnings)
@@ -124,6 +127,10 @@ def _text_field(table: RawTable, source: Source, name: str, warnings: WarningCol
     text = _first_text(table, source, name)
     if name in ID_FIELDS or name in _NAME_FIELDS:
         _warn_of_damaged_ids(table, source, name, text, warnings)
+    if name in _MAX_LENGTH and not table.header:
+        rows = nested_rows(text)
+        warnings.add(source.raw_name(name), "nested", rows, text)
+        text = _without(text, rows)
     if limit := _MAX_LENGTH.get(name):
         rows = longer_rows(text, limit)
         warnings.add(source.raw_name(name), "length", rows, text)

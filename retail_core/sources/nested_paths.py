@@ -126,6 +126,17 @@ def _load_json(text: str) -> object:
     return None if len(text) >= 2 * MAX_JSON_DEPTH and is_too_deep(value) else value
 
 
+def value_at_path(content: Mapping[str, object], name: str) -> object:
+    """The value of a column or path without `[]` in a JSON object; None if it is absent.
+
+    >>> value_at_path({"user": {"id": 7}}, "user.id"), value_at_path({"user.id": 8}, "user.id")
+    (7, 8)
+    """
+    if name in content:
+        return content[name]
+    return _value_at(content.get(path_root(name)), parse_path(name).steps)
+
+
 def _value_at(value: object, steps: tuple[str | int, ...]) -> object:
     for step in steps:
         if isinstance(value, Mapping):

@@ -29,6 +29,7 @@ REMEDIES: dict[str, str] = {
     "too_large": "correct the number; it is beyond what one event can hold",
     "properties": "write properties as a JSON object",
     "scientific": "export the column as text: a number such as 1.23E+15 has lost its last digits",
+    "nested": "write one value, or name the value inside with a path such as user.id in a mapping",
     "invisible": "remove the invisible characters from the ids; they were left out",
     "event_type_similar": "map the name to the known event type under event_types, if it means the same",
     "large_user": "check that the id is one person; list a placeholder under nulls, or drop its rows",

@@ -81,6 +81,13 @@ def scientific_rows(text: pa.Array) -> IntArray:
     return _rows(pc.match_substring_regex(text, _SCIENTIFIC))
 
 
+def nested_rows(text: pa.Array) -> IntArray:
+    """Rows with a JSON object or list."""
+    if not _has_bytes(text, byte=ord("}")) and not _has_bytes(text, byte=ord("]")):
+        return np.empty(0, dtype=np.int64)
+    return _rows(pc.match_substring_regex(text, r"(?s)^(\{.*\}|\[.*\])$"))
+
+
 def longer_rows(text: pa.Array, limit: int) -> IntArray:
     """Rows with more than `limit` characters."""
     offsets = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]

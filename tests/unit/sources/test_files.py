@@ -162,6 +162,8 @@ def test_rows_before_a_truncation_are_read_before_the_error(tmp_path: Path) -> N
         (b"PAR1....PAR1", "not a complete Parquet file"),
         ("user_id,event_time\n".encode("utf-16"), "UTF-16"),
         (b"user_id,user_id\n", "twice"),
+        (b"User_Id,event_time,event_type\n", "no column 'user_id'"),
+        (b"sep=;\nuser_id;event_time;event_type\n", "begins with sep=;"),
         (HEADER.encode() + b"\xff\xfe,a,b,c,d\n", "not utf-8 text"),
         (b"user_id;event_time;event_type\n", "delimiter"),
         (b"user_id,event_time\nu,2025-01-01\n", "no column 'event_type'"),
@@ -243,6 +245,53 @@ def test_a_window_of_long_lines_is_short(tmp_path: Path) -> None:
     assert [(chunk.first, chunk.last) for chunk in chunks] == [(2, 5), (6, 9), (10, 10)]
     (last_chunk,) = sources.read_events(tmp_path / "events.csv", CANONICAL, skip=9)
     assert last_chunk.lines.tolist() == [10]
+
+
+def test_utf_16_is_read_where_a_mapping_names_it(tmp_path: Path) -> None:
+    mapping = tmp_path / "utf16.yaml"
+    mapping.write_text("extends: canonical\nencoding: utf-16\n")
+    path = _file(tmp_path, (HEADER + "Zoë,2025-01-01T00:00:00Z,view_item,i,n\n").encode("utf-16"))
+    assert _users_and_refusals(path, sources.from_mapping(mapping)) == (["Zoë"], [])
+
+
+def test_lines_may_end_with_a_carriage_return_alone(tmp_path: Path) -> None:
+    text = HEADER + "".join(GOOD.format(row) for row in range(3)) + "u9,never,search,,\n"
+    assert _users_and_refusals(_file(tmp_path, text.replace("\n", "\r"))) == (
+        ["u0", "u1", "u2"],
+        [(5, "time")],
+    )
+
+
+def test_tabs_separate_fields_that_contain_quotation_marks(tmp_path: Path) -> None:
+    source = replace(CANONICAL, layout=Layout(delimiter="\t"))
+    text = 'user_id\tevent_time\tevent_type\titem_id\nu1\t2025-01-01\tsearch\t"a ""b"" c"\n'
+    (chunk,) = _read(_file(tmp_path, text), source)
+    assert chunk.events["item_id"].tolist() == ['a "b" c']
+
+
+def test_the_columns_of_a_header_are_trimmed(tmp_path: Path) -> None:
+    text = "\ufeff user_id , event_time,event_type\nu1,2025-01-01,search\n"
+    assert _users_and_refusals(_file(tmp_path, text)) == (["u1"], [])
+
+
+def test_columns_that_nothing_reads_may_repeat(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("name: shop\ncolumns: {user_id: u, event_time: t, event_type: e}\n")
+    path = _file(tmp_path, 'u,k,t,k,e,,\nu1,a,2025-01-01,b,search,,\n"u2",a,2025-01-01,b,search,,\n')
+    assert _users_and_refusals(path, sources.from_mapping(mapping)) == (["u1", "u2"], [])
+
+
+def test_lines_before_the_header_and_comments_keep_the_line_numbers(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("extends: canonical\nskip_lines: 2\ncomment: '#'\n")
+    text = (
+        f"My shop\n\n# of 2025\n{HEADER}" + GOOD.format(1) + "# u7\n" + GOOD.format(2) + "u9,never,search,,\n"
+    )
+    source = sources.from_mapping(mapping)
+    (chunk,) = _read(_file(tmp_path, text), source)
+    assert (chunk.lines.tolist(), [refusal.line for refusal in chunk.refused]) == ([5, 7], [8])
+    (later,) = sources.read_events(tmp_path / "events.csv", source, skip=5)
+    assert later.lines.tolist() == [7]
 
 
 def test_any_character_may_separate_the_fields(tmp_path: Path) -> None:

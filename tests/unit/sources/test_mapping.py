@@ -62,6 +62,31 @@ def test_the_documented_example_gives_the_documented_events(tmp_path: Path) -> N
         ("extends: rees46\npolicy: weekly\n", "key policy"),
         ("- a\n", "has no keys"),
         ("a: [\n", "not readable YAML"),
+        ("a: 2025-13-45\n", "not readable YAML"),
+        ("a: 1\na: 2\n", "key a is given twice"),
+        ("? [a, b]\n: c\n", "not readable YAML"),
+        ("a: !!python/object:os.system {}\n", "not readable YAML"),
+        ("[" * 2000, "not readable YAML"),
+        ("a: &x [*x]\n", "key a"),
+        ("1: 2\n", "key 1"),
+        ("extends: rees46\ncolumns: {price: 1.5}\n", "1.5 is no text: write it in quotes"),
+        ("extends: rees46\ncolumns: {price: [a, [b]]}\n", "key columns.price"),
+        ("extends: rees46\ncolumns: [a]\n", "key columns"),
+        ("extends: rees46\ncolumns: {price: }\n", "key columns.price"),
+        ("extends: rees46\nevent_types: {yes: purchase}\n", "True is no text: write it in quotes"),
+        ("extends: rees46\nevent_types: {buy: 2025-01-01}\n", "is no text: write it in quotes"),
+        ("extends: rees46\nattributes: {age: integer}\n", "key attributes.age"),
+        ("extends: rees46\ntime: 5\n", "key time"),
+        ("extends: rees46\ntime: ['%d/%m/%Y', '%m/%d/%Y']\n", "the order of day and month is ambiguous"),
+        ("extends: rees46\nconstants: {price: '12,50'}\n", "price: '12,50' is no number"),
+        ("extends: rees46\nconstants: {quantity: -1}\n", "quantity: '-1' is no number"),
+        ("extends: rees46\ndecimal: ';'\n", "key decimal"),
+        ("extends: rees46\ncurrency_signs: {$: DOLLARS_US}\n", "key currency_signs.$"),
+        ("extends: rees46\nskip_lines: -1\n", "key skip_lines"),
+        ("extends: rees46\nfill_down: {by: a}\n", "key fill_down.columns"),
+        ("extends: rees46\nrefunds: {negative: maybe}\n", "key refunds.negative"),
+        ("extends: rees46\nwhere: {a: {b: c}}\n", "key where.a"),
+        ("extends: rees46\nnulls: NA\n", "key nulls"),
     ],
 )
 def test_an_error_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
@@ -84,3 +109,52 @@ def test_options_that_change_the_events_change_the_options_hash(tmp_path: Path) 
     assert preset.options_hash() == same.options_hash() != latin_1.options_hash()
     assert preset.with_timezone("Europe/Paris").options_hash() != preset.options_hash()
     assert same.name == "rees46"
+
+
+@pytest.mark.parametrize(
+    ("name", "options_hash"),
+    [
+        ("canonical", "133ee8113656fcd3"), ("taobao", "5d17afa3e78f77f0"), ("rees46", "084ff82e5aadf299"),
+        ("retailrocket", "dcd3f81e11c93709"), ("online_retail", "8374e1a0a2684183"),
+        ("otto", "b8f737faa291afd6"),
+        ("app_profile", "243c80327fd1b84b"),
+    ],
+)  # fmt: skip
+def test_the_options_hash_of_a_preset_never_changes(name: str, options_hash: str) -> None:
+    """Files that an earlier release ingested are recognised by it."""
+    assert sources.get_preset(name).options_hash() == options_hash
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "nulls: [none]", "decimal: ','", "currency_signs: {$: USD}", "price_per: line", "skip_lines: 1",
+        "comment: '#'", "where: {a: b}", "drop: {a: b}", "fill_down: {by: a, columns: [b]}",
+        "refunds: {negative: true}", "refunds: {where: {a: b}}",
+    ],
+)  # fmt: skip
+def test_each_option_changes_the_options_hash(tmp_path: Path, option: str) -> None:
+    source = sources.from_mapping(_mapping(tmp_path, f"extends: rees46\n{option}\n"))
+    assert source.options_hash() != sources.get_preset("rees46").options_hash()
+
+
+def test_columns_marked_as_optional_may_be_absent(tmp_path: Path) -> None:
+    text = (
+        'extends: rees46\ncolumns: {price: ["cost?", "really??"]}\nproperties: ["note?"]\n'
+        'attributes: {"age?": number}\n'
+    )
+    source = sources.from_mapping(_mapping(tmp_path, text))
+    assert source.columns["price"] == ("cost", "really?")
+    assert (source.properties, dict(source.attributes)) == (("note",), {"age": "number"})
+    assert source.required_columns == ("really?",)
+
+
+def test_attributes_beyond_every_number_stay_text(tmp_path: Path) -> None:
+    text = (
+        "name: shop\ncolumns: {user_id: u, event_time: t}\nconstants: {event_type: search}\n"
+        "attributes: {age: number}\n"
+    )
+    raw = tmp_path / "log.csv"
+    raw.write_text("u,t,age\nu1,2025-01-01,1e999\nu2,2025-01-01,NA\nu3,2025-01-01,34.0\n")
+    (chunk,) = sources.read_events(raw, sources.from_mapping(_mapping(tmp_path, text)))
+    assert chunk.users["attributes"].tolist() == ['{"age":"1e999"}', '{"age":34}']
