@@ -13,6 +13,7 @@ import typer
 
 from retail_core.cli.engine import EngineOption, with_engine
 from retail_core.cli.output import JsonFlag, emit, print_line, print_rows, progress
+from retail_core.cli.undo_command import IngestCommand
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
 
@@ -27,7 +28,7 @@ MappingOption = Annotated[Path | None, typer.Option("--mapping", help="YAML that
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
     app.command()(simulate)
-    app.command()(ingest)
+    app.command(cls=IngestCommand)(ingest)
     app.command()(features)
     app.add_typer(quarantine_app, name="quarantine")
 
@@ -61,9 +62,14 @@ def ingest(
     source: SourceOption = "canonical",
     mapping: MappingOption = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of times without one.")] = None,
+    replace_earlier: Annotated[
+        bool, typer.Option("--again", help="Undo a file first that was ingested with other options.")
+    ] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Read raw logs into MongoDB. A file already ingested is skipped; a killed run is resumed.
+
+    `retail ingest undo FILE` removes what a file brought; see `retail ingest undo --help`.
 
     Example: retail ingest 2019-Oct.csv.gz --source rees46
     """
@@ -75,7 +81,15 @@ def ingest(
 
     dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
     with open_store(load_settings()) as store, progress("ingest", quiet=json_output) as advance:
-        report = run(store, files, dialect, timezone=timezone, at=datetime.now(UTC), progress=advance)
+        report = run(
+            store,
+            files,
+            dialect,
+            timezone=timezone,
+            at=datetime.now(UTC),
+            replace_earlier=replace_earlier,
+            progress=advance,
+        )
         store_shop_context(Workspace.synchronized(store))
     result = asdict(report)
     if json_output:

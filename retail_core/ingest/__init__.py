@@ -2,6 +2,16 @@
 
 from retail_core.ingest.ingestion import IngestReport, ingest, store_events
 from retail_core.ingest.replay import ReplayReport, replay
+from retail_core.ingest.undo import UndoReport, undo
 from retail_core.sources.event_reader import read_events
 
-__all__ = ["IngestReport", "ReplayReport", "ingest", "read_events", "replay", "store_events"]
+__all__ = [
+    "IngestReport",
+    "ReplayReport",
+    "UndoReport",
+    "ingest",
+    "read_events",
+    "replay",
+    "store_events",
+    "undo",
+]

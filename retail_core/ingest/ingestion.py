@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 from pymongo.errors import PyMongoError
 
 from retail_core.errors import DependencyError
+from retail_core.ingest.late_events import LateEvents
+from retail_core.ingest.undo import undo
 from retail_core.ingest.window_writer import (
     PreparedWindow,
-    insert_events,
-    insert_users,
+    insert_window,
     prepare_window,
     quarantine_refusals,
     row_format_of,
@@ -29,10 +30,11 @@ from retail_core.ingest.window_writer import (
 from retail_core.sources.compressed_files import content_hash, file_kind
 from retail_core.sources.event_reader import parse_rows, read_events
 from retail_core.sources.parse_notes import ParseNotes
+from retail_core.sources.presets import PRESETS
 from retail_core.sources.refusals import Refusal
 from retail_core.sources.source import Source
 from retail_core.sources.summary_collector import SummaryCollector
-from retail_core.store.mongo import ledger
+from retail_core.store.mongo import ingested_files, ledger
 from retail_core.store.mongo.connection import Store, server_time
 from retail_core.store.mongo.ledger import FileKey, IngestionRun, RowCounts
 from retail_core.store.mongo.quarantine import RefusalOrigin
@@ -56,6 +58,8 @@ class IngestReport:
         warnings: values that were left out or changed in stored events, by field and rule, with examples.
         filtered: rows that the mapping leaves out; they are not part of `rows_read`.
         summary: content of the files and what was not used of them, see `IngestSummary`.
+        late_events: new events before the end of the newest label window with a known outcome.
+        changed_outcomes: matured predictions whose outcome the late events change.
     """
 
     files: int
@@ -68,15 +72,18 @@ class IngestReport:
     warnings: list[dict[str, Any]] = field(default_factory=list)
     filtered: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    late_events: int = 0
+    changed_outcomes: int = 0
 
 
-def ingest(
+def ingest(  # noqa: PLR0913 - one option each
     store: Store,
     paths: Sequence[Path],
     source: Source,
     *,
     timezone: str | None = None,
     at: datetime,
+    replace_earlier: bool = False,
     progress: IngestProgress | None = None,
 ) -> IngestReport:
     """Store the events of files; files that were ingested before are skipped, unfinished ones are resumed.
@@ -87,10 +94,12 @@ def ingest(
         source: dialect of the files.
         timezone: IANA zone of times without an offset, instead of the source's.
         at: current time, stored in the ledger.
+        replace_earlier: first undo what a file brought that was ingested with other options.
         progress: called after each window.
 
     Raises:
-        InputError: a file cannot be read as `source`, or another process is ingesting it.
+        InputError: a file cannot be read as `source`, was ingested with other options (nothing is stored
+            then), or another process is ingesting it.
         IntegrityError: the counts do not add up; the current window was not committed.
         DependencyError: MongoDB failed; the same call later continues after the last committed window.
     """
@@ -98,10 +107,13 @@ def ingest(
     source = source.with_timezone(timezone)
     for path in paths:
         file_kind(path)
-    counts, skipped = RowCounts(), 0
+    keys = [file_key(path, source) for path in paths]
+    file_ids = [_file_id(store, key, replace_earlier=replace_earlier, at=at) for key in keys]
+    counts, skipped, late = RowCounts(), 0, LateEvents(store)
     notes, summary = ParseNotes(), SummaryCollector(source)
-    for path in paths:
-        result = _ingest_file(store, path, source, at, progress)
+    ingestion = _Ingestion(store, source, at, late, progress)
+    for key, file_id in zip(keys, file_ids, strict=True):
+        result = _ingest_file(ingestion, key, file_id)
         if result is None:
             skipped += 1
             continue
@@ -120,7 +132,42 @@ def ingest(
         warnings=content.pop("warnings"),
         filtered=content.pop("filtered"),
         summary=content,
+        late_events=late.count,
+        changed_outcomes=late.changed_outcomes,
     )
+
+
+def file_key(path: Path, source: Source) -> FileKey:
+    """Identity of a file that is read as `source`."""
+    preset = PRESETS.get(source.name)
+    return FileKey(
+        path=path,
+        sha256=content_hash(path),
+        source=source.name,
+        options=source.options_hash(),
+        timezone=source.timezone,
+        policy=source.policy,
+        identity_rule=source.identity.rule,
+        reading=source.options_json(),
+        preset=preset is not None and source == replace(preset, timezone=source.timezone),
+    )
+
+
+def _file_id(store: Store, key: FileKey, *, replace_earlier: bool, at: datetime) -> str:
+    """`_id` of the file's ledger document, which an earlier release may have made of other options.
+
+    Raises:
+        InputError: the file was ingested with other options and not `replace_earlier`.
+    """
+    if ingested_files.is_done(store, key.file_id):
+        return key.file_id
+    for file in ingested_files.same_content(store, key):
+        if ingested_files.is_same_preset(file, key):
+            return str(file["_id"])
+        if not replace_earlier:
+            raise ingested_files.other_reading(file, key)
+        undo(store, file["_id"], at=at)
+    return key.file_id
 
 
 def store_events(
@@ -144,20 +191,31 @@ def store_events(
         IntegrityError: the counts do not add up; nothing was committed.
     """
     window = prepare_window(parse_rows(rows, source), source.name)
-    run, row_format = IngestionRun(f"{channel}:{source.name}", channel), row_format_of(window.chunk, source)
+    run = IngestionRun(f"{channel}:{source.name}", channel, identity_rule=source.identity.rule)
+    row_format = row_format_of(window.chunk, source)
     window_id = ledger.open_window(store, run, (1, len(rows)), row_format).window_id
-    counts, conflicts = insert_events(store, window, window_id)
-    users = insert_users(store, window, window_id)
-    refused = [*window.chunk.refused, *conflicts]
+    inserted = insert_window(store, window, window_id)
+    refused = [*window.chunk.refused, *inserted.conflicts]
     if refused:
         at = server_time(store)
         # Each request counts as a file: a row that an earlier request brought is not stored twice.
         file_id = f"{run.file_id}:{window_id}"
         origin = RefusalOrigin(file_id, channel, source.name, window_id, at, row_format)
-        quarantine_refusals(store, refused, origin, counts)
-    notes = window.chunk.notes.of_file(channel)
-    ledger.commit_window(store, run, window_id, counts, last=len(rows), users=users, notes=notes)
-    return counts, refused
+        quarantine_refusals(store, refused, origin, inserted.counts)
+    notes, users = window.chunk.notes.of_file(channel), inserted.users
+    ledger.commit_window(store, run, window_id, inserted.counts, last=len(rows), users=users, notes=notes)
+    return inserted.counts, refused
+
+
+@dataclass(frozen=True)
+class _Ingestion:
+    """What all files of a call have in common."""
+
+    store: Store
+    source: Source
+    at: datetime
+    late: LateEvents
+    progress: IngestProgress | None
 
 
 @dataclass(frozen=True)
@@ -169,42 +227,38 @@ class _FileResult:
     summary: SummaryCollector
 
 
-def _ingest_file(
-    store: Store, path: Path, source: Source, at: datetime, progress: IngestProgress | None
-) -> _FileResult | None:
+def _ingest_file(ingestion: _Ingestion, key: FileKey, file_id: str) -> _FileResult | None:
     """Ingest a file; None if it was ingested before."""
-    key = FileKey(
-        path, content_hash(path), source.name, source.options_hash(), source.timezone, source.policy
-    )
+    store, at = ingestion.store, ingestion.at
     try:
-        run = ledger.begin_run(store, key.file_id, key.description(), at)
+        run = ledger.begin_run(store, file_id, key.description(), at)
         if run is None:
             return None
         before = run.counts
         notes_before, run.notes = run.notes, ParseNotes()
         with ledger.releasing_lease(store, run):
-            summary = _store_file(store, run, path, source, at, progress)
+            summary = _store_file(ingestion, run, key.path)
             result = _FileResult(run.counts - before, run.notes, summary)
             # The summary is that of the lines which this run read, the warnings are those of all runs.
             ledger.finish_run(store, run, at, summary.summary(notes_before + run.notes, stored=True))
     except PyMongoError as error:
         raise DependencyError(
-            f"MongoDB failed while {path} was ingested: {error}.",
+            f"MongoDB failed while {key.path} was ingested: {error}.",
             remedy="run the same command again; it continues after the last committed window.",
         ) from error
     return result
 
 
-def _store_file(
-    store: Store, run: IngestionRun, path: Path, source: Source, at: datetime, progress: IngestProgress | None
-) -> SummaryCollector:
-    size, summary = path.stat().st_size, SummaryCollector(source)
+def _store_file(ingestion: _Ingestion, run: IngestionRun, path: Path) -> SummaryCollector:
+    source, size = ingestion.source, path.stat().st_size
+    summary = SummaryCollector(source)
     for window in _read_ahead(_prepared_windows(path, source, run.offset)):
         summary.add(window.chunk)
         if window.chunk.rows_read or window.users or window.chunk.notes.filtered:
-            store_window(store, run, window, source, at)
-        if progress is not None:
-            progress(path.name, window.chunk.position, size)
+            inserted = store_window(ingestion.store, run, window, source, ingestion.at)
+            ingestion.late.add(inserted.new_events)
+        if ingestion.progress is not None:
+            ingestion.progress(path.name, window.chunk.position, size)
     return summary
 
 

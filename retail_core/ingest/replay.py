@@ -12,10 +12,10 @@ import numpy as np
 from pymongo import UpdateOne
 
 from retail_core.errors import IntegrityError
-from retail_core.ingest.window_writer import insert_events, insert_users, prepare_window, row_format_of
+from retail_core.ingest.window_writer import insert_window, prepare_window, row_format_of
 from retail_core.sources.csv_tables import RecordParser, rows_table
 from retail_core.sources.event_parser import parse_table
-from retail_core.sources.event_reader import parse_json_lines
+from retail_core.sources.event_reader import parse_json_lines, with_repeat_numbers
 from retail_core.sources.refusals import Refusal
 from retail_core.sources.source import Chunk, Source
 from retail_core.store.mongo import ledger, quarantine
@@ -71,8 +71,8 @@ def replay(
     counts_before, rows = run.counts, 0
     refused_rows = store.quarantine.count_documents({"state": "refused", "source": source.name})
     with ledger.releasing_lease(store, run):
-        for header, batch in _batches(store, source, run):
-            _replay_batch(_Replay(store, source, run, at), header, batch)
+        for group, batch in _batches(store, source, run):
+            _replay_batch(_Replay(store, source, run, at), group, batch)
             rows += len(batch)
             if progress is not None:
                 progress("replay", min(rows, refused_rows), refused_rows)
@@ -87,30 +87,38 @@ def replay(
     )
 
 
-def _batches(
-    store: Store, source: Source, run: IngestionRun
-) -> Iterator[tuple[tuple[str, ...], list[Document]]]:
-    """Batches of refused rows with their CSV header, first those of an interrupted replay."""
+@dataclass(frozen=True)
+class _RowGroup:
+    """Quarantined rows with the same CSV header that the same files have."""
+
+    header: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+def _batches(store: Store, source: Source, run: IngestionRun) -> Iterator[tuple[_RowGroup, list[Document]]]:
+    """Batches of refused rows by group, first those of an interrupted replay."""
     query: dict[str, Any] = {"source": source.name}
     if run.unfinished is not None:
         interrupted = query | {"replay_window": run.unfinished}
-        yield from _by_header(store, list(store.quarantine.find(interrupted, sort=[("_id", 1)])))
+        yield from _by_group(store, list(store.quarantine.find(interrupted, sort=[("_id", 1)])))
     query["state"] = "refused"
     last_id = ""
     while documents := list(
         store.quarantine.find(query | {"_id": {"$gt": last_id}}, sort=[("_id", 1)], limit=REPLAY_BATCH)
     ):
         last_id = documents[-1]["_id"]
-        yield from _by_header(store, documents)
+        yield from _by_group(store, documents)
 
 
-def _by_header(store: Store, batch: list[Document]) -> Iterator[tuple[tuple[str, ...], list[Document]]]:
+def _by_group(store: Store, batch: list[Document]) -> Iterator[tuple[_RowGroup, list[Document]]]:
     ids = sorted({document["window_id"] for document in batch})
-    windows = store.ledger.find({"window_id": {"$in": ids}}, {"window_id": 1, "header": 1})
+    windows = store.ledger.find({"kind": "window", "window_id": {"$in": ids}}, {"window_id": 1, "header": 1})
     headers = {window["window_id"]: tuple(window.get("header", ())) for window in windows}
-    groups: dict[tuple[str, ...], list[Document]] = {}
+    groups: dict[_RowGroup, list[Document]] = {}
     for document in batch:
-        groups.setdefault(headers.get(document["window_id"], ()), []).append(document)
+        files = {document["file_id"], *(place["file_id"] for place in document.get("also", ()))}
+        group = _RowGroup(headers.get(document["window_id"], ()), tuple(sorted(files)))
+        groups.setdefault(group, []).append(document)
     yield from groups.items()
 
 
@@ -122,20 +130,27 @@ class _Replay:
     at: datetime
 
 
-def _replay_batch(replay: _Replay, header: tuple[str, ...], batch: list[Document]) -> None:
+def _replay_batch(replay: _Replay, group: _RowGroup, batch: list[Document]) -> None:
     store, source, run = replay.store, replay.source, replay.run
     texts = [_raw_text(document, source) for document in batch]
-    chunk = _parse_csv(texts, header, source) if header else parse_json_lines(texts, source)
+    chunk = _parse_csv(texts, group.header, source) if group.header else parse_json_lines(texts, source)
+    if source.identity.repeats == "count":
+        occurrences = np.array([_occurrence(document) for document in batch], np.int64)
+        chunk = with_repeat_numbers(chunk, occurrences[chunk.lines - 1])
     extent = (run.offset + 1, run.offset + len(batch))
-    window_id = ledger.open_window(store, run, extent, row_format_of(chunk, source)).window_id
+    window_id = ledger.open_window(store, run, extent, row_format_of(chunk, source), group.files).window_id
     keys = [document["_id"] for document in batch]
     store.quarantine.update_many({"_id": {"$in": keys}}, {"$set": {"replay_window": window_id}})
     window = prepare_window(chunk, source.name)
-    counts, conflicts = insert_events(store, window, window_id)
-    users = insert_users(store, window, window_id)
-    _update_quarantine(store, batch, [*chunk.refused, *conflicts], replay.at)
+    inserted = insert_window(store, window, window_id, check_v1=run.check_v1)
+    _update_quarantine(store, batch, [*chunk.refused, *inserted.conflicts], replay.at)
     last, notes = run.offset + len(batch), chunk.notes.of_file(run.name)
-    ledger.commit_window(store, run, window_id, counts, last=last, users=users, notes=notes)
+    ledger.commit_window(store, run, window_id, inserted.counts, last=last, users=inserted.users, notes=notes)
+
+
+def _occurrence(document: Document) -> int:
+    """Which of the equal rows of its file the row is; the number is part of `row`."""
+    return int(document["row"].partition(":")[2]) if "row" in document else 1
 
 
 def _update_quarantine(store: Store, batch: list[Document], refused: Sequence[Refusal], at: datetime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
@@ -15,9 +16,12 @@ from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.source import Chunk, RowFormat, Source
 from retail_core.store.mongo import ledger, quarantine
 from retail_core.store.mongo.connection import Document, Store, duplicate_key_documents
+from retail_core.store.mongo.event_duplicates import record_duplicates
 from retail_core.store.mongo.ledger import IngestionRun, RowCounts
+from retail_core.store.mongo.window_states import abandoned_windows, removed_windows
 
 INSERT_BATCH = 10_000
+_MAX_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,36 @@ class PreparedWindow:
 
 @dataclass(frozen=True)
 class RepeatedId:
-    """A document whose id exists already; `same_content` if its content does not conflict either."""
+    """A document that is stored already.
+
+    Attributes:
+        document: the document of this window.
+        same_content: whether its content does not conflict with the stored one.
+        stored_id: `_id` of the stored document, which an earlier release may have made by another rule.
+        stored_window: its window; None within this window.
+    """
 
     document: Document
     same_content: bool
+    stored_id: str
+    stored_window: int | None = None
+
+
+@dataclass(frozen=True)
+class InsertedWindow:
+    """What inserting a window changed.
+
+    Attributes:
+        counts: of its rows.
+        conflicts: refusals of the events whose id exists with another content.
+        new_events: documents that were inserted.
+        users: number of new user attributes.
+    """
+
+    counts: RowCounts
+    conflicts: list[Refusal]
+    new_events: list[Document]
+    users: int
 
 
 def prepare_window(chunk: Chunk, source: str) -> PreparedWindow:
@@ -49,7 +79,7 @@ def row_format_of(chunk: Chunk, source: Source) -> RowFormat:
 
 def store_window(
     store: Store, run: IngestionRun, window: PreparedWindow, source: Source, at: datetime
-) -> RowCounts:
+) -> InsertedWindow:
     """Insert the window's documents, quarantine its refused rows, check the counts and commit.
 
     Args:
@@ -69,13 +99,12 @@ def store_window(
     window_id = opened.window_id
     if opened.resumed:
         quarantine.remove_window(store, window_id)
-    counts, conflicts = insert_events(store, window, window_id)
-    users = insert_users(store, window, window_id)
+    inserted = insert_window(store, window, window_id, check_v1=run.check_v1)
     origin = quarantine.RefusalOrigin(run.file_id, run.name, source.name, window_id, at, row_format)
-    quarantine_refusals(store, [*chunk.refused, *conflicts], origin, counts)
-    notes = chunk.notes.of_file(run.name)
-    ledger.commit_window(store, run, window_id, counts, last=chunk.last, users=users, notes=notes)
-    return counts
+    quarantine_refusals(store, [*chunk.refused, *inserted.conflicts], origin, inserted.counts)
+    notes, users = chunk.notes.of_file(run.name), inserted.users
+    ledger.commit_window(store, run, window_id, inserted.counts, last=chunk.last, users=users, notes=notes)
+    return inserted
 
 
 def quarantine_refusals(
@@ -91,16 +120,32 @@ def quarantine_refusals(
         raise IntegrityError("Refused rows are missing in quarantine.", remedy="run the command again.")
 
 
-def insert_events(store: Store, window: PreparedWindow, window_id: int) -> tuple[RowCounts, list[Refusal]]:
-    """Insert the events of a window.
+def insert_window(
+    store: Store, window: PreparedWindow, window_id: int, *, check_v1: bool = False
+) -> InsertedWindow:
+    """Insert the events and user attributes of a window, and record which of them were stored already.
 
-    Returns:
-        Counts of the window, and refusals of the events whose id exists with another content.
+    Args:
+        store: the database.
+        window: documents to insert.
+        window_id: of the open ledger window.
+        check_v1: whether events may be stored under the id that release 0.1.0 gave them.
     """
     chunk = window.chunk
     unique, repeats = _split_repeated_ids(window.events)
+    if check_v1:
+        unique, stored = _split_stored_under_v1(store, window, unique, window_id)
+        repeats += stored
     has_source_ids = chunk.source_ids.null_count < len(chunk.source_ids)
-    repeats += _insert(store, store.events, unique, window_id, compare=has_source_ids)
+    compare = Comparison.LENIENT if check_v1 else Comparison.EXACT
+    events = _Inserter(store, store.events, window_id, compare if has_source_ids else Comparison.NONE)
+    users = _Inserter(store, store.users, window_id, Comparison.NONE)
+    repeats += events.insert(unique)
+    repeated_users = users.insert(window.users)
+    record_duplicates(
+        store, window_id, {"events": _stored_ids(repeats), "users": _stored_ids(repeated_users)}
+    )
+    repeats, repeated_users = events.claim_undone(repeats), users.claim_undone(repeated_users)
     conflicts = [repeat.document for repeat in repeats if not repeat.same_content]
     counts = RowCounts(
         rows_read=chunk.rows_read,
@@ -108,12 +153,16 @@ def insert_events(store: Store, window: PreparedWindow, window_id: int) -> tuple
         duplicates=len(repeats) - len(conflicts),
         quarantined=len(chunk.refused) + len(conflicts),
     )
-    return counts, _conflict_refusals(window, conflicts)
+    repeated = {id(repeat.document) for repeat in repeats}
+    new_events = [document for document in window.events if id(document) not in repeated]
+    new_users = len(window.users) - len(repeated_users)
+    return InsertedWindow(counts, _conflict_refusals(window, conflicts), new_events, new_users)
 
 
-def insert_users(store: Store, window: PreparedWindow, window_id: int) -> int:
-    """Insert new user attributes and return their number."""
-    return len(window.users) - len(_insert(store, store.users, window.users, window_id, compare=False))
+def _stored_ids(repeats: list[RepeatedId]) -> list[str]:
+    return [
+        repeat.stored_id for repeat in repeats if repeat.same_content and repeat.stored_window is not None
+    ]
 
 
 def _conflict_refusals(window: PreparedWindow, conflicts: list[Document]) -> list[Refusal]:
@@ -137,60 +186,132 @@ def _split_repeated_ids(documents: list[Document]) -> tuple[list[Document], list
     for document in documents:
         first_document = first.setdefault(document["_id"], document)
         if first_document is not document:
-            repeats.append(RepeatedId(document, same_content=first_document == document))
+            repeats.append(RepeatedId(document, first_document == document, document["_id"]))
     return list(first.values()), repeats
 
 
-def _insert(
-    store: Store,
-    collection: Collection[Document],
-    documents: list[Document],
-    window_id: int,
-    *,
-    compare: bool,
-) -> list[RepeatedId]:
-    """Insert documents and return those whose id exists; ids that this window inserted before count as new.
+def _split_stored_under_v1(
+    store: Store, window: PreparedWindow, documents: list[Document], window_id: int
+) -> tuple[list[Document], list[RepeatedId]]:
+    """The documents to insert, and those that are stored under their id of release 0.1.0.
 
-    If `compare`, existing documents are compared by content, else they count as equal.
+    This costs a second hash of each row and one query by id for every `INSERT_BATCH` rows.
     """
-    repeats: list[RepeatedId] = []
-    for batch in _batches(documents, window_id):
-        try:
-            collection.insert_many(batch, ordered=False)
-        except BulkWriteError as error:
-            rejected = {document["_id"]: document for document in duplicate_key_documents(error)}
-            stored = _read_stored(collection, list(rejected), compare=compare)
-            own_windows = {window_id, *_adopt_abandoned(store, collection, stored, window_id)}
+    v1_ids = {
+        document["_id"]: v1_id
+        for document, v1_id in zip(window.events, window.chunk.v1_ids(), strict=True)
+        if v1_id is not None and v1_id != document["_id"]
+    }
+    stored: dict[str, int] = {}
+    candidates = sorted(set(v1_ids.values()))
+    for start in range(0, len(candidates), INSERT_BATCH):
+        query = {"_id": {"$in": candidates[start : start + INSERT_BATCH]}}
+        for event in store.events.find(query, {"window_id": 1}):
+            stored[event["_id"]] = event.get("window_id", 0)
+    if not stored:
+        return documents, []
+    new, repeats = [], []
+    for document in documents:
+        v1_id = v1_ids.get(document["_id"], "")
+        if v1_id not in stored:
+            new.append(document)
+        elif stored[v1_id] != window_id:
+            repeats.append(RepeatedId(document, True, v1_id, stored[v1_id]))
+    return new, repeats
+
+
+class Comparison(Enum):
+    """How a document is compared with the stored one of the same id."""
+
+    NONE = "none"
+    """Equal ids mean equal content."""
+    EXACT = "exact"
+    LENIENT = "lenient"
+    """Values that only the stored document has are ignored: release 0.1.0 stored null markers as values."""
+
+
+@dataclass(frozen=True)
+class _Inserter:
+    """Inserts documents of one window; ids that this window inserted before count as new."""
+
+    store: Store
+    collection: Collection[Document]
+    window_id: int
+    comparison: Comparison
+
+    def insert(self, documents: list[Document]) -> list[RepeatedId]:
+        """Insert documents and return those that are stored already.
+
+        Raises:
+            IntegrityError: documents are removed while they are inserted.
+        """
+        repeats: list[RepeatedId] = []
+        for batch in _batches(documents, self.window_id):
+            repeats += self._insert_batch(batch)
+        return repeats
+
+    def _insert_batch(self, batch: list[Document]) -> list[RepeatedId]:
+        repeats: list[RepeatedId] = []
+        for _ in range(_MAX_ATTEMPTS):
+            if not batch:
+                return repeats
+            try:
+                self.collection.insert_many(batch, ordered=False)
+            except BulkWriteError as error:
+                rejected = {document["_id"]: document for document in duplicate_key_documents(error)}
+            else:
+                return repeats
+            stored = self._read_stored(list(rejected))
+            own_windows = {self.window_id, *self._adopt_abandoned(stored)}
             repeats += [
-                RepeatedId(document, same_content=not compare or _content(stored[key]) == _content(document))
+                self._repeat(document, stored[key])
                 for key, document in rejected.items()
-                if stored[key].get("window_id") not in own_windows
+                if key in stored and stored[key].get("window_id") not in own_windows
             ]
-    return repeats
-
-
-def _read_stored(collection: Collection[Document], keys: list[str], *, compare: bool) -> dict[str, Document]:
-    """Stored documents by id, with all fields if `compare`, else with `window_id` only."""
-    cursor = collection.find({"_id": {"$in": keys}}, None if compare else {"window_id": 1})
-    stored = {document["_id"]: document for document in cursor}
-    if len(stored) < len(keys):
+            # An undo may have removed stored documents in between.
+            batch = [document for key, document in rejected.items() if key not in stored]
         raise IntegrityError("Documents vanish while they are ingested.", remedy="run the command again.")
-    return stored
 
+    def _repeat(self, document: Document, stored: Document) -> RepeatedId:
+        same = self.comparison is Comparison.NONE or _is_same(stored, document, self.comparison)
+        return RepeatedId(document, same, document["_id"], stored.get("window_id", 0))
 
-def _adopt_abandoned(
-    store: Store, collection: Collection[Document], stored: Mapping[str, Document], window_id: int
-) -> list[int]:
-    """Move stored documents of windows that a killed run left open to this window; ids of those windows.
+    def claim_undone(self, repeats: list[RepeatedId]) -> list[RepeatedId]:
+        """Store documents anew whose stored copy is of a window that is being undone; returns the others.
 
-    Otherwise these documents would belong to windows that may never be committed.
-    """
-    window_ids = {document["window_id"] for document in stored.values() if "window_id" in document}
-    abandoned = ledger.abandoned_windows(store, window_ids - {window_id})
-    if abandoned:
-        adopted = {"_id": {"$in": list(stored)}, "window_id": {"$in": abandoned}}
-        collection.update_many(adopted, {"$set": {"window_id": window_id}})
-    return abandoned
+        This comes after `record_duplicates`: an undo that reads these records leaves the documents stored,
+        and an undo that read them before is seen here.
+        """
+        removed = removed_windows(self.store, {r.stored_window for r in repeats if r.stored_window})
+        undone = [repeat for repeat in repeats if repeat.stored_window in removed]
+        if not undone:
+            return repeats
+        stored_ids = [repeat.stored_id for repeat in undone]
+        claimed = {"_id": {"$in": stored_ids}, "window_id": {"$in": sorted(removed)}}
+        self.collection.update_many(claimed, {"$set": {"window_id": self.window_id}})
+        owned = self.collection.find({"_id": {"$in": stored_ids}, "window_id": self.window_id}, {"_id": 1})
+        owned_ids = {document["_id"] for document in owned}
+        vanished = [repeat.document for repeat in undone if repeat.stored_id not in owned_ids]
+        return [repeat for repeat in repeats if repeat.stored_window not in removed] + self.insert(vanished)
+
+    def _read_stored(self, keys: list[str]) -> dict[str, Document]:
+        """Stored documents by id, with all fields if they are compared, else with `window_id` only."""
+        fields = {"window_id": 1} if self.comparison is Comparison.NONE else None
+        return {
+            document["_id"]: document for document in self.collection.find({"_id": {"$in": keys}}, fields)
+        }
+
+    def _adopt_abandoned(self, stored: Mapping[str, Document]) -> list[int]:
+        """Move stored documents of windows that a killed run left open to this window; ids of those windows.
+
+        Otherwise these documents would belong to windows that may never be committed.
+        """
+        window_ids = {document["window_id"] for document in stored.values() if "window_id" in document}
+        abandoned = abandoned_windows(self.store, window_ids - {self.window_id})
+        if abandoned:
+            adopted = {"_id": {"$in": list(stored)}, "window_id": {"$in": abandoned}}
+            self.collection.update_many(adopted, {"$set": {"window_id": self.window_id}})
+        return abandoned
 
 
 def _batches(documents: list[Document], window_id: int) -> Iterator[list[Document]]:
@@ -199,6 +320,13 @@ def _batches(documents: list[Document], window_id: int) -> Iterator[list[Documen
         for document in batch:
             document["window_id"] = window_id
         yield batch
+
+
+def _is_same(stored: Document, document: Document, comparison: Comparison) -> bool:
+    before, after = _content(stored), _content(document)
+    if comparison is Comparison.LENIENT:
+        before = {name: value for name, value in before.items() if name in after}
+    return before == after
 
 
 def _content(document: Document) -> Document:

@@ -84,14 +84,14 @@ class RepeatCounter:
         hashes = np.array([int(event_id[:16], 16) for event_id in ids], np.uint64)
         unique, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
         positions = np.searchsorted(self._ids, unique)
-        known = np.zeros(len(unique), bool)
+        counted = np.zeros(len(unique), bool)
         inside = positions < len(self._ids)
-        known[inside] = self._ids[positions[inside]] == unique[inside]
+        counted[inside] = self._ids[positions[inside]] == unique[inside]
         before = np.zeros(len(unique), np.int64)
-        before[known] = self._counts[positions[known]]
-        self._counts[positions[known]] += counts[known].astype(np.uint32)
-        self._ids = np.insert(self._ids, positions[~known], unique[~known])
-        self._counts = np.insert(self._counts, positions[~known], counts[~known].astype(np.uint32))
+        before[counted] = self._counts[positions[counted]]
+        self._counts[positions[counted]] += counts[counted].astype(np.uint32)
+        self._ids = np.insert(self._ids, positions[~counted], unique[~counted])
+        self._counts = np.insert(self._counts, positions[~counted], counts[~counted].astype(np.uint32))
         return before[inverse] + pd.Series(inverse).groupby(inverse).cumcount().to_numpy() + 1
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, cast
 
 import numpy as np
@@ -256,6 +256,11 @@ class Source:
             options["identity"] = identity
         encoded = json.dumps(options, sort_keys=True, default=_as_dict)
         return hashlib.blake2b(encoded.encode(), digest_size=8).hexdigest()
+
+    def options_json(self) -> str:
+        """All options that decide how a file is read, as JSON, to say what differs between two readings."""
+        options = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "prepare"}
+        return json.dumps(options, sort_keys=True, ensure_ascii=False, default=_as_dict)
 
 
 _FIRST_OPTIONS = (

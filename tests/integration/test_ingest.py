@@ -54,7 +54,7 @@ import os, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from retail_core import sources
-from retail_core.ingest.window_writer import insert_events, prepare_window, row_format_of
+from retail_core.ingest.window_writer import insert_window, prepare_window, row_format_of
 from retail_core.settings import Settings
 from retail_core.store.mongo import ledger
 from retail_core.store.mongo.connection import open_store
@@ -66,7 +66,7 @@ run = ledger.begin_run(store, "file:killed", description, datetime(2025, 3, 1, t
 source = sources.get_preset("canonical")
 chunk = next(sources.read_events(Path(file), source))
 window = ledger.open_window(store, run, (chunk.first, chunk.last), row_format_of(chunk, source))
-insert_events(store, prepare_window(chunk, "canonical"), window.window_id)
+insert_window(store, prepare_window(chunk, "canonical"), window.window_id)
 os._exit(9)
 """
 
@@ -132,10 +132,11 @@ def test_counts_add_up_and_a_second_run_does_nothing(store: Store, tmp_path: Pat
     assert store.quarantine.count_documents({}) == bad
     assert progress[-1] == (path.name, path.stat().st_size, path.stat().st_size)
     _ledger_adds_up(store)
-    second_run = ingest(store, [path], CANONICAL, at=AT)
-    assert (_counts(second_run), second_run.skipped_files) == ((0, 0, 0, 0), 1)
-    other_timezone = ingest(store, [path], CANONICAL, timezone="Asia/Tokyo", at=AT)
-    assert _counts(other_timezone) == (len(rows), 0, len(rows) - bad, bad)
+    again = ingest(store, [path], CANONICAL, at=AT)
+    assert (_counts(again), again.skipped_files) == ((0, 0, 0, 0), 1)
+    copy = _file(tmp_path, [*rows, _row(99_999)], "copy.csv")
+    other = ingest(store, [copy], CANONICAL, timezone="Asia/Tokyo", at=AT)
+    assert _counts(other) == (len(rows) + 1, 1, len(rows) - bad, bad)
 
 
 def test_an_event_document_has_what_the_event_has_and_no_more(store: Store, tmp_path: Path) -> None:
@@ -300,7 +301,7 @@ def test_a_refused_row_of_a_changed_copy_is_in_quarantine_once(store: Store, tmp
     ingest(store, [_file(tmp_path, broken)], _mapping(tmp_path, f"extends: canonical\n{mapping}"), at=AT)
     assert [row["rule"] for row in quarantine.list_refused(store)] == ["time", "quantity_negative", "time"]
     second_source = _mapping(tmp_path, f"extends: canonical\nname: other\n{mapping}")
-    assert ingest(store, [_file(tmp_path, broken)], second_source, at=AT).quarantined == 3
+    assert ingest(store, [_file(tmp_path, [*broken, "\n"])], second_source, at=AT).quarantined == 3
     assert quarantine.count_refused(store) == 6
     assert replay(store, CANONICAL, at=AT).rows == 3
 

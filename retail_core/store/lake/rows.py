@@ -49,13 +49,19 @@ class PendingWindow:
 
 
 def source_identity(store: Store) -> str:
-    """Identity of the events collection; a dropped and recreated one, with new window ids, has another."""
+    """Identity of the events collection.
+
+    A dropped and recreated one, with new window ids, has another; so has one from which files were removed:
+    windows that the lake has applied are gone then, and the lake is rebuilt.
+    """
     collections = list(store.database.list_collections(filter={"name": "events"}))
-    return (
-        f"{store.database.name}:{collections[0]['info']['uuid'].hex()}"
-        if collections
-        else store.database.name
-    )
+    name = store.database.name
+    identity = f"{name}:{collections[0]['info']['uuid'].hex()}" if collections else name
+    started = store.ledger.count_documents({"undone": {"$exists": True}})
+    if not started:
+        return identity
+    done = store.ledger.count_documents({"undone": {"$exists": True}, "state": "done"})
+    return f"{identity}:undone {started}.{done}"
 
 
 def pending_windows(store: Store, manifest: Manifest) -> list[PendingWindow]:

@@ -40,8 +40,19 @@ INDEXES: dict[str, list[IndexModel]] = {
     "outcomes": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
     "prediction_log": [_index("user_id"), IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS)],
     "audiences": [_index("user_id"), _index("audience")],
-    "quarantine": [_index("state"), _index("file_id"), _index("row", unique=True, partial=True)],
-    "ingest_ledger": [_index("window_id")],
+    "quarantine": [
+        _index("state"),
+        _index("file_id"),
+        _index("also.file_id", partial=True),
+        _index("replay_window", partial=True),
+        _index("row", unique=True, partial=True),
+    ],
+    "ingest_ledger": [
+        _index("window_id"),
+        _index("file_id", partial=True),
+        _index("sha256", partial=True),
+        _index("undone", partial=True),
+    ],
 }
 """Indexes by collection, in addition to the one on `_id`."""
 
@@ -83,6 +94,11 @@ class Store:
     def ledger(self) -> Collection[Document]:
         """Ingestion ledger: files and windows."""
         return self.database["ingest_ledger"]
+
+    @property
+    def event_duplicates(self) -> Collection[Document]:
+        """Ids that a window brought again; read with `store.mongo.event_duplicates`."""
+        return self.database["event_duplicates"]
 
     @property
     def quarantine(self) -> Collection[Document]:

@@ -7,9 +7,6 @@ its times are the MongoDB server's. The shop's time zone and cut-off policy foll
 
 from __future__ import annotations
 
-import os
-import socket
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -17,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
@@ -25,10 +21,8 @@ from retail_core.errors import InputError, IntegrityError
 from retail_core.sources.ingest_summary import IngestSummary
 from retail_core.sources.parse_notes import ParseNotes
 from retail_core.sources.source import RowFormat
-from retail_core.store.mongo.connection import Store, server_time
-
-LEASE_SECONDS = 60
-"""Time without a commit after which a run of another machine counts as ended."""
+from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.leases import lease_end, lease_ended, new_lease, new_owner
 
 _MAX_ATTEMPTS = 100
 
@@ -67,7 +61,19 @@ class RowCounts:
 
 @dataclass(frozen=True)
 class FileKey:
-    """Identity of an ingested file: its content, its source and the source's options."""
+    """Identity of an ingested file: its content, its source and the source's options.
+
+    Attributes:
+        path: of the file, as the user named it.
+        sha256: hash of its content.
+        source: name of the source.
+        options: hash of the source's options.
+        timezone: IANA zone of times without an offset.
+        policy: cut-off policy that the source requires, or None.
+        identity_rule: how its event ids are made.
+        reading: the source's options as JSON, for messages.
+        preset: whether the source is a preset as this release has it, apart from its time zone.
+    """
 
     path: Path
     sha256: str
@@ -75,6 +81,9 @@ class FileKey:
     options: str
     timezone: str
     policy: str | None
+    identity_rule: str = "row"
+    reading: str = "{}"
+    preset: bool = False
 
     @property
     def file_id(self) -> str:
@@ -89,7 +98,8 @@ class FileKey:
             "path": str(self.path),
             "sha256": self.sha256,
         }
-        return file_fields | {"source": self.source, "timezone": self.timezone, "policy": self.policy}
+        names = ("source", "timezone", "policy", "identity_rule", "reading", "preset")
+        return file_fields | {name: getattr(self, name) for name in names}
 
 
 @dataclass
@@ -104,6 +114,8 @@ class IngestionRun:
         counts: of the committed windows.
         unfinished: id of the window that a killed run left open.
         notes: warnings and filtered rows of the committed windows.
+        identity_rule: how the event ids of its windows are made.
+        check_v1: whether its events may be stored under ids of release 0.1.0.
     """
 
     file_id: str
@@ -113,6 +125,8 @@ class IngestionRun:
     counts: RowCounts = field(default_factory=RowCounts)
     unfinished: int | None = None
     notes: ParseNotes = field(default_factory=ParseNotes)
+    identity_rule: str = "row"
+    check_v1: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,27 +149,40 @@ def begin_run(
         at: current time.
 
     Raises:
-        InputError: another run holds the lease.
+        InputError: another run holds the lease, or the file is being undone.
     """
     name = str(description["file"])
-    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex}"
+    owner = new_owner()
     present = store.ledger.find_one({"_id": file_id})
     free_leases: list[dict[str, Any]] = [{"lease": None}]
-    if present and _lease_ended(store, present.get("lease")):
+    if present and lease_ended(store, present.get("lease")):
         free_leases.append({"lease": present["lease"]})
-    query = {"_id": file_id, "state": {"$ne": "done"}, "$or": free_leases}
+    query = {"_id": file_id, "state": {"$nin": ["done", "undoing"]}, "$or": free_leases}
     try:
         store.ledger.update_one(query, [{"$set": _lease_update(description, owner, at)}], upsert=True)
     except DuplicateKeyError:
         present = store.ledger.find_one({"_id": file_id}) or {}
         if present.get("state") == "done":
             return None
+        if present.get("state") == "undoing":
+            raise InputError(
+                f"What {name} brought is being removed; that has not ended.",
+                remedy=f"run `retail ingest undo {file_id}` to the end, then this command again.",
+            ) from None
         lease = present.get("lease") or {}
         raise InputError(
             f"{name} is being worked on by process {lease.get('pid')} on {lease.get('host')}.",
             remedy="wait for it to end, then run the command again.",
         ) from None
-    return _with_progress(store, IngestionRun(file_id, name, owner))
+    rule = str(description.get("identity_rule", "row"))
+    check_v1 = has_v1_files(store, str(description["source"]))
+    return _with_progress(store, IngestionRun(file_id, name, owner, identity_rule=rule, check_v1=check_v1))
+
+
+def has_v1_files(store: Store, source: str) -> bool:
+    """Whether release 0.1.0, which recorded no rule, ingested files of the source."""
+    query = {"sha256": {"$exists": True}, "source": source, "identity_rule": {"$in": [None, "v1"]}}
+    return store.ledger.find_one(query, {"_id": 1}) is not None
 
 
 def _with_progress(store: Store, run: IngestionRun) -> IngestionRun:
@@ -171,7 +198,11 @@ def _with_progress(store: Store, run: IngestionRun) -> IngestionRun:
 
 
 def open_window(
-    store: Store, run: IngestionRun, rows: tuple[int, int], row_format: RowFormat | None = None
+    store: Store,
+    run: IngestionRun,
+    rows: tuple[int, int],
+    row_format: RowFormat | None = None,
+    for_files: Iterable[str] = (),
 ) -> LedgerWindow:
     """Open the window of a range of rows: the one that a killed run left open, else one with a new id.
 
@@ -180,16 +211,20 @@ def open_window(
         run: the ingestion it belongs to.
         rows: first and last line (or row).
         row_format: how its raw rows are written.
+        for_files: in a replay, ids of the files that have the rows.
 
     Raises:
         IntegrityError: other processes took every new id.
     """
     extent = {"first_row": rows[0], "last_row": rows[1], **asdict(row_format or RowFormat())}
+    if files := list(for_files):
+        extent["for_files"] = files
     if run.unfinished is not None:
         window_id, run.unfinished = run.unfinished, None
         store.ledger.update_one({"_id": f"window:{window_id}"}, {"$set": extent})
         return LedgerWindow(window_id, resumed=True)
     document = {"kind": "window", "file_id": run.file_id, "state": "open", "users": 0} | extent
+    document["identity_rule"] = run.identity_rule
     document["counts"] = asdict(RowCounts())
     for _ in range(_MAX_ATTEMPTS):
         newest = store.ledger.find_one({"window_id": {"$gt": 0}}, sort=[("window_id", DESCENDING)])
@@ -231,7 +266,7 @@ def commit_window(  # noqa: PLR0913 - all that a window's document records
     run.counts, run.offset = (run.counts + counts).check(run.name), last
     run.notes += notes
     if run.owner is not None:
-        progress = {"lease.until": _lease_end(), "offset": last, "counts": asdict(run.counts)}
+        progress = {"lease.until": lease_end(), "offset": last, "counts": asdict(run.counts)}
         update = store.ledger.update_one({"_id": run.file_id, "lease.owner": run.owner}, [{"$set": progress}])
         if not update.matched_count:
             raise InputError(f"{run.name} was taken over by another run.", remedy="let that one finish.")
@@ -240,10 +275,17 @@ def commit_window(  # noqa: PLR0913 - all that a window's document records
 
 
 def finish_run(store: Store, run: IngestionRun, at: datetime, summary: IngestSummary) -> None:
-    """Mark the file as ingested, so that it is skipped in future, and record its `summary`."""
-    done = {"state": "done", "finished_at": at, "lease": None, "counts": asdict(run.counts)}
+    """Mark the file as ingested, so that it is skipped in future; record its counts and `summary`."""
+    counts = asdict(file_counts(store, run.file_id))
+    done = {"state": "done", "finished_at": at, "lease": None, "counts": counts}
     done["summary"] = summary.document()
     store.ledger.update_one({"_id": run.file_id, "lease.owner": run.owner}, {"$set": done})
+
+
+def file_counts(store: Store, file_id: str) -> RowCounts:
+    """Sum of the counts of a file's committed windows."""
+    windows = store.ledger.find({"file_id": file_id, "kind": "window", "state": "committed"}, {"counts": 1})
+    return sum((RowCounts(**window["counts"]) for window in windows), RowCounts())
 
 
 @contextmanager
@@ -256,57 +298,22 @@ def releasing_lease(store: Store, run: IngestionRun) -> Iterator[None]:
             store.ledger.update_one({"_id": run.file_id, "lease.owner": run.owner}, {"$set": {"lease": None}})
 
 
-def abandoned_windows(store: Store, window_ids: Iterable[int]) -> list[int]:
-    """Those of the windows that are open and whose run has ended."""
-    keys = [f"window:{window_id}" for window_id in sorted(set(window_ids))]
-    abandoned = []
-    for window in store.ledger.find({"_id": {"$in": keys}, "state": "open"}):
-        file = store.ledger.find_one({"_id": window["file_id"]}) or {}
-        if _lease_ended(store, file.get("lease")):
-            abandoned.append(int(window["window_id"]))
-    return abandoned
-
-
-def _lease_ended(store: Store, lease: Mapping[str, Any] | None) -> bool:
-    """Whether there is no lease, its process has ended, or it has expired.
-
-    On this machine only the process counts, since a slow one does not renew its lease in time.
-    """
-    if lease is None:
-        return True
-    if lease["host"] == socket.gethostname():
-        start_time = _process_start_time(lease["pid"])
-        return start_time is None or abs(start_time - lease["born"]) > 1
-    return bool(lease["until"] < server_time(store))
-
-
 def _lease_update(description: Mapping[str, object], owner: str, at: datetime) -> dict[str, Any]:
     """`$set` stage that starts or resumes a file under a new lease of this process."""
     replaced = dict(description) | {"state": "running", "finished_at": None}
+    rule = replaced.pop("identity_rule", "row")
     initial = {"offset": 0, "counts": asdict(RowCounts()), "started_at": at}
-    process = {
-        "owner": owner,
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "born": _process_start_time(os.getpid()),
-    }
-    lease = {name: {"$literal": value} for name, value in process.items()} | {"until": _lease_end()}
     return (
         {name: {"$literal": value} for name, value in replaced.items()}
         | {name: {"$ifNull": [f"${name}", {"$literal": value}]} for name, value in initial.items()}
-        | {"lease": lease}
+        | {"lease": new_lease(owner), "identity_rule": _first_rule(rule)}
     )
 
 
-def _lease_end() -> dict[str, Any]:
-    return {"$dateAdd": {"startDate": "$$NOW", "unit": "second", "amount": LEASE_SECONDS}}
-
-
-def _process_start_time(pid: int) -> float | None:
-    try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return None
+def _first_rule(rule: object) -> dict[str, Any]:
+    """The rule of a file's first windows; a stored document without one is of release 0.1.0."""
+    is_new = {"$eq": [{"$type": "$state"}, "missing"]}
+    return {"$ifNull": ["$identity_rule", {"$cond": [is_new, {"$literal": rule}, "v1"]}]}
 
 
 def shop_zone(store: Store) -> str:

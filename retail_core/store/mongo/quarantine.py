@@ -32,6 +32,8 @@ RAW_LIMIT = 1_000_000
 
 _BATCH = 5_000
 _REASON = ("field", "rule", "value", "remedy")
+_PLACE = ("file_id", "file", "window_id", "line")
+"""Fields that say in which file a row is."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class RefusalOrigin:
 
 def remove_window(store: Store, window_id: int) -> None:
     """Remove the rows that a killed run of this window stored."""
-    store.quarantine.delete_many({"_id": {"$gte": _key(window_id, 0), "$lt": _key(window_id + 1, 0)}})
+    positions = {"$gte": _key(window_id, 0), "$lt": _key(window_id + 1, 0)}
+    store.quarantine.delete_many({"_id": positions, "window_id": window_id})
 
 
 def add_refusals(store: Store, refused: Iterable[Refusal], origin: RefusalOrigin) -> int:
@@ -92,7 +95,8 @@ def _merge_existing(store: Store, documents: list[Document], origin: RefusalOrig
     """Store documents whose `row` exists.
 
     If the existing row is of an earlier window of the same file, the document is a further occurrence: it
-    gets the next number and is inserted. Else only the reason of the existing row is updated.
+    gets the next number and is inserted. Else the existing row gets the new reason, and under `also` this
+    file, for which it stays if its own file is undone.
     """
     query = {"row": {"$in": [document["row"] for document in documents]}, "file_id": origin.file_id}
     rows_of_file = {document["row"] for document in store.quarantine.find(query, {"row": 1})}
@@ -107,6 +111,45 @@ def _merge_existing(store: Store, documents: list[Document], origin: RefusalOrig
             earlier[key] = store.quarantine.count_documents(in_other_windows)
         document["row"] = f"{key}:{int(occurrence) + earlier[key]}"
     _update_reasons(store, of_other_files + _insert(store, further))
+    _record_file(store, of_other_files, origin)
+
+
+def _record_file(store: Store, documents: list[Document], origin: RefusalOrigin) -> None:
+    """Record that the file of `origin` has the stored rows with the same `row` too; requests are not."""
+    if not origin.file_id.startswith("file:"):
+        return
+    updates = [
+        UpdateOne(
+            {"row": document["row"], "file_id": {"$ne": origin.file_id}},
+            {"$addToSet": {"also": {name: document[name] for name in _PLACE}}},
+        )
+        for document in documents
+    ]
+    if updates:
+        store.quarantine.bulk_write(updates, ordered=False)
+
+
+def count_of_file(store: Store, file_id: str, *, shared: bool = False) -> int:
+    """Number of refused rows of a file; with `shared`, of those that another file has too."""
+    of_other_file = {"also": {"$elemMatch": {"file_id": {"$ne": file_id}}}}
+    return store.quarantine.count_documents({"file_id": file_id} | (of_other_file if shared else {}))
+
+
+def remove_file(store: Store, file_id: str, windows: list[int]) -> None:
+    """Remove the rows of a file; those that another file has too become rows of that file.
+
+    They are refused again if they had been replayed in one of `windows`, whose events are removed.
+    """
+    store.quarantine.update_many({"also.file_id": file_id}, {"$pull": {"also": {"file_id": file_id}}})
+    shared = {"file_id": file_id, "also.0": {"$exists": True}}
+    for document in store.quarantine.find(shared, {"also": 1, "replay_window": 1}):
+        place, *further = document["also"]
+        change: dict[str, Any] = {"$set": place | {"also": further}}
+        if document.get("replay_window") in windows:
+            change["$set"] |= {"state": "refused"}
+            change["$unset"] = {"replay_window": "", "replayed_at": ""}
+        store.quarantine.update_one({"_id": document["_id"]}, change)
+    store.quarantine.delete_many({"file_id": file_id})
 
 
 def _update_reasons(store: Store, documents: list[Document]) -> None:
