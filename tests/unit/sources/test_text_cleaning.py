@@ -17,7 +17,7 @@ from retail_core.sources.text_cleaning import NULL_MARKERS, clean_id, cleaned_id
 from tests.unit.sources.event_rows import note_rows
 
 CANONICAL = sources.get_preset("canonical")
-ROW = {"event_time": "2025-01-01T00:00:00Z", "event_type": "purchase"}
+ROW: dict[str, object] = {"event_time": "2025-01-01T00:00:00Z", "event_type": "purchase"}
 
 
 def _as_csv(path: Path, rows: list[dict[str, object]]) -> None:
