@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from bentos.context_refresh import ContextRefresher
 from bentos.event_writer import EventWriter
 from bentos.history_reader import HistoryReader, time_spans
-from bentos.messages import Answer
+from bentos.messages import Answer, EventsAccepted
 from bentos.model_loader import LoadedModel, ModelReloader
 from bentos.mongo_connection import Document, MongoConnection
 from bentos.prediction_log import PredictionLog
@@ -27,7 +28,7 @@ from bentos.predictor import (
     with_requested_reasons,
 )
 from bentos.problems import Problem, from_retail
-from bentos.request_items import DecodedItem, RejectedItem, parse_events
+from bentos.request_items import DecodedItem, EventRow, RejectedItem, parse_events
 from bentos.service_metrics import ServiceMetrics
 from retail_core.errors import DependencyError
 from retail_core.features.cutoff_context import ContextFeatures, context_key, has_context_features, local_day
@@ -72,8 +73,15 @@ class PredictionService:
     Everything runs in the process's event loop, except parsing events, reasons and loading models.
     """
 
-    def __init__(self, settings: Settings, loaded: LoadedModel, metrics: ServiceMetrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loaded: LoadedModel,
+        metrics: ServiceMetrics,
+        context_refresher: ContextRefresher | None = None,
+    ) -> None:
         self.settings = settings
+        self.context_refresher = context_refresher
         self.metrics = metrics
         self._read_connection, self._background_connection = (
             MongoConnection(settings),
@@ -100,7 +108,20 @@ class PredictionService:
     def start(self) -> None:
         """Start the background tasks; call it in the event loop of the requests."""
         background: list[Coroutine[Any, Any, None]] = [self.prediction_log.run(), self.reloader.run()]
+        if self.context_refresher is not None:
+            background.append(self.context_refresher.run())
         self._tasks = [asyncio.create_task(coroutine) for coroutine in background]
+
+    async def store_events(self, rows: Sequence[EventRow]) -> EventsAccepted:
+        """Store posted events; the shop context follows later, see `ContextRefresher`.
+
+        Raises:
+            Problem: as `EventWriter.write`.
+        """
+        accepted = await self.event_writer.write(rows)
+        if accepted.inserted and self.context_refresher is not None:
+            self.context_refresher.events_were_posted()
+        return accepted
 
     async def close(self) -> None:
         """Stop the background tasks and close the connections."""

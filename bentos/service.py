@@ -15,6 +15,7 @@ from bentoml.exceptions import BentoMLException
 from pydantic import Field
 
 from bentos import bentoml_patches
+from bentos.context_refresh import ContextRefresher, refresh_shop_context
 from bentos.http.access_log import AccessLog
 from bentos.http.fast_path import FastPath, FastPathMiddleware
 from bentos.http.guard import Guard
@@ -85,6 +86,11 @@ class BatchScorer:
             return {"problem": message, "remedy": error.remedy}
         return {"report": report.header()}
 
+    @bentoml.api  # type: ignore[untyped-decorator]
+    def refresh_context(self) -> int:
+        """Store the shop context of the days that posted events belong to; returns the number of days."""
+        return refresh_shop_context(SETTINGS)
+
 
 @bentoml.service(
     workers=2 if SETTINGS.standby and memory_allows_standby() else 1,
@@ -102,8 +108,12 @@ class PurchaseService:
         sys.setswitchinterval(SWITCH_SECONDS)
         if is_second_worker():
             own_app.state.leader_lock.wait_for_other_holder()
-        self.predictions = PredictionService(SETTINGS, load_model(SETTINGS), fast_path.metrics)
+        refresher = ContextRefresher(self._refresh_context)
+        self.predictions = PredictionService(SETTINGS, load_model(SETTINGS), fast_path.metrics, refresher)
         own_app.state.service = fast_path.service = self.predictions
+
+    async def _refresh_context(self) -> None:
+        await self.batch.to_async.refresh_context()
 
     async def __metrics__(self, bentoml_metrics: str) -> str:
         """The content of `/metrics`: BentoML's metrics and ours."""

@@ -23,6 +23,7 @@ from retail_core.cli.output import as_text
 from retail_core.schemas import Prediction
 from retail_core.scoring.prediction_storage import read_lake_predictions
 from retail_core.scoring.scores import score
+from retail_core.scoring.shop_context import store_shop_context
 from retail_core.settings import load_settings
 from retail_core.workspace import open_workspace
 
@@ -34,6 +35,7 @@ TOP_COLUMNS = ["rank", "user_id", "probability", "will_purchase", "contact"]
 def score_users(as_of: datetime, out: Path | None, keep: bool) -> ReportFields:
     """Score, store and write. Idempotent: predictions of the same cut-off and version are replaced."""
     with open_workspace(load_settings()) as workspace:
+        store_shop_context(workspace)
         return asdict(score(workspace, as_of=as_of, out=out, keep=keep))
 
 

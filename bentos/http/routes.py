@@ -45,7 +45,7 @@ def create_app() -> Starlette:
 async def events(request: Request) -> Response:
     """POST /events: 202 after a majority write."""
     rows = decode_event_rows(await request.body(), MAX_EVENTS)
-    return _json(await _service(request).event_writer.write(rows), status=202)
+    return _json(await _service(request).store_events(rows), status=202)
 
 
 async def model(request: Request) -> Response:

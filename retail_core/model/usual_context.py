@@ -43,14 +43,14 @@ def usual_context(rows: pd.DataFrame, matrix: Float32Array, feature_set: Feature
     columns = [name for name in feature_set.columns if name.startswith(CONTEXT_PREFIX)]
     if not columns or rows.empty:
         return {}
-    days = rows["as_of"].dt.tz_convert(feature_set.task.timezone).dt.normalize()
+    days = rows["as_of"].dt.tz_convert(feature_set.task.timezone).dt.date
     first_of_day = ~days.duplicated().to_numpy(bool)
     indices = [feature_set.columns.index(name) for name in columns]
     values = matrix[np.ix_(first_of_day, indices)].astype(np.float64)
     by_day = pd.DataFrame(np.where(values == MISSING, np.nan, values), index=days[first_of_day])
     newest = by_day.sort_index().tail(USUAL_DAYS)
     overall = newest.median()
-    weekdays = newest.groupby(pd.DatetimeIndex(newest.index).dayofweek).median()
+    weekdays = newest.groupby([day.weekday() for day in newest.index]).median()
     by_weekday = weekdays.reindex(range(7)).fillna(overall)
     return {
         "columns": columns,

@@ -202,7 +202,7 @@ def test_the_cost_of_reasons_per_request_is_bounded(shop: Shop, monkeypatch: pyt
     items = [
         PreparedItem("a", AS_OF, features={}),
         *(
-            PreparedItem(user, AS_OF, features={"unknown": 1.0} if user == "b" else {}, reasons=True)
+            PreparedItem(user, AS_OF, features={"unknown" if user == "b" else column: 1.0}, reasons=True)
             for user in "bcd"
         ),
     ]
