@@ -146,10 +146,13 @@ def test_a_prediction_without_stored_context_has_a_warning(api: httpx.Client, sh
     assert "2025-01-30" in warning
     assert "warnings" not in ask(api, {**question, "features": {}}).json()
     assert without_context(api) == before + 1
-    for as_of, warnings in ((day.isoformat(), [warning]), (INSTANT, [])):
+    assert "usual values" in warning
+    # A file that spans enough days has a context of its own.
+    for as_of, context in ((day.isoformat(), "file"), (INSTANT, "stored")):
         answer = batch(api, "log.csv", shop.log.read_bytes(), as_of=as_of)
         assert answer.status_code == 200, answer.text
-        assert json.loads(answer.headers["X-Score-Report"])["warnings"] == warnings
+        report = json.loads(answer.headers["X-Score-Report"])
+        assert (report["context"], report["warnings"]) == (context, [])
 
 
 def test_posted_events_count_in_the_next_prediction_and_only_once(api: httpx.Client) -> None:
@@ -199,10 +202,11 @@ def test_reasons_come_where_they_are_asked_for(api: httpx.Client, shop: Shop) ->
 def test_the_cost_of_reasons_per_request_is_bounded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bentos.predictor.REASON_BUDGET", 0)
     served = load_champion(shop.settings)
+    features = dict.fromkeys(served.spec.feature_set.columns, 1.0)
     items = [
         PreparedItem("a", AS_OF, features={}),
         *(
-            PreparedItem(user, AS_OF, features={"unknown" if user == "b" else column: 1.0}, reasons=True)
+            PreparedItem(user, AS_OF, features={"unknown": 1.0} if user == "b" else features, reasons=True)
             for user in "bcd"
         ),
     ]
