@@ -268,6 +268,20 @@ def test_refused_rows_of_any_mapping_are_found_by_its_user_column(
     assert remaining == ['"K ""2"""', "K-3"]
 
 
+def test_refused_rows_are_found_by_the_cleaned_and_by_a_nested_id(store: Store, tmp_path: Path) -> None:
+    log, nested = tmp_path / "log.csv", tmp_path / "log.jsonl"
+    log.write_text("user_id,event_time,event_type\n17850.0,soon,search\n178501,soon,search\n")
+    ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
+    nested.write_text('{"user": {"id": 17850.0}, "t": "soon"}\n{"user": {"id": 7}, "t": "soon"}\n')
+    mapping = tmp_path / "map.yaml"
+    mapping.write_text(
+        "name: nested\ncolumns: {user_id: user.id, event_time: t}\nconstants: {event_type: search}\n"
+    )
+    ingest(store, [nested], sources.from_mapping(mapping), at=AS_OF)
+    assert erasure.count_stored(store, "17850")["quarantine"] == 2
+    assert erasure.count_stored(store, "7")["quarantine"] == 1
+
+
 def test_refused_rows_of_windows_without_a_recorded_format(store: Store, tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text(
