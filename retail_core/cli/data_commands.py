@@ -97,15 +97,16 @@ def ingest(
         return
     notes = {name: result.pop(name) for name in ("warnings", "filtered", "summary")}
     emit(result, json_output=False, title="Ingested")
-    emit(notes["summary"], json_output=False, title="Content")
+    pairs = {name: dict(notes["summary"][name]) for name in ("event_types", "similar_event_types")}
+    emit(notes["summary"] | pairs, json_output=False, title="Content")
     _print_notes(notes["warnings"], notes["filtered"])
 
 
 def _print_notes(warnings: list[dict[str, Any]], filtered: list[dict[str, Any]]) -> None:
     """Print a line for each warning, with its first example, and for each filter."""
     for rows in filtered:
-        subject = f"{rows['column']} = {rows['value']}" if rows["value"] else rows["column"]
-        print_line(f"Left out by the mapping ({rows['rule']} {subject}): {rows['count']:,} rows")
+        condition = f"{rows['rule']} {rows['value'] or ''}".strip()
+        print_line(f"Left out by the mapping: {rows['count']:,} rows (column {rows['column']}: {condition})")
     for warning in warnings:
         example = next(iter(warning["examples"]), None)
         place = f", for example {_place(example)}" if example else ""
