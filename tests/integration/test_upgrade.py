@@ -24,6 +24,7 @@ from retail_core.model.boosting import BoostedTrees
 from retail_core.model.linear import LogisticRanker
 from retail_core.registry.versions import load_version
 from retail_core.settings import load_settings
+from retail_core.store.mongo.connection import open_store
 from tests.fixtures.make_home_0_1_0 import ERASED, HOME, READS, SETTINGS
 from tests.home_copies import relocate_artifacts
 
@@ -150,3 +151,32 @@ def test_event_ids_are_derived_as_before(upgraded: UpgradedHome) -> None:
         (upgraded.folder / name).write_text("\n".join([header, *lines]) + "\n", "latin-1")
         report = retail(f"ingest {name}{options}")
         assert (report["events_inserted"], report["duplicates"]) == (0, len(lines))
+
+
+def test_files_of_release_0_1_0_are_not_stored_twice(upgraded: UpgradedHome) -> None:
+    """The same files are skipped; of longer copies only the new lines are stored."""
+    for name, options in (("log.csv", ""), ("shop.csv", " --mapping files/shop.yaml")):
+        repeated = retail(f"ingest files/{name}{options}")
+        assert (repeated["events_inserted"], repeated["skipped_files"]) == (0, 1)
+        header, *lines = (upgraded.folder / "files" / name).read_text("latin-1").splitlines()
+        lines = [line for line in lines if ERASED not in line]
+        added = [new_line(header, lines[-1], number) for number in range(3)]
+        (upgraded.folder / name).write_text("\n".join([header, *lines, *added]) + "\n", "latin-1")
+        report = retail(f"ingest {name}{options}")
+        assert (report["rows_read"], report["events_inserted"]) == (len(lines) + 3, 3)
+        assert report["duplicates"] == len(lines)
+    with open_store(load_settings()) as store:
+        assert store.ledger.count_documents({"kind": "file", "identity_rule": {"$exists": False}}) == 3
+        copies = store.ledger.distinct("identity_rule", {"path": {"$in": ["log.csv", "shop.csv"]}})
+        assert copies == ["row", "values"]
+
+
+def new_line(header: str, line: str, number: int) -> str:
+    """`line` of a user who is not in the file."""
+    delimiter = ";" if ";" in header else ","
+    names, cells = header.split(delimiter), line.split(delimiter)
+    user = names.index("kunde" if "kunde" in names else "user_id")
+    cells[user] = f"new-user-{number}"
+    if "event_id" in names:
+        cells[names.index("event_id")] = f"new-event-{number}"
+    return delimiter.join(cells)
