@@ -12,7 +12,7 @@ from contextlib import suppress
 import pymongo
 from pymongo.errors import PyMongoError
 
-from bentos.messages import EventsAccepted
+from bentos.messages import EventsAccepted, FieldWarning
 from bentos.mongo_connection import PAUSE_SECONDS, is_operation_timeout
 from bentos.problems import FieldError, Problem
 from bentos.request_items import EventRow
@@ -73,7 +73,7 @@ class EventWriter:
         try:
             store = self._reachable_store()
             with pymongo.timeout(WRITE_SECONDS):
-                counts, refused = store_events(store, rows, sources.get_preset("canonical"))
+                result = store_events(store, rows, sources.get_preset("canonical"))
         except (PyMongoError, DependencyError) as error:
             if store is not None and not _is_operation_timeout(error):
                 self._discard(store)
@@ -83,16 +83,21 @@ class EventWriter:
             FieldError(
                 f"[{row.line - 1}]" + (f".{row.field}" if row.field else ""), f"{row.rule}: {row.remedy}"
             )
-            for row in refused
+            for row in result.refused
         )
         if len(errors) == len(rows):
             raise Problem(422, "invalid-request", "No event could be stored.", errors)
         return EventsAccepted(
             received=len(rows),
-            inserted=counts.inserted,
-            duplicates=counts.duplicates,
-            refused=counts.quarantined,
+            inserted=result.counts.inserted,
+            duplicates=result.counts.duplicates,
+            refused=result.counts.quarantined,
             errors=list(errors),
+            warnings=[
+                FieldWarning(warning.field or "", warning.rule, warning.count, warning.remedy)
+                for warning in result.notes.warnings
+            ],
+            unread_fields=list(result.unread_fields),
         )
 
     def close(self) -> None:

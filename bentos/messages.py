@@ -90,6 +90,15 @@ class ItemError(msgspec.Struct):
     error: ProblemDocument
 
 
+class FieldWarning(msgspec.Struct):
+    """Number of stored events of which a value was left out or changed, with the rule that it breaks."""
+
+    field: str
+    rule: str
+    count: int
+    remedy: str
+
+
 class EventsAccepted(msgspec.Struct):
     """Counts of posted events: received = inserted + duplicates + refused."""
 
@@ -98,6 +107,11 @@ class EventsAccepted(msgspec.Struct):
     duplicates: int
     refused: int
     errors: list[FieldError]
+    warnings: list[FieldWarning] = []
+    unread_fields: Annotated[
+        list[str],
+        msgspec.Meta(description="Names that are no field of an event; stored under `properties`."),
+    ] = []
 
 
 class ModelAnswer(msgspec.Struct):

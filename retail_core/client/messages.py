@@ -89,13 +89,18 @@ class RejectedRequest:
 
 @dataclass(frozen=True)
 class EventsReceipt:
-    """Counts of posted events: received = inserted + duplicates + refused."""
+    """Counts of posted events: received = inserted + duplicates + refused.
+
+    `warnings` are values that were left out or changed; `unread_fields` are names that are no event field.
+    """
 
     received: int
     inserted: int
     duplicates: int
     refused: int
     errors: Sequence[Mapping[str, str]] = ()
+    warnings: Sequence[Mapping[str, object]] = ()
+    unread_fields: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -170,9 +170,27 @@ def _file_id(store: Store, key: FileKey, *, replace_earlier: bool, at: datetime)
     return key.file_id
 
 
+@dataclass(frozen=True)
+class StoredRows:
+    """Result of storing the rows of a request.
+
+    Attributes:
+        counts: of the rows.
+        refused: refusals whose `line` is the position in the rows, from 1.
+        notes: values that were left out or changed in stored events.
+        unread_fields: names in the rows that are no field of an event, sorted; a source that stores every
+            column keeps their values under `properties`.
+    """
+
+    counts: RowCounts
+    refused: list[Refusal]
+    notes: ParseNotes
+    unread_fields: tuple[str, ...]
+
+
 def store_events(
     store: Store, rows: Sequence[Mapping[str, object]], source: Source, *, channel: str = "api"
-) -> tuple[RowCounts, list[Refusal]]:
+) -> StoredRows:
     """Store rows of a request in one window, acknowledged by a majority of MongoDB's members.
 
     Refused rows and rows with a conflicting id are returned and put into quarantine, like those of files.
@@ -183,9 +201,6 @@ def store_events(
         rows: JSON objects: canonical events, or raw rows of another source.
         source: dialect of the rows.
         channel: how the rows came, part of the ledger's id.
-
-    Returns:
-        Counts of the rows, and refusals whose `line` is the position in `rows`, from 1.
 
     Raises:
         IntegrityError: the counts do not add up; nothing was committed.
@@ -204,7 +219,12 @@ def store_events(
         quarantine_refusals(store, refused, origin, inserted.counts)
     notes, users = window.chunk.notes.of_file(channel), inserted.users
     ledger.commit_window(store, run, window_id, inserted.counts, last=len(rows), users=users, notes=notes)
-    return inserted.counts, refused
+    return StoredRows(inserted.counts, refused, window.chunk.notes, _unread_fields(rows, source))
+
+
+def _unread_fields(rows: Sequence[Mapping[str, object]], source: Source) -> tuple[str, ...]:
+    read = {"properties", *source.mapped_columns()}
+    return tuple(sorted({name for row in rows for name in row if name not in read}))
 
 
 @dataclass(frozen=True)

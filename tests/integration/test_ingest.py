@@ -345,7 +345,8 @@ def test_posted_events_use_the_same_windows(store: Store) -> None:
         {"user_id": "u", "event_time": "soon", "event_type": "search"},
     ]
     for inserted in (1, 0):
-        counts, refused = store_events(store, rows, CANONICAL)
+        result = store_events(store, rows, CANONICAL)
+        counts, refused = result.counts, result.refused
         assert (counts.rows_read, counts.inserted, counts.duplicates) == (3, inserted, 1 - inserted)
         assert sorted((row.line, row.rule) for row in refused) == [(2, "conflict"), (3, "time")]
     shown = [(row["file"], row["line"], row["rule"], row["value"]) for row in quarantine.list_refused(store)]
@@ -396,6 +397,21 @@ def test_a_window_of_filtered_rows_alone_is_counted(store: Store, tmp_path: Path
     assert (_counts(report), report.filtered[0]["count"]) == ((0, 0, 0, 0), 2)
     (file,) = store.ledger.find({"kind": "file"})
     assert file["summary"]["filtered"] == report.filtered
+
+
+def test_a_request_tells_what_was_not_read(store: Store) -> None:
+    row: dict[str, object] = {"event_time": "2025-01-01T10:00:00Z", "event_type": "purchase"}
+    rows: list[dict[str, object]] = [
+        row | {"user_id": "u1", "prise": 5, "item_ID": "i1"},
+        row | {"user_id": {"id": "u2"}},
+        row | {"user_id": ["u3"]},
+        row | {"user_id": "u4", "price": "cheap"},
+    ]
+    result = store_events(store, rows, CANONICAL)
+    assert result.unread_fields == ("item_ID", "prise")
+    assert [(row.line, row.field) for row in result.refused] == [(2, "user_id"), (3, "user_id")]
+    assert [(warning.field, warning.count) for warning in result.notes.warnings] == [("price", 1)]
+    assert store.events.distinct("user_id") == ["u1", "u4"]
 
 
 def test_a_refused_file_leaves_nothing(store: Store, tmp_path: Path) -> None:

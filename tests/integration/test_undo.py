@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from retail_core import sources
 from retail_core.errors import InputError
@@ -358,3 +360,30 @@ def test_an_undo_that_ends_before_or_after_any_step_is_completed_by_the_next(
         assert (report.quarantined, report.quarantined_kept) == (1, 1)
     _assert_consistent(store)
     assert _content(store) == _fresh_content(store, [second])
+
+
+def test_the_command_beside_files_of_any_name(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from retail_core.cli.app import app
+
+    assert store.settings.mongodb_uri
+    monkeypatch.setenv("RETAIL_HOME", str(store.settings.home))
+    monkeypatch.setenv("RETAIL_MONGODB_URI", store.settings.mongodb_uri.get_secret_value())
+    monkeypatch.setenv("RETAIL_MONGODB_DATABASE", store.settings.mongodb_database)
+    monkeypatch.chdir(tmp_path)
+
+    def retail(command: str) -> tuple[int, dict[str, object]]:
+        run = CliRunner().invoke(app, [*command.split(), "--json"])
+        return run.exit_code, json.loads(run.stdout) if run.stdout else {}
+
+    _file(tmp_path, [_row(user) for user in range(1, 31)], "undo")
+    assert retail("ingest ./undo")[1]["events_inserted"] == 30
+    code, report = retail("ingest undo ./undo")
+    assert (code, report["events_removed"], report["models"]) == (0, 30, [])
+    assert sync(store).rows == 0
+    code, report = retail("ingest undo undo")
+    assert (code, report["already_undone"]) == (0, True)
+    with pytest.raises(InputError, match="was not ingested"):
+        CliRunner().invoke(app, ["ingest", "undo", "never.csv"], catch_exceptions=False)
+    assert CliRunner().invoke(app, ["ingest", "undo"]).exit_code == 2
