@@ -1,7 +1,7 @@
 """Usual values of the shop's context features, which replace them where a day's values are missing.
 
 A ranker has seen hardly any row without context, so that it misjudges such rows as a whole. With the usual
-values of the weekday its probabilities are right on average over ordinary days (`docs/model.md`).
+values of the weekday its probabilities are right on average over ordinary days (measured in `docs/api.md`).
 """
 
 from __future__ import annotations

@@ -232,3 +232,33 @@ def test_sentences_without_their_features_use_the_definition() -> None:
 def test_special_wordings_name_existing_features() -> None:
     entries = {feature.definition.name for feature in expand_definitions(PredictionTask()).values()}
     assert entries >= {*wording.FEATURE_SUBJECTS, *wording.FLAG_TEXTS, *reasons_module._TOPIC_BY_FORMULA}
+
+
+def test_a_missing_value_is_never_a_reason() -> None:
+    """A null of the whole context, of an attribute, or of a count that was not sent."""
+    given = dict.fromkeys(ALL_FEATURES.columns, 1.0) | {
+        name: None for name in ALL_FEATURES.columns if name.startswith(("shop_", "attr_age"))
+    }
+    row = FeatureValues(ALL_FEATURES.task, given)
+    columns_by_topic = reasons_module._columns_by_topic(ALL_FEATURES).items()
+    texts = {
+        topic: reasons_module._known_text(topic, row, [ALL_FEATURES.columns[index] for index in indices])
+        for topic, indices in columns_by_topic
+    }
+    missing = {topic for topic, text in texts.items() if text is None}
+    assert missing == {topic for topic in texts if topic[1].startswith("shop_") or topic[1] == "age"}
+    nothing = FeatureValues(ALL_FEATURES.task, dict.fromkeys(ALL_FEATURES.columns))
+    assert {
+        reasons_module._known_text(topic, nothing, [ALL_FEATURES.columns[index] for index in indices])
+        for topic, indices in columns_by_topic
+    } == {None}
+
+
+def test_reasons_explain_the_row_as_scored_and_state_the_row_as_given(model: CalibratedRanker) -> None:
+    scored = np.array([FULL])
+    cart = FEATURES.columns.index("cart_count")
+    given = scored.copy()
+    given[:, [cart, cart + 1]] = np.nan
+    (reasons,) = explain_rows(model, FEATURES, given, scored=scored, max_reasons=99)
+    assert not any("cart" in reason.text for reason in reasons)
+    assert reasons
