@@ -23,6 +23,7 @@ from retail_core.ingest.undo import UndoReport
 from retail_core.settings import Settings
 from retail_core.sources import Source
 from retail_core.store.lake.table import Lake, rebuild, sync
+from retail_core.store.mongo import file_removal
 from retail_core.store.mongo.connection import Document, Store
 
 pytestmark = pytest.mark.integration
@@ -337,8 +338,6 @@ KILLED_AT = (
 def test_an_undo_that_ends_before_or_after_any_step_is_completed_by_the_next(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, after: bool
 ) -> None:
-    from retail_core.store.mongo import file_removal
-
     first = _file(tmp_path, [BROKEN, *(_row(user) for user in range(1, 60))], "first.csv")
     second = _file(tmp_path, [BROKEN, *(_row(user) for user in range(40, 70))], "second.csv")
     ingest(store, [first, second], CANONICAL, at=AT)
@@ -387,3 +386,40 @@ def test_the_command_beside_files_of_any_name(
     with pytest.raises(InputError, match="was not ingested"):
         CliRunner().invoke(app, ["ingest", "undo", "never.csv"], catch_exceptions=False)
     assert CliRunner().invoke(app, ["ingest", "undo"]).exit_code == 2
+
+
+def test_an_event_that_is_ingested_while_it_is_undone_is_stored(store: Store, tmp_path: Path) -> None:
+    """A run that sees windows in state `undoing` takes over or stores again what they bring."""
+    first = _file(tmp_path, [_row(user) for user in range(1, 31)], "first.csv")
+    second = _file(tmp_path, [_row(user) for user in range(11, 41)], "second.csv")
+    ingest(store, [first], CANONICAL, at=AT)
+    file_id = _id(store, first)
+    windows = file_removal.mark_windows(store, file_removal.begin(store, _ledger(store, file_id), AT))
+    store.ledger.update_one({"_id": file_id}, {"$set": {"lease": None}})
+    store.events.delete_many({"user_id": "u11", "window_id": {"$in": windows}})
+    assert ingest(store, [second], CANONICAL, at=AT).events_inserted == 30
+    report = undo(store, file_id, at=AT)
+    assert (report.events_removed, report.events_kept) == (10, 0)
+    _assert_consistent(store)
+    assert _content(store) == _fresh_content(store, [second])
+
+
+def _ledger(store: Store, file_id: str) -> Document:
+    return store.ledger.find_one({"_id": file_id}) or {}
+
+
+def test_a_file_of_release_0_1_0_with_unrecorded_duplicates_is_undone_after_the_later_one(
+    store: Store, tmp_path: Path
+) -> None:
+    first = _file(tmp_path, [_row(1), _row(2)], "first.csv")
+    second = _file(tmp_path, [_row(2), _row(3)], "second.csv")
+    ingest(store, [first, second], CANONICAL, at=AT)
+    store.ledger.update_many({}, {"$unset": {"identity_rule": ""}})
+    store.event_duplicates.delete_many({})
+    with pytest.raises(InputError, match=r"second.csv was ingested after first.csv by release 0.1.0"):
+        _undo(store, first)
+    assert store.events.count_documents({}) == 3
+    _undo(store, second)
+    _undo(store, first)
+    assert store.events.count_documents({}) == 0
+    assert ingest(store, [second], CANONICAL, at=AT).events_inserted == 2
