@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from retail_core.cli.app import app
 from retail_core.model.boosting import BoostedTrees
 from retail_core.model.linear import LogisticRanker
+from retail_core.registry.trained_on import versions_trained_on
 from retail_core.registry.versions import load_version
 from retail_core.settings import load_settings
 from retail_core.store.mongo.connection import open_store
@@ -180,3 +181,15 @@ def new_line(header: str, line: str, number: int) -> str:
     if "event_id" in names:
         cells[names.index("event_id")] = f"new-event-{number}"
     return delimiter.join(cells)
+
+
+def test_versions_trained_with_a_file_are_named(upgraded: UpgradedHome) -> None:
+    settings, first_event = load_settings(), datetime(2025, 1, 2, tzinfo=UTC)
+    with open_store(settings) as store:
+        file = store.ledger.find_one({"kind": "file", "path": "files/log.csv"}) or {}
+    ingested_at = file["started_at"]
+    newest_first = sorted(VERSIONS, reverse=True)
+    assert versions_trained_on(settings, ingested_at=ingested_at, first_event=first_event) == newest_first
+    later = datetime(2025, 2, 4, tzinfo=UTC)
+    assert versions_trained_on(settings, ingested_at=ingested_at, first_event=later) == ["4", "3"]
+    assert versions_trained_on(settings, ingested_at=datetime.now(UTC), first_event=first_event) == []
