@@ -103,8 +103,8 @@ class UsualContext:
             return rows
         filled = rows.copy()
         weekdays = np.full(len(rows), np.nan) if self.weekday is None else rows[:, self.weekday]
-        known = (weekdays >= 0) & (weekdays <= 6)
-        position = np.where(known, weekdays, 7).astype(np.intp)
+        has_weekday = (weekdays >= 0) & (weekdays <= 6)
+        position = np.where(has_weekday, weekdays, 7).astype(np.intp)
         filled[np.ix_(missing, np.array(self.indices))] = self.values[position[missing]]
         return filled
 
