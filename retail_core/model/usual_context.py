@@ -50,7 +50,8 @@ def usual_context(rows: pd.DataFrame, matrix: Float32Array, feature_set: Feature
     by_day = pd.DataFrame(np.where(values == MISSING, np.nan, values), index=days[first_of_day])
     newest = by_day.sort_index().tail(USUAL_DAYS)
     overall = newest.median()
-    weekdays = newest.groupby([day.weekday() for day in newest.index]).median()
+    # An array: pandas would take a short list of numbers for the names of columns.
+    weekdays = newest.groupby(np.array([day.weekday() for day in newest.index])).median()
     by_weekday = weekdays.reindex(range(7)).fillna(overall)
     return {
         "columns": columns,

@@ -45,6 +45,16 @@ def test_a_row_without_context_gets_the_usual_one_of_its_weekday(usual: UsualCon
     assert np.isnan(rows[:, 2:]).all(), "the argument is not changed"
 
 
+@pytest.mark.parametrize("days", [1, 2, 4, 7])
+def test_a_short_training_has_the_usual_context_of_all_its_days(days: int) -> None:
+    rows, matrix = training_rows(9)
+    newest = (rows["as_of"] >= rows["as_of"].max() - pd.Timedelta(days=days - 1)).to_numpy(bool)
+    stored = usual_context(rows[newest], matrix[newest], FEATURES)
+    assert {len(values) for values in [*stored["by_weekday"], stored["overall"]]} == {2}
+    filled = UsualContext.from_stored(stored, FEATURES).fill(np.array([[5, 3, np.nan, np.nan]]))
+    np.testing.assert_allclose(filled, [[5, 3, 10, 0.03]], rtol=1e-6)
+
+
 def test_a_row_with_some_context_keeps_its_nulls(usual: UsualContext) -> None:
     """The first days of a shop have no earlier weekday: models learned from such rows."""
     rows = np.array([[5, 6, np.nan, 0.01], [5, 6, 7, 0.01]])
