@@ -120,7 +120,7 @@ class SourceMapping(BaseModel):
             try:
                 parse_times(pa.array(["never"]), TimeFormat("strptime", formats=(form,)), "UTC")
             except ValueError as error:
-                raise ValueError(f"{form!r} is no time format ({error})") from error
+                raise ValueError(f"{form!r} is not a time format ({error})") from error
         if pair := ambiguous_formats(value):
             raise ValueError(
                 f"{pair[0]!r} and {pair[1]!r} read the same text as different dates, so that the order of "

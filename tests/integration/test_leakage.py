@@ -60,7 +60,7 @@ def planted_attribute(log: Path) -> tuple[Path, Path]:
     """The log with a column that only buyers have, and the mapping that makes it an attribute."""
     events = pd.read_csv(log, dtype="str")
     buyers = set(events["user_id"][events["event_type"] == "purchase"])
-    events["card"] = np.where(events["user_id"].isin(buyers), "gold", "none")
+    events["card"] = np.where(events["user_id"].isin(buyers), "gold", "basic")
     events["shoe_size"] = (pd.util.hash_array(events["user_id"].to_numpy(object)) % 11 + 36).astype("str")
     path, mapping = log.with_name("cards.csv"), log.with_name("cards.yaml")
     events.to_csv(path, index=False)

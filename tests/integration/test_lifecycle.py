@@ -295,7 +295,7 @@ def test_labels_in_a_gap_are_unknown_and_late_events_count(store: Store, tmp_pat
         return path
 
     days = [day for day in range(10) if day != gap_day]
-    rows = [(f"u{user}", first + day * DAY + 9 * DAY / 24, "view_item") for day in days for user in range(3)]
+    rows = [(f"u{user}", first + day * DAY + 9 * DAY / 24, "view_item") for day in days for user in range(12)]
     source = sources.get_preset("canonical")
     ingest(store, [write("first.csv", rows)], source, at=AT)
     for day in (3, gap_day, 7):

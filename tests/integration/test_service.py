@@ -240,7 +240,7 @@ def test_features_alone_are_enough(api: httpx.Client, settings: Settings) -> Non
 
 def test_a_bad_item_does_not_affect_the_others(api: httpx.Client, shop: Shop) -> None:
     good = shop.scores["user_id"].iloc[0]
-    bad_event = [{"event_time": "2025-01-28T12:00:00Z", "event_type": "view_item", "price": "cheap"}]
+    bad_event = [{"event_time": "2025-01-28T12:00:00Z", "event_type": "view_item", "price": "-1"}]
     items = [
         {"user_id": good, "as_of": INSTANT},
         {"user_id": 7},
