@@ -14,7 +14,7 @@ from pathlib import Path
 from coverage import Coverage
 
 FLOORS = {
-    "retail_core": (90, 0),
+    "retail_core": (85, 0),
     "flows": (0, 0),
     "bentos": (0, 0),
     "app": (0, 0),
