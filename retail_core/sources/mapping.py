@@ -14,7 +14,8 @@ from retail_core.errors import InputError
 from retail_core.sources.identity import Identity
 from retail_core.sources.mapping_schema import SourceMapping
 from retail_core.sources.number_parsing import NumberFormat
-from retail_core.sources.presets import CANONICAL, PRESETS
+from retail_core.sources.presets import PRESETS
+from retail_core.sources.presets.canonical import CANONICAL
 from retail_core.sources.source import Source
 from retail_core.sources.source_options import ColumnValues, Layout, RowRules, TimeFormat
 from retail_core.sources.time_parsing import UNIX_UNITS

@@ -11,7 +11,7 @@ import pytest
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.sources import Chunk
-from retail_core.sources.app_profile import screen_name
+from retail_core.sources.presets.app_profile import screen_name
 
 
 def _read(tmp_path: Path, source: str, text: str) -> Chunk:

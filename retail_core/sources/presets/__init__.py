@@ -1,0 +1,44 @@
+"""Presets: built-in descriptions of the raw files of shop systems, analytics tools and public data sets."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from retail_core.errors import InputError
+from retail_core.sources.presets.app_profile import APP_PROFILE
+from retail_core.sources.presets.canonical import CANONICAL
+from retail_core.sources.presets.ga4 import GA4
+from retail_core.sources.presets.online_retail import ONLINE_RETAIL
+from retail_core.sources.presets.otto import OTTO
+from retail_core.sources.presets.public_logs import REES46, RETAILROCKET, TAOBAO
+from retail_core.sources.source import Source
+
+PRESETS = MappingProxyType(
+    {
+        source.name: source
+        for source in (CANONICAL, TAOBAO, REES46, RETAILROCKET, ONLINE_RETAIL, OTTO, GA4, APP_PROFILE)
+    }
+)
+"""Every preset by name."""
+
+
+def get_preset(name: str) -> Source:
+    """The preset of that name.
+
+    Raises:
+        InputError: there is no such preset.
+    """
+    if name not in PRESETS:
+        raise InputError(f"There is no source named {name!r}.", remedy=f"use one of: {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def matching_preset(header: tuple[str, ...]) -> str | None:
+    """Name of the preset whose columns a header has, or a first row without one; None if there is none."""
+    other_than_canonical = [source for source in PRESETS.values() if source is not CANONICAL]
+    for source in (*other_than_canonical, CANONICAL):
+        if source.layout.header is None and not source.missing_columns(header):
+            return source.name
+    if len(header) == 5 and header[3] in TAOBAO.vocabulary:
+        return TAOBAO.name
+    return None
