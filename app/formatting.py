@@ -15,6 +15,8 @@ PRESETS = {
     "online_retail": "UCI Online Retail",
     "otto": "OTTO sessions",
     "app_profile": "User table of an app",
+    "segment": "Segment or RudderStack archive",
+    "posthog": "PostHog export",
 }
 """Source preset -> its label on the page."""
 

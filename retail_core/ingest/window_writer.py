@@ -74,7 +74,9 @@ def prepare_window(chunk: Chunk, source: str) -> PreparedWindow:
 
 def row_format_of(chunk: Chunk, source: Source) -> RowFormat:
     """How the raw rows of `chunk` are written."""
-    return RowFormat(chunk.header, source.layout.delimiter, source.columns.get("user_id", ()))
+    columns = source.columns.get("user_id", ())
+    others = tuple(other for other, name in source.spellings.items() if name in columns)
+    return RowFormat(chunk.header, source.layout.delimiter, (*columns, *others))
 
 
 def store_window(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -40,6 +41,7 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
 
     `first`, `last` and `header` of the result are those of the table.
     """
+    table = _with_spelling(table, source)
     raw_names = tuple(table.columns)
     table = resolve_paths(table, source)
     raw_columns = tuple(table.columns)
@@ -79,6 +81,14 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
         absent_columns=source.absent_columns({*raw_columns, *table.columns}),
         unread_columns=source.unread_columns(raw_columns),
     )
+
+
+def _with_spelling(table: RawTable, source: Source) -> RawTable:
+    """`table` with its columns named as `source` spells them."""
+    if not source.spellings:
+        return table
+    columns = dict(zip(source.spelled(table.columns), table.columns.values(), strict=True))
+    return replace(table, columns=columns, header=source.spelled(table.header))
 
 
 def _v1_ids(

@@ -119,6 +119,9 @@ def check_header(path: Path, source: Source, header: tuple[str, ...], *, complet
     """
     _check_names(path, source, header)
     missing = source.missing_columns(header)
+    if source.layout.kind == "jsonl" and len(missing) < len(source.needs):
+        # One key is enough to recognise the source; an object without the others is a refused row.
+        missing = []
     preset = matching_preset(header)
     if not missing and source.name == "canonical" and preset not in {None, source.name}:
         raise InputError(
@@ -127,7 +130,7 @@ def check_header(path: Path, source: Source, header: tuple[str, ...], *, complet
         )
     if not missing:
         if complete:
-            _check_mapped_columns(path, source, header)
+            _check_mapped_columns(path, source, source.spelled(header))
         return
     raise InputError(
         f"{path} has no column {missing[0]!r}, which source {source.name} needs; "

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from retail_core.errors import InputError
 from retail_core.sources.nested_paths import exploded_lists
 from retail_core.sources.number_parsing import minor_units, parse_quantity
-from retail_core.sources.presets import PRESETS
+from retail_core.sources.presets import PRESETS, RESERVED_NAMES
 from retail_core.sources.source import REQUIRED
 from retail_core.sources.source_options import TimeFormat
 from retail_core.sources.time_parsing import ambiguous_formats, parse_times
@@ -146,7 +146,7 @@ class SourceMapping(BaseModel):
     @model_validator(mode="after")
     def _complete(self) -> SourceMapping:
         if self.extends is None:
-            if self.name is None or self.name in PRESETS:
+            if self.name is None or self.name in RESERVED_NAMES:
                 raise ValueError("name: give the source a name of its own that no preset has")
             absent = [name for name in REQUIRED if name not in {*self.columns, *self.constants}]
             if absent:

@@ -120,10 +120,14 @@ def _text_tables(
         return
     to_table: Callable[[list[str], int], RawTable]
     if first and first[0].lstrip().startswith("{"):
-        to_table = json_lines if layout.kind == "jsonl" else flat_json_lines
         is_json_source = layout.kind == "jsonl"
-        check(source.needs if is_json_source else tuple(load_object(first[0]) or ()), complete=False)
+        to_table = json_lines if is_json_source else flat_json_lines
+        names = load_object(first[0])
+        # A broken first line of a JSON source is one refused row, not a file of another source.
+        check(source.needs if is_json_source and names is None else tuple(names or ()), complete=False)
     else:
+        if layout.kind == "jsonl":
+            check(_plain_fields(first, layout))
         first, header = _header(path, lines, first, layout)
         check(tuple(header))
         parser = RecordParser(layout.delimiter, len(header), lambda: lines.take(_SKIP_LINES))
@@ -189,6 +193,11 @@ def _header(path: Path, lines: TextLines, first: list[str], layout: Layout) -> t
     if not any(names):
         raise InputError(f"The header of {path} names no column.", remedy="name the columns in line 1.")
     return [], names
+
+
+def _plain_fields(first: list[str], layout: Layout) -> tuple[str, ...]:
+    """Fields of the first line, with their quotation marks."""
+    return tuple(name.strip() for name in "".join(first).rstrip("\r\n").split(layout.delimiter))
 
 
 def _header_lines(first: list[str], lines: TextLines) -> Iterator[str]:

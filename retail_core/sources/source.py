@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal, cast
 
@@ -170,6 +170,10 @@ class Source:
         rules: which rows are used.
         required_columns: raw columns that a mapping names and does not mark as optional.
         identity: which rows without an event id are the same event.
+        reads: further raw columns and paths that `prepare` reads where a file has them.
+        forms: sets of raw columns, of which a file must have one completely: the forms in which a vendor
+            exports the same data.
+        spellings: column name of the source by another name that some editions of a file use.
     """
 
     name: str
@@ -190,6 +194,9 @@ class Source:
     rules: RowRules = field(default_factory=RowRules)
     required_columns: tuple[str, ...] = ()
     identity: Identity = field(default_factory=Identity)
+    reads: tuple[str, ...] = ()
+    forms: tuple[tuple[str, ...], ...] = ()
+    spellings: Mapping[str, str] = field(default_factory=dict)
 
     def with_timezone(self, name: str | None) -> Source:
         """This source with times without an offset read in zone `name`; None changes nothing.
@@ -210,8 +217,19 @@ class Source:
         """Raw columns of event fields, properties, attributes and rules, without those all files may lack."""
         mapped = [raw for names in self.columns.values() for raw in names]
         described = (*(self.properties or ()), *self.attributes, *self.identity.columns)
-        named = (*mapped, *described, *self.needs, *self.rules.columns())
+        formed = (name for form in self.forms for name in form)
+        named = (*mapped, *described, *self.needs, *self.rules.columns(), *self.reads, *formed)
         return tuple(dict.fromkeys(named))
+
+    def spelled(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Column names of a file as this source spells them; names that it maps itself stay."""
+        names = tuple(names)
+        replaced = {
+            other: name
+            for other, name in self.spellings.items()
+            if name not in names and other not in self.mapped_columns()
+        }
+        return tuple(replaced.get(name, name) for name in names)
 
     def absent_columns(self, present: Collection[str]) -> tuple[str, ...]:
         """Mapped raw columns that are not `present`; of several of one field only those a mapping names."""
@@ -231,8 +249,10 @@ class Source:
         """Raw columns that this source requires and `header` lacks."""
         required = [] if self.layout.kind == "jsonl" else [self.columns[name] for name in self._required()]
         groups = required + [(name,) for name in self.needs]
-        present = set(header)
-        return [names[0] for names in groups if not any(has_column(name, present) for name in names)]
+        present = set(self.spelled(header))
+        missing = [names[0] for names in groups if not any(has_column(name, present) for name in names)]
+        absent_of_forms = [[name for name in form if not has_column(name, present)] for form in self.forms]
+        return missing + min(absent_of_forms, key=len, default=[])
 
     def _required(self) -> list[str]:
         return [name for name in REQUIRED if name not in self.constants and name not in self.derived]
@@ -241,7 +261,7 @@ class Source:
         """Hash of all options that decide how a file is read, 16 hex digits; part of a file's ledger id.
 
         An option that was added later is left out at its default, so that the hash of a source without it
-        never changes.
+        never changes. `forms` and `spellings` are left out always: they decide only which files are accepted.
         """
         options: dict[str, object] = {name: getattr(self, name) for name in _FIRST_OPTIONS}
         options["layout"] = {name: getattr(self.layout, name) for name in _FIRST_LAYOUT}
@@ -252,6 +272,8 @@ class Source:
                 options[name] = getattr(self, name)
         layout = vars(self.layout)
         options |= {name: layout[name] for name in layout if name not in _FIRST_LAYOUT and layout[name]}
+        if self.reads:
+            options["reads"] = self.reads
         if identity := self.identity.options():
             options["identity"] = identity
         encoded = json.dumps(options, sort_keys=True, default=_as_dict)

@@ -10,16 +10,34 @@ from retail_core.sources.presets.canonical import CANONICAL
 from retail_core.sources.presets.ga4 import GA4
 from retail_core.sources.presets.online_retail import ONLINE_RETAIL
 from retail_core.sources.presets.otto import OTTO
+from retail_core.sources.presets.posthog import POSTHOG
 from retail_core.sources.presets.public_logs import REES46, RETAILROCKET, TAOBAO
+from retail_core.sources.presets.segment import SEGMENT
 from retail_core.sources.source import Source
 
 PRESETS = MappingProxyType(
     {
         source.name: source
-        for source in (CANONICAL, TAOBAO, REES46, RETAILROCKET, ONLINE_RETAIL, OTTO, GA4, APP_PROFILE)
+        for source in (
+            CANONICAL,
+            TAOBAO,
+            REES46,
+            RETAILROCKET,
+            ONLINE_RETAIL,
+            OTTO,
+            GA4,
+            APP_PROFILE,
+            SEGMENT,
+            POSTHOG,
+        )
     }
 )
 """Every preset by name."""
+
+RESERVED_NAMES = frozenset(
+    {"canonical", "taobao", "rees46", "retailrocket", "online_retail", "otto", "ga4", "app_profile"}
+)
+"""Names that no mapping may have. Presets that came later take no name away from a mapping in use."""
 
 
 def get_preset(name: str) -> Source:

@@ -1,0 +1,170 @@
+"""Exports of analytics tools and shop systems: their events, and what a wrong preset says about them.
+
+The files in `vendor_exports` are written from the documentation that the module of each preset names.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from retail_core import sources
+from retail_core.errors import InputError
+from retail_core.sources import PRESETS
+from retail_core.sources.presets import matching_preset
+from tests.unit.sources.event_rows import read_rows
+
+EXPORTS = Path(__file__).parent / "vendor_exports"
+
+OUTCOMES: dict[str, list[str]] = {
+    "posthog.csv": [
+        (
+            "p-1 2025-03-01T10:01:00Z view_item item_id=507f price=18.99 currency=EUR "
+            'properties={"distinct_id":"d-1"}'
+        ),
+        (
+            "p-1 2025-03-01T10:02:00Z purchase item_id=507f price=18.99 quantity=1 order_id=o-1 "
+            'properties={"distinct_id":"d-1"}'
+        ),
+        (
+            "p-1 2025-03-01T10:02:00Z purchase item_id=G-9 price=1.00 order_id=o-1 "
+            'properties={"distinct_id":"d-1"}'
+        ),
+    ],
+    "posthog.jsonl": [
+        (
+            "p-1 2025-03-01T10:00:00Z screen_view session_id=s-1 platform=Android "
+            'properties={"distinct_id":"d-1","properties.$pathname":"/"}'
+        ),
+        (
+            "p-1 2025-03-01T10:01:00Z view_item item_id=507f category=Games brand=Hasbro "
+            'price=18.99 currency=usd session_id=s-1 properties={"distinct_id":"d-1"}'
+        ),
+        (
+            "p-1 2025-03-01T10:03:00Z add_to_cart item_id=507f price=18.99 quantity=2 "
+            'properties={"distinct_id":"u-7"}'
+        ),
+        (
+            "p-1 2025-03-01T10:04:00Z purchase item_id=507f price=18.99 quantity=1 currency=USD "
+            'order_id=o-1 properties={"distinct_id":"u-7"}'
+        ),
+        (
+            "p-1 2025-03-01T10:04:00Z purchase item_id=505b price=3.00 quantity=2 currency=USD "
+            'order_id=o-1 properties={"distinct_id":"u-7"}'
+        ),
+        'u-9 2025-03-01T10:05:00Z newsletter opened properties={"distinct_id":"u-9"}',
+        (
+            "u-9 2025-03-02T10:00:00Z refund price=12.00 currency=EUR order_id=o-2 "
+            'properties={"distinct_id":"u-9"}'
+        ),
+        "filtered: event event_type $identify 1",
+        "filtered: event event_type $feature_flag_called 1",
+    ],
+    "segment.jsonl": [
+        'a-1 2025-03-01T10:00:00Z screen_view properties={"name":"Home"}',
+        'a-1 2025-03-01T10:01:00Z search properties={"properties.query":"blue roses"}',
+        "a-1 2025-03-01T10:02:00Z view_item_list item_id=507f category=Games price=19.00",
+        "a-1 2025-03-01T10:02:00Z view_item_list item_id=505b category=Games price=3.00",
+        (
+            "a-1 2025-03-01T10:03:00Z view_item item_id=507f category=Games brand=Hasbro "
+            "price=18.99 quantity=1 currency=usd"
+        ),
+        "u-7 2025-03-01T10:05:00Z add_to_cart item_id=G-32 price=18.99 quantity=2",
+        "u-7 2025-03-01T10:06:00Z add_to_wishlist item_id=505b",
+        "u-7 2025-03-01T10:07:00Z remove_from_cart item_id=507f price=18.99 quantity=1",
+        "u-7 2025-03-01T10:08:00Z begin_checkout item_id=507f price=19.00 quantity=1 order_id=o-1",
+        ("u-7 2025-03-01T10:09:00Z purchase item_id=507f price=19.00 quantity=1 currency=USD order_id=o-1"),
+        "u-7 2025-03-01T10:09:00Z purchase item_id=505b price=3.00 quantity=2 currency=USD order_id=o-1",
+        "u-8 2025-03-01T10:10:00Z purchase price=27.50 currency=USD order_id=o-2",
+        "u-8 2025-03-02T10:10:00Z refund price=27.50 currency=USD order_id=o-2",
+        (
+            "u-9 2025-03-02T10:13:00Z screen_view session_id=1740910380 platform=iOS "
+            'properties={"properties.name":"Cart"}'
+        ),
+        "u-9 2025-03-02T10:14:00Z Product Clicked item_id=505b",
+        "refused: line 17 userId missing",
+        "filtered: event_type event_type identify 1",
+        "filtered: event_type event_type alias 1",
+        "filtered: event_type event_type group 1",
+    ],
+}
+"""File -> its events, refusals, filtered rows and warnings."""
+
+SAMPLES = {
+    "canonical": "user_id,event_time,event_type\nu1,2025-01-01T10:00:00Z,view_item\n",
+    "taobao": "1,2268318,2520377,pv,1511544070\n",
+    "rees46": (
+        "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
+        "2019-10-01 00:00:00 UTC,view,44600062,21038,,shiseido,35.79,541312140,s1\n"
+    ),
+    "retailrocket": "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n",
+    "online_retail": (
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
+        "536365,85123A,LIGHT HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n"
+    ),
+    "otto": '{"session": 3, "events": [{"aid": 7, "ts": 1659304800025, "type": "clicks"}]}\n',
+    "ga4": (
+        "event_timestamp,event_name,user_pseudo_id,item_id,price\n1609459200123456,purchase,1.5,SKU1,19.99\n"
+    ),
+    "app_profile": "user_id,first_visit_date,screen_list,purchase_date\n1,9/19/23,cart,\n",
+}
+"""Preset -> a file of it, beside those in `vendor_exports`."""
+
+
+def preset_of(name: str) -> str:
+    """The preset of a file in `vendor_exports`: the first word of its name."""
+    return name.partition(".")[0].rpartition("-")[0] or name.partition(".")[0]
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_an_export_has_its_events(name: str) -> None:
+    assert read_rows(EXPORTS / name, sources.get_preset(preset_of(name))) == OUTCOMES[name]
+
+
+def test_every_export_has_an_outcome() -> None:
+    assert {path.name for path in EXPORTS.iterdir()} == set(OUTCOMES)
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_ids_of_an_export_are_unique_and_stay(name: str) -> None:
+    source = sources.get_preset(preset_of(name))
+    first, second = (
+        [chunk.events["event_id"] for chunk in sources.read_events(EXPORTS / name, source)] for _ in range(2)
+    )
+    assert pd.concat(first).is_unique
+    assert pd.concat(first).equals(pd.concat(second))
+
+
+@pytest.mark.parametrize("name", [*OUTCOMES, *SAMPLES])
+def test_every_other_preset_names_the_fitting_one(name: str, tmp_path: Path) -> None:
+    path, fitting = EXPORTS / name, preset_of(name)
+    if name in SAMPLES:
+        path, fitting = tmp_path / "raw", name
+        path.write_text(SAMPLES[name])
+    assert any(len(chunk.events) for chunk in sources.read_events(path, sources.get_preset(fitting)))
+    for other in PRESETS.keys() - {fitting}:
+        with pytest.raises(InputError) as caught:
+            list(sources.read_events(path, sources.get_preset(other)))
+        assert caught.value.remedy.startswith(f"use --source {fitting}"), (other, str(caught.value))
+        assert "\n" not in str(caught.value)
+
+
+def test_posthog_parquet_has_the_events_of_its_json_lines(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (EXPORTS / "posthog.jsonl").read_text().splitlines()]
+    table = pa.table(
+        {name: [row.get(name) for row in rows] for name in ("uuid", "event", "distinct_id", "person_id")}
+        | {"properties": [json.dumps(row["properties"]) for row in rows]}
+    )
+    times = pa.array([row["timestamp"].rstrip("Z") for row in rows]).cast(pa.timestamp("us"))
+    pq.write_table(table.append_column("timestamp", times.cast(pa.timestamp("us", "UTC"))), tmp_path / "p")
+    posthog = sources.get_preset("posthog")
+    assert read_rows(tmp_path / "p", posthog) == read_rows(EXPORTS / "posthog.jsonl", posthog)
+
+
+def test_a_matching_preset_needs_its_own_columns() -> None:
+    assert matching_preset(("id", "time", "name")) is None
