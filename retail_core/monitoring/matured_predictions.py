@@ -93,13 +93,13 @@ def mature_predictions(workspace: Workspace, *, as_of: datetime) -> OutcomeRepor
     store, instant = workspace.store, to_utc_ms(as_of)
     newest = workspace.lake.state().newest_event
     tasks = VersionTasks(store)
-    new = 0
+    newly_labelled = 0
     if newest is not None:
         due = _windows_due(workspace, tasks, known_until(newest, instant, workspace.zone))
-        new = sum(_label_batch(workspace, batch) for batch in _batches(due))
+        newly_labelled = sum(_label_batch(workspace, batch) for batch in _batches(due))
     outcomes = matured_outcomes(store, tasks, instant)
     return OutcomeReport(
-        len(outcomes), new, _overall_metrics(outcomes), _daily_metrics(outcomes, workspace.zone)
+        len(outcomes), newly_labelled, _overall_metrics(outcomes), _daily_metrics(outcomes, workspace.zone)
     )
 
 
@@ -173,14 +173,14 @@ def _label_batch(workspace: Workspace, batch: Sequence[_PredictionWindow]) -> in
 
 def _record_labelled(store: Store, batch: Sequence[_PredictionWindow]) -> int:
     """Record which scoring run the outcomes belong to; returns the rows of windows without one before."""
-    new = 0
+    newly_labelled = 0
     for window in batch:
         key = {"collection": store.outcomes.name, "as_of": window.as_of, "model_version": window.version}
         before = store.prediction_windows.find_one_and_update(
             key, {"$set": {"predictions_run": window.run}}, projection={"predictions_run": 1}
         )
-        new += window.rows if before is None or "predictions_run" not in before else 0
-    return new
+        newly_labelled += window.rows if before is None or "predictions_run" not in before else 0
+    return newly_labelled
 
 
 def _overall_metrics(outcomes: DataFrame[Outcome]) -> dict[str, object] | None:

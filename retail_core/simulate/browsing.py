@@ -15,10 +15,10 @@ from retail_core.simulate.user_traits import Population
 from retail_core.simulate.visit_sessions import DaySessions, trending
 
 # By mood: dormant, browsing, intent.
-_CART_FACTOR = np.array([0.35, 0.5, 2.3])
-_REVIEW = np.array([0.04, 0.05, 0.20])
-_CHECKOUT = np.array([0.003, 0.004, 0.12])
-_SEARCH = np.array([0.8, 0.9, 1.6])
+_CART_FACTOR_BY_MOOD = np.array([0.35, 0.5, 2.3])
+_REVIEW_PROBABILITY_BY_MOOD = np.array([0.04, 0.05, 0.20])
+_CHECKOUT_PROBABILITY_BY_MOOD = np.array([0.003, 0.004, 0.12])
+_SEARCHES_BY_MOOD = np.array([0.8, 0.9, 1.6])
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def browse(rng: np.random.Generator, shop: Shop, sessions: DaySessions) -> list[
     first = np.cumsum(sessions.steps) - sessions.steps
     place = (np.arange(len(session)) - first[session]) * STEP
     draw = rng.random(len(session))
-    searches = shop.population.search_rate[sessions.user[session]] * _SEARCH[sessions.mood[session]]
+    searches = shop.population.search_rate[sessions.user[session]] * _SEARCHES_BY_MOOD[sessions.mood[session]]
     views_from = 0.17 + searches
     listing, screen = draw < 0.12, (draw >= 0.12) & (draw < 0.17)
     searching, viewing = (draw >= 0.17) & (draw < views_from), draw >= views_from
@@ -59,7 +59,7 @@ def _views(
     user, mood = sessions.user[session], sessions.mood[session]
     item = new_items(rng, shop, sessions, session)
     recent_item = shop.hidden.recent[user, rng.integers(0, RECENT_SLOTS, len(user))]
-    is_review = (rng.random(len(user)) < _REVIEW[mood]) & (recent_item >= 0)
+    is_review = (rng.random(len(user)) < _REVIEW_PROBABILITY_BY_MOOD[mood]) & (recent_item >= 0)
     item = np.where(is_review, recent_item, item)
     repeat = np.flatnonzero(rng.random(len(user)) < 0.07)
     repeat = repeat[repeat > 0]
@@ -82,7 +82,7 @@ def new_items(rng: np.random.Generator, shop: Shop, sessions: DaySessions, sessi
 def _adds_and_wishes(rng: np.random.Generator, shop: Shop, sessions: DaySessions, views: Acts) -> list[Acts]:
     user, mood = sessions.user[views.session], sessions.mood[views.session]
     eager = 1.3 if shop.day.eve else 1.0
-    adds = rng.random(len(user)) < shop.population.cart_rate[user] * _CART_FACTOR[mood] * eager
+    adds = rng.random(len(user)) < shop.population.cart_rate[user] * _CART_FACTOR_BY_MOOD[mood] * eager
     wishes = rng.random(len(user)) < shop.population.wish_rate[user]
     cart, wish = views.take(adds), views.take(wishes)
     pieces = shop.catalogue.quantities(rng, cart.item)
@@ -108,6 +108,6 @@ def remove_from_carts(rng: np.random.Generator, shop: Shop, sessions: DaySession
 
 def abandon_checkouts(rng: np.random.Generator, sessions: DaySessions, visits: Visits) -> Acts:
     """Check-outs begun and abandoned on days without an order."""
-    begins = rng.random(sessions.count) < _CHECKOUT[sessions.mood]
+    begins = rng.random(sessions.count) < _CHECKOUT_PROBABILITY_BY_MOOD[sessions.mood]
     session = np.flatnonzero(begins & ~visits.buys[sessions.visit])
     return acts(session, (sessions.steps[session] - 1) * STEP + 8, "begin_checkout")

@@ -105,9 +105,9 @@ def incomparable_reason(champion: ModelSpec, data: TrainingData) -> str:
     if differing:
         differences = ", ".join(f"{name} {task[name]} instead of {champion_task[name]}" for name in differing)
         return f"it answers another question: {differences}; {remedy}"
-    missing = [policy for policy in champion.policies if policy not in data.policies]
-    if missing:
-        return f"it has no cut-off policy {', '.join(missing)}, which the champion answers; {remedy}"
+    missing_policies = [policy for policy in champion.policies if policy not in data.policies]
+    if missing_policies:
+        return f"it has no cut-off policy {', '.join(missing_policies)}, which the champion answers; {remedy}"
     return ""
 
 

@@ -178,9 +178,9 @@ def plan_cutoffs(coverage: LogCoverage, task: PredictionTask) -> CutoffPlan:
     within_log = _calendar(log_days)
     active_users = coverage.active_users or coverage.counts
     silent_days = classify_silent_days(within_log, active_users, task.quiet_days)
-    closed, last = silent_days.closed_weekdays, _last_local_day(coverage.as_of, task)
-    after_log = [log_days[-1] + timedelta(days=n) for n in range(1, (last - log_days[-1]).days + 1)]
-    gaps = (*silent_days.outages, *(day for day in after_log if day.weekday() not in closed))
+    closed_weekdays, last_day = silent_days.closed_weekdays, _last_local_day(coverage.as_of, task)
+    after_log = [log_days[-1] + timedelta(days=n) for n in range(1, (last_day - log_days[-1]).days + 1)]
+    gaps = (*silent_days.outages, *(day for day in after_log if day.weekday() not in closed_weekdays))
     history_days = min(task.lookback_days, max(1, len(within_log) // 4))
     first = local_midnight(log_days[0] + timedelta(days=history_days), task.timezone)
     candidates = list(midnights(first, coverage.as_of - task.horizon, task.timezone))
@@ -194,7 +194,7 @@ def plan_cutoffs(coverage: LogCoverage, task: PredictionTask) -> CutoffPlan:
         cutoffs=tuple(t for t in candidates if t in usable),
         gaps=gaps,
         unknown=tuple(t for t in candidates if t not in usable),
-        closed_weekdays=closed,
+        closed_weekdays=closed_weekdays,
         first_day=log_days[0],
         quiet_days=silent_days.quiet,
     )

@@ -148,8 +148,8 @@ def check_family(family: object, module: str) -> ModelFamily[Any]:
             raise TypeError(f"{module}: build returns {type(ranker).__name__}, not the declared ranker_type.")
         if family.complexity(params) <= 0:
             raise TypeError(f"{module}: complexity must be positive, but is not for {params}.")
-    searched, _ = family.search_estimator(seed=0)
-    if unknown := set(family.grid) - set(searched.get_params()):
+    search_estimator, _ = family.search_estimator(seed=0)
+    if unknown := set(family.grid) - set(search_estimator.get_params()):
         raise TypeError(f"{module}: the search estimator has no parameter {sorted(unknown)[0]!r}.")
     return family
 

@@ -158,16 +158,16 @@ def _make_primary(server: RunningServer, files: ServerFiles) -> None:
     raise cannot_run(f"{problem} (log: {files.log}).")
 
 
-def _configure(client: MongoClient[dict[str, Any]], member: str) -> None:
+def _configure(client: MongoClient[dict[str, Any]], host_and_port: str) -> None:
     try:
         config = client.admin.command("replSetGetConfig")["config"]
     except OperationFailure as error:
         if error.code != _NOT_INITIALIZED:
             raise
-        initiate_replica_set(client, member)
+        initiate_replica_set(client, host_and_port)
         return
-    if [entry["host"] for entry in config["members"]] != [member]:
-        config["members"] = [{"_id": 0, "host": member}]
+    if [entry["host"] for entry in config["members"]] != [host_and_port]:
+        config["members"] = [{"_id": 0, "host": host_and_port}]
         config["version"] += 1
         client.admin.command("replSetReconfig", config, force=True)
 
