@@ -17,6 +17,8 @@ PRESETS = {
     "app_profile": "User table of an app",
     "segment": "Segment or RudderStack archive",
     "posthog": "PostHog export",
+    "shopify": "Shopify orders",
+    "woocommerce": "WooCommerce orders",
 }
 """Source preset -> its label on the page."""
 

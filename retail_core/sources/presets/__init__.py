@@ -13,6 +13,8 @@ from retail_core.sources.presets.otto import OTTO
 from retail_core.sources.presets.posthog import POSTHOG
 from retail_core.sources.presets.public_logs import REES46, RETAILROCKET, TAOBAO
 from retail_core.sources.presets.segment import SEGMENT
+from retail_core.sources.presets.shopify import SHOPIFY
+from retail_core.sources.presets.woocommerce import WOOCOMMERCE
 from retail_core.sources.source import Source
 
 PRESETS = MappingProxyType(
@@ -29,6 +31,8 @@ PRESETS = MappingProxyType(
             APP_PROFILE,
             SEGMENT,
             POSTHOG,
+            SHOPIFY,
+            WOOCOMMERCE,
         )
     }
 )

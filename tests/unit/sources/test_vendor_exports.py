@@ -92,6 +92,121 @@ OUTCOMES: dict[str, list[str]] = {
         "filtered: event_type event_type alias 1",
         "filtered: event_type event_type group 1",
     ],
+    "shopify-graphql.jsonl": [
+        (
+            "bob.norman@example.com 2008-01-10T16:00:00Z purchase item_id=IPOD2008GREEN "
+            "brand=Apple price=199.00 quantity=1 currency=USD platform=web order_id=#1001 "
+            'properties={"Lineitem name":"IPod Nano - 8gb - green"}'
+        ),
+        (
+            "bob.norman@example.com 2008-01-20T16:00:00Z refund item_id=IPOD2008GREEN price=199.00 "
+            'quantity=1 currency=USD platform=web order_id=#1001 properties={"Lineitem name":"IPod '
+            'Nano - 8gb - green"}'
+        ),
+        "filtered: displayFinancialStatus drop 1",
+    ],
+    "shopify-rest.jsonl": [
+        (
+            "bob.norman@example.com 2008-01-10T16:00:00Z purchase item_id=IPOD2008GREEN "
+            "brand=Apple price=199.00 quantity=1 currency=USD platform=web order_id=#1001 "
+            'properties={"Lineitem name":"IPod Nano - 8gb - green"}'
+        ),
+        (
+            "bob.norman@example.com 2008-01-10T16:00:00Z purchase item_id=49148385 price=199.00 "
+            'quantity=2 currency=USD platform=web order_id=#1001 properties={"Lineitem name":"IPod '
+            'Nano - 8gb - red"}'
+        ),
+        (
+            "bob.norman@example.com 2008-01-20T16:00:00Z refund item_id=49148385 price=199.00 "
+            'quantity=1 currency=USD platform=web order_id=#1001 properties={"Lineitem name":"IPod '
+            'Nano - 8gb - red"}'
+        ),
+        "207119552 2008-01-11T16:00:00Z purchase price=10.00 currency=USD order_id=#1002",
+        "207119552 2008-01-21T16:00:00Z refund price=10.00 currency=USD order_id=#1002",
+        "filtered: financial_status drop 1",
+        "filtered: test drop 1",
+    ],
+    "shopify.csv": [
+        (
+            "ann@example.com 2025-01-05T08:00:00Z purchase item_id=TS-M brand=Acme price=10.00 "
+            'quantity=1 currency=EUR platform=web order_id=#1001 properties={"Lineitem '
+            'name":"T-shirt - M"}'
+        ),
+        (
+            "ann@example.com 2025-01-05T08:00:00Z purchase item_id=Socks brand=Acme price=5.00 "
+            'quantity=2 currency=EUR platform=web order_id=#1001 properties={"Lineitem '
+            'name":"Socks"}'
+        ),
+        (
+            "bob@example.com 2025-01-06T11:00:00Z purchase item_id=TS-M brand=Acme price=7.00 "
+            'quantity=1 currency=EUR platform=web order_id=#1002 properties={"Lineitem '
+            'name":"T-shirt - M"}'
+        ),
+        (
+            "bob@example.com 2025-01-07T07:00:00Z refund item_id=TS-M brand=Acme price=7.00 "
+            'quantity=1 currency=EUR platform=web order_id=#1002 properties={"Lineitem '
+            'name":"T-shirt - M"}'
+        ),
+        (
+            "+4930123456 2025-01-07T08:00:00Z purchase item_id=TS-M brand=Acme price=7.00 "
+            'quantity=1 currency=EUR platform=pos order_id=#1005 properties={"Lineitem '
+            'name":"T-shirt - M"}'
+        ),
+        (
+            "eve@example.com 2025-01-08T08:00:00Z purchase item_id=GW brand=Acme price=2.00 "
+            'quantity=1 currency=EUR platform=web order_id=#1006 properties={"Lineitem name":"Gift '
+            'wrap"}'
+        ),
+        (
+            "eve@example.com 2025-01-08T08:00:00Z purchase item_id=GW brand=Acme price=2.00 "
+            'quantity=1 currency=EUR platform=web order_id=#1006 properties={"Lineitem name":"Gift '
+            'wrap"}'
+        ),
+        "refused: line 11 Email missing",
+        "filtered: Financial Status drop 3",
+    ],
+    "woocommerce-rest.jsonl": [
+        (
+            "john.doe@example.com 2017-03-22T19:28:02Z purchase item_id=93 price=3.00 quantity=2 "
+            'currency=USD order_id=727 properties={"item_name":"Woo Single #1"}'
+        ),
+        (
+            "john.doe@example.com 2017-03-22T19:28:02Z purchase item_id=Bar3 price=12.00 "
+            'quantity=1 currency=USD order_id=727 properties={"item_name":"Ship Your Idea"}'
+        ),
+        (
+            "26 2017-03-23T19:28:02Z purchase item_id=Bar3 price=12.00 quantity=1 currency=USD "
+            'order_id=728 properties={"item_name":"Ship Your Idea"}'
+        ),
+        (
+            "26 2017-03-25T10:00:00Z refund item_id=Bar3 price=12.00 quantity=1 currency=USD "
+            'order_id=728 properties={"item_name":"Ship Your Idea"}'
+        ),
+        "filtered: status drop 2",
+    ],
+    "woocommerce.csv": [
+        (
+            "17 2025-05-30T22:00:00Z purchase item_id=TS-M price=15.00 quantity=2 currency=EUR "
+            'order_id=4992 properties={"item_name":"T-shirt"}'
+        ),
+        (
+            "17 2025-05-30T22:00:00Z purchase item_id=4960 price=13.33 quantity=3 currency=EUR "
+            'order_id=4992 properties={"item_name":"Mug"}'
+        ),
+        (
+            "bob@example.com 2025-05-31T00:37:00Z purchase item_id=TS-M price=15.00 quantity=2 "
+            'currency=EUR order_id=4993 properties={"item_name":"T-shirt"}'
+        ),
+        (
+            "bob@example.com 2025-06-02T09:00:00Z refund item_id=TS-M price=15.00 quantity=2 "
+            'currency=EUR order_id=4993 properties={"item_name":"T-shirt"}'
+        ),
+        (
+            "eve@example.com 2025-05-31T01:20:00Z purchase item_id=TS-M price=30.00 quantity=1 "
+            'currency=EUR order_id=4996 properties={"item_name":"T-shirt"}'
+        ),
+        "filtered: status drop 2",
+    ],
 }
 """File -> its events, refusals, filtered rows and warnings."""
 
@@ -168,3 +283,21 @@ def test_posthog_parquet_has_the_events_of_its_json_lines(tmp_path: Path) -> Non
 
 def test_a_matching_preset_needs_its_own_columns() -> None:
     assert matching_preset(("id", "time", "name")) is None
+
+
+def test_an_order_in_a_later_export_is_the_same_event(tmp_path: Path) -> None:
+    """Its status has changed by then, and it is on another line of the file."""
+    lines = (EXPORTS / "shopify.csv").read_text().splitlines(keepends=True)
+    path = tmp_path / "later.csv"
+    path.write_text(lines[0] + lines[-1] + lines[1].replace("paid", "partially_refunded", 1) + lines[2])
+    shopify = sources.get_preset("shopify")
+    (earlier,) = sources.read_events(EXPORTS / "shopify.csv", shopify)
+    (later,) = sources.read_events(path, shopify)
+    assert later.events.equals(earlier.events.head(2))
+
+
+def test_orders_of_both_shopify_apis_are_the_same_events() -> None:
+    shopify = sources.get_preset("shopify")
+    (rest,) = sources.read_events(EXPORTS / "shopify-rest.jsonl", shopify)
+    (graphql,) = sources.read_events(EXPORTS / "shopify-graphql.jsonl", shopify)
+    assert graphql.events.head(1).equals(rest.events.head(1))
