@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from retail_core import sources
@@ -23,6 +24,9 @@ EXPECTED = {
     "online_retail": ("online_retail/*.csv.gz", (541_909, 401_576, 5_225, 135_108)),
 }
 """Source -> files, and rows read, inserted, duplicates, in quarantine."""
+
+NO_PRODUCTS = ["ADJUST", "ADJUST2", "AMAZONFEE", "B", "BANK CHARGES", "CRUK", "S", "TEST001", "TEST002"]
+"""Stock codes of Online Retail that are accounting entries or tests."""
 
 
 @pytest.mark.parametrize("source", EXPECTED)
@@ -49,6 +53,32 @@ def test_exactly_the_cut_off_last_line_is_refused(shared_data: Path, source: str
         for refusal in chunk.refused
     ]
     assert [(refusal.line, refusal.rule) for refusal in refused] == [(line, "fields")]
+
+
+def test_the_second_edition_of_online_retail_is_read_completely(shared_data: Path, store: Store) -> None:
+    """The counts are computed from the files by pandas."""
+    files = sorted(shared_data.glob("online_retail_2010/*.csv.gz"))
+    lines = pd.concat([pd.read_csv(path, dtype=str, keep_default_na=False) for path in files])
+    code = lines["StockCode"].str.strip()
+    refused = lines["Customer ID"].eq("") | code.isin(NO_PRODUCTS) | lines["Invoice"].str.startswith("A")
+    duplicates = int(lines[~refused].duplicated().sum())
+    report = ingest(store, files, sources.get_preset("online_retail"), at=AT)
+    assert report.rows_read == len(lines) == 502_938
+    assert report.quarantined == refused.sum()
+    assert report.duplicates == duplicates
+    assert report.events_inserted == len(lines) - refused.sum() - duplicates
+    assert report.filtered == []
+    is_refund = lines["Invoice"].str.startswith("C") | lines["Quantity"].str.startswith("-")
+    refunds = int((~lines[~refused].duplicated() & is_refund[~refused]).sum())
+    assert store.events.count_documents({"event_type": "refund"}) == refunds
+    spend = sum(
+        event["price_minor"] * event["quantity"]
+        for event in store.events.find({"event_type": "purchase"}, {"price_minor": 1, "quantity": 1})
+    )
+    sold = lines[~refused & ~is_refund].drop_duplicates()
+    assert spend == pytest.approx(
+        (sold["Price"].astype(float) * sold["Quantity"].astype(int)).sum() * 100, rel=1e-4
+    )
 
 
 def test_the_user_table_becomes_users_screens_and_purchases(shared_data: Path) -> None:

@@ -1,4 +1,8 @@
-"""Preset for UCI Online Retail: invoice lines of a British shop."""
+"""UCI Online Retail, invoice lines of a British shop, in both editions.
+
+https://archive.ics.uci.edu/dataset/352/online+retail and
+https://archive.ics.uci.edu/dataset/502/online+retail+ii, which names three columns differently.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,10 @@ from retail_core.arrow_compute import pc
 from retail_core.sources.source import Problems, RawTable, Source
 from retail_core.sources.text_cleaning import cleaned_text
 
-BOOKKEEPING = ("AMAZONFEE", "B", "BANK CHARGES", "CRUK", "S")
-"""Stock codes of fees, bad debt, charity and samples: bookkeeping of the shop, no act of a user."""
+BOOKKEEPING = (
+    "ADJUST", "ADJUST2", "AMAZONFEE", "B", "BANK CHARGES", "CRUK", "S", "TEST001", "TEST002",
+)  # fmt: skip
+"""Stock codes of adjustments, fees, bad debt, charity, samples and tests: no act of a user."""
 
 
 def prepare_invoices(table: RawTable, source: Source) -> RawTable:
@@ -70,4 +76,5 @@ ONLINE_RETAIL = Source(
     needs=("CustomerID", "InvoiceDate", "InvoiceNo", "StockCode", "Quantity"),
     derived=("event_type",),
     prepare=prepare_invoices,
+    spellings={"Invoice": "InvoiceNo", "Price": "UnitPrice", "Customer ID": "CustomerID"},
 )

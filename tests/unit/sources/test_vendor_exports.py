@@ -6,6 +6,7 @@ The files in `vendor_exports` are written from the documentation that the module
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -22,6 +23,24 @@ from tests.unit.sources.event_rows import read_rows
 EXPORTS = Path(__file__).parent / "vendor_exports"
 
 OUTCOMES: dict[str, list[str]] = {
+    "online_retail-second.csv": [
+        (
+            "13085 2009-12-01T07:45:00Z purchase item_id=85048 price=6.95 quantity=12 currency=GBP "
+            'order_id=489434 properties={"Country":"United Kingdom","Description":"15CM CHRISTMAS '
+            'GLASS BALL 20 LIGHTS"}'
+        ),
+        (
+            "16321 2009-12-01T10:33:00Z refund item_id=22087 price=2.95 quantity=12 currency=GBP "
+            'order_id=C489449 properties={"Country":"Australia","Description":"PAPER BUNTING WHITE '
+            'LACE"}'
+        ),
+        (
+            "13078 2010-06-01T06:45:00Z purchase item_id=M price=5.00 quantity=1 currency=GBP "
+            'order_id=489436 properties={"Country":"United Kingdom","Description":"Manual"}'
+        ),
+        "refused: line 4 CustomerID missing",
+        "refused: line 5 InvoiceNo adjustment",
+    ],
     "posthog.csv": [
         (
             "p-1 2025-03-01T10:01:00Z view_item item_id=507f price=18.99 currency=EUR "
@@ -301,3 +320,27 @@ def test_orders_of_both_shopify_apis_are_the_same_events() -> None:
     (rest,) = sources.read_events(EXPORTS / "shopify-rest.jsonl", shopify)
     (graphql,) = sources.read_events(EXPORTS / "shopify-graphql.jsonl", shopify)
     assert graphql.events.head(1).equals(rest.events.head(1))
+
+
+def test_both_editions_of_online_retail_give_the_same_events(tmp_path: Path) -> None:
+    text = (EXPORTS / "online_retail-second.csv").read_text()
+    first_edition = tmp_path / "first.csv"
+    names = {"Invoice,": "InvoiceNo,", "Price,": "UnitPrice,", "Customer ID": "CustomerID"}
+    for other, name in names.items():
+        text = text.replace(other, name, 1)
+    first_edition.write_text(text)
+    source = sources.get_preset("online_retail")
+    (second,) = sources.read_events(EXPORTS / "online_retail-second.csv", source)
+    (first,) = sources.read_events(first_edition, source)
+    assert len(first.events) == 3
+    assert second.events.equals(first.events)
+    assert second.v1_ids() == first.v1_ids()
+    assert second.header == first.header
+
+
+def test_spellings_change_no_options_hash_and_no_column_that_a_mapping_names() -> None:
+    source = sources.get_preset("online_retail")
+    assert replace(source, spellings={}).options_hash() == source.options_hash()
+    assert source.spelled(("Invoice", "InvoiceNo", "Price")) == ("Invoice", "InvoiceNo", "UnitPrice")
+    mapped = replace(source, columns=dict(source.columns) | {"price": ("Price",)})
+    assert mapped.spelled(("Price",)) == ("Price",)
