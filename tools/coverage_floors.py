@@ -14,12 +14,15 @@ from pathlib import Path
 from coverage import Coverage
 
 FLOORS = {
-    "retail_core": (85, 0),
-    "flows": (0, 0),
-    "bentos": (0, 0),
-    "app": (0, 0),
+    "retail_core": (95, 88),
+    "flows": (94, 80),
+    "bentos": (74, 55),
+    "app": (85, 63),
 }
-"""Minimum line and branch coverage of each package in percent; 0 where none has been set yet."""
+"""Minimum line and branch coverage of each package in percent.
+
+Coverage of `bentos` is that of unit tests and of services that end by themselves: a killed process saves none.
+"""
 
 
 def measure_packages() -> dict[str, tuple[float, float]]:
