@@ -21,7 +21,7 @@ FLOORS = {
 }
 """Minimum line and branch coverage of each package in percent.
 
-Coverage of `bentos` is that of unit tests and of services that end by themselves: a killed process saves none.
+Coverage of `bentos` counts services that end by themselves only: a killed process saves none.
 """
 
 
