@@ -17,6 +17,7 @@ PRESETS = {
     "app_profile": "User table of an app",
     "segment": "Segment or RudderStack archive",
     "posthog": "PostHog export",
+    "snowplow": "Snowplow enriched events",
     "shopify": "Shopify orders",
     "woocommerce": "WooCommerce orders",
 }

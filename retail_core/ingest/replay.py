@@ -178,7 +178,7 @@ def _raw_text(document: Document, source: Source) -> str:
 
 def _parse_csv(texts: list[str], header: tuple[str, ...], source: Source) -> Chunk:
     """Parse each raw row on its own, so that a broken quotation mark does not affect the next row."""
-    parser = RecordParser(source.layout.delimiter, len(header), list)
+    parser = RecordParser(source.layout, len(header), list)
     rows: list[list[str]] = []
     lines: list[int] = []
     refused: list[Refusal] = []

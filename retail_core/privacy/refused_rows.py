@@ -65,8 +65,11 @@ def _row_format(ledger_window: Mapping[str, Any], source: str) -> RowFormat:
 def _values_by_column(raw: str, row_format: RowFormat) -> dict[str, str]:
     """The row's values as text, without surrounding white space, as in the user ids of events."""
     if row_format.header:
-        cells = map(str.strip, _cells(raw, row_format.delimiter))
-        return dict(zip(row_format.header, cells, strict=False))
+        cells = _cells(raw, row_format.delimiter)
+        if len(cells) != len(row_format.header):
+            # A format without quoting, in which a field may begin with a quotation mark.
+            cells = raw.split(row_format.delimiter)
+        return dict(zip(row_format.header, map(str.strip, cells), strict=False))
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from retail_core.arrays import IntArray
 from retail_core.arrow_compute import arrow_csv
 from retail_core.sources.refusals import REMEDIES, Refusal, broken_text_rule, refusal
 from retail_core.sources.source import RawTable
+from retail_core.sources.source_options import Layout
 
 _BREAK = re.compile(r"\r\n|\r|\n")
 _UNTERMINATED = "unexpected end of data"
@@ -31,7 +33,7 @@ _CHECK_ROWS = 1_000
 def csv_table(parser: RecordParser, header: tuple[str, ...], lines: list[str], base: int) -> RawTable:
     """Records of CSV `lines`, of which the first is line `base` + 1 of its file."""
     content = "".join(lines)
-    columns = _unquoted_columns(content, header, parser.delimiter, len(lines))
+    columns = _unquoted_columns(content, header, parser, len(lines))
     if columns is None:
         return _parsed_table(parser, header, lines, base)
     return RawTable(
@@ -46,13 +48,14 @@ def csv_table(parser: RecordParser, header: tuple[str, ...], lines: list[str], b
 
 
 def _unquoted_columns(
-    content: str, header: tuple[str, ...], delimiter: str, count: int
+    content: str, header: tuple[str, ...], parser: RecordParser, count: int
 ) -> dict[str, pa.Array] | None:
     """Columns by name; None if any line is quoted, ragged, blank or undecodable.
 
     Arrow parses without holding Python's global interpreter lock.
     """
-    if '"' in content or "\x00" in content or len(header) == 1 or not delimiter.isascii():
+    is_quoted = parser.quoting != csv.QUOTE_NONE and '"' in content
+    if is_quoted or "\x00" in content or len(header) == 1 or not parser.delimiter.isascii():
         return None
     try:
         encoded = content.encode()
@@ -61,7 +64,7 @@ def _unquoted_columns(
             arrow_csv.ReadOptions(
                 use_threads=False, column_names=header, block_size=min(len(encoded) + 1, 1 << 30)
             ),
-            arrow_csv.ParseOptions(delimiter=delimiter, quote_char=False, double_quote=False),
+            arrow_csv.ParseOptions(delimiter=parser.delimiter, quote_char=False, double_quote=False),
             arrow_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string())),
         )
     except (UnicodeEncodeError, pa.ArrowInvalid):
@@ -133,8 +136,9 @@ class RecordParser:
     list at the end of the file) and appended to the caller's list.
     """
 
-    def __init__(self, delimiter: str, width: int, read_more: Callable[[], list[str]]) -> None:
-        self.delimiter = delimiter
+    def __init__(self, layout: Layout, width: int, read_more: Callable[[], list[str]]) -> None:
+        self.delimiter = layout.delimiter
+        self.quoting: Literal[0, 3] = csv.QUOTE_NONE if layout.unquoted else csv.QUOTE_MINIMAL
         self._width = width
         self._read_more = read_more
 
@@ -148,7 +152,9 @@ class RecordParser:
     def _parse_batch(self, lines: list[str], at: int, base: int, records: Records) -> int:
         end = min(at + _PARSE_LINES, len(lines))
         rows: list[list[str]] = []
-        reader = csv.reader(islice(lines, at, end), delimiter=self.delimiter, strict=True)
+        reader = csv.reader(
+            islice(lines, at, end), delimiter=self.delimiter, quoting=self.quoting, strict=True
+        )
         error: csv.Error | None = None
         try:
             rows.extend(reader)

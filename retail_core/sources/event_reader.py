@@ -117,12 +117,14 @@ def check_header(path: Path, source: Source, header: tuple[str, ...], *, complet
     Raises:
         InputError: it does not; the message names the column and the matching preset, if there is one.
     """
-    _check_names(path, source, header)
+    _check_text(path, source, header)
     missing = source.missing_columns(header)
     if source.layout.kind == "jsonl" and len(missing) < len(source.needs):
         # One key is enough to recognise the source; an object without the others is a refused row.
         missing = []
     preset = matching_preset(header)
+    if not missing or preset is None:
+        _check_repeated(path, source, header)
     if not missing and source.name == "canonical" and preset not in {None, source.name}:
         raise InputError(
             f"{path} is of source {preset}: canonical would keep its event names as they are.",
@@ -139,7 +141,7 @@ def check_header(path: Path, source: Source, header: tuple[str, ...], *, complet
     )
 
 
-def _check_names(path: Path, source: Source, header: tuple[str, ...]) -> None:
+def _check_text(path: Path, source: Source, header: tuple[str, ...]) -> None:
     if not header:
         raise InputError(
             f"Line 1 of {path} begins as JSON but is not an object.",
@@ -150,6 +152,10 @@ def _check_names(path: Path, source: Source, header: tuple[str, ...]) -> None:
             f"{path} is not {source.layout.encoding} text.",
             remedy="name its encoding in a mapping (utf-16, latin-1, ...), or unpack it where it is packed.",
         )
+
+
+def _check_repeated(path: Path, source: Source, header: tuple[str, ...]) -> None:
+    """Raise InputError if a column that the source reads is named twice."""
     repeated = sorted({name for name in header if header.count(name) > 1})
     used = repeated if source.properties is None else [n for n in repeated if n in source.mapped_columns()]
     if used:

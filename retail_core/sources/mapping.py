@@ -125,6 +125,7 @@ def _layout(mapping: SourceMapping, base: Layout) -> Layout:
         header=base.header if mapping.header is None else tuple(mapping.header),
         skip_lines=base.skip_lines if mapping.skip_lines is None else mapping.skip_lines,
         comment=mapping.comment or base.comment,
+        unquoted=base.unquoted if mapping.quoted is None else not mapping.quoted,
     )
 
 

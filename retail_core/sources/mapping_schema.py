@@ -71,6 +71,7 @@ class SourceMapping(BaseModel):
     header: Names | None = None
     skip_lines: Annotated[int, Field(ge=0, le=1000)] | None = None
     comment: Text | None = None
+    quoted: bool | None = None
     properties: Literal["all"] | list[Text] | None = None
     attributes: dict[Text, Literal["number", "text"]] | None = None
     nulls: list[Text] | None = None

@@ -126,11 +126,13 @@ def _text_tables(
         # A broken first line of a JSON source is one refused row, not a file of another source.
         check(source.needs if is_json_source and names is None else tuple(names or ()), complete=False)
     else:
+        fields = _plain_fields(first, layout)
         if layout.kind == "jsonl":
-            check(_plain_fields(first, layout))
-        first, header = _header(path, lines, first, layout)
+            check(fields)
+        is_named = layout.header is not None and not source.missing_columns(fields)
+        first, header = ([], list(fields)) if is_named else _header(path, lines, first, layout, check)
         check(tuple(header))
-        parser = RecordParser(layout.delimiter, len(header), lambda: lines.take(_SKIP_LINES))
+        parser = RecordParser(layout, len(header), lambda: lines.take(_SKIP_LINES))
         to_table = partial(csv_table, parser, tuple(header))
     if lines.count < skip:
         lines.skip(skip)
@@ -175,7 +177,9 @@ def _without_comments(lines: list[str], comment: str | None) -> list[str]:
     return ["\n" if line.startswith(comment) else line for line in lines]
 
 
-def _header(path: Path, lines: TextLines, first: list[str], layout: Layout) -> tuple[list[str], list[str]]:
+def _header(
+    path: Path, lines: TextLines, first: list[str], layout: Layout, check: CheckHeader
+) -> tuple[list[str], list[str]]:
     """The lines of `first` that are data, not the header, and the column names."""
     if layout.kind == "jsonl":
         raise InputError(f"{path} is not JSON lines.", remedy="use a source that reads CSV.")
@@ -188,6 +192,7 @@ def _header(path: Path, lines: TextLines, first: list[str], layout: Layout) -> t
     try:
         record = next(csv.reader(_header_lines(first, lines), delimiter=layout.delimiter, strict=True), [])
     except csv.Error as error:
+        check(_plain_fields(first, layout))
         raise InputError(f"The header of {path} cannot be read: {error}.", remedy="correct it.") from error
     names = [name.strip() for name in record]
     if not any(names):

@@ -32,9 +32,11 @@ class Layout:
         kind: `csv` also reads flat JSON lines and Parquet; `jsonl` gives each line to the source as text.
         delimiter: of CSV fields.
         encoding: of text files.
-        header: names of the columns of a file without a header line.
+        header: names of the columns of a file without a header line; a first line that names the required
+            columns is used as header instead.
         skip_lines: lines before the header.
         comment: beginning of lines that are no records.
+        unquoted: whether quotation marks are ordinary characters, as in TSV that never quotes a field.
     """
 
     kind: Literal["csv", "jsonl"] = "csv"
@@ -43,6 +45,7 @@ class Layout:
     header: tuple[str, ...] | None = None
     skip_lines: int = 0
     comment: str | None = None
+    unquoted: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from retail_core.sources.presets.posthog import POSTHOG
 from retail_core.sources.presets.public_logs import REES46, RETAILROCKET, TAOBAO
 from retail_core.sources.presets.segment import SEGMENT
 from retail_core.sources.presets.shopify import SHOPIFY
+from retail_core.sources.presets.snowplow import SNOWPLOW
 from retail_core.sources.presets.woocommerce import WOOCOMMERCE
 from retail_core.sources.source import Source
 
@@ -31,12 +32,16 @@ PRESETS = MappingProxyType(
             APP_PROFILE,
             SEGMENT,
             POSTHOG,
+            SNOWPLOW,
             SHOPIFY,
             WOOCOMMERCE,
         )
     }
 )
 """Every preset by name."""
+
+_SNOWPLOW_TABS = 100
+"""Tabs from which on a line without known column names is an enriched event, which has 130."""
 
 RESERVED_NAMES = frozenset(
     {"canonical", "taobao", "rees46", "retailrocket", "online_retail", "otto", "ga4", "app_profile"}
@@ -59,8 +64,11 @@ def matching_preset(header: tuple[str, ...]) -> str | None:
     """Name of the preset whose columns a header has, or a first row without one; None if there is none."""
     other_than_canonical = [source for source in PRESETS.values() if source is not CANONICAL]
     for source in (*other_than_canonical, CANONICAL):
-        if source.layout.header is None and not source.missing_columns(header):
+        if not source.missing_columns(header):
             return source.name
     if len(header) == 5 and header[3] in TAOBAO.vocabulary:
         return TAOBAO.name
+    # A row of an enriched event, whichever delimiter it was split by.
+    if ",".join(header).count("\t") >= _SNOWPLOW_TABS:
+        return SNOWPLOW.name
     return None

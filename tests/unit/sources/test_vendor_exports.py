@@ -18,6 +18,7 @@ from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.sources import PRESETS
 from retail_core.sources.presets import matching_preset
+from retail_core.sources.presets.snowplow import TSV_COLUMNS
 from tests.unit.sources.event_rows import read_rows
 
 EXPORTS = Path(__file__).parent / "vendor_exports"
@@ -184,6 +185,111 @@ OUTCOMES: dict[str, list[str]] = {
         "refused: line 11 Email missing",
         "filtered: Financial Status drop 3",
     ],
+    "snowplow-sdk.jsonl": [
+        ('d-1 2025-03-01T10:00:00Z screen_view session_id=s-1 platform=web properties={"page_urlpath":"/"}'),
+        (
+            "d-1 2025-03-01T10:02:00Z view_item item_id=P1 category=apparel/t-shirt brand=Acme "
+            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
+            'properties={"item_name":"Tee"}'
+        ),
+        (
+            "d-1 2025-03-01T10:03:00Z view_item_list item_id=P1 category=apparel/t-shirt "
+            "brand=Acme price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
+            'properties={"item_name":"Tee"}'
+        ),
+        (
+            "d-1 2025-03-01T10:03:00Z view_item_list item_id=P2 category=mugs price=5.00 "
+            "currency=EUR session_id=s-1 platform=web"
+        ),
+        (
+            "d-1 2025-03-01T10:04:00Z add_to_cart item_id=P1 category=apparel/t-shirt brand=Acme "
+            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
+            'properties={"item_name":"Tee"}'
+        ),
+        "d-1 2025-03-01T10:05:00Z begin_checkout session_id=s-1 platform=web",
+        "d-1 2025-03-01T10:06:00Z checkout_step session_id=s-1 platform=web",
+        (
+            "u-7 2025-03-01T10:07:00Z purchase item_id=P1 category=apparel/t-shirt brand=Acme "
+            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web order_id=T-1 "
+            'properties={"item_name":"Tee"}'
+        ),
+        (
+            "u-7 2025-03-01T10:07:00Z purchase item_id=P2 category=mugs price=5.00 quantity=1 "
+            "currency=EUR session_id=s-1 platform=web order_id=T-1"
+        ),
+        ("u-7 2025-03-01T10:08:00Z refund price=5.00 currency=EUR session_id=s-1 platform=web order_id=T-1"),
+        "d-1 2025-03-01T10:09:00Z size-guide session_id=s-1 platform=web",
+        "u-8 2025-03-01T10:10:00Z purchase currency=GBP session_id=s-1 platform=web order_id=T-2",
+        (
+            "u-8 2025-03-01T10:10:00Z purchase item_id=P9 category=clothing price=15.00 quantity=2 "
+            'currency=GBP session_id=s-1 platform=web order_id=T-2 properties={"item_name":"Blue '
+            't-shirt"}'
+        ),
+        (
+            "d-1 2025-03-01T10:11:00Z add_to_cart item_id=P9 category=clothing price=3.49 "
+            'quantity=2 currency=GBP session_id=s-1 platform=web properties={"item_name":"blue '
+            'tie"}'
+        ),
+        (
+            "m-1 2025-03-01T10:12:00Z screen_view session_id=ms-1 platform=mob "
+            'properties={"screen_name":"Cart"}'
+        ),
+        "refused: line 15 user_id missing",
+        "filtered: event_type event_type page_ping 1",
+    ],
+    "snowplow.tsv": [
+        ('d-1 2025-03-01T10:00:00Z screen_view session_id=s-1 platform=web properties={"page_urlpath":"/"}'),
+        (
+            "d-1 2025-03-01T10:02:00Z view_item item_id=P1 category=apparel/t-shirt brand=Acme "
+            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
+            'properties={"item_name":"Tee"}'
+        ),
+        (
+            "d-1 2025-03-01T10:03:00Z view_item_list item_id=P1 category=apparel/t-shirt "
+            "brand=Acme price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
+            'properties={"item_name":"Tee"}'
+        ),
+        (
+            "d-1 2025-03-01T10:03:00Z view_item_list item_id=P2 category=mugs price=5.00 "
+            "currency=EUR session_id=s-1 platform=web"
+        ),
+        (
+            "d-1 2025-03-01T10:04:00Z add_to_cart item_id=P1 category=apparel/t-shirt brand=Acme "
+            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
+            'properties={"item_name":"Tee"}'
+        ),
+        "d-1 2025-03-01T10:05:00Z begin_checkout session_id=s-1 platform=web",
+        "d-1 2025-03-01T10:06:00Z checkout_step session_id=s-1 platform=web",
+        (
+            "u-7 2025-03-01T10:07:00Z purchase item_id=P1 category=apparel/t-shirt brand=Acme "
+            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web order_id=T-1 "
+            'properties={"item_name":"Tee"}'
+        ),
+        (
+            "u-7 2025-03-01T10:07:00Z purchase item_id=P2 category=mugs price=5.00 quantity=1 "
+            "currency=EUR session_id=s-1 platform=web order_id=T-1"
+        ),
+        ("u-7 2025-03-01T10:08:00Z refund price=5.00 currency=EUR session_id=s-1 platform=web order_id=T-1"),
+        "d-1 2025-03-01T10:09:00Z size-guide session_id=s-1 platform=web",
+        "u-8 2025-03-01T10:10:00Z purchase currency=GBP session_id=s-1 platform=web order_id=T-2",
+        (
+            "u-8 2025-03-01T10:10:00Z purchase item_id=P9 category=clothing price=15.00 quantity=2 "
+            'currency=GBP session_id=s-1 platform=web order_id=T-2 properties={"item_name":"Blue '
+            't-shirt"}'
+        ),
+        (
+            "d-1 2025-03-01T10:11:00Z add_to_cart item_id=P9 category=clothing price=3.49 "
+            'quantity=2 currency=GBP session_id=s-1 platform=web properties={"item_name":"blue '
+            'tie"}'
+        ),
+        (
+            "m-1 2025-03-01T10:12:00Z screen_view session_id=ms-1 platform=mob "
+            'properties={"screen_name":"Cart"}'
+        ),
+        "refused: line 15 user_id missing",
+        "refused: line 16 None fields",
+        "filtered: event_type event_type page_ping 1",
+    ],
     "woocommerce-rest.jsonl": [
         (
             "john.doe@example.com 2017-03-22T19:28:02Z purchase item_id=93 price=3.00 quantity=2 "
@@ -344,3 +450,16 @@ def test_spellings_change_no_options_hash_and_no_column_that_a_mapping_names() -
     assert source.spelled(("Invoice", "InvoiceNo", "Price")) == ("Invoice", "InvoiceNo", "UnitPrice")
     mapped = replace(source, columns=dict(source.columns) | {"price": ("Price",)})
     assert mapped.spelled(("Price",)) == ("Price",)
+
+
+def test_snowplow_reads_a_tsv_with_a_header_and_both_forms_alike(tmp_path: Path) -> None:
+    snowplow = sources.get_preset("snowplow")
+    lines = (EXPORTS / "snowplow.tsv").read_text().splitlines(keepends=True)[:-1]
+    path = tmp_path / "with_header.tsv"
+    path.write_text("\t".join(TSV_COLUMNS) + "\n" + "".join(lines))
+    (with_header,) = sources.read_events(path, snowplow)
+    (tsv,) = sources.read_events(EXPORTS / "snowplow.tsv", snowplow)
+    (sdk,) = sources.read_events(EXPORTS / "snowplow-sdk.jsonl", snowplow)
+    assert with_header.events.equals(tsv.events)
+    assert sdk.events.equals(tsv.events)
+    assert with_header.lines[0] == 2
