@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -21,6 +22,8 @@ from retail_core.store.mongo.ledger import IngestionRun, RowCounts
 from retail_core.store.mongo.window_states import abandoned_windows, removed_windows
 
 INSERT_BATCH = 10_000
+_CONCURRENT_BATCHES = 2
+"""One batch is encoded while MongoDB inserts the other."""
 _MAX_ATTEMPTS = 10
 
 
@@ -247,10 +250,11 @@ class _Inserter:
         Raises:
             IntegrityError: documents are removed while they are inserted.
         """
-        repeats: list[RepeatedId] = []
-        for batch in _batches(documents, self.window_id):
-            repeats += self._insert_batch(batch)
-        return repeats
+        batches = _batches(documents, self.window_id)
+        if len(documents) <= INSERT_BATCH:
+            return [repeat for batch in batches for repeat in self._insert_batch(batch)]
+        with ThreadPoolExecutor(_CONCURRENT_BATCHES, thread_name_prefix="insert") as pool:
+            return [repeat for repeats in pool.map(self._insert_batch, batches) for repeat in repeats]
 
     def _insert_batch(self, batch: list[Document]) -> list[RepeatedId]:
         repeats: list[RepeatedId] = []
