@@ -10,6 +10,7 @@ from retail_core.cli import (
     demo_command,
     model_commands,
     monitoring_commands,
+    sources_commands,
     stack_commands,
     user_commands,
 )
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for module in (
     demo_command,
+    sources_commands,
     data_commands,
     model_commands,
     monitoring_commands,

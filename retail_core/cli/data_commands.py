@@ -57,13 +57,16 @@ def simulate(  # noqa: PLR0913, PLR0917 - one option each
     emit(asdict(report), json_output=json_output, title=f"Simulated into {out}")
 
 
-def ingest(
+def ingest(  # noqa: PLR0913, PLR0917 - one option each
     files: Annotated[list[Path], typer.Argument(help="CSV, .gz, .zst, Parquet or JSON lines.")],
     source: SourceOption = "canonical",
     mapping: MappingOption = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of times without one.")] = None,
     replace_earlier: Annotated[
         bool, typer.Option("--again", help="Undo a file first that was ingested with other options.")
+    ] = False,
+    without_storing: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be stored; store nothing.")
     ] = False,
     json_output: JsonFlag = False,
 ) -> None:
@@ -74,12 +77,17 @@ def ingest(
     Example: retail ingest 2019-Oct.csv.gz --source rees46
     """
     from retail_core import sources
+    from retail_core.ingest import dry_run
     from retail_core.ingest import ingest as run
     from retail_core.scoring.shop_context import store_shop_context
     from retail_core.store.mongo.connection import open_store
     from retail_core.workspace import Workspace
 
     dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
+    if without_storing:
+        result = asdict(dry_run(files, dialect, timezone=timezone))
+        _print_ingest(result, title="Dry run, nothing is stored", json_output=json_output)
+        return
     with open_store(load_settings()) as store, progress("ingest", quiet=json_output) as advance:
         report = run(
             store,
@@ -91,14 +99,21 @@ def ingest(
             progress=advance,
         )
         store_shop_context(Workspace.synchronized(store))
-    result = asdict(report)
+    _print_ingest(asdict(report), title="Ingested", json_output=json_output)
+
+
+def _print_ingest(result: dict[str, Any], *, title: str, json_output: bool) -> None:
+    """Print the counts, content, warnings and filtered rows of an ingest."""
     if json_output:
         emit(result, json_output=True, title="")
         return
+    refusals = result.pop("refusals", ())
     notes = {name: result.pop(name) for name in ("warnings", "filtered", "summary")}
-    emit(result, json_output=False, title="Ingested")
+    emit(result, json_output=False, title=title)
     pairs = {name: dict(notes["summary"][name]) for name in ("event_types", "similar_event_types")}
     emit(notes["summary"] | pairs, json_output=False, title="Content")
+    if refusals:
+        print_rows(refusals, title="Would be refused")
     _print_notes(notes["warnings"], notes["filtered"])
 
 

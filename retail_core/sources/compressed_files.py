@@ -15,6 +15,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from retail_core.errors import InputError
+from retail_core.sources.file_formats import HEAD_BYTES, refuse_other_formats
 
 BLOCK = 1 << 18
 GZIP_BLOCK = 1 << 16
@@ -22,22 +23,20 @@ GZIP_BLOCK = 1 << 16
 MAX_LINE = 1 << 24
 """Most bytes without a line break, 16 MB; a file with a longer line is not read as lines."""
 
-_UNSUPPORTED = {"zip": b"PK\x03\x04", "bzip2": b"BZh", "xz": b"\xfd7zXZ\x00", "7z": b"7z\xbc\xaf\x27\x1c"}
-_MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst", b"PAR1": "parquet"} | {
-    magic: kind for kind, magic in _UNSUPPORTED.items()
-}
+_MAGIC = {b"\x1f\x8b": "gz", b"\x28\xb5\x2f\xfd": "zst", b"PAR1": "parquet"}
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_UTF32 = b"\xff\xfe\x00\x00"
 
 
 def file_kind(path: Path) -> str:
     """`gz`, `zst`, `parquet` or `plain`, recognised by content, never by name.
 
     Raises:
-        InputError: the file is missing, a folder, unreadable, empty, or compressed in an unsupported way.
+        InputError: the file is missing, a folder, unreadable, empty, or in a format that is not read.
     """
     try:
         with path.open("rb") as file:
-            head = file.read(6)
+            head = file.read(HEAD_BYTES)
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.", remedy="check the path.") from error
     except OSError as error:
@@ -46,12 +45,8 @@ def file_kind(path: Path) -> str:
         ) from error
     if not head:
         raise InputError(f"{path} is empty.", remedy="fetch the file again.")
-    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "plain")
-    if kind in _UNSUPPORTED:
-        raise InputError(
-            f"{path} is packed as {kind}.", remedy="unpack it; .gz and .zst are read as they are."
-        )
-    return kind
+    refuse_other_formats(path, head)
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "plain")
 
 
 def content_hash(path: Path) -> str:
@@ -142,6 +137,7 @@ _BLOCKS = {"plain": _plain_blocks, "gz": _gzip_blocks, "zst": _zstd_blocks}
 
 
 def looks_utf16(path: Path) -> bool:
-    """Whether an uncompressed file begins with a UTF-16 byte order mark."""
+    """Whether an uncompressed file begins with the byte-order mark of UTF-16, not of UTF-32."""
     with path.open("rb") as file:
-        return file.read(2) in _UTF16
+        head = file.read(4)
+    return head[:2] in _UTF16 and head != _UTF32

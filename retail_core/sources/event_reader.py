@@ -22,6 +22,7 @@ from retail_core.sources.raw_tables import read_raw_tables
 from retail_core.sources.refusals import Refusal, broken_text_rule
 from retail_core.sources.row_rules import FillDown
 from retail_core.sources.source import Chunk, RawTable, Source, has_column
+from retail_core.sources.text_encoding import encoding_error
 
 
 def read_events(path: Path, source: Source, *, skip: int = 0) -> Iterator[Chunk]:
@@ -148,10 +149,7 @@ def _check_text(path: Path, source: Source, header: tuple[str, ...]) -> None:
             remedy="write one JSON object per line.",
         )
     if any(broken_text_rule(name) for name in header):
-        raise InputError(
-            f"{path} is not {source.layout.encoding} text.",
-            remedy="name its encoding in a mapping (utf-16, latin-1, ...), or unpack it where it is packed.",
-        )
+        raise encoding_error(path, source.layout.encoding)
 
 
 def _check_repeated(path: Path, source: Source, header: tuple[str, ...]) -> None:
@@ -191,9 +189,7 @@ def _check_readable(path: Path, source: Source, table: RawTable) -> None:
         return
     first = table.refused[0]
     if all(row.rule == "encoding" for row in table.refused):
-        raise InputError(
-            f"{path} is not {source.layout.encoding} text.", remedy="name its encoding in a mapping."
-        )
+        raise encoding_error(path, source.layout.encoding)
     if source.layout.header is not None or not table.header:
         raise _no_readable_row(path, source, first)
 

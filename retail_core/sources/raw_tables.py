@@ -21,6 +21,7 @@ from retail_core.sources.json_tables import flat_json_lines, json_lines, load_ob
 from retail_core.sources.parquet_tables import CheckHeader, parquet_tables
 from retail_core.sources.source import RawTable, Source
 from retail_core.sources.source_options import Layout
+from retail_core.sources.text_encoding import encoding_error
 
 WINDOW_ROWS = 25_000
 """Lines (or Parquet rows) of one window, which is validated, inserted and committed as one."""
@@ -95,6 +96,8 @@ def read_raw_tables(
     if kind == "parquet" and source.layout.kind == "csv":
         yield from parquet_tables(path, check, skip, WINDOW_ROWS)
         return
+    if kind == "parquet":
+        raise InputError(f"{path} is a Parquet file, not JSON lines.", remedy="use a source that reads CSV.")
     if kind == "plain" and looks_utf16(path) and not source.layout.encoding.lower().startswith("utf-16"):
         raise InputError(f"{path} is UTF-16 text.", remedy="set encoding: utf-16 in a mapping.")
     try:
@@ -106,9 +109,7 @@ def read_raw_tables(
                     remedy="ingest a complete copy of the file; rows already stored count as duplicates.",
                 )
     except UnicodeError as error:
-        raise InputError(
-            f"{path} is not {source.layout.encoding} text.", remedy="name its encoding in a mapping."
-        ) from error
+        raise encoding_error(path, source.layout.encoding) from error
 
 
 def _text_tables(
@@ -187,7 +188,8 @@ def _header(
         return first, list(layout.header)
     if first and first[0].lstrip().startswith("["):
         raise InputError(
-            f"{path} is a JSON array.", remedy="write one JSON object per line, without brackets."
+            f"{path} is a JSON array.",
+            remedy="write one JSON object per line, without brackets: jq -c '.[]' FILE > FILE.jsonl",
         )
     try:
         record = next(csv.reader(_header_lines(first, lines), delimiter=layout.delimiter, strict=True), [])

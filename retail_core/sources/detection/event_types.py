@@ -1,0 +1,92 @@
+"""The event types of a file: known ones, states of orders, and files in which every row is a purchase."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from retail_core.schemas import EVENT_TYPES
+from retail_core.sources.detection.column_names import word_set, words
+from retail_core.sources.detection.columns import Column
+from retail_core.sources.detection.event_names import (
+    canonical_event,
+    is_unsure_status,
+    order_status,
+    status_event,
+)
+from retail_core.sources.detection.roles import FieldGuess
+
+ORDER_COMMENT = "states of orders"
+"""Beginning of the comment of a vocabulary of states of orders."""
+
+_MAX_TYPES = 200
+_ORDER_WORDS = word_set(
+    "order orders invoice invoices purchase purchases transaction transactions sale sales receipt "
+    "bestellung bestellungen auftrag rechnung rechnungen verkauf verkaeufe commande commandes vente "
+    "ventes pedido pedidos venta ventas ordine ordini vendite bestelling bestellingen"
+)
+
+
+@dataclass(frozen=True)
+class EventTypes:
+    """What the values of a column of event types mean.
+
+    Attributes:
+        vocabulary: canonical type by raw name, None to leave rows out; only names that change.
+        canonical: canonical types that occur.
+        unknown: names without a known meaning, with the number of their rows.
+        unsure: states of orders that shops use differently.
+        comment: what the vocabulary is based on.
+    """
+
+    vocabulary: Mapping[str, str | None]
+    canonical: frozenset[str]
+    unknown: tuple[tuple[str, int], ...] = ()
+    unsure: tuple[str, ...] = ()
+    comment: str = ""
+
+
+def describe_types(column: Column) -> EventTypes:
+    """The meaning of a column's values."""
+    counts = column.counts.most_common(_MAX_TYPES)
+    states = sum(count for name, count in counts if order_status(name))
+    known = sum(count for name, count in counts if canonical_event(name))
+    return _states(counts) if states > known else _names(counts)
+
+
+def _states(counts: Sequence[tuple[str, int]]) -> EventTypes:
+    names = [name for name, _ in counts]
+    vocabulary = {
+        name: status_event(name) if order_status(name) else canonical_event(name) or "purchase"
+        for name in names
+    }
+    canonical = frozenset(event_type for event_type in vocabulary.values() if event_type)
+    unsure = tuple(name for name in names if is_unsure_status(name) or not order_status(name))
+    return EventTypes(vocabulary, canonical, (), unsure, f"{ORDER_COMMENT}; null leaves the order out")
+
+
+def _names(counts: Sequence[tuple[str, int]]) -> EventTypes:
+    meanings = {name: canonical_event(name) for name, _ in counts}
+    vocabulary: dict[str, str | None] = {
+        name: meaning for name, meaning in meanings.items() if meaning and meaning != name
+    }
+    unknown = tuple(
+        (name, count) for name, count in counts if meanings[name] is None and name not in EVENT_TYPES
+    )
+    canonical = frozenset(meaning for meaning in meanings.values() if meaning)
+    return EventTypes(vocabulary, canonical, unknown, (), "by their names; other types are kept as they are")
+
+
+def purchases_only(path: Path, fields: Mapping[str, FieldGuess], columns: Sequence[Column]) -> str | None:
+    """Why every row is probably a purchase; None if nothing says so."""
+    for name in ("order_id", "price", "quantity"):
+        if name in fields:
+            return f"{fields[name].names[0]} belongs to a purchase"
+    named = [column.name for column in columns if _ORDER_WORDS & set(words(column.name))]
+    if named:
+        return f"column {named[0]} belongs to a purchase"
+    if _ORDER_WORDS & set(words(re.sub(r"\W+", " ", path.name))):
+        return "the file's name says so"
+    return None

@@ -1,0 +1,319 @@
+"""The mapping that is proposed for a file, with the questions that only its owner can answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from retail_core.sources.detection.amounts import amount_format
+from retail_core.sources.detection.column_names import words
+from retail_core.sources.detection.columns import Column
+from retail_core.sources.detection.event_types import (
+    ORDER_COMMENT,
+    EventTypes,
+    describe_types,
+    purchases_only,
+)
+from retail_core.sources.detection.file_layout import FileLayout
+from retail_core.sources.detection.order_lines import fill_down
+from retail_core.sources.detection.roles import FieldGuess, assign_fields
+from retail_core.sources.detection.value_roles import ids_by_values
+from retail_core.sources.presets import PRESETS
+from retail_core.sources.source import REQUIRED
+
+MappingValue = str | int | list[str] | dict[str, object] | None
+
+
+@dataclass(frozen=True)
+class Question:
+    """What only the owner of a file can decide.
+
+    Attributes:
+        key: key of the mapping that states the answer.
+        text: the question, with what is proposed.
+        choices: lines of a mapping, one of which is the answer; empty if any value can be.
+    """
+
+    key: str
+    text: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposed mapping.
+
+    Attributes:
+        mapping: keys and values as in a mapping file.
+        fields: the column of each event field.
+        comments: reason by mapping key, or by `columns.FIELD`.
+        missing: required event fields for which no column was found.
+        questions: what has to be decided.
+        warnings: what is not or not completely read.
+    """
+
+    mapping: Mapping[str, MappingValue]
+    fields: Mapping[str, FieldGuess]
+    comments: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    questions: tuple[Question, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def undecided(self) -> bool:
+        """Whether the mapping cannot be used before a question is answered."""
+        return bool(self.missing) or any(question.choices for question in self.questions)
+
+    def decided(self, choice: int) -> Proposal:
+        """The proposal with one of the alternative time formats."""
+        formats = self.mapping.get("time")
+        if not isinstance(formats, list) or not any(question.choices for question in self.questions):
+            return self
+        return replace(self, mapping={**self.mapping, "time": [formats[choice]]}, questions=())
+
+
+class _Builder:
+    """Collects the keys of a mapping with their comments, questions and warnings."""
+
+    def __init__(self) -> None:
+        self.mapping: dict[str, MappingValue] = {}
+        self.comments: dict[str, str] = {}
+        self.questions: list[Question] = []
+        self.warnings: list[str] = []
+
+    def set(self, key: str, value: MappingValue, comment: str = "") -> None:
+        self.mapping[key] = value
+        if comment:
+            self.comments[key] = comment
+
+    def ask(self, key: str, text: str, *choices: str) -> None:
+        self.questions.append(Question(key, text, choices))
+
+
+def propose(path: Path, found: FileLayout, columns: Sequence[Column]) -> Proposal:
+    """The mapping of a file with these columns."""
+    fields = ids_by_values(columns, assign_fields(columns), named=found.layout.header is None)
+    builder = _Builder()
+    builder.set("name", source_name(path))
+    builder.set("columns", {name: _names(guess) for name, guess in fields.items()})
+    for name, guess in fields.items():
+        builder.comments[f"columns.{name}"] = f"{guess.confidence:.2f} {guess.reason}"
+    _add_event_types(builder, path, fields, columns)
+    _name_orders(builder)
+    _add_time(builder, fields.get("event_time"))
+    _add_layout(builder, found)
+    _add_amounts(builder, fields)
+    _add_order_lines(builder, fields, columns)
+    _add_user_warnings(builder, fields)
+    constants = builder.mapping.get("constants")
+    known = {*fields, *(constants if isinstance(constants, dict) else ())}
+    missing = tuple(name for name in REQUIRED if name not in known)
+    return Proposal(
+        builder.mapping, fields, builder.comments, missing, tuple(builder.questions), tuple(builder.warnings)
+    )
+
+
+def source_name(path: Path) -> str:
+    """A name for the source of a file, from the file's name.
+
+    >>> source_name(Path("2025-01 Orders.csv.gz")), source_name(Path("ga4.csv"))
+    ('log-2025-01-orders', 'log-ga4')
+    """
+    stem = path.name.split(".")[0].lower()
+    name = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:28] or "file"
+    return name if name[0].isalpha() and name not in PRESETS else f"log-{name}"[:32]
+
+
+def _names(guess: FieldGuess) -> str | list[str]:
+    # A name that ends with a question mark is written with two: one marks optional columns.
+    names = [f"{name}?" if name.endswith("?") else name for name in guess.names]
+    return names[0] if len(names) == 1 else names
+
+
+def _add_event_types(
+    builder: _Builder, path: Path, fields: Mapping[str, FieldGuess], columns: Sequence[Column]
+) -> None:
+    guess = fields.get("event_type")
+    if guess is None:
+        if evidence := purchases_only(path, fields, columns):
+            builder.set("constants", {"event_type": "purchase"}, f"no column of event types, but {evidence}")
+            builder.ask(
+                "constants.event_type",
+                "Is every row a purchase? There is no column of event types; canceled orders and returns, "
+                "if the file has them, need `drop:` or `refunds:`.",
+            )
+        return
+    types = describe_types(guess.columns[0])
+    if types.vocabulary:
+        builder.set("event_types", dict(types.vocabulary), types.comment)
+    _ask_about_types(builder, guess.columns[0], types)
+
+
+def _name_orders(builder: _Builder) -> None:
+    """In a file of orders, a unique column that is only named `id` is the order, not the event."""
+    columns, types = builder.mapping["columns"], builder.mapping.get("event_types")
+    by_status = builder.comments.get("event_types", "").startswith(ORDER_COMMENT)
+    if not isinstance(columns, dict) or not ("constants" in builder.mapping or (types and by_status)):
+        return
+    name = columns.get("event_id")
+    if isinstance(name, str) and words(name) == ["id"] and "order_id" not in columns:
+        columns["order_id"] = columns.pop("event_id")
+        builder.comments["columns.order_id"] = (
+            f"each row is an order; {builder.comments.pop('columns.event_id')}"
+        )
+
+
+def _ask_about_types(builder: _Builder, column: Column, types: EventTypes) -> None:
+    if types.unsure:
+        states = ", ".join(types.unsure)
+        builder.ask(
+            "event_types", f"Column {column.name} has states of orders. Do these mean a purchase: {states}?"
+        )
+    if types.unknown:
+        shown = ", ".join(f"{name} ({count:,})" for name, count in types.unknown[:12])
+        builder.ask(
+            "event_types",
+            f"These event types are kept under their own name: {shown}. Map those that mean a known type; "
+            "map those that are no act of a user to null.",
+        )
+    if column.holds_lists:
+        builder.warnings.append(
+            f"Column {column.name} holds several values in a cell, such as {next(iter(column.counts))!r}: "
+            "event_types compares whole cells."
+        )
+    if "purchase" not in types.canonical:
+        builder.warnings.append("No event type of the sample is a purchase; a model needs purchases.")
+
+
+def _add_time(builder: _Builder, guess: FieldGuess | None) -> None:
+    if guess is None or guess.columns[0].typed_times:
+        return
+    times = guess.columns[0].times
+    if times is None:
+        return
+    formats = list(times.formats)
+    if len(guess.columns) > 1 and guess.columns[1].is_clock:
+        formats = [_with_clock(form, guess.columns[1].values[0]) for form in formats]
+    if times.alternatives:
+        _ask_for_the_order(builder, guess.columns[0])
+    elif formats != ["iso"]:
+        single = len(formats) == 1 and "%" not in formats[0]
+        builder.set("time", formats[0] if single else formats, f"reads {times.share:.0%} of the values")
+    if not times.zoned:
+        builder.set("timezone", "UTC", "times have no offset: name the zone in which the file writes them")
+        builder.ask(
+            "timezone", "In which time zone are the times written? They have no offset; UTC is assumed."
+        )
+
+
+def _with_clock(form: str, clock: str) -> str:
+    date = "%Y-%m-%d" if form == "iso" else form
+    if re.search(r"[AaPp]\.?[Mm]", clock):
+        return f"{date} %I:%M:%S %p" if clock.count(":") == 2 else f"{date} %I:%M %p"
+    return f"{date} %H:%M:%S" if clock.count(":") == 2 else f"{date} %H:%M"
+
+
+def _ask_for_the_order(builder: _Builder, column: Column) -> None:
+    times = column.times
+    if times is None:
+        return
+    lines = tuple(f'time: ["{form}"]' for form in times.alternatives)
+    hint = ""
+    if "." in times.alternatives[0][:4]:
+        hint = " Dates with dots usually begin with the day."
+    if times.ordered[0] != times.ordered[1]:
+        hint = f" Only with {times.alternatives[times.ordered.index(True)]} the rows are in order of time."
+    builder.set("time", list(times.alternatives), "keep one of the two: day or month first?")
+    builder.ask(
+        "time",
+        f"Which comes first in {column.name}, the day or the month? Every value, such as "
+        f"{column.values[0]!r}, can be read both ways.{hint} The mapping is refused until one is left.",
+        *lines,
+    )
+
+
+def _add_layout(builder: _Builder, found: FileLayout) -> None:
+    layout = found.layout
+    if layout.encoding != "utf-8":
+        builder.set("encoding", layout.encoding, "a guess" if found.encoding_guessed else "")
+        if found.encoding_guessed:
+            builder.ask("encoding", f"Do names with accents look right below? {layout.encoding} is a guess.")
+    if found.kind == "csv":
+        for key, value, default in (
+            ("delimiter", layout.delimiter, ","),
+            ("skip_lines", layout.skip_lines, 0),
+            ("comment", layout.comment, None),
+        ):
+            if value != default:
+                builder.set(key, value)
+        if layout.header:
+            builder.set("header", list(layout.header), "the file has no header line: rename the columns")
+
+
+def _add_amounts(builder: _Builder, fields: Mapping[str, FieldGuess]) -> None:
+    price, quantity = fields.get("price"), fields.get("quantity")
+    amounts = [
+        value for guess in (price, quantity) if guess for column in guess.columns for value in column.counts
+    ]
+    if not amounts:
+        return
+    form = amount_format(amounts)
+    if form.decimal:
+        builder.set("decimal", form.decimal)
+    if form.unsure:
+        builder.ask(
+            "decimal",
+            f"Is {form.unsure!r} a number of thousands or has it decimals? State decimal: '.' or ','.",
+        )
+    if form.signs:
+        builder.set("currency_signs", dict(form.signs))
+    if form.negative:
+        builder.set("refunds", {"negative": True}, "there are negative amounts")
+    if price and not form.signs and "currency" not in fields:
+        builder.ask(
+            "constants.currency", "Which currency are the prices in? Add `constants: {currency: EUR}`."
+        )
+    if price and quantity and _is_total(price):
+        builder.ask(
+            "price_per",
+            f"Is {price.names[0]} the price of one piece or of the line? Of the line: add `price_per: line`.",
+        )
+
+
+def _is_total(price: FieldGuess) -> bool:
+    return bool(
+        re.search(r"total|revenue|amount|betrag|montant|importe|umsatz|sum", price.names[0], re.IGNORECASE)
+    )
+
+
+def _add_order_lines(builder: _Builder, fields: Mapping[str, FieldGuess], columns: Sequence[Column]) -> None:
+    filled = fill_down(fields, columns)
+    if filled is None:
+        return
+    by, names = filled
+    builder.set(
+        "fill_down", {"by": by, "columns": list(names)}, "further lines of an order leave these columns empty"
+    )
+    if "order_id" not in fields and isinstance(builder.mapping["columns"], dict):
+        builder.mapping["columns"]["order_id"] = by
+
+
+def _add_user_warnings(builder: _Builder, fields: Mapping[str, FieldGuess]) -> None:
+    guess = fields.get("user_id")
+    if guess is None:
+        return
+    if len(guess.columns) > 1:
+        names = " and ".join(guess.names)
+        builder.ask(
+            "columns.user_id",
+            f"Are {names} ids of the same users? Where the first is empty the second is used, so that one "
+            "person can become two users; keep one of them if every event has it.",
+        )
+    inner = [name for other in fields.values() for name in other.names if "[0]" in name]
+    if inner:
+        builder.warnings.append(
+            f"Of the list in {inner[0].partition('[0]')[0]} only the first element is read: a mapping "
+            "explodes one list."
+        )

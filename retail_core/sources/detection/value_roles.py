@@ -1,0 +1,51 @@
+"""Ids of users and items in files whose column names say nothing, from their values alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from retail_core.sources.detection.columns import Column
+from retail_core.sources.detection.roles import FieldGuess
+
+_CONFIDENCE = 0.3
+
+
+def ids_by_values(
+    columns: Sequence[Column], fields: Mapping[str, FieldGuess], *, named: bool
+) -> dict[str, FieldGuess]:
+    """`fields` with the user id and, in a file without a header, item id and price.
+
+    The first free column of repeated single words or numbers is the user, the next one the item: logs are
+    written that way round. The confidence is low, so that the preview has to be looked at.
+    """
+    result = dict(fields)
+    wanted = [
+        name for name in ("user_id", "item_id") if name not in result and not (named and name == "item_id")
+    ]
+    used = {name for guess in fields.values() for name in guess.names}
+    free = [column for column in columns if column.name not in used and _is_id(column)]
+    for name, column in zip(wanted, free, strict=False):
+        result[name] = _guess(name, column)
+    amounts = [column for column in columns if column.name not in used and _is_amount(column)]
+    if amounts and "price" not in result and not named:
+        result["price"] = _guess("price", amounts[0])
+    return result
+
+
+def _guess(name: str, column: Column) -> FieldGuess:
+    return FieldGuess(name, (column,), _CONFIDENCE, f"by its values alone; {column.summary()}")
+
+
+def _is_amount(column: Column) -> bool:
+    return column.numbers > 0.9 and column.integers < 0.5 and column.times is None
+
+
+def _is_id(column: Column) -> bool:
+    repeated = len(column.counts) > 1 and (len(column.counts) < len(column.values) or len(column.values) < 50)
+    return (
+        column.list_path is None
+        and column.fill > 0.9
+        and column.id_like > 0.95
+        and repeated
+        and not (_is_amount(column) or column.times is not None or column.holds_lists)
+    )
