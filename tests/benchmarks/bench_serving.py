@@ -1,4 +1,4 @@
-"""How fast the service is_reachable, beside plain servers of the same model; wrk as load.
+"""How fast the service responds, beside plain servers of the same model; wrk as load.
 
     python -m tests.benchmarks.bench_serving [--seconds 5] [--rounds 5] [--swaps 100] [--batch-users 1000000]
 
