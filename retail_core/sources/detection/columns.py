@@ -121,13 +121,11 @@ class Column:
         several = sum(count for value, count in self.counts.items() if _SEVERAL.match(value))
         return several * 2 > len(self.values) and self.times is None and not all(map(is_number, self.counts))
 
-    def summary(self) -> str:
-        """The values in a few words."""
+    def summary(self, *, example: bool) -> str:
+        """The values in a few words; without an example where it could identify a user."""
         distinct = f"{len(self.counts):,} different values" if len(self.counts) > 1 else "one value"
-        example = next(iter(self.counts), "")
-        return (
-            f"{distinct} in {len(self.filled_rows):,} of {self.records:,} records, such as {example[:40]!r}"
-        )
+        shown = f", such as {next(iter(self.counts), '')[:40]!r}" if example else ""
+        return f"{distinct} in {len(self.filled_rows):,} of {self.records:,} records{shown}"
 
 
 def sample_columns(table: RawTable, nulls: tuple[str, ...]) -> list[Column]:

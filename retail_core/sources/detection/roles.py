@@ -17,6 +17,9 @@ FIELDS = (
 )  # fmt: skip
 """Event fields in the order in which they choose a column."""
 
+PERSONAL_FIELDS = frozenset({"user_id", "event_id", "session_id", "order_id"})
+"""Fields whose values can identify a user: a mapping file, which is shared, must not contain them."""
+
 MIN_CONFIDENCE: Mapping[str, float] = {"user_id": 0.3, "event_time": 0.3, "event_type": 0.35} | dict.fromkeys(
     FIELDS[3:], 0.38
 )
@@ -158,7 +161,11 @@ def _reason(name: str, columns: Sequence[Column]) -> str:
     by_name = name_scores(first.name).get(name, 0.0)
     why = f"by its name {leaf(first.name)!r}" if by_name >= 0.5 else "by its values"
     times = first.times if name == "event_time" else None
-    detail = f"{times.share:.0%} of the values are {' or '.join(times.formats)}" if times else first.summary()
+    detail = (
+        f"{times.share:.0%} of the values are {' or '.join(times.formats)}"
+        if times
+        else first.summary(example=name not in PERSONAL_FIELDS)
+    )
     return f"{why}; {detail}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from retail_core.sources.detection.columns import Column
-from retail_core.sources.detection.roles import FieldGuess
+from retail_core.sources.detection.roles import PERSONAL_FIELDS, FieldGuess
 
 _CONFIDENCE = 0.3
 
@@ -33,7 +33,12 @@ def ids_by_values(
 
 
 def _guess(name: str, column: Column) -> FieldGuess:
-    return FieldGuess(name, (column,), _CONFIDENCE, f"by its values alone; {column.summary()}")
+    return FieldGuess(
+        name,
+        (column,),
+        _CONFIDENCE,
+        f"by its values alone; {column.summary(example=name not in PERSONAL_FIELDS)}",
+    )
 
 
 def _is_amount(column: Column) -> bool:

@@ -387,3 +387,11 @@ def test_canonical_columns_with_other_event_names_need_a_mapping(tmp_path: Path)
     result = _detect(tmp_path, "user_id,event_time,event_type\nu1,2025-01-01T10:00:00Z,buy\n")
     assert result.preset is None
     assert _mapping(result)["event_types"] == {"buy": "purchase"}
+
+
+def test_a_mapping_contains_no_value_that_identifies_a_user(tmp_path: Path) -> None:
+    rows = [f"mia{row % 7}@x.test,ord{row},view,{time}" for row, time in enumerate(_times(30))]
+    text = _detect(tmp_path, _lines("email,order_id,event,time", rows)).text
+    assert "user_id: email" in text
+    assert "x.test" not in text
+    assert "ord1" not in text
