@@ -47,7 +47,12 @@ def _belongs_to(user_id: str, document: Document, ledger_window: Mapping[str, An
     row_format = _row_format(ledger_window, str(document["source"]))
     values = _values_by_column(str(document["raw"]), row_format)
     columns = tuple(name for name in row_format.user_columns if name in values) or tuple(values)
-    return any(user_id in {values[name], clean_id(values[name])} for name in columns)
+    return any(user_id in _spellings(values[name]) for name in columns)
+
+
+def _spellings(value: str) -> set[str | None]:
+    """A value as it is, as an id, and without the apostrophe that keeps spreadsheets from computing it."""
+    return {value, clean_id(value), value.removeprefix("'")}
 
 
 def _row_format(ledger_window: Mapping[str, Any], source: str) -> RowFormat:

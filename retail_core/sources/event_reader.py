@@ -138,7 +138,7 @@ def check_header(path: Path, source: Source, header: tuple[str, ...], *, complet
     raise InputError(
         f"{path} has no column {missing[0]!r}, which source {source.name} needs; "
         f"its columns are {', '.join(header)[:200]}.",
-        remedy=f"use --source {preset}." if preset else _mapping_advice(header, source),
+        remedy=f"use --source {preset}." if preset else _mapping_advice(header, source, complete=complete),
     )
 
 
@@ -176,7 +176,9 @@ def _check_mapped_columns(path: Path, source: Source, header: tuple[str, ...]) -
         )
 
 
-def _mapping_advice(header: tuple[str, ...], source: Source) -> str:
+def _mapping_advice(header: tuple[str, ...], source: Source, *, complete: bool) -> str:
+    if not complete and len(header) == 1:
+        return "if its one key has a list of records, write one of these per line, without the list."
     separator = next((mark for mark in ";\t|" if mark in header[0] and mark != source.layout.delimiter), None)
     if separator is not None:
         return f"the fields seem to be separated by {separator!r}: set delimiter in a mapping."

@@ -93,8 +93,11 @@ def read_raw_tables(
             damaged, which is raised after the tables of the rows before.
     """
     kind = file_kind(path)
-    if kind == "parquet" and source.layout.kind == "csv":
-        yield from parquet_tables(path, check, skip, WINDOW_ROWS)
+    if kind == "parquet":
+        tables = parquet_tables(path, check, skip, WINDOW_ROWS)
+        if source.layout.kind == "jsonl" and next(tables, None) is not None:
+            raise _not_json_lines(path)
+        yield from tables
         return
     if kind == "parquet":
         raise InputError(f"{path} is a Parquet file, not JSON lines.", remedy="use a source that reads CSV.")
@@ -183,7 +186,7 @@ def _header(
 ) -> tuple[list[str], list[str]]:
     """The lines of `first` that are data, not the header, and the column names."""
     if layout.kind == "jsonl":
-        raise InputError(f"{path} is not JSON lines.", remedy="use a source that reads CSV.")
+        raise _not_json_lines(path)
     if layout.header is not None:
         return first, list(layout.header)
     if first and first[0].lstrip().startswith("["):
@@ -200,6 +203,10 @@ def _header(
     if not any(names):
         raise InputError(f"The header of {path} names no column.", remedy="name the columns in line 1.")
     return [], names
+
+
+def _not_json_lines(path: Path) -> InputError:
+    return InputError(f"{path} is not JSON lines.", remedy="use a source that reads CSV.")
 
 
 def _plain_fields(first: list[str], layout: Layout) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from retail_core.privacy import erasure
 from retail_core.scoring.audience_selection import refuse_erased_users
 from retail_core.scoring.prediction_storage import write_lake_predictions
 from retail_core.scoring.scores import rank_predictions
+from retail_core.sources.presets.snowplow import TSV_COLUMNS
 from retail_core.stack.services import variables
 from retail_core.store.lake.table import Lake, rebuild, sync
 from retail_core.store.mongo.connection import Store
@@ -280,6 +281,22 @@ def test_refused_rows_are_found_by_the_cleaned_and_by_a_nested_id(store: Store, 
     ingest(store, [nested], sources.from_mapping(mapping), at=AS_OF)
     assert erasure.count_stored(store, "17850")["quarantine"] == 2
     assert erasure.count_stored(store, "7")["quarantine"] == 1
+
+
+def test_refused_rows_with_quotation_marks_in_a_file_without_quoting(store: Store, tmp_path: Path) -> None:
+    fields = dict.fromkeys(TSV_COLUMNS, "")
+    fields |= {"page_title": '"Sale', "user_id": "u-7", "collector_tstamp": "soon", "event": "page_view"}
+    (tmp_path / "good.tsv").write_text(
+        "\t".join((fields | {"collector_tstamp": "2025-01-01"}).values()) + "\n"
+    )
+    (tmp_path / "bad.tsv").write_text(
+        "\t".join((fields | {"collector_tstamp": "2025-01-02"}).values()) + "\n" + "\t".join(fields.values())
+    )
+    files = [tmp_path / "good.tsv", tmp_path / "bad.tsv"]
+    report = ingest(store, files, sources.get_preset("snowplow"), at=AS_OF)
+    assert (report.events_inserted, report.quarantined) == (2, 1)
+    assert erasure.count_stored(store, "u-7")["quarantine"] == 1
+    assert erasure.count_stored(store, '"Sale')["quarantine"] == 0
 
 
 def test_refused_rows_of_windows_without_a_recorded_format(store: Store, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from retail_core.store.mongo.connection import Document, Store, open_store
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
+EXPORTS = ROOT / "tests" / "unit" / "sources" / "vendor_exports"
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 HEADER = "event_id,user_id,event_time,event_type,item_id,price\n"
 CANONICAL = sources.get_preset("canonical")
@@ -317,6 +318,21 @@ def test_replay_of_sessions_and_conflicts(store: Store, tmp_path: Path) -> None:
     store.events.delete_many({"source": "canonical"})
     report = replay(store, CANONICAL, at=AT)
     assert (report.rows, report.events_inserted, report.quarantined) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("path", sorted(EXPORTS.iterdir()), ids=lambda path: path.name)
+def test_an_export_of_a_vendor_that_is_ingested_again_gives_duplicates_only(
+    store: Store, tmp_path: Path, path: Path
+) -> None:
+    source = sources.get_preset(path.name.partition(".")[0].partition("-")[0])
+    first = ingest(store, [path], source, at=AT)
+    assert first.rows_read == first.events_inserted + first.quarantined > 0
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes() + b"\n")
+    second = ingest(store, [copy], source, at=AT)
+    assert _counts(second) == (first.rows_read, 0, first.events_inserted, first.quarantined)
+    replayed = replay(store, source, at=AT)
+    assert (replayed.events_inserted, replayed.quarantined) == (0, first.quarantined)
 
 
 def test_list_and_export_are_readable_without_formulas(store: Store, tmp_path: Path) -> None:

@@ -394,7 +394,9 @@ def test_every_other_preset_names_the_fitting_one(name: str, tmp_path: Path) -> 
         assert "\n" not in str(caught.value)
 
 
-def test_posthog_parquet_has_the_events_of_its_json_lines(tmp_path: Path) -> None:
+@pytest.fixture
+def posthog_parquet(tmp_path: Path) -> Path:
+    """The events of `posthog.jsonl` as a batch export writes them: properties as text, typed times."""
     rows = [json.loads(line) for line in (EXPORTS / "posthog.jsonl").read_text().splitlines()]
     table = pa.table(
         {name: [row.get(name) for row in rows] for name in ("uuid", "event", "distinct_id", "person_id")}
@@ -402,8 +404,29 @@ def test_posthog_parquet_has_the_events_of_its_json_lines(tmp_path: Path) -> Non
     )
     times = pa.array([row["timestamp"].rstrip("Z") for row in rows]).cast(pa.timestamp("us"))
     pq.write_table(table.append_column("timestamp", times.cast(pa.timestamp("us", "UTC"))), tmp_path / "p")
+    return tmp_path / "p"
+
+
+def test_posthog_parquet_has_the_events_of_its_json_lines(posthog_parquet: Path) -> None:
     posthog = sources.get_preset("posthog")
-    assert read_rows(tmp_path / "p", posthog) == read_rows(EXPORTS / "posthog.jsonl", posthog)
+    assert read_rows(posthog_parquet, posthog) == read_rows(EXPORTS / "posthog.jsonl", posthog)
+
+
+@pytest.mark.parametrize("other", sorted(PRESETS.keys() - {"posthog"}))
+def test_other_presets_name_the_fitting_one_for_parquet_too(posthog_parquet: Path, other: str) -> None:
+    with pytest.raises(InputError) as caught:
+        list(sources.read_events(posthog_parquet, sources.get_preset(other)))
+    assert caught.value.remedy.startswith("use --source posthog")
+
+
+def test_a_mapping_extends_a_vendor_preset(tmp_path: Path) -> None:
+    mapping = tmp_path / "shop.yaml"
+    mapping.write_text("extends: woocommerce\ntimezone: Europe/Berlin\nname: woo_berlin\n")
+    source = sources.from_mapping(mapping)
+    (csv_chunk,) = sources.read_events(EXPORTS / "woocommerce.csv", source)
+    (json_chunk,) = sources.read_events(EXPORTS / "woocommerce-rest.jsonl", source)
+    assert csv_chunk.events["event_time"][0] == pd.Timestamp("2025-05-30T20:00:00Z")
+    assert json_chunk.events["event_time"][0] == pd.Timestamp("2017-03-22T19:28:02Z")
 
 
 def test_a_matching_preset_needs_its_own_columns() -> None:
@@ -463,3 +486,11 @@ def test_snowplow_reads_a_tsv_with_a_header_and_both_forms_alike(tmp_path: Path)
     assert with_header.events.equals(tsv.events)
     assert sdk.events.equals(tsv.events)
     assert with_header.lines[0] == 2
+
+
+def test_a_response_of_an_api_with_all_orders_in_one_object_is_explained(tmp_path: Path) -> None:
+    lines = (EXPORTS / "shopify-rest.jsonl").read_text().splitlines()
+    path = tmp_path / "response.json"
+    path.write_text(json.dumps({"orders": [json.loads(line) for line in lines]}))
+    with pytest.raises(InputError, match="write one of these per line"):
+        list(sources.read_events(path, sources.get_preset("shopify")))
