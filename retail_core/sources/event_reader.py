@@ -197,7 +197,7 @@ def _check_readable(path: Path, source: Source, table: RawTable) -> None:
 
 
 def _no_readable_row(path: Path, source: Source, first: Refusal) -> InputError:
-    header = tuple(first.raw.split(","))
+    header = tuple(name.strip(' "') for name in first.raw.split(","))
     preset = matching_preset(header)
     detail = first.value or first.rule
     return InputError(

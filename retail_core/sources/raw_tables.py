@@ -210,8 +210,8 @@ def _not_json_lines(path: Path) -> InputError:
 
 
 def _plain_fields(first: list[str], layout: Layout) -> tuple[str, ...]:
-    """Fields of the first line, with their quotation marks."""
-    return tuple(name.strip() for name in "".join(first).rstrip("\r\n").split(layout.delimiter))
+    """Fields of the first line, without quotation marks around them; a quoted delimiter separates too."""
+    return tuple(name.strip(' "') for name in "".join(first).rstrip("\r\n").split(layout.delimiter))
 
 
 def _header_lines(first: list[str], lines: TextLines) -> Iterator[str]:

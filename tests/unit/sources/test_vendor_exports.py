@@ -494,3 +494,14 @@ def test_a_response_of_an_api_with_all_orders_in_one_object_is_explained(tmp_pat
     path.write_text(json.dumps({"orders": [json.loads(line) for line in lines]}))
     with pytest.raises(InputError, match="write one of these per line"):
         list(sources.read_events(path, sources.get_preset("shopify")))
+
+
+@pytest.mark.parametrize("other", ["taobao", "snowplow", "otto", "canonical"])
+def test_a_quoted_header_is_recognised(tmp_path: Path, other: str) -> None:
+    header, *lines = (EXPORTS / "shopify.csv").read_text().splitlines()
+    path = tmp_path / "quoted.csv"
+    quoted = ",".join(f'"{name}"' for name in header.split(","))
+    path.write_text("\n".join([quoted, *lines]))
+    with pytest.raises(InputError) as caught:
+        list(sources.read_events(path, sources.get_preset(other)))
+    assert caught.value.remedy.startswith("use --source shopify")
