@@ -21,6 +21,8 @@ from retail_core.features.definitions import expand_definitions
 from retail_core.features.feature_set import FeatureSet
 from retail_core.schemas import MAX_ID_LENGTH, Event, EventFrame
 from retail_core.sources.compressed_files import DecompressedFile, file_kind
+from retail_core.sources.parse_notes import ParseNotes, ValueWarning, merge_notes
+from retail_core.sources.source import Source
 
 CANONICAL = "canonical"
 KEY_COLUMNS = frozenset({"user_id", "as_of", "policy", "label"})
@@ -47,6 +49,8 @@ class BatchReport:
         statement: when the predicted purchases would happen and where the data ends, in words.
         context: the shop context used: `stored`, `file` (computed from it), `usual` (of the training data),
             `unknown` (a model of an earlier release), or `none` where the model needs none.
+        filtered: rows that the mapping leaves out on purpose; not part of `rows_read`.
+        value_warnings: values of used events that were left out or changed, by column and rule.
         examples: the first refused rows, each with line, field, rule and remedy.
     """
 
@@ -65,6 +69,8 @@ class BatchReport:
     warnings: list[str] = field(default_factory=list)
     statement: str = ""
     context: str = "none"
+    filtered: int = 0
+    value_warnings: list[dict[str, object]] = field(default_factory=list)
     examples: list[dict[str, object]] = field(default_factory=list)
 
     def header(self) -> str:
@@ -82,6 +88,7 @@ class EventFile:
     rows_read: int
     duplicates: int
     refused: int
+    notes: ParseNotes
     examples: list[dict[str, object]]
 
     def report(self, version: str, as_of: str) -> BatchReport:
@@ -94,8 +101,21 @@ class EventFile:
             used=len(self.events),
             duplicates=self.duplicates,
             refused=self.refused,
+            filtered=sum(rows.count for rows in self.notes.filtered),
+            value_warnings=[_value_warning(warning) for warning in self.notes.warnings[:MAX_EXAMPLES]],
             examples=self.examples,
         )
+
+
+def _value_warning(warning: ValueWarning) -> dict[str, object]:
+    first = warning.examples[0].line if warning.examples else None
+    return {
+        "field": warning.field,
+        "rule": warning.rule,
+        "count": warning.count,
+        "line": first,
+        "remedy": warning.remedy,
+    }
 
 
 @dataclass(frozen=True)
@@ -129,27 +149,38 @@ class FeatureFile:
         )
 
 
-def read_upload(path: Path, source: str, feature_set: FeatureSet) -> EventFile | FeatureFile:
+def dialect_of(source: str, mapping: str = "") -> Source:
+    """The preset `source`, or what the text of a mapping describes if there is one.
+
+    Raises:
+        InputError: there is no such preset, or the mapping is wrong.
+    """
+    return sources.mapping_from_text(mapping) if mapping else sources.get_preset(source)
+
+
+def read_upload(path: Path, source: Source, feature_set: FeatureSet) -> EventFile | FeatureFile:
     """Read a file as events of `source`, or as features if it has feature columns and no `event_time`.
 
     Raises:
         InputError: the file is neither.
     """
-    if source == CANONICAL:
+    if source == sources.get_preset(CANONICAL):
         columns = _columns(path)
         if "event_time" not in columns and set(columns) & set(feature_set.columns):
             return _features(path, columns, feature_set)
     return _events(path, source)
 
 
-def _events(path: Path, source: str) -> EventFile:
+def _events(path: Path, source: Source) -> EventFile:
     frames: list[pd.DataFrame] = []
     users: list[pd.DataFrame] = []
     examples: list[dict[str, object]] = []
+    notes: list[ParseNotes] = []
     rows_read = refused = 0
-    for chunk in sources.read_events(path, sources.get_preset(source)):
+    for chunk in sources.read_events(path, source):
         frames.append(chunk.events.assign(properties=None))
         users.append(chunk.users)
+        notes.append(chunk.notes)
         rows_read += chunk.rows_read
         refused += len(chunk.refused)
         examples += [
@@ -161,7 +192,8 @@ def _events(path: Path, source: str) -> EventFile:
     events = pd.concat(frames, ignore_index=True)
     unique = DataFrame[Event](events.drop_duplicates("event_id", ignore_index=True))
     attributes = pd.concat(users, ignore_index=True)
-    return EventFile(unique, attributes, rows_read, len(events) - len(unique), refused, examples)
+    duplicates = len(events) - len(unique)
+    return EventFile(unique, attributes, rows_read, duplicates, refused, merge_notes(notes), examples)
 
 
 def _columns(path: Path) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import bentoml
 from bentoml.exceptions import BentoMLException
@@ -66,17 +67,22 @@ class BatchScorer:
         self._loaded: LoadedModel | None = None
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    def score(self, path: str, out: str, tag: str, source: str, as_of: str, reasons: int) -> dict[str, str]:
-        """Score the file at `path` with the model `tag`, write `out`, return a `report` or a `problem`."""
+    def score(
+        self, path: str, out: str, tag: str, dialect: dict[str, str], as_of: str, reasons: int
+    ) -> dict[str, str]:
+        """Score the file at `path` with the model `tag`, write `out`, return a `report` or a `problem`.
+
+        `dialect` has the preset `source`, or the text of a `mapping`.
+        """
         # The real-time process imports this module too, and starts a second sooner without these.
         from bentos.batch import BatchRequest, score_file
-        from bentos.batch_files import read_upload
+        from bentos.batch_files import dialect_of, read_upload
 
         try:
             if self._loaded is None or self._loaded.tag != tag:
                 self._loaded = load_model(SETTINGS, tag)
             served = self._loaded.served
-            upload = read_upload(Path(path), source, served.spec.feature_set)
+            upload = read_upload(Path(path), dialect_of(**dialect), served.spec.feature_set)
             cutoff = parse_instant(as_of) if as_of else None
             request = BatchRequest(cutoff, datetime.now(UTC), reasons)
             report = score_file(served, upload, Path(out), request, SETTINGS)
@@ -125,6 +131,10 @@ class PurchaseService:
         ctx: bentoml.Context,
         file: Annotated[Path, Field(description="CSV (also .gz) or Parquet of events, or of features.")],
         source: Annotated[str, Field(description="The preset of the file's source.")] = "canonical",
+        mapping: Annotated[
+            str | dict[str, Any],
+            Field(description="Instead of a source: YAML (or JSON) text that maps the file, up to 64 KiB."),
+        ] = "",
         as_of: Annotated[
             str, Field(description="ISO 8601; default: next midnight if the last day is complete.")
         ] = "",
@@ -138,7 +148,7 @@ class PurchaseService:
             path=str(file),
             out=str(out),
             tag=self.predictions.reloader.loaded.tag,
-            source=source,
+            dialect={"source": source, "mapping": _mapping_text(mapping)},
             as_of=as_of,
             reasons=reasons,
         )
@@ -147,6 +157,11 @@ class PurchaseService:
             raise BentoMLException(text, error_code=HTTPStatus.BAD_REQUEST)
         ctx.response.metadata.update({REPORT_HEADER: result["report"], **CSV_HEADERS})
         return await asyncio.to_thread(out.read_bytes)
+
+
+def _mapping_text(mapping: str | dict[str, Any]) -> str:
+    """The mapping as text again: BentoML has parsed one that is JSON."""
+    return mapping if isinstance(mapping, str) else json.dumps(mapping, ensure_ascii=False)
 
 
 def _bentoml_openapi() -> dict[str, object]:

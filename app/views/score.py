@@ -14,8 +14,15 @@ from app import formatting as fmt
 from retail_core.client import FileToScore, ScoredFile
 from retail_core.settings import Settings, load_settings
 
-UPLOAD, RESULT = "upload", "result"
+UPLOAD, RESULT, MAPPING = "upload", "result", "mapping"
 TOP_USERS = 50
+MAPPING_EXAMPLE = """name: my_shop
+columns: {user_id: customer, event_time: time, event_type: action, price: amount}
+event_types: {Order: purchase}
+time: ["%d.%m.%Y %H:%M"]
+timezone: Europe/Berlin
+delimiter: ";"
+"""
 RECALL, LIKELY, BUDGET = "Recall target", "Likely buyers (best F1)", "A budget"
 
 
@@ -42,20 +49,46 @@ def _form(settings: Settings) -> None:
     if uploaded is not None:
         st.session_state[UPLOAD] = (uploaded.name, uploaded.getvalue())
     first, second = st.columns(2)
-    source = first.selectbox("Written by", list(fmt.PRESETS), format_func=fmt.PRESETS.__getitem__)
+    sources = {**fmt.PRESETS, MAPPING: "Another system: my own mapping"}
+    source = first.selectbox("Written by", list(sources), format_func=sources.__getitem__)
     as_of = second.text_input(
         "As of",
         placeholder="the next midnight of the shop if its last day is complete, else the newest event",
         help="ISO 8601, such as 2025-02-01T00:00:00Z. Only events before it count.",
     )
+    mapping = _mapping() if source == MAPPING else ""
     upload: tuple[str, bytes] | None = st.session_state.get(UPLOAD)
     if upload is not None and uploaded is None:
         st.caption(f":material/draft: {upload[0]}, {len(upload[1]) / 1e6:,.1f} MB")
-    if st.button("Score", type="primary", disabled=upload is None, width="stretch") and upload is not None:
+    is_incomplete = upload is None or (source == MAPPING and not mapping)
+    if st.button("Score", type="primary", disabled=is_incomplete, width="stretch") and upload is not None:
         st.session_state.pop(RESULT, None)
         with components.show_errors():
-            file = FileToScore(*upload, source, as_of.strip(), service.EXPLAINED_USERS)
+            file = FileToScore(*upload, source, as_of.strip(), service.EXPLAINED_USERS, mapping)
             st.session_state[RESULT] = _score(settings, file)
+
+
+def _mapping() -> str:
+    """The mapping as edited on the page; an uploaded one replaces the text."""
+    st.file_uploader(
+        "Mapping (YAML), the one of `retail ingest --mapping`",
+        type=["yaml", "yml"],
+        key="mapping_file",
+        on_change=_take_mapping_file,
+    )
+    text: str = st.text_area(
+        "Mapping, to edit",
+        key="mapping_text",
+        height=240,
+        placeholder=MAPPING_EXAMPLE,
+        help="docs/sources.md lists the keys with examples.",
+    )
+    return text.strip()
+
+
+def _take_mapping_file() -> None:
+    if (file := st.session_state["mapping_file"]) is not None:
+        st.session_state["mapping_text"] = file.getvalue().decode("utf-8", "replace")
 
 
 def _score(settings: Settings, file: FileToScore) -> ScoredFile:
@@ -136,6 +169,8 @@ def _read_counts(report: Mapping[str, Any]) -> None:
     )
     if silent:
         st.caption(f"{fmt.count(silent)} users have no event in the eligibility window and are not scored.")
+    if report.get("filtered"):
+        st.caption(f"{fmt.count(report['filtered'])} further rows were left out, as the mapping says.")
     if report["features_missing"]:
         missing = ", ".join(
             f"{name} ({fmt.count(rows)})" for name, rows in report["features_missing"].items()
@@ -144,6 +179,9 @@ def _read_counts(report: Mapping[str, Any]) -> None:
     if report["refused"]:
         with st.expander(f"Why {fmt.count(report['refused'])} rows were refused (the first of them)"):
             st.dataframe(pd.DataFrame(report["examples"]), hide_index=True, width="stretch")
+    if report.get("value_warnings"):
+        with st.expander("Values that were left out or changed (their events were used)"):
+            st.dataframe(pd.DataFrame(report["value_warnings"]), hide_index=True, width="stretch")
 
 
 def _choose(frame: pd.DataFrame) -> pd.DataFrame:

@@ -5,17 +5,22 @@ BentoML and Starlette write their errors in shapes of their own; here they becom
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bentos.http.guard import is_upload, too_large
-from bentos.http.upload_form import UploadForm, form_boundary, with_canonical_media_type
+from bentos.http.upload_form import UploadForm, check_mapping, form_boundary, with_canonical_media_type
 from bentos.problems import MEDIA_TYPE, Headers, Problem, split_error_text, unexpected
 
 FORWARDED_HEADERS = frozenset({b"allow"})
 """Headers of an error response that its problem document keeps."""
+
+_mapping_checks = ThreadPoolExecutor(1, "mapping")
+"""One thread, so that mappings take at most a share of the processor from predictions."""
 
 log = logging.getLogger("bentoml.serve")
 
@@ -84,14 +89,17 @@ class Exchange:
         if self.received_bytes > self.limit_bytes:
             self.refusal = too_large(self.limit_bytes)
         elif self._form is not None and message["type"] == "http.request":
-            self._check_form(self._form, body, last=not message.get("more_body", False))
+            await self._check_form(self._form, body, last=not message.get("more_body", False))
         if self.refusal is not None:
             raise _RefusedBody
         return message
 
-    def _check_form(self, form: UploadForm, chunk: bytes, *, last: bool) -> None:
+    async def _check_form(self, form: UploadForm, chunk: bytes, *, last: bool) -> None:
         try:
             form.feed(chunk, last=last)
+            if last and form.mapping is not None:
+                loop = asyncio.get_running_loop()
+                await loop.run_in_executor(_mapping_checks, check_mapping, form.mapping)
         except Problem as problem:
             self.refusal = problem
 

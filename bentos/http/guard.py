@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from starlette.types import Scope
 
 from bentos.http.local_access import local_access_problem
-from bentos.http.upload_form import form_boundary
+from bentos.http.upload_form import MAPPING_LIMIT_BYTES, form_boundary
 from bentos.problems import Problem
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics", "/docs", "/openapi.json"})
@@ -18,7 +18,7 @@ JSON_LIMIT_BYTES = 16 * 1024 * 1024
 UPLOAD_PREFIX = "/score_batch"
 JSON_PATHS = frozenset({"/predict", "/events"})
 UPLOAD_PATHS = frozenset({UPLOAD_PREFIX, f"{UPLOAD_PREFIX}/submit"})
-MULTIPART_OVERHEAD_BYTES = 64 * 1024
+MULTIPART_OVERHEAD_BYTES = 64 * 1024 + MAPPING_LIMIT_BYTES
 BURST_SECONDS = 2.0
 
 _HEADERS = frozenset({b"x-api-key", b"content-length", b"content-type", b"host", b"origin"})

@@ -136,6 +136,7 @@ class Client:
         path: Path,
         *,
         source: str = "canonical",
+        mapping: Path | None = None,
         as_of: datetime | None = None,
         explained_users: int = 0,
     ) -> ScoredFile:
@@ -144,7 +145,8 @@ class Client:
         Args:
             path: CSV, .gz, .zst, Parquet or JSON lines.
             source: preset of the dialect.
-            as_of: aware cut-off; None: just after the newest event of the file.
+            mapping: YAML file that maps the file, used instead of the source.
+            as_of: aware cut-off; None: the default of lists, from the newest event of the file.
             explained_users: number of most likely buyers that get reasons.
 
         Raises:
@@ -152,16 +154,16 @@ class Client:
             DependencyError: the service does not answer, or took longer than an hour.
         """
         cutoff = iso(as_of) if as_of else ""
-        return self.score_upload(FileToScore(path.name, path.read_bytes(), source, cutoff, explained_users))
+        text = _mapping_text(mapping) if mapping else ""
+        upload = FileToScore(path.name, path.read_bytes(), source, cutoff, explained_users, text)
+        return self.score_upload(upload)
 
     def score_upload(
         self, upload: FileToScore, on_wait: Callable[[float], None] = lambda _seconds: None
     ) -> ScoredFile:
         """As `score_file`, for a file in memory; `on_wait` is called with the seconds waited so far."""
-        form = {"source": upload.source, "reasons": str(upload.explained_users)}
-        form |= {"as_of": upload.as_of} if upload.as_of else {}
         files = {"file": (upload.name, upload.content, "application/octet-stream")}
-        submitted = self._json("POST", "/score_batch/submit", files=files, data=form)
+        submitted = self._json("POST", "/score_batch/submit", files=files, data=upload.form())
         task = {"task_id": submitted["task_id"]}
         started = time.monotonic()
         while self._json("GET", "/score_batch/status", params=task)["status"] == "in_progress":
@@ -202,6 +204,16 @@ class Client:
             f"The service at {str(self._http.base_url).rstrip('/')} does not answer ({cause}).",
             remedy="start it with `retail serve`, or everything with `retail up`, or correct its address.",
         )
+
+
+def _mapping_text(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"The mapping {path} cannot be read: {error}.", remedy="check the path.") from error
+    if not text.strip():
+        raise InputError(f"The mapping {path} has no keys.", remedy="docs/sources.md has a worked example.")
+    return text
 
 
 def _error_of(response: httpx.Response) -> RetailError:

@@ -113,6 +113,7 @@ class FileToScore:
         source: preset of the dialect.
         as_of: cut-off, ISO 8601; empty: the default of lists, from the newest event of the file.
         explained_users: number of most likely buyers that get reasons.
+        mapping: YAML text that maps the file, used instead of the source; empty without one.
     """
 
     name: str
@@ -120,6 +121,13 @@ class FileToScore:
     source: str = "canonical"
     as_of: str = ""
     explained_users: int = 0
+    mapping: str = ""
+
+    def form(self) -> dict[str, str]:
+        """The text fields of the form; unset ones are left out."""
+        dialect = {"mapping": self.mapping} if self.mapping else {"source": self.source}
+        cutoff = {"as_of": self.as_of} if self.as_of else {}
+        return dialect | {"reasons": str(self.explained_users)} | cutoff
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,35 @@ from retail_core.sources.source import Source
 from retail_core.sources.source_options import ColumnValues, Layout, RowRules, TimeFormat
 from retail_core.sources.time_parsing import UNIX_UNITS
 
+MAX_TEXT_BYTES = 64 * 1024
+"""Largest mapping that is accepted as text."""
+
+_OTHER_KINDS = frozenset({"literal_error", "list_type", "string_type"})
+"""Errors of a value with alternatives may be of the alternative that is not meant."""
+
+MAX_KEY_LENGTH = 100
+"""Characters of a key in a message."""
+
+_UNION_MEMBERS = ("literal[", "list[", "constrained-str")
+"""Parts of the location of an error that are no keys, but the alternatives of a value."""
+
 _REMEDY = "correct the mapping; docs/sources.md has a worked example."
+
+
+class MappingError(InputError):
+    """A mapping cannot be used.
+
+    Args:
+        subject: which mapping, the beginning of the message.
+        rule: what is wrong.
+        key: the key at fault (`columns.price`), empty for the whole text.
+    """
+
+    def __init__(self, subject: str, rule: str, key: str = "") -> None:
+        problem = f", key {key}: {rule}." if key else f" {rule}."
+        super().__init__(f"{subject}{problem}", remedy=_REMEDY)
+        self.key = key
+        self.rule = rule
 
 
 def from_mapping(path: Path) -> Source:
@@ -29,40 +57,80 @@ def from_mapping(path: Path) -> Source:
     Raises:
         InputError: no such file, not YAML, or a key that is missing, unknown or has a wrong value.
     """
-    content = _load_yaml(path)
+    subject = f"The mapping {path}"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InputError(f"There is no mapping file {path}.", remedy="check the path.") from error
+    except (OSError, ValueError) as error:
+        raise MappingError(subject, f"is not readable YAML: {error}") from error
+    return _checked_source(_load_yaml(text, _Loader, subject), subject)
+
+
+def mapping_from_text(text: str) -> Source:
+    """The source that the text of a mapping describes, which may come from anyone.
+
+    Text of more than `MAX_TEXT_BYTES` and YAML aliases are refused, so that time and memory are bounded.
+
+    Raises:
+        MappingError: too long, not YAML, or a key that is missing, unknown or has a wrong value.
+    """
+    subject = "The mapping"
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
+        raise MappingError(subject, f"is larger than {MAX_TEXT_BYTES // 1024} KiB")
+    return _checked_source(_load_yaml(text, _TextLoader, subject), subject)
+
+
+def _checked_source(content: object, subject: str) -> Source:
     if not isinstance(content, dict):
-        raise InputError(f"The mapping {path} has no keys.", remedy=_REMEDY)
+        raise MappingError(subject, "has no keys")
     try:
         return _source(SourceMapping.model_validate({str(key): value for key, value in content.items()}))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(name) for name in first["loc"][:2])
-        detail = first["msg"].removeprefix("Value error, ")
-        problem = f"key {key}: {detail}" if key else detail
-        raise InputError(f"The mapping {path}, {problem}.", remedy=_REMEDY) from error
+        errors = error.errors()
+        first = next((problem for problem in errors if problem["type"] not in _OTHER_KINDS), errors[0])
+        names = [
+            str(name)[:MAX_KEY_LENGTH] for name in first["loc"] if not str(name).startswith(_UNION_MEMBERS)
+        ]
+        key = ".".join(names[:2])
+        rule = first["msg"].removeprefix("Value error, ")
+        raise MappingError(subject, rule if key else f"is wrong: {rule}", key) from error
 
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which no key may be given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = next((key for position, key in enumerate(keys) if key in keys[:position]), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"key {twice} is given twice", node.start_mark
-            )
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key} is given twice", node.start_mark
+                    )
+                seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-def _load_yaml(path: Path) -> object:
+class _TextLoader(_Loader):
+    """Without aliases, with which a short text describes a mapping of any size."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "an alias (*name) is not accepted: write the value again", mark
+            )
+        return super().compose_node(parent, index)
+
+
+def _load_yaml(text: str, loader: type[_Loader], subject: str) -> object:
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a safe loader
-    except FileNotFoundError as error:
-        raise InputError(f"There is no mapping file {path}.", remedy="check the path.") from error
-    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
+        return yaml.load(text, loader)  # noqa: S506 - a safe loader
+    except (ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         detail = " ".join(str(error).split())
-        raise InputError(f"The mapping {path} is not readable YAML: {detail}.", remedy=_REMEDY) from error
+        raise MappingError(subject, f"is not readable YAML: {detail}") from error
 
 
 def _source(mapping: SourceMapping) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import pyarrow as pa
@@ -22,16 +23,24 @@ def _scalar(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str | list | dict | None):
-        raise ValueError(f"{value!r} is no text: write it in quotes")  # noqa: TRY004 - what Pydantic reports
+        raise ValueError(f"{str(value)[:100]} is no text: write it in quotes")  # noqa: TRY004 - what Pydantic reports
     return value
 
+
+MAX_TEXT_LENGTH = 1_000
+"""Characters of a name, value or format."""
+
+MAX_FORMATS = 20
+"""Time formats: each is compared with every other."""
 
 EventField = Literal[
     "event_id", "user_id", "event_time", "event_type", "item_id", "category", "brand", "price", "quantity",
     "currency", "session_id", "platform", "order_id",
 ]  # fmt: skip
-Text = Annotated[str, Field(min_length=1), BeforeValidator(_scalar)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT_LENGTH), BeforeValidator(_scalar)]
+ShortText = Annotated[str, Field(max_length=100)]
 Names = Annotated[list[Text], Field(min_length=1)]
+Formats = Annotated[list[Text], Field(min_length=1, max_length=MAX_FORMATS)]
 Conditions = dict[Text, Text | list[Text | None] | None]
 
 
@@ -59,15 +68,15 @@ class SourceMapping(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")] | None = None
-    extends: str | None = None
+    extends: ShortText | None = None
     columns: dict[EventField, Text | Names] = Field(default_factory=dict)
     event_types: dict[Text, Text | None] | None = None
     constants: dict[EventField, Text] = Field(default_factory=dict)
-    time: Literal["iso", "unix_s", "unix_ms", "unix_us"] | Names | None = None
-    timezone: str | None = None
+    time: Literal["iso", "unix_s", "unix_ms", "unix_us"] | Formats | None = None
+    timezone: ShortText | None = None
     policy: Literal["daily", "in-session", "first-visit"] | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    encoding: str | None = None
+    encoding: ShortText | None = None
     header: Names | None = None
     skip_lines: Annotated[int, Field(ge=0, le=1000)] | None = None
     comment: Text | None = None
@@ -120,7 +129,7 @@ class SourceMapping(BaseModel):
         for form in value:
             try:
                 parse_times(pa.array(["never"]), TimeFormat("strptime", formats=(form,)), "UTC")
-            except ValueError as error:
+            except (ValueError, re.error) as error:
                 raise ValueError(f"{form!r} is not a time format ({error})") from error
         if pair := ambiguous_formats(value):
             raise ValueError(

@@ -31,6 +31,7 @@ from bentos.batch_files import read_upload
 from retail_core.registry import versions as registry
 from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
+from retail_core.sources import get_preset
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
@@ -188,7 +189,7 @@ def feature_file(columns: list[str], users: int, folder: Path) -> Path:
 def batch_rate(settings: Settings, file: Path, users: int, folder: Path) -> float:
     """Users a second from a file of features to a scored CSV."""
     served = load_version(settings, "1")
-    upload = read_upload(file, "canonical", served.spec.feature_set)
+    upload = read_upload(file, get_preset("canonical"), served.spec.feature_set)
     return users / timed(
         lambda: score_file(served, upload, folder / "scored.csv", BatchRequest(AS_OF, AS_OF))
     )

@@ -19,6 +19,7 @@ import pytest
 from bentos.batch import BatchRequest, score_file
 from bentos.batch_files import read_upload
 from retail_core.registry.versions import load_champion
+from retail_core.sources import get_preset
 from retail_core.subprocesses import free_port
 from tests.containers.engine import BASE, BUILD_BASE, ROOT, Podman
 from tests.serving import AS_OF, KEY, Shop, environment
@@ -120,7 +121,7 @@ def test_the_image_scores_a_file_of_events(api: httpx.Client, shop: Shop, tmp_pa
     scored = _score(api, shop.log.name, shop.log.read_bytes())
     # Without a database the shop's context is computed from the file.
     champion, out = load_champion(shop.settings), tmp_path / "here.csv"
-    upload = read_upload(shop.log, "canonical", champion.spec.feature_set)
+    upload = read_upload(shop.log, get_preset("canonical"), champion.spec.feature_set)
     score_file(champion, upload, out, BatchRequest(AS_OF, AS_OF))
     both = scored.merge(pd.read_csv(out, dtype={"user_id": "str"}), on="user_id", suffixes=("", "_here"))
     assert len(both) == len(scored) > 500

@@ -53,6 +53,21 @@ def test_an_upload_is_kept_and_a_service_that_is_away_is_explained() -> None:
     assert any("does not answer" in warning.value for warning in at.warning)
 
 
+def test_a_mapping_is_asked_for_and_an_uploaded_one_can_be_edited() -> None:
+    at = page("score.py").run()
+    at.file_uploader[0].set_value(("log.csv", b"a;b\n", "text/csv")).run()
+    at.selectbox[0].set_value("mapping").run()
+    assert at.button[0].disabled
+    at.file_uploader[1].set_value(("shop.yaml", b"name: my_shop\n", "text/yaml")).run()
+    assert at.text_area[0].value == "name: my_shop\n"
+    assert not at.button[0].disabled
+    at.text_area[0].set_value("name: other\n").run()
+    at.button[0].click().run()
+    assert not at.exception
+    assert at.text_area[0].value == "name: other\n"
+    assert any("does not answer" in warning.value for warning in at.warning)
+
+
 def test_the_audience_page_offers_to_score_and_names_what_is_away() -> None:
     at = page("audience.py").run()
     assert not at.exception

@@ -97,6 +97,36 @@ def test_an_error_names_file_and_key(tmp_path: Path, text: str, message: str) ->
     assert "\n" not in str(caught.value)
 
 
+HEAD = "name: x\ncolumns: {user_id: a, event_time: b, event_type: c}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "key"),
+    [
+        ("a: &x [1]\nb: *x\n", "an alias", ""),
+        ("#" * (sources.mapping.MAX_TEXT_BYTES + 1), "larger than 64 KiB", ""),
+        ("[" * 60_000, "not readable YAML", ""),
+        ("{" + ",".join(f"{i:x}" for i in range(13_000)) + "}", "Extra inputs", "0"),
+        ("k" * 900 + ": 1\n", "Extra inputs", "k" * 100),
+        (HEAD + f"where: {{a: '{'*' * 1_001}'}}\n", "at most 1000 characters", "where.a"),
+        (HEAD + f"timezone: {'a/' * 1_000}\n", "at most 100 characters", "timezone"),
+        (HEAD + "timezone: ../../../etc/passwd\n", "no time zone", "timezone"),
+        (HEAD + f"time: [{', '.join(map(str, range(21)))}]\n", "at most 20", "time"),
+        (HEAD + "time: ['%d/%d/%Y']\n", "is not a time format", "time"),
+    ],
+)
+def test_a_text_of_anyone_is_bounded(text: str, message: str, key: str) -> None:
+    with pytest.raises(sources.MappingError) as caught:
+        sources.mapping_from_text(text)
+    assert message in caught.value.message
+    assert (caught.value.key, len(caught.value.message) < 600) == (key, True)
+
+
+def test_a_text_gives_the_source_of_its_file(tmp_path: Path) -> None:
+    text = _example("yaml")
+    assert sources.mapping_from_text(text) == sources.from_mapping(_mapping(tmp_path, text))
+
+
 def test_a_missing_mapping_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="There is no mapping file"):
         sources.from_mapping(tmp_path / "no.yaml")

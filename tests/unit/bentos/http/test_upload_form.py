@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from bentos.http.upload_form import REMEDY, UploadForm, form_boundary, with_canonical_media_type
+from bentos.http.upload_form import (
+    MAPPING_LIMIT_BYTES,
+    REMEDY,
+    UploadForm,
+    check_mapping,
+    form_boundary,
+    with_canonical_media_type,
+)
 from bentos.problems import Problem
 
 FILE = b'Content-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\nuser_id\r\n'
@@ -12,14 +19,18 @@ TEXT = b'Content-Disposition: form-data; name="file"\r\n\r\nhttp://127.0.0.1/\r\
 SOURCE = b'Content-Disposition: form-data; name="source"\r\n\r\ncanonical\r\n'
 
 
+MAPPING = b'Content-Disposition: form-data; name="mapping"\r\n\r\n%s\r\n'
+
+
 def form(*fields: bytes) -> bytes:
     return b"".join(b"--b\r\n" + field for field in fields) + b"--b--\r\n"
 
 
-def check(body: bytes, size: int) -> None:
+def check(body: bytes, size: int) -> UploadForm:
     upload = UploadForm(b"b")
     for start in range(0, len(body), size):
         upload.feed(body[start : start + size], last=start + size >= len(body))
+    return upload
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
@@ -77,3 +88,49 @@ def test_the_boundary_is_read_as_starlette_reads_it() -> None:
     header = (b"content-type", b'Multipart/Form-Data; charset=UTF-8; boundary="b;c"')
     assert form_boundary([(b"accept", b"*/*"), header]) == b"b;c"
     assert with_canonical_media_type([header])[0][1].startswith(b"multipart/form-data; ")
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+@pytest.mark.parametrize("text", [b"", b"name: x\ncolumns: {}", b"#" * MAPPING_LIMIT_BYTES])
+def test_the_mapping_is_collected(text: bytes, size: int) -> None:
+    for body in (form(FILE, MAPPING % text), form(MAPPING % text, FILE)):
+        assert check(body, size).mapping == text
+    assert check(form(FILE, SOURCE), size).mapping is None
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+@pytest.mark.parametrize(
+    ("fields", "field", "rule"),
+    [
+        ((FILE, MAPPING % (b"#" * (MAPPING_LIMIT_BYTES + 1))), "mapping", "longer than"),
+        ((FILE, MAPPING % b"a", MAPPING % b"a"), "mapping", "more than one"),
+        ((FILE, MAPPING % b"a", SOURCE), "mapping", "not both"),
+        ((SOURCE, FILE, MAPPING % b"a"), "mapping", "not both"),
+        ((FILE, SOURCE.replace(b"canonical", b"[" * 300)), "source", "longer than"),
+        ((FILE, MAPPING.replace(b"mapping", b"n" * 500) % (b"a" * 300)), "n" * 256, "longer than"),
+    ],
+)
+def test_text_fields_are_bounded(fields: tuple[bytes, ...], field: str, rule: str, size: int) -> None:
+    with pytest.raises(Problem) as caught:
+        check(form(*fields), size)
+    (error,) = caught.value.errors
+    assert (caught.value.status, error.field) == (422, field)
+    assert rule in error.rule
+
+
+def test_a_wrong_mapping_is_a_problem_that_names_the_key() -> None:
+    check_mapping(b"extends: rees46\ncolumns: {price: cost}\n")
+    wrong = {
+        b"extends: rees46\ncolumns: {price: 1.5}\n": "mapping.columns.price",
+        b"extends: rees46\ntime: ['%d/%d/%Y']\n": "mapping.time",
+        b"a: &x [1]\nb: [*x, *x]\n": "mapping",
+        b"http://127.0.0.1/": "mapping",
+        b"\xff": "mapping",
+        b"": "mapping",
+    }
+    for text, field in wrong.items():
+        with pytest.raises(Problem) as caught:
+            check_mapping(text)
+        (error,) = caught.value.errors
+        assert (caught.value.status, error.field) == (422, field)
+        assert error.rule
