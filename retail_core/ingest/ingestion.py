@@ -45,12 +45,13 @@ IngestProgress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class IngestReport:
-    """Row counts of an ingestion; rows_read = events_inserted + duplicates + quarantined.
+    """Row counts of an ingestion; rows_read = events_inserted + users_inserted + duplicates + quarantined.
 
     Attributes:
         files: number of files, skipped ones included.
         rows_read: rows of the files that were not skipped.
         events_inserted: new events.
+        users_inserted: new rows of files of users, which have no events.
         duplicates: rows whose event was stored before.
         quarantined: refused rows.
         skipped_files: files that had been ingested before.
@@ -74,6 +75,7 @@ class IngestReport:
     summary: dict[str, Any] = field(default_factory=dict)
     late_events: int = 0
     changed_outcomes: int = 0
+    users_inserted: int = 0
 
 
 def ingest(  # noqa: PLR0913 - one option each
@@ -124,7 +126,8 @@ def ingest(  # noqa: PLR0913 - one option each
     return IngestReport(
         files=len(paths),
         rows_read=counts.rows_read,
-        events_inserted=counts.inserted,
+        events_inserted=counts.inserted if source.rows == "events" else 0,
+        users_inserted=counts.inserted if source.rows == "users" else 0,
         duplicates=counts.duplicates,
         quarantined=counts.quarantined,
         skipped_files=skipped,
@@ -145,10 +148,11 @@ def file_key(path: Path, source: Source) -> FileKey:
         sha256=content_hash(path),
         source=source.name,
         options=source.options_hash(),
-        timezone=source.timezone,
+        timezone=source.timezone if source.rows == "events" else None,
         policy=source.policy,
         identity_rule=source.identity.rule,
         reading=source.options_json(),
+        of_users=source.rows == "users",
         preset=preset is not None and source == replace(preset, timezone=source.timezone),
     )
 

@@ -32,7 +32,7 @@ class ReplayReport:
     Attributes:
         rows: raw rows that were parsed again; some sources make several events of one.
         rows_read: events and refusals of these rows.
-        events_inserted: new events.
+        events_inserted: new events, or new rows of users of a source of users.
         duplicates: events that were stored before.
         quarantined: refusals.
         seconds: duration.
@@ -64,7 +64,7 @@ def replay(
         IntegrityError: the counts do not add up; the current window was not committed.
     """
     started = time.perf_counter()
-    description = {"kind": "replay", "file": "the quarantine", "source": source.name}
+    description = {"kind": "replay", "file": "the quarantine", "source": source.name, "rows": source.rows}
     run = ledger.begin_run(store, f"replay:{source.name}", description, at)
     if run is None:
         raise IntegrityError("A replay is never done.", remedy="remove its document from ingest_ledger.")

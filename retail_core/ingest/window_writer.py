@@ -146,16 +146,18 @@ def insert_window(
     events = _Inserter(store, store.events, window_id, compare if has_source_ids else Comparison.NONE)
     users = _Inserter(store, store.users, window_id, Comparison.NONE)
     repeats += events.insert(unique)
-    repeated_users = users.insert(window.users)
+    unique_users, repeated_users = _split_repeated_ids(window.users)
+    repeated_users += users.insert(unique_users)
     record_duplicates(
         store, window_id, {"events": _stored_ids(repeats), "users": _stored_ids(repeated_users)}
     )
     repeats, repeated_users = events.claim_undone(repeats), users.claim_undone(repeated_users)
     conflicts = [repeat.document for repeat in repeats if not repeat.same_content]
+    rows, known = (window.users, repeated_users) if chunk.has_user_rows else (window.events, repeats)
     counts = RowCounts(
         rows_read=chunk.rows_read,
-        inserted=len(window.events) - len(repeats),
-        duplicates=len(repeats) - len(conflicts),
+        inserted=len(rows) - len(known),
+        duplicates=len(known) - len(conflicts),
         quarantined=len(chunk.refused) + len(conflicts),
     )
     repeated = {id(repeat.document) for repeat in repeats}

@@ -18,7 +18,17 @@ from retail_core.sources.time_parsing import NOT_A_TIME
 
 
 def attribute_rows(source: Source, raw: Mapping[str, pa.Array]) -> DataFrame[UserAttributes]:
-    """Rows of `UserAttributes`; of equal attributes of a user the first row is used.
+    """Rows of `UserAttributes` beside events; of equal attributes of a user the first row is used.
+
+    The arguments are those of `attribute_frame`.
+    """
+    frame = attribute_frame(source, raw)
+    first = frame[frame["attributes"] != "{}"].drop_duplicates(["user_id", "attributes"], ignore_index=True)
+    return UserAttributes.validate(first)
+
+
+def attribute_frame(source: Source, raw: Mapping[str, pa.Array]) -> DataFrame[UserAttributes]:
+    """One row of `UserAttributes` for each raw row.
 
     Args:
         source: kinds of the attributes by raw column.
@@ -33,8 +43,7 @@ def attribute_rows(source: Source, raw: Mapping[str, pa.Array]) -> DataFrame[Use
     instants = np.where(raw["valid_from"].is_null(), NOT_A_TIME, raw["valid_from"].fill_null(0))
     frame = pd.DataFrame({"user_id": raw["user_id"].to_pandas(), "attributes": encoded}, dtype="str")
     frame.insert(1, "valid_from", pd.DatetimeIndex(instants.astype("datetime64[ms]")).tz_localize("UTC"))
-    first = frame[frame["attributes"] != "{}"].drop_duplicates(["user_id", "attributes"], ignore_index=True)
-    return UserAttributes.validate(first)
+    return UserAttributes.validate(frame)
 
 
 def _attribute_values(

@@ -74,7 +74,7 @@ def typed_columns(
         warnings: receives the values that cannot be read or were changed.
     """
     problems: Problems = {}
-    columns = {name: _text_field(table, source, name, warnings) for name in ("event_id", *TEXT_FIELDS)}
+    columns = {name: text_field(table, source, name, warnings) for name in ("event_id", *TEXT_FIELDS)}
     for row in nested_rows(columns["user_id"]) if not table.header else ():
         problems[int(row)] = (source.raw_name("user_id"), "nested", columns["user_id"][int(row)].as_py())
     columns["event_type"] = _translate_event_types(types, source.vocabulary)
@@ -123,7 +123,8 @@ def _clean(column: pa.Array, name: str, source: Source) -> pa.Array:
     return cleaned_text(column, source.nulls)
 
 
-def _text_field(table: RawTable, source: Source, name: str, warnings: WarningCollector) -> pa.Array:
+def text_field(table: RawTable, source: Source, name: str, warnings: WarningCollector) -> pa.Array:
+    """Clean text of an event field; `warnings` receives values that were left out or look damaged."""
     text = _first_text(table, source, name)
     if name in ID_FIELDS or name in _NAME_FIELDS:
         _warn_of_damaged_ids(table, source, name, text, warnings)

@@ -23,6 +23,7 @@ from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.row_rules import drop_event_types, filter_rows
 from retail_core.sources.source import Chunk, RawTable, Source, empty_users
 from retail_core.sources.time_parsing import NOT_A_TIME
+from retail_core.sources.user_parser import parse_users
 
 _CHECKS = (
     ("not_nullable", "missing"),
@@ -41,6 +42,8 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
 
     `first`, `last` and `header` of the result are those of the table.
     """
+    if source.rows == "users":
+        return parse_users(table, source)
     table = _with_spelling(table, source)
     raw_names = tuple(table.columns)
     table = resolve_paths(table, source)

@@ -68,7 +68,7 @@ def from_mapping(path: Path) -> Source:
 
 
 def mapping_from_text(text: str) -> Source:
-    """The source that the text of a mapping describes, which may come from anyone.
+    """The source of events that the text of a mapping describes, which may come from anyone.
 
     Text of more than `MAX_TEXT_BYTES` and YAML aliases are refused, so that time and memory are bounded.
 
@@ -78,7 +78,12 @@ def mapping_from_text(text: str) -> Source:
     subject = "The mapping"
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise MappingError(subject, f"is larger than {MAX_TEXT_BYTES // 1024} KiB")
-    return _checked_source(_load_yaml(text, _TextLoader, subject), subject)
+    source = _checked_source(_load_yaml(text, _TextLoader, subject), subject)
+    if source.rows == "users":
+        raise MappingError(
+            subject, "event_time and event_type are missing: a log of events is needed", "columns"
+        )
+    return source
 
 
 def _checked_source(content: object, subject: str) -> Source:
@@ -158,6 +163,8 @@ def _source(mapping: SourceMapping) -> Source:
         rules=_rules(mapping, base.rules),
         required_columns=tuple(dict.fromkeys(required)),
         identity=_identity(mapping, base.identity if mapping.extends else Identity()),
+        rows="users" if mapping.describes_users else "events",
+        valid_from=_column(mapping.valid_from) if mapping.valid_from else None,
     )
 
 

@@ -33,6 +33,24 @@ MAX_TEXT_LENGTH = 1_000
 MAX_FORMATS = 20
 """Time formats: each is compared with every other."""
 
+_USER_KEYS = frozenset(
+    {
+        *(
+            "name",
+            "columns",
+            "attributes",
+            "valid_from",
+            "time",
+            "timezone",
+            "delimiter",
+            "encoding",
+            "header",
+        ),
+        *("skip_lines", "comment", "nulls", "where", "drop"),
+    }
+)
+"""Keys of a mapping of users."""
+
 EventField = Literal[
     "event_id", "user_id", "event_time", "event_type", "item_id", "category", "brand", "price", "quantity",
     "currency", "session_id", "platform", "order_id",
@@ -83,6 +101,7 @@ class SourceMapping(BaseModel):
     quoted: bool | None = None
     properties: Literal["all"] | list[Text] | None = None
     attributes: dict[Text, Literal["number", "text"]] | None = None
+    valid_from: Text | None = None
     nulls: list[Text] | None = None
     decimal: Literal[".", ","] | None = None
     currency_signs: dict[Text, Annotated[str, Field(min_length=1, max_length=8)]] | None = None
@@ -153,12 +172,37 @@ class SourceMapping(BaseModel):
                 raise ValueError(f"{name}: {value[name]!r} is no number of at least 0 with a decimal point")
         return value
 
+    @property
+    def describes_users(self) -> bool:
+        """Whether the rows are users with attributes, without events."""
+        named = {*self.columns, *self.constants}
+        return bool(self.attributes) and self.extends is None and not named & {"event_time", "event_type"}
+
+    @model_validator(mode="after")
+    def _of_users(self) -> SourceMapping:
+        if not self.describes_users:
+            if self.valid_from is not None:
+                raise ValueError(
+                    "valid_from: only a mapping of users has it, with attributes and without event_time and "
+                    "event_type; attributes of events are known from the time of the event"
+                )
+            return self
+        names = [name for name in (*self.columns, *self.constants) if name != "user_id"]
+        surplus = sorted(self.model_fields_set - _USER_KEYS) + [f"columns.{name}" for name in names]
+        if surplus:
+            raise ValueError(
+                f"{surplus[0]}: a mapping without event_time and event_type describes users, which have only "
+                "user_id, valid_from and attributes"
+            )
+        return self
+
     @model_validator(mode="after")
     def _complete(self) -> SourceMapping:
         if self.extends is None:
             if self.name is None or self.name in RESERVED_NAMES:
                 raise ValueError("name: give the source a name of its own that no preset has")
-            absent = [name for name in REQUIRED if name not in {*self.columns, *self.constants}]
+            required = ("user_id",) if self.describes_users else REQUIRED
+            absent = [name for name in required if name not in {*self.columns, *self.constants}]
             if absent:
                 raise ValueError(f"columns: state which column is {absent[0]}, or set it under constants")
         lists = sorted(exploded_lists(self.raw_names()))
@@ -173,4 +217,5 @@ class SourceMapping(BaseModel):
         filled = [self.fill_down.by, *self.fill_down.columns] if self.fill_down else []
         properties = self.properties if isinstance(self.properties, list) else []
         names = [name for names in columns for name in names]
-        return [*names, *properties, *(self.attributes or ()), *conditions, *filled]
+        dated = (self.valid_from,) if self.valid_from else ()
+        return [*names, *properties, *(self.attributes or ()), *dated, *conditions, *filled]

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pandera.typing.pandas import DataFrame
 
 from retail_core.arrays import IntArray
-from retail_core.schemas import EventFrame, UserAttributes
+from retail_core.schemas import EVENT_COLUMNS, EventFrame, UserAttributes
 from retail_core.sources.identity import Identity
 from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.parse_notes import ParseNotes
@@ -107,6 +107,7 @@ class Chunk:
         mapped_fields: event fields with a column in this window.
         absent_columns: raw columns that the source maps and the window lacks.
         unread_columns: raw columns of the window that nothing reads.
+        has_user_rows: whether its file has one row of attributes per user and no events.
     """
 
     events: EventFrame
@@ -125,11 +126,12 @@ class Chunk:
     mapped_fields: tuple[str, ...] = ()
     absent_columns: tuple[str, ...] = ()
     unread_columns: tuple[str, ...] = ()
+    has_user_rows: bool = False
 
     @property
     def rows_read(self) -> int:
-        """Events plus refusals."""
-        return len(self.events) + len(self.refused)
+        """Events, or the user attributes of a file of users, plus refusals."""
+        return len(self.users if self.has_user_rows else self.events) + len(self.refused)
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ class Source:
         forms: sets of raw columns, of which a file must have one completely: the forms in which a vendor
             exports the same data.
         spellings: column name of the source by another name that some editions of a file use.
+        rows: what a row is: an event, or a user's attributes.
+        valid_from: raw column of the time from which the attributes of a row of a user are known.
     """
 
     name: str
@@ -197,6 +201,8 @@ class Source:
     reads: tuple[str, ...] = ()
     forms: tuple[tuple[str, ...], ...] = ()
     spellings: Mapping[str, str] = field(default_factory=dict)
+    rows: Literal["events", "users"] = "events"
+    valid_from: str | None = None
 
     def with_timezone(self, name: str | None) -> Source:
         """This source with times without an offset read in zone `name`; None changes nothing.
@@ -216,7 +222,8 @@ class Source:
     def mapped_columns(self) -> tuple[str, ...]:
         """Raw columns of event fields, properties, attributes and rules, without those all files may lack."""
         mapped = [raw for names in self.columns.values() for raw in names]
-        described = (*(self.properties or ()), *self.attributes, *self.identity.columns)
+        dated = (self.valid_from,) if self.valid_from else ()
+        described = (*(self.properties or ()), *self.attributes, *dated, *self.identity.columns)
         formed = (name for form in self.forms for name in form)
         named = (*mapped, *described, *self.needs, *self.rules.columns(), *self.reads, *formed)
         return tuple(dict.fromkeys(named))
@@ -255,7 +262,8 @@ class Source:
         return missing + min(absent_of_forms, key=len, default=[])
 
     def _required(self) -> list[str]:
-        return [name for name in REQUIRED if name not in self.constants and name not in self.derived]
+        names = REQUIRED if self.rows == "events" else ("user_id",)
+        return [name for name in names if name not in self.constants and name not in self.derived]
 
     def options_hash(self) -> str:
         """Hash of all options that decide how a file is read, 16 hex digits; part of a file's ledger id.
@@ -276,6 +284,8 @@ class Source:
             options["reads"] = self.reads
         if identity := self.identity.options():
             options["identity"] = identity
+        if self.rows != default.rows:
+            options |= {"rows": self.rows, "valid_from": self.valid_from}
         encoded = json.dumps(options, sort_keys=True, default=_as_dict)
         return hashlib.blake2b(encoded.encode(), digest_size=8).hexdigest()
 
@@ -308,6 +318,15 @@ def path_root(name: str) -> str:
     ('properties', 'price')
     """
     return re.split(r"[.\[]", name, maxsplit=1)[0]
+
+
+def empty_events() -> EventFrame:
+    """A frame of `Event` without rows."""
+    types: dict[str, object] = dict.fromkeys(EVENT_COLUMNS, "str")
+    types["event_time"] = pd.DatetimeTZDtype(unit="ms", tz="UTC")
+    types |= dict.fromkeys(("price_minor", "quantity"), "Int64")
+    frame = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})  # type: ignore[call-overload]
+    return cast("EventFrame", frame)
 
 
 def empty_users() -> DataFrame[UserAttributes]:

@@ -56,6 +56,8 @@ class SummaryCollector:
         self._unread |= dict.fromkeys(chunk.unread_columns)
         self._mapped |= set(chunk.mapped_fields)
         events = chunk.events
+        if chunk.has_user_rows:
+            self._add_users(chunk.users["user_id"].value_counts())
         if events.empty:
             return
         self._with_values |= {

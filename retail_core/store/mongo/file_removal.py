@@ -16,7 +16,7 @@ from retail_core.errors import InputError
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.event_duplicates import hex_ids, id_array, read_duplicates
 from retail_core.store.mongo.leases import lease_ended, new_lease, new_owner
-from retail_core.store.mongo.ledger import RowCounts, file_counts
+from retail_core.store.mongo.ledger import RowCounts, file_counts, is_of_users
 from retail_core.store.mongo.window_states import removed_windows
 
 _BATCH = 10_000
@@ -213,10 +213,11 @@ def correct_counts(store: Store, record_id: str) -> None:
         if window is None:
             continue
         counts = RowCounts(**window["counts"])
-        inserted = store.events.count_documents({"window_id": window_id})
+        users = store.users.count_documents({"window_id": window_id})
+        has_user_rows = is_of_users(store, window["file_id"])
+        inserted = users if has_user_rows else store.events.count_documents({"window_id": window_id})
         duplicates = counts.rows_read - counts.quarantined - inserted
         corrected = RowCounts(counts.rows_read, inserted, duplicates, counts.quarantined)
-        users = store.users.count_documents({"window_id": window_id})
         store.ledger.update_one(key, {"$set": {"counts": asdict(corrected), "users": users}})
         file_ids.add(window["file_id"])
     for file_id in file_ids:

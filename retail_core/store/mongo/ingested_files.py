@@ -39,10 +39,11 @@ def is_same_preset(file: Mapping[str, Any], key: FileKey) -> bool:
 def other_reading(file: Mapping[str, Any], key: FileKey) -> InputError:
     """The error of ingesting a file again with other options."""
     at = iso(file["started_at"])
-    how = f"source {file['source']}, time zone {file['timezone']}"
+    zone = f", time zone {file['timezone']}" if file["timezone"] else ""
+    how = f"source {file['source']}{zone}"
     return InputError(
         f"{key.path} was ingested on {at} as {file['file']} with {how} ({file['counts']['inserted']:,} new "
-        f"events); this time it would be read differently: {'; '.join(_differences(file, key))}.",
+        f"rows); this time it would be read differently: {'; '.join(_differences(file, key))}.",
         remedy=f"run `retail ingest undo {key.path}` and then this command, or add --again, which does both.",
     )
 

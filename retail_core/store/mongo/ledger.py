@@ -68,22 +68,24 @@ class FileKey:
         sha256: hash of its content.
         source: name of the source.
         options: hash of the source's options.
-        timezone: IANA zone of times without an offset.
+        timezone: IANA zone of times without an offset; None of a file of users.
         policy: cut-off policy that the source requires, or None.
         identity_rule: how its event ids are made.
         reading: the source's options as JSON, for messages.
         preset: whether the source is a preset as this release has it, apart from its time zone.
+        of_users: whether its rows are users with attributes, without events.
     """
 
     path: Path
     sha256: str
     source: str
     options: str
-    timezone: str
+    timezone: str | None
     policy: str | None
     identity_rule: str = "row"
     reading: str = "{}"
     preset: bool = False
+    of_users: bool = False
 
     @property
     def file_id(self) -> str:
@@ -99,7 +101,8 @@ class FileKey:
             "sha256": self.sha256,
         }
         names = ("source", "timezone", "policy", "identity_rule", "reading", "preset")
-        return file_fields | {name: getattr(self, name) for name in names}
+        rows = {"rows": "users"} if self.of_users else {}
+        return file_fields | rows | {name: getattr(self, name) for name in names}
 
 
 @dataclass
@@ -280,6 +283,11 @@ def finish_run(store: Store, run: IngestionRun, at: datetime, summary: IngestSum
     done = {"state": "done", "finished_at": at, "lease": None, "counts": counts}
     done["summary"] = summary.document()
     store.ledger.update_one({"_id": run.file_id, "lease.owner": run.owner}, {"$set": done})
+
+
+def is_of_users(store: Store, file_id: str) -> bool:
+    """Whether the counted rows of a file, or of a replay, are users with attributes."""
+    return store.ledger.find_one({"_id": file_id, "rows": "users"}, {"_id": 1}) is not None
 
 
 def file_counts(store: Store, file_id: str) -> RowCounts:

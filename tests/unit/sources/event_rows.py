@@ -27,6 +27,7 @@ def read_rows(path: Path, source: Source) -> list[str]:
     content = summary.summary(merge_notes(chunk.notes for chunk in chunks))
     return [
         *event_rows(chunks),
+        *user_rows(chunks),
         *_refusal_rows(chunks),
         *_filter_rows(content.filtered),
         *_warning_rows(content.warnings),
@@ -43,6 +44,17 @@ def event_rows(chunks: Iterable[Chunk]) -> list[str]:
                 f"{_name(name)}={_text(name, event[name])}" for name in _OPTIONAL if pd.notna(event[name])
             ]
             rows.append(" ".join([event["user_id"], time, event["event_type"], *fields]))
+    return rows
+
+
+def user_rows(chunks: Iterable[Chunk]) -> list[str]:
+    """One line per row of a file of users: user, date and attributes."""
+    rows = []
+    for users in (chunk.users for chunk in chunks if chunk.has_user_rows):
+        for row in users.to_dict("records"):
+            dated = pd.notna(row["valid_from"])
+            since = row["valid_from"].strftime("%Y-%m-%dT%H:%M:%SZ") if dated else "undated"
+            rows.append(f"user {row['user_id']} {since} {row['attributes']}")
     return rows
 
 

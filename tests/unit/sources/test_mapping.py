@@ -87,6 +87,13 @@ def test_the_documented_example_gives_the_documented_events(tmp_path: Path) -> N
         ("extends: rees46\nrefunds: {negative: maybe}\n", "key refunds.negative"),
         ("extends: rees46\nwhere: {a: {b: c}}\n", "key where.a"),
         ("extends: rees46\nnulls: NA\n", "key nulls"),
+        ("extends: rees46\nvalid_from: since\n", "valid_from: only a mapping of users has it"),
+        ("name: u\ncolumns: {item_id: i}\nattributes: {a: text}\n", "columns.item_id: a mapping without"),
+        ("name: u\ncolumns: {}\nattributes: {a: text}\n", "which column is user_id"),
+        (
+            "name: u\ncolumns: {user_id: i}\nattributes: {a: text}\npolicy: daily\n",
+            "policy: a mapping without",
+        ),
     ],
 )
 def test_an_error_names_file_and_key(tmp_path: Path, text: str, message: str) -> None:
@@ -112,6 +119,7 @@ HEAD = "name: x\ncolumns: {user_id: a, event_time: b, event_type: c}\n"
         (HEAD + f"timezone: {'a/' * 1_000}\n", "at most 100 characters", "timezone"),
         (HEAD + "timezone: ../../../etc/passwd\n", "no time zone", "timezone"),
         (HEAD + f"time: [{', '.join(map(str, range(21)))}]\n", "at most 20", "time"),
+        ("name: u\ncolumns: {user_id: i}\nattributes: {a: text}\n", "a log of events is needed", "columns"),
         (HEAD + "time: ['%d/%d/%Y']\n", "is not a time format", "time"),
     ],
 )
