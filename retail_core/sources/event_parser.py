@@ -17,11 +17,13 @@ from retail_core.sources.attribute_parsing import attribute_rows
 from retail_core.sources.event_fields import TEXT_FIELDS, public_columns, raw_event_types, typed_columns
 from retail_core.sources.event_ids import event_ids, hash_keys, value_keys
 from retail_core.sources.identity_text import v1_columns
+from retail_core.sources.joined_files import join_columns, without_matches
 from retail_core.sources.nested_paths import resolve_paths
 from retail_core.sources.parse_notes import ParseNotes, WarningCollector
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.row_rules import drop_event_types, filter_rows
 from retail_core.sources.source import Chunk, RawTable, Source, empty_users
+from retail_core.sources.text_cleaning import as_text_column
 from retail_core.sources.time_parsing import NOT_A_TIME
 from retail_core.sources.user_parser import parse_users
 
@@ -48,12 +50,17 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
     raw_names = tuple(table.columns)
     table = resolve_paths(table, source)
     raw_columns = tuple(table.columns)
-    table, filtered = filter_rows(table, source)
+    table, filtered = filter_rows(join_columns(table, source), source)
     if source.prepare is not None:
         table = source.prepare(table, source)
         raw_names = tuple(table.columns)
     table, types, dropped = drop_event_types(table, raw_event_types(table, source), source)
+    table, unmatched = without_matches(table)
     warnings = WarningCollector(public_columns(source))
+    if len(unmatched):
+        key = source.joins[0].on[0][0]
+        keys = table.columns.get(key, pa.nulls(len(table), pa.string()))
+        warnings.add(key, "join", unmatched, as_text_column(keys))
     columns, problems = typed_columns(table, types, source, warnings)
     all_lines, accepted = table.lines, np.arange(len(table))
     if problems:

@@ -15,6 +15,7 @@ from retail_core.errors import InputError
 from retail_core.schemas import EventFrame
 from retail_core.sources.event_ids import RepeatCounter, number_repeats
 from retail_core.sources.event_parser import parse_table
+from retail_core.sources.joined_files import absent_keys, ambiguous_columns, joined_names
 from retail_core.sources.json_tables import flat_json_lines, json_lines, object_table
 from retail_core.sources.parquet_tables import CheckHeader
 from retail_core.sources.presets import get_preset, matching_preset
@@ -119,7 +120,9 @@ def check_header(path: Path, source: Source, header: tuple[str, ...], *, complet
         InputError: it does not; the message names the column and the matching preset, if there is one.
     """
     _check_text(path, source, header)
-    missing = source.missing_columns(header)
+    if complete:
+        _check_joins(path, source, header)
+    missing = source.missing_columns(tuple(joined_names(source, header)))
     if source.layout.kind == "jsonl" and len(missing) < len(source.needs):
         # One key is enough to recognise the source; an object without the others is a refused row.
         missing = []
@@ -165,7 +168,8 @@ def _check_repeated(path: Path, source: Source, header: tuple[str, ...]) -> None
 
 def _check_mapped_columns(path: Path, source: Source, header: tuple[str, ...]) -> None:
     """Raise InputError if a column that a mapping requires is absent."""
-    absent = [name for name in source.required_columns if not has_column(name, header)]
+    present = joined_names(source, header)
+    absent = [name for name in source.required_columns if not has_column(name, present)]
     if absent:
         names = ", ".join(map(repr, absent))
         close = get_close_matches(absent[0], header, 1)
@@ -173,6 +177,21 @@ def _check_mapped_columns(path: Path, source: Source, header: tuple[str, ...]) -
         raise InputError(
             f"{path} has no column {names}, which the mapping of source {source.name} names{hint}.",
             remedy=f"correct the name in the mapping, or mark it as optional: '{absent[0]}?'.",
+        )
+
+
+def _check_joins(path: Path, source: Source, header: tuple[str, ...]) -> None:
+    """Raise InputError if a key of a joined file is absent, or a joined column is there already."""
+    if absent := absent_keys(source, header):
+        raise InputError(
+            f"{path} has no column {absent[0]!r}, by which a file is joined; its columns are "
+            f"{', '.join(header)[:200]}.",
+            remedy="correct the name under join: {on: ...} in the mapping.",
+        )
+    if (repeated := next(ambiguous_columns(source, header), None)) is not None:
+        raise InputError(
+            f"{path} and a joined file both have a column {repeated!r}.",
+            remedy="rename one of them, or leave it out of the columns to join.",
         )
 
 

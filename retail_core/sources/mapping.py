@@ -12,12 +12,13 @@ from pydantic import ValidationError
 
 from retail_core.errors import InputError
 from retail_core.sources.identity import Identity
-from retail_core.sources.mapping_schema import SourceMapping
+from retail_core.sources.joined_files import read_joined_file
+from retail_core.sources.mapping_schema import JoinMapping, SourceMapping
 from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.presets import PRESETS
 from retail_core.sources.presets.canonical import CANONICAL
 from retail_core.sources.source import Source
-from retail_core.sources.source_options import ColumnValues, Layout, RowRules, TimeFormat
+from retail_core.sources.source_options import ColumnValues, JoinedFile, Layout, RowRules, TimeFormat
 from retail_core.sources.time_parsing import UNIX_UNITS
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -29,7 +30,7 @@ _OTHER_KINDS = frozenset({"literal_error", "list_type", "string_type"})
 MAX_KEY_LENGTH = 100
 """Characters of a key in a message."""
 
-_UNION_MEMBERS = ("literal[", "list[", "constrained-str")
+_UNION_MEMBERS = ("literal[", "list[", "constrained-str", "JoinMapping")
 """Parts of the location of an error that are no keys, but the alternatives of a value."""
 
 _REMEDY = "correct the mapping; docs/sources.md has a worked example."
@@ -55,7 +56,8 @@ def from_mapping(path: Path) -> Source:
     """The source that a mapping file describes.
 
     Raises:
-        InputError: no such file, not YAML, or a key that is missing, unknown or has a wrong value.
+        InputError: no such file, not YAML, or a key that is missing, unknown or has a wrong value; or a file
+            to join is missing, too large, or has a key twice.
     """
     subject = f"The mapping {path}"
     try:
@@ -64,7 +66,9 @@ def from_mapping(path: Path) -> Source:
         raise InputError(f"There is no mapping file {path}.", remedy="check the path.") from error
     except (OSError, ValueError) as error:
         raise MappingError(subject, f"is not readable YAML: {error}") from error
-    return _checked_source(_load_yaml(text, _Loader, subject), subject)
+    mapping = _checked_mapping(_load_yaml(text, _Loader, subject), subject)
+    source = _source(mapping)
+    return replace(source, joins=tuple(_joined(join, path.parent, source) for join in mapping.joins))
 
 
 def mapping_from_text(text: str) -> Source:
@@ -78,19 +82,21 @@ def mapping_from_text(text: str) -> Source:
     subject = "The mapping"
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise MappingError(subject, f"is larger than {MAX_TEXT_BYTES // 1024} KiB")
-    source = _checked_source(_load_yaml(text, _TextLoader, subject), subject)
-    if source.rows == "users":
-        raise MappingError(
-            subject, "event_time and event_type are missing: a log of events is needed", "columns"
-        )
-    return source
+    mapping = _checked_mapping(_load_yaml(text, _TextLoader, subject), subject)
+    if mapping.describes_users:
+        rule = "event_time and event_type are missing: a log of events is needed"
+        raise MappingError(subject, rule, "columns")
+    if mapping.joins:
+        rule = "no file is opened here: join the files before, or use `retail ingest --mapping`"
+        raise MappingError(subject, rule, "join")
+    return _source(mapping)
 
 
-def _checked_source(content: object, subject: str) -> Source:
+def _checked_mapping(content: object, subject: str) -> SourceMapping:
     if not isinstance(content, dict):
         raise MappingError(subject, "has no keys")
     try:
-        return _source(SourceMapping.model_validate({str(key): value for key, value in content.items()}))
+        return SourceMapping.model_validate({str(key): value for key, value in content.items()})
     except ValidationError as error:
         errors = error.errors()
         first = next((problem for problem in errors if problem["type"] not in _OTHER_KINDS), errors[0])
@@ -166,6 +172,17 @@ def _source(mapping: SourceMapping) -> Source:
         rows="users" if mapping.describes_users else "events",
         valid_from=_column(mapping.valid_from) if mapping.valid_from else None,
     )
+
+
+def _joined(join: JoinMapping, folder: Path, source: Source) -> JoinedFile:
+    layout = replace(
+        source.layout,
+        delimiter=join.delimiter or source.layout.delimiter,
+        encoding=join.encoding or source.layout.encoding,
+        header=None,
+        skip_lines=0,
+    )
+    return read_joined_file(folder / join.file, tuple(join.on.items()), join.columns, layout, source.nulls)
 
 
 def _identity(mapping: SourceMapping, base: Identity) -> Identity:

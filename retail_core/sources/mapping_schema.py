@@ -80,6 +80,26 @@ class RefundMapping(BaseModel):
     where: Conditions = Field(default_factory=dict)
 
 
+class JoinMapping(BaseModel):
+    """A second file whose columns are joined to each row; `on` has its key by column of the log."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Text
+    on: Annotated[dict[Text, Text], Field(min_length=1)]
+    columns: Names
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    encoding: ShortText | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _on(cls, value: object) -> object:
+        """YAML 1.1 reads the key `on` as true."""
+        if not isinstance(value, dict):
+            return value
+        return {"on" if key is True else key: content for key, content in value.items()}
+
+
 class SourceMapping(BaseModel):
     """Keys of a mapping file. Absent ones have the value of the preset `extends`, else of `canonical`."""
 
@@ -112,6 +132,7 @@ class SourceMapping(BaseModel):
     refunds: RefundMapping | None = None
     identity: Names | None = None
     repeats: Literal["duplicates", "count"] | None = None
+    join: JoinMapping | Annotated[list[JoinMapping], Field(min_length=1, max_length=10)] | None = None
 
     @field_validator("timezone")
     @classmethod
@@ -173,6 +194,22 @@ class SourceMapping(BaseModel):
         return value
 
     @property
+    def joins(self) -> list[JoinMapping]:
+        """The files to join, in order."""
+        if self.join is None:
+            return []
+        return self.join if isinstance(self.join, list) else [self.join]
+
+    @field_validator("join")
+    @classmethod
+    def _joined(cls, value: JoinMapping | list[JoinMapping] | None) -> JoinMapping | list[JoinMapping] | None:
+        joins = value if isinstance(value, list) else [value] if value else []
+        for join in joins:
+            cls._delimiter(join.delimiter)
+            cls._encoding(join.encoding)
+        return value
+
+    @property
     def describes_users(self) -> bool:
         """Whether the rows are users with attributes, without events."""
         named = {*self.columns, *self.constants}
@@ -205,6 +242,8 @@ class SourceMapping(BaseModel):
             absent = [name for name in required if name not in {*self.columns, *self.constants}]
             if absent:
                 raise ValueError(f"columns: state which column is {absent[0]}, or set it under constants")
+        if self.joins and self.extends and PRESETS[self.extends].prepare is not None:
+            raise ValueError(f"join: not possible with preset {self.extends}")
         lists = sorted(exploded_lists(self.raw_names()))
         if len(lists) > 1:
             raise ValueError(f"columns: a row can be split by one list only, not by {' and '.join(lists)}")

@@ -28,6 +28,7 @@ REMEDIES: dict[str, str] = {
     "quantity_negative": "map refunds: {negative: true}, or write refunds as events of type refund",
     "too_large": "correct the number; it is beyond what one event can hold",
     "properties": "write properties as a JSON object",
+    "join": "complete the joined file, or correct the key; the joined columns are missing",
     "undated": "fill in the date since when the values are known; else they count in first-visit rows only",
     "scientific": "export the column as text: a number such as 1.23E+15 has lost its last digits",
     "nested": "write one value, or name the value inside with a path such as user.id in a mapping",

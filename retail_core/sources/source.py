@@ -24,7 +24,7 @@ from retail_core.sources.identity import Identity
 from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.parse_notes import ParseNotes
 from retail_core.sources.refusals import Refusal, refusal
-from retail_core.sources.source_options import Layout, RowRules, TimeFormat
+from retail_core.sources.source_options import JoinedFile, Layout, RowRules, TimeFormat
 from retail_core.sources.text_cleaning import NULL_MARKERS
 from retail_core.times import zone
 
@@ -178,6 +178,7 @@ class Source:
         spellings: column name of the source by another name that some editions of a file use.
         rows: what a row is: an event, or a user's attributes.
         valid_from: raw column of the time from which the attributes of a row of a user are known.
+        joins: further files of the log whose columns are joined to each row.
     """
 
     name: str
@@ -203,6 +204,7 @@ class Source:
     spellings: Mapping[str, str] = field(default_factory=dict)
     rows: Literal["events", "users"] = "events"
     valid_from: str | None = None
+    joins: tuple[JoinedFile, ...] = ()
 
     def with_timezone(self, name: str | None) -> Source:
         """This source with times without an offset read in zone `name`; None changes nothing.
@@ -224,8 +226,9 @@ class Source:
         mapped = [raw for names in self.columns.values() for raw in names]
         dated = (self.valid_from,) if self.valid_from else ()
         described = (*(self.properties or ()), *self.attributes, *dated, *self.identity.columns)
+        keys = [name for joined in self.joins for name, _ in joined.on]
         formed = (name for form in self.forms for name in form)
-        named = (*mapped, *described, *self.needs, *self.rules.columns(), *self.reads, *formed)
+        named = (*mapped, *described, *keys, *self.needs, *self.rules.columns(), *self.reads, *formed)
         return tuple(dict.fromkeys(named))
 
     def spelled(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -284,6 +287,8 @@ class Source:
             options["reads"] = self.reads
         if identity := self.identity.options():
             options["identity"] = identity
+        if self.joins:
+            options["joins"] = [joined.options() for joined in self.joins]
         if self.rows != default.rows:
             options |= {"rows": self.rows, "valid_from": self.valid_from}
         encoded = json.dumps(options, sort_keys=True, default=_as_dict)
@@ -291,7 +296,9 @@ class Source:
 
     def options_json(self) -> str:
         """All options that decide how a file is read, as JSON, to say what differs between two readings."""
-        options = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "prepare"}
+        names = [entry.name for entry in fields(self) if entry.name not in {"prepare", "joins"}]
+        options = {name: getattr(self, name) for name in names}
+        options["joins"] = [{"file": joined.name, **joined.options()} for joined in self.joins]
         return json.dumps(options, sort_keys=True, ensure_ascii=False, default=_as_dict)
 
 

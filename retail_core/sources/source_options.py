@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,33 @@ class Layout:
     skip_lines: int = 0
     comment: str | None = None
     unquoted: bool = False
+
+
+@dataclass(frozen=True)
+class JoinedFile:
+    """A second file of a log, of which some columns are joined to each row by a key.
+
+    Attributes:
+        name: file name.
+        sha256: hash of its content.
+        on: pairs of a column of the log and the column of this file that it equals.
+        columns: the joined columns, text, shape (rows of this file,).
+        row_of_key: row by cleaned key.
+    """
+
+    name: str
+    sha256: str
+    on: tuple[tuple[str, str], ...]
+    columns: Mapping[str, pa.Array] = field(repr=False, compare=False)
+    row_of_key: Mapping[str, int] = field(repr=False, compare=False)
+
+    def options(self) -> dict[str, object]:
+        """What decides the joined values, for the hash of a source's options."""
+        return {
+            "sha256": self.sha256,
+            "on": [list(pair) for pair in self.on],
+            "columns": sorted(self.columns),
+        }
 
 
 @dataclass(frozen=True)

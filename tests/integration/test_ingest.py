@@ -439,3 +439,24 @@ def test_a_refused_file_leaves_nothing(store: Store, tmp_path: Path) -> None:
         ingest(store, [path, tmp_path / "no.csv"], CANONICAL, at=AT)
     assert store.events.count_documents({}) == store.quarantine.count_documents({}) == 0
     assert store.ledger.count_documents({"kind": "window"}) == 0
+
+
+def test_another_catalogue_is_another_reading_and_replay_joins_the_present_one(
+    store: Store, tmp_path: Path
+) -> None:
+    log, mapping, orders = tmp_path / "lines.csv", tmp_path / "shop.yaml", tmp_path / "orders.csv"
+    log.write_text("o,i\n1,a\n2,b\n")
+    orders.write_text("id,u,t\n1,u1,2025-01-01\n")
+    mapping.write_text(
+        "name: shop\ncolumns: {user_id: u, event_time: t, item_id: i}\nconstants: {event_type: purchase}\n"
+        "join: {file: orders.csv, on: {o: id}, columns: [u, t]}\n"
+    )
+    report = ingest(store, [log], sources.from_mapping(mapping), at=AT)
+    assert _counts(report) == (2, 1, 0, 1)
+    orders.write_text("id,u,t\n1,u1,2025-01-01\n2,u2,2025-01-02\n")
+    with pytest.raises(InputError, match=r"would be read differently: joins .*sha256"):
+        ingest(store, [log], sources.from_mapping(mapping), at=AT)
+    assert replay(store, sources.from_mapping(mapping), at=AT).events_inserted == 1
+    stored = store.events.find_one({"user_id": "u2"}) or {}
+    assert (stored["item_id"], store.quarantine.count_documents({"state": "refused"})) == ("b", 0)
+    _ledger_adds_up(store)

@@ -120,6 +120,7 @@ HEAD = "name: x\ncolumns: {user_id: a, event_time: b, event_type: c}\n"
         (HEAD + "timezone: ../../../etc/passwd\n", "no time zone", "timezone"),
         (HEAD + f"time: [{', '.join(map(str, range(21)))}]\n", "at most 20", "time"),
         ("name: u\ncolumns: {user_id: i}\nattributes: {a: text}\n", "a log of events is needed", "columns"),
+        (HEAD + "join: {file: /etc/passwd, on: {a: b}, columns: [c]}\n", "no file is opened here", "join"),
         (HEAD + "time: ['%d/%d/%Y']\n", "is not a time format", "time"),
     ],
 )

@@ -30,6 +30,8 @@ def test_a_documented_option_gives_the_documented_rows(tmp_path: Path, heading: 
     raw, mapping = tmp_path / "raw", tmp_path / "mapping.yaml"
     raw.write_text(_block(section, "jsonl" if "```jsonl" in section else "csv"))
     mapping.write_text(_block(section, "yaml"))
+    for name, content in re.findall(r'```csv title="([^"]+)"\n(.*?)```', section, re.DOTALL):
+        (tmp_path / name).write_text(content)
     assert read_rows(raw, sources.from_mapping(mapping)) == _block(section, "text").splitlines()
 
 
