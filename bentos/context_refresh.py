@@ -14,8 +14,6 @@ from collections.abc import Awaitable, Callable
 from retail_core.errors import RetailError
 from retail_core.settings import Settings
 
-INTERVAL_SECONDS = 900.0
-
 log = logging.getLogger(__name__)
 
 
@@ -41,9 +39,7 @@ def refresh_shop_context(settings: Settings) -> int:
 class ContextRefresher:
     """Calls `refresh` after events were posted, no more than once in an interval."""
 
-    def __init__(
-        self, refresh: Callable[[], Awaitable[object]], interval_seconds: float = INTERVAL_SECONDS
-    ) -> None:
+    def __init__(self, refresh: Callable[[], Awaitable[object]], interval_seconds: float) -> None:
         self._refresh = refresh
         self._interval_seconds = interval_seconds
         self._posted = asyncio.Event()

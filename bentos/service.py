@@ -114,7 +114,7 @@ class PurchaseService:
         sys.setswitchinterval(SWITCH_SECONDS)
         if is_second_worker():
             own_app.state.leader_lock.wait_for_other_holder()
-        refresher = ContextRefresher(self._refresh_context)
+        refresher = ContextRefresher(self._refresh_context, SETTINGS.context_refresh_seconds)
         self.predictions = PredictionService(SETTINGS, load_model(SETTINGS), fast_path.metrics, refresher)
         own_app.state.service = fast_path.service = self.predictions
 

@@ -25,7 +25,10 @@ from retail_core.settings import load_settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.workspace import open_workspace
 
-COUNTS = ("files", "rows_read", "events_inserted", "duplicates", "quarantined", "skipped_files", "seconds")
+COUNTS = (
+    *("files", "rows_read", "events_inserted", "users_inserted", "duplicates", "quarantined"),
+    *("skipped_files", "seconds"),
+)
 
 
 @retryable_task("find the files")
@@ -41,12 +44,20 @@ def find_files(files: list[Path], folder: Path | None) -> list[Path]:
 
 @retryable_task("store the events")
 def store_events(
-    files: list[Path], source: str, mapping: Path | None, timezone: str | None, at: datetime
+    files: list[Path],
+    source: str,
+    mapping: Path | None,
+    timezone: str | None,
+    at: datetime,
+    again: bool = False,
 ) -> ReportFields:
-    """Read the files into MongoDB. Idempotent: files that are already stored are skipped."""
+    """Read the files into MongoDB. Idempotent: files that are already stored are skipped.
+
+    With `again`, what a file brought that was ingested with other options is undone first.
+    """
     dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
     with open_store(load_settings()) as store:
-        return asdict(ingest(store, files, dialect, timezone=timezone, at=at))
+        return asdict(ingest(store, files, dialect, timezone=timezone, at=at, replace_earlier=again))
 
 
 @retryable_task("bring the lake up to date")
@@ -65,7 +76,7 @@ def show_counts(report: ReportFields, files: list[Path], lake_rows: int) -> None
         [*rows, {"what": "events in the lake", "count": lake_rows}],
         key="ingest-counts",
         description="Ingested " + ", ".join(path.name for path in files) + ". "
-        "rows_read = events_inserted + duplicates + quarantined.",
+        "rows_read = events_inserted + users_inserted + duplicates + quarantined.",
     )
 
 
@@ -77,10 +88,14 @@ def ingest_flow(
     mapping: Path | None = None,
     timezone: str | None = None,
     folder: Path | None = None,
+    again: bool = False,
 ) -> State[ReportFields]:
-    """Ingest `files` and every file in `folder`; files that are already ingested are skipped."""
+    """Ingest `files` and every file in `folder`; files that are already ingested are skipped.
+
+    With `again`, a file that was ingested with other options is undone first.
+    """
     paths = find_files(files or [], folder)
-    report = store_events(paths, source, mapping, timezone, current_time())
+    report = store_events(paths, source, mapping, timezone, current_time(), again)
     show_counts(report, paths, update_lake())
     return Completed(message=f"{report['events_inserted']} events inserted", data=report)
 
@@ -90,13 +105,16 @@ def main(
     source: Annotated[str, typer.Option(help="Preset: the dialect of the file.")] = "canonical",
     mapping: Annotated[Path | None, typer.Option(help="YAML that maps any other CSV.")] = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of times without one.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Undo a file first that was ingested with other options.")
+    ] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Read raw logs into MongoDB as a Prefect flow.
 
     Example: python -m flows.ingest log.csv --source canonical --json
     """
-    state = ingest_flow(files, source, mapping, timezone, return_state=True)
+    state = ingest_flow(files, source, mapping, timezone, again=again, return_state=True)
     print_result(state, title="Ingested", json_output=json_output)
 
 

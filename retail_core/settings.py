@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(
         15.0, ge=0, description="Interval at which the API checks for a new promotion; 0: never."
     )
+    context_refresh_seconds: float = Field(
+        900.0, gt=0, description="Seconds from posted events to the update of the stored shop context."
+    )
     access_log: bool = Field(True, description="Write the API's access log.")
     prediction_log: bool = Field(True, description="Store every answer in the collection `prediction_log`.")
     standby: bool = Field(True, description="Keep a second API process loaded that can take over.")

@@ -18,12 +18,12 @@ RequestFeatures = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """One prediction to request: from stored events, or from the given `events` or `features`.
+    """One prediction to request: from stored events, also with given `events`, or from given `features`.
 
     Attributes:
         user_id: whose prediction.
         as_of: aware cut-off; None for now.
-        events: the user's events, used instead of the stored ones.
+        events: events of the user, combined with the stored ones; each event id counts once.
         features: feature values, used instead of events.
         reasons: whether to explain the probability.
     """

@@ -244,7 +244,7 @@ class _Ingestion:
 
 @dataclass(frozen=True)
 class _FileResult:
-    """What one run added to a file: counts, warnings and summary of the lines that it read."""
+    """What one run added to a file: counts and warnings; and the summary of the whole file."""
 
     counts: RowCounts
     notes: ParseNotes
@@ -263,7 +263,6 @@ def _ingest_file(ingestion: _Ingestion, key: FileKey, file_id: str) -> _FileResu
         with ledger.releasing_lease(store, run):
             summary = _store_file(ingestion, run, key.path)
             result = _FileResult(run.counts - before, run.notes, summary)
-            # The summary is that of the lines which this run read, the warnings are those of all runs.
             ledger.finish_run(store, run, at, summary.summary(notes_before + run.notes, stored=True))
     except PyMongoError as error:
         raise DependencyError(
@@ -275,7 +274,7 @@ def _ingest_file(ingestion: _Ingestion, key: FileKey, file_id: str) -> _FileResu
 
 def _store_file(ingestion: _Ingestion, run: IngestionRun, path: Path) -> SummaryCollector:
     source, size = ingestion.source, path.stat().st_size
-    summary = SummaryCollector(source)
+    summary = _summary_of_committed(path, source, run.offset)
     for window in _read_ahead(_prepared_windows(path, source, run.offset)):
         summary.add(window.chunk)
         if window.chunk.rows_read or window.users or window.chunk.notes.filtered:
@@ -283,6 +282,17 @@ def _store_file(ingestion: _Ingestion, run: IngestionRun, path: Path) -> Summary
             ingestion.late.add(inserted.new_events)
         if ingestion.progress is not None:
             ingestion.progress(path.name, window.chunk.position, size)
+    return summary
+
+
+def _summary_of_committed(path: Path, source: Source, offset: int) -> SummaryCollector:
+    """Summary of the windows up to line `offset`, which earlier runs stored; they are parsed again."""
+    summary = SummaryCollector(source)
+    if offset:
+        for chunk in read_events(path, source):
+            if chunk.last > offset:
+                break
+            summary.add(chunk)
     return summary
 
 

@@ -13,8 +13,14 @@ from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.sources.nested_paths import value_at_path
 from retail_core.sources.source import RowFormat
-from retail_core.sources.text_cleaning import clean_id
+from retail_core.sources.text_cleaning import INVISIBLE, clean_id
 from retail_core.store.mongo.connection import Document, Store
+
+_PATTERN_CHARACTERS = 64
+"""Characters of an id that the database compares; the rows it finds are compared as a whole here."""
+
+_INVISIBLE_TEXT = rf"(?:{INVISIBLE}|\\u(?i:00ad|034f|061c|180e|200[b-f]|202[a-e]|206[0-46-9a-f]|feff))"
+"""A character that `clean_id` removes, as it is or escaped in JSON."""
 
 _FORMAT_FIELDS = {"header": 1, "delimiter": 1, "user_columns": 1}
 
@@ -38,9 +44,24 @@ def refused_rows(store: Store, user_id: str) -> Iterator[Document]:
 
 
 def _id_pattern(user_id: str) -> str:
-    """Regular expression for the id as it may be written in a CSV field, quoted or not, or in a JSON text."""
-    spellings = {user_id, user_id.replace('"', '""'), json.dumps(user_id)[1:-1]}
-    return "|".join(re.escape(spelling) for spelling in sorted(spellings))
+    """Regular expression that finds the beginning of the id as it may be written in a CSV field or JSON text.
+
+    Invisible characters, which `clean_id` removes, may stand between its characters.
+    """
+    return f"{_INVISIBLE_TEXT}*".join(map(_character_pattern, user_id[:_PATTERN_CHARACTERS]))
+
+
+def _character_pattern(character: str) -> str:
+    """The character as it is, doubled as a quotation mark in CSV, or escaped in JSON."""
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    escaped = "".join(rf"\\u(?i:{units[start : start + 4]})" for start in range(0, len(units), 4))
+    spellings = {
+        character,
+        character.replace('"', '""'),
+        json.dumps(character)[1:-1],
+        character.replace("/", r"\/"),
+    }
+    return f"(?:{'|'.join([*map(re.escape, sorted(spellings)), escaped])})"
 
 
 def _belongs_to(user_id: str, document: Document, ledger_window: Mapping[str, Any]) -> bool:

@@ -299,6 +299,27 @@ def test_refused_rows_with_quotation_marks_in_a_file_without_quoting(store: Stor
     assert erasure.count_stored(store, '"Sale')["quarantine"] == 0
 
 
+def test_refused_rows_are_found_by_ids_with_invisible_and_escaped_characters(
+    store: Store, tmp_path: Path
+) -> None:
+    log, nested = tmp_path / "log.csv", tmp_path / "log.jsonl"
+    log.write_text(
+        'user_id,event_time,event_type\nK\u200b\u200b-\xfc\u2060,soon,search\n"\ufeffK-\xfc",soon,search\nK-\xfcx,soon,search\n'
+        "178\u200b50.0,soon,search\n"
+    )
+    ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
+    nested.write_text(
+        '{"user_id": "K\\u200B-\\u00FC", "event_time": "soon", "event_type": "search"}\n'
+        '{"user_id": "\\u004b-\xfc", "event_time": "soon", "event_type": "search"}\n'
+        '{"user_id": "a\\/\\ud83d\\ude00", "event_time": "soon", "event_type": "search"}\n'
+    )
+    ingest(store, [nested], sources.get_preset("canonical"), at=AS_OF)
+    for user_id, rows in (("K-\xfc", 4), ("17850", 1), ("a/\U0001f600", 1), ("K", 0)):
+        assert erasure.count_stored(store, user_id)["quarantine"] == rows
+    assert erasure.erase(store, "K-\xfc")["quarantine"] == 4
+    assert store.quarantine.count_documents({}) == 3
+
+
 def test_refused_rows_of_windows_without_a_recorded_format(store: Store, tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text(

@@ -217,6 +217,26 @@ def test_a_killed_run_that_is_repeated_has_the_result_of_an_undisturbed_one(
     _ledger_adds_up(store)
 
 
+def test_the_summary_of_a_continued_file_is_that_of_the_whole_file(
+    store: Store, undisturbed: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _file(tmp_path, _mixed(2 * WINDOW_ROWS))
+    whole = ingest(undisturbed, [path], CANONICAL, at=AT)
+
+    def stop_after_first_window(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(store, [path], CANONICAL, at=AT, progress=stop_after_first_window)
+    continued = ingest(store, [path], CANONICAL, at=AT)
+    assert 0 < continued.rows_read < whole.rows_read
+    assert continued.summary == whole.summary
+    stored, expected = (
+        (database.ledger.find_one({"kind": "file"}) or {})["summary"] for database in (store, undisturbed)
+    )
+    assert stored == expected
+
+
 def test_a_second_run_is_an_input_error_until_the_first_has_ended(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
