@@ -64,6 +64,7 @@ def variants(url: str) -> list[tuple[list[tuple[str, str]], bytes]]:
     """Headers and bodies that name the URL where a file is expected."""
     text, file = form_part('name="file"', url.encode()), form_part('name="file"; filename="a.csv"', CSV)
     end = b"--b--\r\n"
+    mapping = f"extends: rees46\njoin: {{file: '{url}', on: {{product_id: id}}, columns: [name]}}\n"
     forms = [
         text + end,
         form_part("name=file", url.encode()) + end,
@@ -78,6 +79,10 @@ def variants(url: str) -> list[tuple[list[tuple[str, str]], bytes]]:
         file + form_part('name="file"; filename="b.csv"', CSV) + end,
         form_part('name="url"', url.encode()) + end,
         form_part('name="source"; filename="s"', url.encode()) + file + end,
+        file + form_part('name="mapping"', url.encode()) + end,
+        file + form_part('name="mapping"; filename="m.yaml"', url.encode()) + end,
+        file + form_part('name="mapping"', mapping.encode()) + end,
+        text + form_part('name="mapping"', b"extends: rees46") + end,
         file + text[:40],
         url.encode(),
     ]
