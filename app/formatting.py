@@ -8,7 +8,7 @@ from typing import Any
 
 PRESETS = {
     "canonical": "Canonical events, or features",
-    "ga4": "Google Analytics 4 export, flattened",
+    "ga4": "Google Analytics 4 export, native or flattened",
     "taobao": "Taobao user behaviour",
     "rees46": "REES46 multi-category shop",
     "retailrocket": "Retailrocket",

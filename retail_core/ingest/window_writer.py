@@ -13,6 +13,13 @@ from pymongo.errors import BulkWriteError
 
 from retail_core.errors import IntegrityError
 from retail_core.ingest.documents import event_documents, user_documents
+from retail_core.ingest.repeats import (
+    RepeatedId,
+    ids_by_v1,
+    split_repeated_ids,
+    split_repeated_orders,
+    split_stored_under_v1,
+)
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.source import Chunk, RowFormat, Source
 from retail_core.store.mongo import ledger, quarantine
@@ -34,23 +41,6 @@ class PreparedWindow:
     chunk: Chunk
     events: list[Document]
     users: list[Document]
-
-
-@dataclass(frozen=True)
-class RepeatedId:
-    """A document that is stored already.
-
-    Attributes:
-        document: the document of this window.
-        same_content: whether its content does not conflict with the stored one.
-        stored_id: `_id` of the stored document, which an earlier release may have made by another rule.
-        stored_window: its window; None within this window.
-    """
-
-    document: Document
-    same_content: bool
-    stored_id: str
-    stored_window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -137,16 +127,20 @@ def insert_window(
         check_v1: whether events may be stored under the id that release 0.1.0 gave them.
     """
     chunk = window.chunk
-    unique, repeats = _split_repeated_ids(window.events)
+    unique, repeats = split_repeated_ids(window.events)
     if check_v1:
-        unique, stored = _split_stored_under_v1(store, window, unique, window_id)
+        v1_ids = ids_by_v1(window.events, chunk.v1_ids())
+        unique, stored = split_stored_under_v1(store, v1_ids, unique, window_id)
         repeats += stored
     has_source_ids = chunk.source_ids.null_count < len(chunk.source_ids)
     compare = Comparison.LENIENT if check_v1 else Comparison.EXACT
     events = _Inserter(store, store.events, window_id, compare if has_source_ids else Comparison.NONE)
     users = _Inserter(store, store.users, window_id, Comparison.NONE)
+    if chunk.once_per_order:
+        unique, stored = split_repeated_orders(store, unique, window_id, events.adopt_abandoned)
+        repeats += stored
     repeats += events.insert(unique)
-    unique_users, repeated_users = _split_repeated_ids(window.users)
+    unique_users, repeated_users = split_repeated_ids(window.users)
     repeated_users += users.insert(unique_users)
     record_duplicates(
         store, window_id, {"events": _stored_ids(repeats), "users": _stored_ids(repeated_users)}
@@ -182,49 +176,6 @@ def _conflict_refusals(window: PreparedWindow, conflicts: list[Document]) -> lis
         refusal(chunk.lines[row], chunk.id_column, "conflict", chunk.source_ids[row].as_py(), chunk.raw(row))
         for row in rows
     ]
-
-
-def _split_repeated_ids(documents: list[Document]) -> tuple[list[Document], list[RepeatedId]]:
-    """The first document of each id, and the further ones."""
-    if len({document["_id"] for document in documents}) == len(documents):
-        return documents, []
-    first: dict[str, Document] = {}
-    repeats = []
-    for document in documents:
-        first_document = first.setdefault(document["_id"], document)
-        if first_document is not document:
-            repeats.append(RepeatedId(document, first_document == document, document["_id"]))
-    return list(first.values()), repeats
-
-
-def _split_stored_under_v1(
-    store: Store, window: PreparedWindow, documents: list[Document], window_id: int
-) -> tuple[list[Document], list[RepeatedId]]:
-    """The documents to insert, and those that are stored under their id of release 0.1.0.
-
-    This costs a second hash of each row and one query by id for every `INSERT_BATCH` rows.
-    """
-    v1_ids = {
-        document["_id"]: v1_id
-        for document, v1_id in zip(window.events, window.chunk.v1_ids(), strict=True)
-        if v1_id is not None and v1_id != document["_id"]
-    }
-    stored: dict[str, int] = {}
-    candidates = sorted(set(v1_ids.values()))
-    for start in range(0, len(candidates), INSERT_BATCH):
-        query = {"_id": {"$in": candidates[start : start + INSERT_BATCH]}}
-        for event in store.events.find(query, {"window_id": 1}):
-            stored[event["_id"]] = event.get("window_id", 0)
-    if not stored:
-        return documents, []
-    new, repeats = [], []
-    for document in documents:
-        v1_id = v1_ids.get(document["_id"], "")
-        if v1_id not in stored:
-            new.append(document)
-        elif stored[v1_id] != window_id:
-            repeats.append(RepeatedId(document, True, v1_id, stored[v1_id]))
-    return new, repeats
 
 
 class Comparison(Enum):
@@ -270,7 +221,7 @@ class _Inserter:
             else:
                 return repeats
             stored = self._read_stored(list(rejected))
-            own_windows = {self.window_id, *self._adopt_abandoned(stored)}
+            own_windows = {self.window_id, *self.adopt_abandoned(stored)}
             repeats += [
                 self._repeat(document, stored[key])
                 for key, document in rejected.items()
@@ -309,7 +260,7 @@ class _Inserter:
             document["_id"]: document for document in self.collection.find({"_id": {"$in": keys}}, fields)
         }
 
-    def _adopt_abandoned(self, stored: Mapping[str, Document]) -> list[int]:
+    def adopt_abandoned(self, stored: Mapping[str, Document]) -> list[int]:
         """Move stored documents of windows that a killed run left open to this window; ids of those windows.
 
         Otherwise these documents would belong to windows that may never be committed.

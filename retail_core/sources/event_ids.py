@@ -17,6 +17,7 @@ import pyarrow as pa
 from retail_core.arrays import IntArray
 from retail_core.arrow_compute import pc
 from retail_core.schemas import EVENT_COLUMNS
+from retail_core.sources.identity import Identity
 from retail_core.sources.identity_text import identity_text
 
 if TYPE_CHECKING:
@@ -108,24 +109,37 @@ def _row_keys(
     identity = source.identity
     if identity.rule == "values":
         return value_keys(columns, source.name)
-    names = sorted(set(raw_names) & set(table.columns))
-    keys = _column_keys(table, names, f"{source.name}\x1fraw")
+    keys = pa.nulls(len(table), pa.string())
     if identity.columns:
         present = [name for name in identity.columns if name in table.columns]
-        keys = pc.coalesce(_column_keys(table, present, f"{source.name}\x1fcolumns"), keys)
+        keys = _column_keys(table, present, f"{source.name}\x1fcolumns", identity)
+    if keys.null_count:
+        names = sorted(set(raw_names) & set(table.columns))
+        keys = pc.coalesce(keys, _column_keys(table, names, f"{source.name}\x1fraw"))
     return _number_records(keys, table.lines)
 
 
-def _column_keys(table: RawTable, names: list[str], prefix: str) -> pa.Array:
+def _column_keys(
+    table: RawTable, names: list[str], prefix: str, identity: Identity | None = None
+) -> pa.Array:
     """`prefix` and name=value of each column with a value; null where no column has one."""
-    fields = [
-        pc.binary_join_element_wise(pa.scalar(name), identity_text(table.columns[name]), "=")
-        for name in names
-    ]
+    identity = identity or Identity()
+    fields = []
+    for name in names:
+        text = identity_text(table.columns[name])
+        if name in identity.numbers:
+            text = _without_zero_decimals(text)
+        fields.append(pc.binary_join_element_wise(pa.scalar(identity.spellings.get(name, name)), text, "="))
     if not fields:
         return pa.nulls(len(table), pa.string())
     joined = pc.binary_join_element_wise(pa.scalar(prefix), *fields, "\x1f", null_handling="skip")
     return pc.if_else(pc.equal(joined, prefix), pa.scalar(None, pa.string()), joined)
+
+
+def _without_zero_decimals(text: pa.Array) -> pa.Array:
+    """`12.50` as `12.5` and `12.0` as `12`: CSV, JSON and Parquet write the same number differently."""
+    shortened = pc.replace_substring_regex(text, r"^(-?\d+\.\d*[1-9])0+$", r"\1")
+    return pc.replace_substring_regex(shortened, r"^(-?\d+)\.0*$", r"\1")
 
 
 def _number_records(keys: pa.Array, lines: IntArray) -> pa.Array:

@@ -16,9 +16,9 @@ from retail_core.schemas import EVENT_COLUMNS, Event, EventFrame
 from retail_core.sources.attribute_parsing import attribute_rows
 from retail_core.sources.event_fields import TEXT_FIELDS, public_columns, raw_event_types, typed_columns
 from retail_core.sources.event_ids import event_ids, hash_keys, value_keys
-from retail_core.sources.identity_text import v1_columns
+from retail_core.sources.file_columns import with_file_columns
+from retail_core.sources.identity_text import v1_amounts, v1_columns
 from retail_core.sources.joined_files import join_columns, without_matches
-from retail_core.sources.nested_paths import resolve_paths
 from retail_core.sources.parse_notes import ParseNotes, WarningCollector
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.row_rules import drop_event_types, filter_rows
@@ -46,10 +46,10 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
     """
     if source.rows == "users":
         return parse_users(table, source)
-    table = _with_spelling(table, source)
-    raw_names = tuple(table.columns)
-    table = resolve_paths(table, source)
-    raw_columns = tuple(table.columns)
+    table = with_file_columns(table, source)
+    raw_names = table.file_columns or ()
+    raw_columns = tuple(dict.fromkeys([*raw_names, *table.columns]))
+    path_names = set(raw_columns) - set(raw_names)
     table, filtered = filter_rows(join_columns(table, source), source)
     if source.prepare is not None:
         table = source.prepare(table, source)
@@ -72,33 +72,39 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
     users = empty_users()
     if source.attributes:
         users = attribute_rows(source, table.users or _attribute_columns(table, columns, valid))
+    all_refused = sorted((*table.refused, *refused), key=lambda refused_row: refused_row.line)
+    if table.exploded:
+        # A problem of the whole line, such as a missing user, is that of each of its elements.
+        all_refused = list(dict.fromkeys(all_refused))
+    v1_names = tuple(name for name in raw_names if name not in path_names)
+    raw_row, v1_table = table.raw, _v1_table(table, v1_names, source)
     return Chunk(
         events=cast("EventFrame", frame),
         users=users,
-        refused=tuple(sorted((*table.refused, *refused), key=lambda refused_row: refused_row.line)),
+        refused=tuple(all_refused),
         source_ids=columns["event_id"].take(pa.array(valid)),
         lines=table.lines[valid],
-        raw=lambda row: table.raw(int(valid[row])),
+        raw=lambda row: raw_row(int(valid[row])),
         first=table.first,
         last=table.last,
         header=table.header,
         id_column=source.raw_name("event_id"),
-        v1_ids=lambda: _v1_ids(columns, table, raw_names, source, valid),
+        v1_ids=lambda: _v1_ids(columns, v1_table, v1_names, source, valid),
         notes=ParseNotes(warnings.notes(all_lines, refused_rows), (*filtered, *dropped)),
         mapped_fields=tuple(
             name for name, raw in source.columns.items() if any(column in table.columns for column in raw)
         ),
         absent_columns=source.absent_columns({*raw_columns, *table.columns}),
         unread_columns=source.unread_columns(raw_columns),
+        once_per_order=source.identity.repeats == "once_per_order",
     )
 
 
-def _with_spelling(table: RawTable, source: Source) -> RawTable:
-    """`table` with its columns named as `source` spells them."""
-    if not source.spellings:
-        return table
-    columns = dict(zip(source.spelled(table.columns), table.columns.values(), strict=True))
-    return replace(table, columns=columns, header=source.spelled(table.header))
+def _v1_table(table: RawTable, raw_names: tuple[str, ...], source: Source) -> RawTable:
+    """`table` with the columns that ids of release 0.1.0 can depend on, without the objects of JSON lines."""
+    names = raw_names if source.properties is None else source.mapped_columns()
+    columns = {name: table.columns[name] for name in names if name in table.columns}
+    return replace(table, columns=columns)
 
 
 def _v1_ids(
@@ -109,7 +115,10 @@ def _v1_ids(
     rows: IntArray,
 ) -> list[str | None]:
     """Ids of `rows` as release 0.1.0 made them; None where the row has an event id of its own."""
-    keys = value_keys(v1_columns(columns, table, raw_names, source), source.name)
+    reading = source.v1_reading or source
+    if source.v1_reading:
+        columns = dict(columns) | v1_amounts(table, raw_names, reading)
+    keys = value_keys(v1_columns(columns, table, raw_names, reading), source.name)
     has_id = columns["event_id"].is_valid().to_pylist()
     ids = hash_keys(keys)
     return [None if has_id[row] else ids[row] for row in rows.tolist()]

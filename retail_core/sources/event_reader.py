@@ -15,8 +15,9 @@ from retail_core.errors import InputError
 from retail_core.schemas import EventFrame
 from retail_core.sources.event_ids import RepeatCounter, number_repeats
 from retail_core.sources.event_parser import parse_table
+from retail_core.sources.file_columns import json_window
 from retail_core.sources.joined_files import absent_keys, ambiguous_columns, joined_names
-from retail_core.sources.json_tables import flat_json_lines, json_lines, object_table
+from retail_core.sources.json_tables import json_lines, object_table
 from retail_core.sources.parquet_tables import CheckHeader
 from retail_core.sources.presets import get_preset, matching_preset
 from retail_core.sources.raw_tables import read_raw_tables
@@ -38,7 +39,7 @@ def read_events(path: Path, source: Source, *, skip: int = 0) -> Iterator[Chunk]
         InputError: the file is missing, empty, unreadable or of another source; or it is truncated, which is
             raised after the windows before.
     """
-    if source.identity.repeats == "duplicates":
+    if source.identity.repeats != "count":
         yield from _parsed_windows(path, source, skip)
         return
     counter = RepeatCounter()
@@ -244,10 +245,10 @@ def parse_events(
 def parse_rows(rows: Sequence[Mapping[str, object]], source: Source) -> Chunk:
     """Like `parse_events`, with user attributes and the raw row of each event."""
     chunk = parse_table(object_table(rows), source)
-    return chunk if source.identity.repeats == "duplicates" else number_repeated_rows(chunk, RepeatCounter())
+    return chunk if source.identity.repeats != "count" else number_repeated_rows(chunk, RepeatCounter())
 
 
 def parse_json_lines(lines: list[str], source: Source) -> Chunk:
     """Events of JSON lines, one object per line."""
-    table = json_lines(lines, 0) if source.layout.kind == "jsonl" else flat_json_lines(lines, 0)
+    table = json_lines(lines, 0) if source.layout.kind == "jsonl" else json_window(lines, 0, source)
     return parse_table(table, source)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 IdentityRule = Literal["v1", "values", "row", "columns"]
@@ -18,12 +19,17 @@ class Identity:
         columns: raw columns that identify an event, instead of the whole row; rows without any value in
             them are compared as a whole.
         repeats: `duplicates` stores equal rows once; `count` stores the nth equal row of a file as an event
-            of its own.
+            of its own; `once_per_order` also takes a purchase for a duplicate if the same user has one with
+            the same order id at another time.
+        spellings: the column that another one is a spelling of, so that both give one id.
+        numbers: columns of numbers, in which decimals of 0 do not matter.
     """
 
     of: Literal["row", "values"] = "row"
     columns: tuple[str, ...] = ()
-    repeats: Literal["duplicates", "count"] = "duplicates"
+    repeats: Literal["duplicates", "count", "once_per_order"] = "duplicates"
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    numbers: tuple[str, ...] = ()
 
     @property
     def rule(self) -> IdentityRule:

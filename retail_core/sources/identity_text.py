@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from retail_core.arrow_compute import pc
 from retail_core.sources.json_tables import load_object
+from retail_core.sources.number_parsing import parse_prices, parse_quantities
 
 if TYPE_CHECKING:
     from retail_core.sources.source import RawTable, Source
@@ -62,6 +63,16 @@ def v1_columns(
         names = [vocabulary.get(name) or name for name in encoded.dictionary.to_pylist()]
         texts["event_type"] = pa.array(names, pa.string()).take(encoded.indices)
     return dict(columns) | texts | {"properties": _properties(raw, len(table), source)}
+
+
+def v1_amounts(table: RawTable, raw_names: tuple[str, ...], source: Source) -> dict[str, pa.Array]:
+    """Prices and quantities of the columns that release 0.1.0 read; arguments as in `v1_columns`."""
+    raw = {name: table.columns[name] for name in raw_names if name in table.columns}
+    price, quantity = (_text_column(raw, len(table), source, name) for name in ("price", "quantity"))
+    return {
+        "price_minor": parse_prices(price, source.numbers)[0],
+        "quantity": parse_quantities(quantity, source.numbers)[0],
+    }
 
 
 def _text_column(raw: Mapping[str, pa.Array], rows: int, source: Source, name: str) -> pa.Array:

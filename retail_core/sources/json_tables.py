@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
+from retail_core.sources.json_columns import JsonColumns, as_text
 from retail_core.sources.refusals import Refusal, broken_text_rule, refusal
 from retail_core.sources.source import RawTable
 
 MAX_JSON_DEPTH = 500
 """Nested containers accepted; the limit of Python's parser depends on its release (3.11: 993, 3.13: 9998)."""
+
+_EXACT_DECODER = json.JSONDecoder(parse_float=str)
+_BROKEN_ESCAPE = re.compile(r"\\u(0000|[dD][89a-fA-F])")
+"""JSON escapes that can give a NUL or a lone surrogate."""
 
 
 def json_lines(lines: list[str], base: int) -> RawTable:
@@ -41,21 +46,40 @@ def json_lines(lines: list[str], base: int) -> RawTable:
 
 
 def flat_json_lines(lines: list[str], base: int) -> RawTable:
-    """One record per line, a flat JSON object whose keys are the columns; `base` as in `json_lines`."""
-    table = json_lines(lines, base)
-    objects, refused, accepted = [], [], []
-    for row, text in enumerate(table.columns["json"].to_pylist()):
-        value = load_object(text)
+    """One record per line, a JSON object whose keys are the columns; `base` as in `json_lines`."""
+    objects: list[dict[str, object]] = []
+    refused: list[Refusal] = []
+    accepted: list[int] = []
+    for row, line in enumerate(lines):
+        rule = broken_text_rule(line)
+        if rule is None and line.isspace():
+            continue
+        value = None if rule else load_object(line)
         if value is None:
-            refused.append(refusal(table.lines[row], None, "json", None, text.rstrip("\r\n")))
+            rule = rule or "json"
+        elif _BROKEN_ESCAPE.search(line):
+            rule = broken_text_rule("".join(filter(None, map(as_text, value.values()))))
+        if rule or value is None:
+            refused.append(refusal(base + row + 1, None, rule or "json", None, line.rstrip("\r\n")))
         else:
             objects.append(value)
             accepted.append(row)
-    flat = object_table(objects)
-    broken = [(accepted[row.line - 1], row.rule) for row in flat.refused]
-    refused += [refusal(table.lines[row], None, rule, None, table.raw(row)) for row, rule in broken]
-    flat_rows = np.array(accepted, dtype=np.int64)[flat.lines - 1]
-    return replace(table.take(flat_rows, (*table.refused, *refused)), columns=flat.columns)
+    numbers = np.array(accepted, dtype=np.int64)
+    return RawTable(
+        JsonColumns(objects, _all_keys(objects)),
+        numbers + base + 1,
+        lambda row: lines[int(numbers[row])].rstrip("\r\n"),
+        tuple(refused),
+        base + 1,
+        base + len(lines),
+    )
+
+
+def _all_keys(objects: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
+    keys: dict[str, object] = {}
+    for row in objects:
+        keys.update(row)
+    return tuple(keys)
 
 
 def load_object(
@@ -71,14 +95,26 @@ def load_object(
         parse_constant: as in `json.loads`.
     """
     try:
-        value = json.loads(text, parse_float=parse_float, parse_constant=parse_constant)
+        if parse_float is str and parse_constant is None:
+            value = _EXACT_DECODER.decode(text)
+        else:
+            value = json.loads(text, parse_float=parse_float, parse_constant=parse_constant)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and not _is_deep_text(value, text) else None
 
 
+def load_json(text: str) -> object:
+    """The JSON value in `text`, decimal numbers as text; None if it is none or nested too deep."""
+    try:
+        value = _EXACT_DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return None if _is_deep_text(value, text) else value
+
+
 def _is_deep_text(value: object, text: str) -> bool:
-    return len(text) >= 2 * MAX_JSON_DEPTH and is_too_deep(value)
+    return text.count("{") + text.count("[") > MAX_JSON_DEPTH and is_too_deep(value)
 
 
 def is_too_deep(value: object) -> bool:
@@ -118,12 +154,3 @@ def object_table(rows: Sequence[Mapping[str, object]]) -> RawTable:
         1,
         len(rows),
     )
-
-
-def as_text(value: object) -> str | None:
-    """A JSON value as the text of a CSV cell."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool | dict | list):
-        return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return str(value)

@@ -146,6 +146,13 @@ def _load_yaml(text: str, loader: type[_Loader], subject: str) -> object:
 
 def _source(mapping: SourceMapping) -> Source:
     base = PRESETS[mapping.extends] if mapping.extends else replace(CANONICAL, columns={}, properties=())
+    source = _with_options(mapping, base)
+    if base.v1_reading is not None:
+        source = replace(source, v1_reading=_with_options(mapping, base.v1_reading))
+    return source
+
+
+def _with_options(mapping: SourceMapping, base: Source) -> Source:
     columns = {
         name: (_column(raw),) if isinstance(raw, str) else tuple(map(_column, raw))
         for name, raw in mapping.columns.items()

@@ -131,7 +131,7 @@ class SourceMapping(BaseModel):
     fill_down: FillDownMapping | None = None
     refunds: RefundMapping | None = None
     identity: Names | None = None
-    repeats: Literal["duplicates", "count"] | None = None
+    repeats: Literal["duplicates", "count", "once_per_order"] | None = None
     join: JoinMapping | Annotated[list[JoinMapping], Field(min_length=1, max_length=10)] | None = None
 
     @field_validator("timezone")
@@ -242,6 +242,8 @@ class SourceMapping(BaseModel):
             absent = [name for name in required if name not in {*self.columns, *self.constants}]
             if absent:
                 raise ValueError(f"columns: state which column is {absent[0]}, or set it under constants")
+            if self.repeats == "once_per_order" and "order_id" not in self.columns:
+                raise ValueError("columns: state which column is order_id, for repeats: once_per_order")
         if self.joins and self.extends and PRESETS[self.extends].prepare is not None:
             raise ValueError(f"join: not possible with preset {self.extends}")
         lists = sorted(exploded_lists(self.raw_names()))

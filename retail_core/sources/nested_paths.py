@@ -1,23 +1,37 @@
 """Columns inside nested values: `properties.order_id`, `items[0].price`, and `items[].price` of each item.
 
 A path begins with a column of JSON text (JSON lines, CSV) or of structures (Parquet). A column whose whole
-name is the path is used instead, if there is one. `[]` gives one record for each element of a list.
+name is the path is used instead, if there is one. `[]` gives one record for each element of a list,
+`[key=color]` is the first element of a list whose field `key` has the text `color`.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from retail_core.sources.json_tables import MAX_JSON_DEPTH, as_text, is_too_deep
+from retail_core.arrays import IntArray
+from retail_core.arrow_compute import pc
+from retail_core.sources.json_columns import JsonColumns, as_text, text_array
+from retail_core.sources.json_tables import load_json
 from retail_core.sources.source import RawTable, Source, path_root
 
-_STEP = re.compile(r"\[\]|\[(\d+)\]|([^.\[\]]+)")
+_STEP = re.compile(r"\[\]|\[(?P<index>\d+)\]|\[(?P<field>[^=\[\]]+)=(?P<text>[^\]]*)\]|(?P<name>[^.\[\]]+)")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A step to the first element of a list whose field `field`, as text, is `text`."""
+
+    field: str
+    text: str
+
+
+Steps = tuple[str | int | Entry, ...]
 
 
 @dataclass(frozen=True)
@@ -29,8 +43,8 @@ class NestedPath:
         steps: keys and indices from the root, or from an element of that list.
     """
 
-    list_steps: tuple[str | int, ...] | None
-    steps: tuple[str | int, ...]
+    list_steps: Steps | None
+    steps: Steps
 
 
 def parse_path(text: str) -> NestedPath:
@@ -40,90 +54,153 @@ def parse_path(text: str) -> NestedPath:
     NestedPath(list_steps=None, steps=(0, 'price'))
     >>> parse_path("properties.products[].price")
     NestedPath(list_steps=('products',), steps=('price',))
+    >>> parse_path("params[key=page title].value").steps
+    (Entry(field='key', text='page title'), 'value')
     """
-    before, separator, after = text.partition("[]")
-    outer = _steps(before)[1:]
-    return NestedPath(outer, _steps(after)) if separator else NestedPath(None, outer)
+    list_path = _exploded_list(text)
+    if list_path is None:
+        return NestedPath(None, _steps(text)[1:])
+    return NestedPath(_steps(list_path)[1:], _steps(text[len(list_path) :]))
 
 
-def _steps(text: str) -> tuple[str | int, ...]:
-    return tuple(
-        int(index) if (index := match[1]) is not None else match[2] for match in _STEP.finditer(text)
-    )
+def _steps(text: str) -> Steps:
+    return tuple(_step(match) for match in _STEP.finditer(text) if match[0] != "[]")
+
+
+def _step(match: re.Match[str]) -> str | int | Entry:
+    if match["index"] is not None:
+        return int(match["index"])
+    return match["name"] or Entry(match["field"], match["text"])
+
+
+def _exploded_list(text: str) -> str | None:
+    """The part of a path before `[]`; None without."""
+    return next((text[: match.start()] for match in _STEP.finditer(text) if match[0] == "[]"), None)
 
 
 def exploded_lists(names: Iterable[str]) -> set[str]:
     """The lists that the paths among `names` explode."""
-    return {name.partition("[]")[0] for name in names if "[]" in name}
+    return {list_path for name in names if (list_path := _exploded_list(name)) is not None}
 
 
 def resolve_paths(table: RawTable, source: Source) -> RawTable:
     """`table` with a column for each path that `source` names, one record for each exploded element."""
-    paths = {
-        name: parse_path(name)
-        for name in source.mapped_columns()
-        if name not in table.columns and path_root(name) != name and path_root(name) in table.columns
-    }
-    if not paths:
+    columns = _columns_with_paths(table, source)
+    if not columns:
         return table
-    roots = {root: _nested_values(table.columns[root]) for root in map(path_root, paths)}
-    lists = sorted(exploded_lists(paths))
-    elements: list[object] = []
-    if lists:
-        table, rows, elements = _explode(table, source, roots[path_root(lists[0])], lists[0])
-        roots = {root: [values[row] for row in rows] for root, values in roots.items()}
-    columns = dict(table.columns)
-    for name, path in paths.items():
-        values = roots[path_root(name)] if path.list_steps is None else elements
-        texts = [as_text(_value_at(value, path.steps)) for value in values]
-        columns[name] = pa.array(texts, pa.string())
-    return replace(table, columns=columns)
+    names = [name for paths in columns.values() for name in paths]
+    roots = {root: _PathValues(nested_values(table, root)) for root in map(path_root, names)}
+    lists = sorted(exploded_lists(names))
+    flat = {name: paths for name, paths in columns.items() if not exploded_lists(paths)}
+    table = table.with_columns(
+        {
+            name: _first_texts([roots[path_root(path)].at(parse_path(path).steps) for path in paths])
+            for name, paths in flat.items()
+        }
+    )
+    if not lists:
+        return table
+    content = roots[path_root(lists[0])].at(parse_path(lists[0]).steps)
+    table, elements = _explode(table, source, content)
+    values = _PathValues(elements)
+    return table.with_columns(
+        {
+            name: _first_texts([values.at(parse_path(path).steps) for path in paths])
+            for name, paths in columns.items()
+            if name not in flat
+        }
+    )
 
 
-def _explode(
-    table: RawTable, source: Source, values: list[object], list_path: str
-) -> tuple[RawTable, list[int], list[object]]:
-    """The table with one record per list element, the row of each before, and the elements.
+def _columns_with_paths(table: RawTable, source: Source) -> dict[str, list[str]]:
+    """Columns that `table` lacks, with the paths to their values."""
+    columns: dict[str, list[str]] = {}
+    for name in dict.fromkeys([*source.mapped_columns(), *source.nested]):
+        if name not in table.columns:
+            candidates = source.nested.get(name) or ((name,) if path_root(name) != name else ())
+            if paths := [path for path in candidates if path_root(path) in table.columns]:
+                columns[name] = paths
+    return columns
+
+
+def _first_texts(candidates: Sequence[Sequence[object]]) -> pa.Array:
+    """Per record the text of the first value that is not null."""
+    texts = [text_array(values) for values in candidates]
+    return pc.coalesce(*texts) if len(texts) > 1 else texts[0]
+
+
+def _explode(table: RawTable, source: Source, content: Sequence[object]) -> tuple[RawTable, Sequence[object]]:
+    """The table with one record per list element, and the elements.
 
     A record without elements stays one record. Event ids of further elements get the suffix `#2`, `#3`, ...
     """
-    steps = _steps(list_path)[1:]
-    rows: list[int] = []
-    elements: list[object] = []
-    numbers: list[int] = []
-    for row, value in enumerate(values):
-        content = _value_at(value, steps)
-        entries = content if isinstance(content, list) and content else [content]
-        rows += [row] * len(entries)
-        elements += entries
-        numbers += range(1, len(entries) + 1)
-    exploded = table.take(np.array(rows, dtype=np.int64))
-    columns = dict(exploded.columns)
-    for name in source.columns.get("event_id", ()):
-        if name in columns:
-            texts = [as_text(value) for value in columns[name].to_pylist()]
-            columns[name] = pa.array(map(_numbered, texts, numbers), pa.string())
-    return replace(exploded, columns=columns), rows, elements
+    lists = [value if isinstance(value, list) and value else [value] for value in content]
+    elements = [element for entries in lists for element in entries]
+    if len(elements) == len(table):
+        return table, elements
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    rows = np.repeat(np.arange(len(lists)), lengths)
+    table = table.take(rows)
+    numbers = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + 1
+    names = [name for name in source.columns.get("event_id", ()) if name in table.columns]
+    return table.with_columns({name: _numbered(table.columns[name], numbers) for name in names}), elements
 
 
-def _numbered(event_id: str | None, number: int) -> str | None:
-    return f"{event_id}#{number}" if event_id and number > 1 else event_id
+def _numbered(event_ids: pa.Array, numbers: IntArray) -> pa.Array:
+    texts = [as_text(value) for value in event_ids.to_pylist()]
+    numbered = [
+        f"{event_id}#{number}" if event_id and number > 1 else event_id
+        for event_id, number in zip(texts, numbers.tolist(), strict=True)
+    ]
+    return pa.array(numbered, pa.string())
 
 
-def _nested_values(column: pa.Array) -> list[object]:
+def nested_values(table: RawTable, name: str) -> list[object]:
     """The nested values of a column; text is read as JSON, None where it is none."""
-    if not pa.types.is_string(column.type):
-        values: list[object] = column.to_pylist()
-        return values
-    return [None if text is None else _load_json(text) for text in column.to_pylist()]
+    columns, values = table.columns, None
+    if isinstance(columns, JsonColumns):
+        values = columns.nested_values(name)
+    if values is None:
+        values = columns[name].to_pylist()
+    return [load_json(value) if isinstance(value, str) else value for value in values]
 
 
-def _load_json(text: str) -> object:
+class _PathValues:
+    """What many records have at the ends of paths; the common beginning of several paths is read once."""
+
+    def __init__(self, values: list[object] | Sequence[object]) -> None:
+        self._by_steps: dict[Steps, Sequence[object]] = {(): values}
+        self._entries: dict[tuple[Steps, str], list[dict[str | None, object]]] = {}
+
+    def at(self, steps: Steps) -> Sequence[object]:
+        """The value of each record, None where it has none."""
+        if steps not in self._by_steps:
+            self._by_steps[steps] = self._next(steps[:-1], steps[-1])
+        return self._by_steps[steps]
+
+    def _next(self, steps: Steps, step: str | int | Entry) -> list[object]:
+        if isinstance(step, Entry):
+            if (steps, step.field) not in self._entries:
+                entries = [_entries_by_text(value, step.field) for value in self.at(steps)]
+                self._entries[steps, step.field] = entries
+            return [entries.get(step.text) for entries in self._entries[steps, step.field]]
+        if isinstance(step, str) and not step.isdecimal():
+            return [value.get(step) if type(value) is dict else None for value in self.at(steps)]
+        return [_next_value(value, step) for value in self.at(steps)]
+
+
+def _entries_by_text(value: object, field: str) -> dict[str | None, object]:
+    """The elements of a list by the text of a field, of several with one text the first."""
+    if not isinstance(value, list):
+        return {}
     try:
-        value = json.loads(text, parse_float=str)
-    except (ValueError, RecursionError):
-        return None
-    return None if len(text) >= 2 * MAX_JSON_DEPTH and is_too_deep(value) else value
+        by_text = {entry[field]: entry for entry in reversed(value)}
+        if all(type(text) is str for text in by_text):
+            return by_text
+    except (KeyError, TypeError):
+        pass
+    entries = [entry for entry in reversed(value) if isinstance(entry, dict)]
+    return {as_text(entry.get(field)): entry for entry in entries}
 
 
 def value_at_path(content: Mapping[str, object], name: str) -> object:
@@ -131,18 +208,22 @@ def value_at_path(content: Mapping[str, object], name: str) -> object:
 
     >>> value_at_path({"user": {"id": 7}}, "user.id"), value_at_path({"user.id": 8}, "user.id")
     (7, 8)
+    >>> value_at_path({"ids": [{"type": "shop", "id": 7}]}, "ids[type=shop].id")
+    7
     """
     if name in content:
         return content[name]
-    return _value_at(content.get(path_root(name)), parse_path(name).steps)
-
-
-def _value_at(value: object, steps: tuple[str | int, ...]) -> object:
-    for step in steps:
-        if isinstance(value, Mapping):
-            value = value.get(str(step))
-        elif isinstance(value, list) and str(step).isdecimal():
-            value = value[int(step)] if int(step) < len(value) else None
-        else:
-            return None
+    value = content.get(path_root(name))
+    for step in parse_path(name).steps:
+        value = _next_value(value, step)
     return value
+
+
+def _next_value(value: object, step: str | int | Entry) -> object:
+    if isinstance(step, Entry):
+        return _entries_by_text(value, step.field).get(step.text)
+    if isinstance(value, Mapping):
+        return value.get(str(step))
+    if isinstance(value, list) and str(step).isdecimal():
+        return value[int(step)] if int(step) < len(value) else None
+    return None

@@ -17,7 +17,8 @@ from pathlib import Path
 from retail_core.errors import InputError
 from retail_core.sources.compressed_files import DecompressedFile, file_kind, looks_utf16
 from retail_core.sources.csv_tables import RecordParser, csv_table
-from retail_core.sources.json_tables import flat_json_lines, json_lines, load_object
+from retail_core.sources.file_columns import json_window
+from retail_core.sources.json_tables import json_lines, load_object
 from retail_core.sources.parquet_tables import CheckHeader, parquet_tables
 from retail_core.sources.source import RawTable, Source
 from retail_core.sources.source_options import Layout
@@ -125,10 +126,10 @@ def _text_tables(
     to_table: Callable[[list[str], int], RawTable]
     if first and first[0].lstrip().startswith("{"):
         is_json_source = layout.kind == "jsonl"
-        to_table = json_lines if is_json_source else flat_json_lines
-        names = load_object(first[0])
+        to_table = json_lines if is_json_source else partial(json_window, source=source)
+        first, names = _json_keys(first, lines, source)
         # A broken first line of a JSON source is one refused row, not a file of another source.
-        check(source.needs if is_json_source and names is None else tuple(names or ()), complete=False)
+        check(source.needs if is_json_source and not names else names, complete=False)
     else:
         fields = _plain_fields(first, layout)
         if layout.kind == "jsonl":
@@ -141,10 +142,25 @@ def _text_tables(
     if lines.count < skip:
         lines.skip(skip)
         first = []
-    while window := first + lines.take(WINDOW_ROWS):
+    first = first[max(skip - (lines.count - len(first)), 0) :] if skip else first
+    while window := first + lines.take(WINDOW_ROWS - len(first)):
         first = []
         base = lines.count - len(window)
         yield to_table(_without_comments(window, layout.comment), base), lines.position
+
+
+def _json_keys(first: list[str], lines: TextLines, source: Source) -> tuple[list[str], tuple[str, ...]]:
+    """The lines read so far, and the keys of the first object.
+
+    Exports leave out keys without a value: if the first object lacks a required one, the keys are those of
+    the first `_SKIP_LINES` objects.
+    """
+    names = tuple(load_object(first[0]) or ())
+    if not names or not source.missing_columns(names):
+        return first, names
+    first += lines.take(_SKIP_LINES)
+    objects = (load_object(line) or {} for line in first)
+    return first, tuple(dict.fromkeys(name for row in objects for name in row))
 
 
 def _first_line(path: Path, lines: TextLines, layout: Layout) -> list[str]:

@@ -21,6 +21,7 @@ from pandera.typing.pandas import DataFrame
 from retail_core.arrays import IntArray
 from retail_core.schemas import EVENT_COLUMNS, EventFrame, UserAttributes
 from retail_core.sources.identity import Identity
+from retail_core.sources.json_columns import JsonColumns
 from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.parse_notes import ParseNotes
 from retail_core.sources.refusals import Refusal, refusal
@@ -48,6 +49,9 @@ class RawTable:
         last: last line of the window.
         users: columns of user attributes where these are not columns of the records.
         header: field names of a raw CSV record; empty if a raw record is JSON.
+        file_columns: names of the columns of the file, where `columns` has those that its source reads; None
+            if `columns` has those of the file.
+        exploded: whether a line can have several records, one for each element of a list.
     """
 
     columns: Mapping[str, pa.Array]
@@ -58,6 +62,8 @@ class RawTable:
     last: int
     users: Mapping[str, pa.Array] | None = None
     header: tuple[str, ...] = ()
+    file_columns: tuple[str, ...] | None = None
+    exploded: bool = False
 
     def __len__(self) -> int:
         """Number of records."""
@@ -76,14 +82,26 @@ class RawTable:
 
     def take(self, rows: IntArray, refused: tuple[Refusal, ...] | None = None) -> RawTable:
         """Records `rows` in that order, with repetitions; `refused` replaces the refusals unless None."""
-        indices, raw = pa.array(rows), self.raw
+        raw = self.raw
         return replace(
             self,
-            columns={name: column.take(indices) for name, column in self.columns.items()},
+            columns=self._taken_columns(rows),
             lines=self.lines[rows],
             raw=lambda row: raw(int(rows[row])),
             refused=self.refused if refused is None else refused,
         )
+
+    def with_columns(self, columns: Mapping[str, pa.Array]) -> RawTable:
+        """The table with `columns`, which replace those of the same name."""
+        if isinstance(self.columns, JsonColumns):
+            return replace(self, columns=self.columns.with_columns(columns))
+        return replace(self, columns=dict(self.columns) | dict(columns))
+
+    def _taken_columns(self, rows: IntArray) -> Mapping[str, pa.Array]:
+        if isinstance(self.columns, JsonColumns):
+            return self.columns.take(rows)
+        indices = pa.array(rows)
+        return {name: column.take(indices) for name, column in self.columns.items()}
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,7 @@ class Chunk:
         absent_columns: raw columns that the source maps and the window lacks.
         unread_columns: raw columns of the window that nothing reads.
         has_user_rows: whether its file has one row of attributes per user and no events.
+        once_per_order: whether a second purchase with a user's order id is a duplicate.
     """
 
     events: EventFrame
@@ -127,6 +146,7 @@ class Chunk:
     absent_columns: tuple[str, ...] = ()
     unread_columns: tuple[str, ...] = ()
     has_user_rows: bool = False
+    once_per_order: bool = False
 
     @property
     def rows_read(self) -> int:
@@ -179,6 +199,10 @@ class Source:
         rows: what a row is: an event, or a user's attributes.
         valid_from: raw column of the time from which the attributes of a row of a user are known.
         joins: further files of the log whose columns are joined to each row.
+        nested: for columns that a nested file lacks, paths of which the first with a value is used.
+        derive: columns to add or replace, computed of nested values before rows are filtered.
+        unused: raw columns of the dialect that are left out on purpose, so not reported as unread.
+        v1_reading: how release 0.1.0 read the dialect; None if it is the same.
     """
 
     name: str
@@ -205,6 +229,10 @@ class Source:
     rows: Literal["events", "users"] = "events"
     valid_from: str | None = None
     joins: tuple[JoinedFile, ...] = ()
+    nested: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    derive: Callable[[RawTable, Source], Mapping[str, pa.Array]] | None = None
+    unused: tuple[str, ...] = ()
+    v1_reading: Source | None = None
 
     def with_timezone(self, name: str | None) -> Source:
         """This source with times without an offset read in zone `name`; None changes nothing.
@@ -243,7 +271,11 @@ class Source:
 
     def absent_columns(self, present: Collection[str]) -> tuple[str, ...]:
         """Mapped raw columns that are not `present`; of several of one field only those a mapping names."""
-        groups = [*self.columns.values(), *((name,) for name in (*(self.properties or ()), *self.attributes))]
+        spellings: dict[str, tuple[str, ...]] = {}
+        for name in (*(self.properties or ()), *self.attributes):
+            first = self.identity.spellings.get(name, name)
+            spellings[first] = (*spellings.get(first, ()), name)
+        groups = [*self.columns.values(), *spellings.values()]
         absent = [names[0] for names in groups if not any(name in present for name in names)]
         named = [name for name in self.required_columns if name not in present]
         return tuple(dict.fromkeys([*absent, *named]))
@@ -252,12 +284,16 @@ class Source:
         """Raw columns among `present` that nothing reads."""
         if self.properties is None or self.layout.kind == "jsonl":
             return ()
-        read = {*self.mapped_columns(), *map(path_root, self.mapped_columns())}
+        read = {*self.mapped_columns(), *map(path_root, self.mapped_columns()), *self.unused}
         return tuple(name for name in present if name not in read)
 
     def missing_columns(self, header: tuple[str, ...]) -> list[str]:
         """Raw columns that this source requires and `header` lacks."""
-        required = [] if self.layout.kind == "jsonl" else [self.columns[name] for name in self._required()]
+        required = (
+            []
+            if self.layout.kind == "jsonl"
+            else [self.columns.get(name, (name,)) for name in self._required()]
+        )
         groups = required + [(name,) for name in self.needs]
         present = set(self.spelled(header))
         missing = [names[0] for names in groups if not any(has_column(name, present) for name in names)]
@@ -296,7 +332,7 @@ class Source:
 
     def options_json(self) -> str:
         """All options that decide how a file is read, as JSON, to say what differs between two readings."""
-        names = [entry.name for entry in fields(self) if entry.name not in {"prepare", "joins"}]
+        names = [entry.name for entry in fields(self) if entry.name not in _NOT_SHOWN]
         options = {name: getattr(self, name) for name in names}
         options["joins"] = [{"file": joined.name, **joined.options()} for joined in self.joins]
         return json.dumps(options, sort_keys=True, ensure_ascii=False, default=_as_dict)
@@ -306,6 +342,7 @@ _FIRST_OPTIONS = (
     "name", "columns", "timezone", "policy", "vocabulary", "constants", "properties", "attributes", "needs",
     "derived",
 )  # fmt: skip
+_NOT_SHOWN = ("prepare", "derive", "v1_reading", "joins")
 _FIRST_LAYOUT = ("kind", "delimiter", "encoding", "header")
 
 

@@ -1,10 +1,14 @@
 """How fast and how lean ingestion is, beside a bare `insert_many` loop over the same documents.
 
     python -m tests.benchmarks.bench_ingest [--rows 1000000]
+    python -m tests.benchmarks.bench_ingest --ga4 [--rows 200000]
 
 Prints one JSON line. Both loops write with w: majority in batches of 10,000, unordered, into a database
 with the same indexes on one embedded server, each in a process of its own. Building the documents is
 not part of the bare loop's time; hashing, reading, parsing, checking and the ledger are part of ours.
+
+With --ga4, native JSON lines of Google Analytics are ingested instead; the rates are rows of the file per
+second of wall time, and per second of CPU time of the process.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from retail_core.ingest.window_writer import INSERT_BATCH, prepare_window
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Document, Store, open_store
 from retail_core.store.mongod.embedded import stop_mongod
+from tests.ga4_export import random_records, write_json_lines
 
 HEADER = (
     "user_id,event_time,event_type,item_id,category,brand,"
@@ -88,6 +93,32 @@ def ours(store: Store, path: Path) -> dict[str, float]:
     return {"rows": report.events_inserted, "seconds": seconds, "peak_mb": peak}
 
 
+def ga4(store: Store, path: Path) -> dict[str, float]:
+    """The whole ingestion of a native export, with CPU time and the most memory that this process had."""
+    started, cpu = time.perf_counter(), time.process_time()
+    report = ingest(store, [path], sources.get_preset("ga4"), at=datetime.now(UTC))
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"events": report.events_inserted, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": peak}
+
+
+def measure_ga4(folder: Path, rows: int) -> dict[str, float]:
+    """Ingest `rows` generated rows of a native export."""
+    home, path = folder / "home", folder / "events.json"
+    write_json_lines(path, random_records(rows))
+    try:
+        ingestion = run_stage("ga4", home, path)
+    finally:
+        stop_mongod(Settings(home=home))
+    return {
+        "rows": rows,
+        "mb": path.stat().st_size / 1e6,
+        "row_rate": rows / ingestion["seconds"],
+        "rows_per_cpu_second": rows / ingestion["cpu_seconds"],
+        **ingestion,
+    }
+
+
 def run_stage(stage: str, home: Path, path: Path) -> dict[str, float]:
     """One stage in a process and a database of its own; the database is dropped afterwards."""
     command = [sys.executable, "-m", "tests.benchmarks.bench_ingest", "--stage", stage, str(home), str(path)]
@@ -100,16 +131,21 @@ def main() -> None:
     """Measure, or run one stage of the measurement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--ga4", action="store_true")
     parser.add_argument("--stage", nargs=3)
     arguments = parser.parse_args()
     if arguments.stage:
         stage, home, path = arguments.stage
         with open_store(Settings(home=Path(home), mongodb_database=f"bench_{stage}")) as store:
-            result = {"plain": plain, "ours": ours}[stage](store, Path(path))
+            result = {"plain": plain, "ours": ours, "ga4": ga4}[stage](store, Path(path))
             store.client.drop_database(store.database.name)
         print(json.dumps(result))
         return
     with tempfile.TemporaryDirectory(prefix="bench", ignore_cleanup_errors=True) as folder:
+        if arguments.ga4:
+            result = measure_ga4(Path(folder), arguments.rows)
+            print(json.dumps({name: round(value, 3) for name, value in result.items()}))
+            return
         home, path = Path(folder) / "home", Path(folder) / "events.csv"
         write_events(path, arguments.rows)
         try:

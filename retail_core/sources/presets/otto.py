@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from retail_core.sources.json_tables import as_text, load_object
+from retail_core.sources.json_columns import as_text
+from retail_core.sources.json_tables import load_object
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.source import RawTable, Source
 from retail_core.sources.source_options import Layout, TimeFormat

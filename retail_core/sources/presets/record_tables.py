@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from retail_core.sources.json_tables import as_text
+from retail_core.sources.json_columns import as_text
 from retail_core.sources.nested_paths import value_at_path
 from retail_core.sources.source import RawTable, Source
 from retail_core.sources.text_cleaning import as_text_column, cleaned_text

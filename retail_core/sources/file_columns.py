@@ -1,0 +1,92 @@
+"""The columns that a source reads of a raw table, and JSON lines as tables of just these columns.
+
+Separate from `json_tables.py`, which knows no source.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+
+from retail_core.sources.json_tables import flat_json_lines
+from retail_core.sources.nested_paths import resolve_paths
+from retail_core.sources.source import RawTable, Source
+
+_SLICE_LINES = 500
+"""Parsed objects of that many lines exist at a time, since they take ten times the memory of their text."""
+
+
+def with_file_columns(table: RawTable, source: Source) -> RawTable:
+    """`table` with the columns as `source` spells them, and those that it finds inside of others."""
+    if table.file_columns is not None:
+        return table
+    if source.spellings:
+        columns = dict(zip(source.spelled(table.columns), table.columns.values(), strict=True))
+        table = replace(table, columns=columns, header=source.spelled(table.header))
+    resolved = resolve_paths(table, source)
+    if source.derive is not None:
+        resolved = resolved.with_columns(source.derive(resolved, source))
+    exploded = len(resolved) > len(table)
+    return replace(resolved, file_columns=tuple(table.columns), exploded=exploded)
+
+
+def json_window(lines: list[str], base: int, source: Source) -> RawTable:
+    """JSON lines as a table of the columns that `source` reads; `base` as in `json_lines`."""
+    if source.rules.fill_key is not None or source.rows == "users" or source.joins:
+        # These need further columns, or columns as they are before paths are resolved.
+        return flat_json_lines(lines, base)
+    starts = range(0, len(lines), _SLICE_LINES)
+    with _paused_garbage_collection():
+        slices = [_slice(lines[start : start + _SLICE_LINES], base + start, source) for start in starts]
+    numbers = np.concatenate([table.lines for table in slices]) if slices else np.empty(0, np.int64)
+    file_columns = dict.fromkeys(name for table in slices for name in table.file_columns or ())
+    return RawTable(
+        _concatenated(slices),
+        numbers,
+        lambda row: lines[int(numbers[row]) - base - 1].rstrip("\r\n"),
+        tuple(refused for table in slices for refused in table.refused),
+        base + 1,
+        base + len(lines),
+        file_columns=tuple(file_columns),
+        exploded=any(table.exploded for table in slices),
+    )
+
+
+@contextmanager
+def _paused_garbage_collection() -> Iterator[None]:
+    """Without the search for cycles, of which parsed JSON has none; it would take most of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _slice(lines: list[str], base: int, source: Source) -> RawTable:
+    table = with_file_columns(flat_json_lines(lines, base), source)
+    names = tuple(table.columns)
+    if source.properties is not None and source.identity.columns:
+        read = set(source.mapped_columns())
+        names = tuple(name for name in names if name in read)
+    return replace(table, columns={name: table.columns[name] for name in names})
+
+
+def _concatenated(tables: Sequence[RawTable]) -> dict[str, pa.Array]:
+    """Columns of all tables; null where a table lacks one."""
+    names = dict.fromkeys(name for table in tables for name in table.columns)
+    return {
+        name: pa.concat_arrays(
+            [
+                table.columns[name] if name in table.columns else pa.nulls(len(table), pa.string())
+                for table in tables
+            ]
+        )
+        for name in names
+    }
