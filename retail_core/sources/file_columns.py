@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from retail_core.sources.cell_lists import split_cells
 from retail_core.sources.json_tables import flat_json_lines
 from retail_core.sources.nested_paths import resolve_paths
 from retail_core.sources.source import RawTable, Source
@@ -28,7 +29,7 @@ def with_file_columns(table: RawTable, source: Source) -> RawTable:
     if source.spellings:
         columns = dict(zip(source.spelled(table.columns), table.columns.values(), strict=True))
         table = replace(table, columns=columns, header=source.spelled(table.header))
-    resolved = resolve_paths(table, source)
+    resolved = resolve_paths(split_cells(table, source), source)
     if source.derive is not None:
         resolved = resolved.with_columns(source.derive(resolved, source))
     exploded = len(resolved) > len(table)

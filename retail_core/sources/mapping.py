@@ -13,12 +13,19 @@ from pydantic import ValidationError
 from retail_core.errors import InputError
 from retail_core.sources.identity import Identity
 from retail_core.sources.joined_files import read_joined_file
-from retail_core.sources.mapping_schema import JoinMapping, SourceMapping
+from retail_core.sources.mapping_schema import JoinMapping, ListMapping, SourceMapping
 from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.presets import PRESETS
 from retail_core.sources.presets.canonical import CANONICAL
 from retail_core.sources.source import Source
-from retail_core.sources.source_options import ColumnValues, JoinedFile, Layout, RowRules, TimeFormat
+from retail_core.sources.source_options import (
+    CellList,
+    ColumnValues,
+    JoinedFile,
+    Layout,
+    RowRules,
+    TimeFormat,
+)
 from retail_core.sources.time_parsing import UNIX_UNITS
 
 MAX_TEXT_BYTES = 64 * 1024
@@ -175,6 +182,7 @@ def _with_options(mapping: SourceMapping, base: Source) -> Source:
         numbers=_numbers(mapping, base.numbers),
         rules=_rules(mapping, base.rules),
         required_columns=tuple(dict.fromkeys(required)),
+        lists=dict(base.lists) | {name: _cell_list(cells) for name, cells in mapping.lists.items()},
         identity=_identity(mapping, base.identity if mapping.extends else Identity()),
         rows="users" if mapping.describes_users else "events",
         valid_from=_column(mapping.valid_from) if mapping.valid_from else None,
@@ -190,6 +198,16 @@ def _joined(join: JoinMapping, folder: Path, source: Source) -> JoinedFile:
         skip_lines=0,
     )
     return read_joined_file(folder / join.file, tuple(join.on.items()), join.columns, layout, source.nulls)
+
+
+def _cell_list(cells: ListMapping) -> CellList:
+    return CellList(
+        cells.column,
+        cells.separator,
+        tuple(cells.fields_ or ()),
+        cells.field_separator,
+        tuple(cells.first_of or ()),
+    )
 
 
 def _identity(mapping: SourceMapping, base: Identity) -> Identity:

@@ -12,7 +12,7 @@ from retail_core.errors import InputError
 from retail_core.sources.nested_paths import exploded_lists
 from retail_core.sources.number_parsing import minor_units, parse_quantity
 from retail_core.sources.presets import PRESETS, RESERVED_NAMES
-from retail_core.sources.source import REQUIRED
+from retail_core.sources.source import REQUIRED, path_root
 from retail_core.sources.source_options import TimeFormat
 from retail_core.sources.time_parsing import ambiguous_formats, parse_times
 from retail_core.times import zone
@@ -69,6 +69,24 @@ class FillDownMapping(BaseModel):
 
     by: Text
     columns: Names
+
+
+class ListMapping(BaseModel):
+    """A column whose cells hold several values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    column: Text
+    separator: Annotated[str, Field(min_length=1, max_length=8)] = ","
+    fields_: Names | None = Field(None, alias="fields")
+    field_separator: Annotated[str, Field(min_length=1, max_length=8)] = ";"
+    first_of: Names | None = None
+
+    @model_validator(mode="after")
+    def _one_reading(self) -> ListMapping:
+        if (self.fields_ is None) == (self.first_of is None):
+            raise ValueError("give either the fields of each value, or first_of")
+        return self
 
 
 class RefundMapping(BaseModel):
@@ -130,6 +148,7 @@ class SourceMapping(BaseModel):
     drop: Conditions = Field(default_factory=dict)
     fill_down: FillDownMapping | None = None
     refunds: RefundMapping | None = None
+    lists: dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")], ListMapping] = Field(default_factory=dict)
     identity: Names | None = None
     repeats: Literal["duplicates", "count", "once_per_order"] | None = None
     join: JoinMapping | Annotated[list[JoinMapping], Field(min_length=1, max_length=10)] | None = None
@@ -246,7 +265,8 @@ class SourceMapping(BaseModel):
                 raise ValueError("columns: state which column is order_id, for repeats: once_per_order")
         if self.joins and self.extends and PRESETS[self.extends].prepare is not None:
             raise ValueError(f"join: not possible with preset {self.extends}")
-        lists = sorted(exploded_lists(self.raw_names()))
+        columns = [name for raw in self.columns.values() for name in ([raw] if isinstance(raw, str) else raw)]
+        lists = sorted(exploded_lists([*self.raw_names(), *columns]))
         if len(lists) > 1:
             raise ValueError(f"columns: a row can be split by one list only, not by {' and '.join(lists)}")
         return self
@@ -257,6 +277,7 @@ class SourceMapping(BaseModel):
         conditions = [*self.where, *self.drop, *(self.refunds.where if self.refunds else ())]
         filled = [self.fill_down.by, *self.fill_down.columns] if self.fill_down else []
         properties = self.properties if isinstance(self.properties, list) else []
-        names = [name for names in columns for name in names]
+        listed = [cells.column for cells in self.lists.values()]
+        names = [name for names in columns for name in names if path_root(name) not in self.lists]
         dated = (self.valid_from,) if self.valid_from else ()
-        return [*names, *properties, *(self.attributes or ()), *dated, *conditions, *filled]
+        return [*names, *listed, *properties, *(self.attributes or ()), *dated, *conditions, *filled]

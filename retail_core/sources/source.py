@@ -25,7 +25,7 @@ from retail_core.sources.json_columns import JsonColumns
 from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.parse_notes import ParseNotes
 from retail_core.sources.refusals import Refusal, refusal
-from retail_core.sources.source_options import JoinedFile, Layout, RowRules, TimeFormat
+from retail_core.sources.source_options import CellList, JoinedFile, Layout, RowRules, TimeFormat
 from retail_core.sources.text_cleaning import NULL_MARKERS
 from retail_core.times import zone
 
@@ -203,6 +203,7 @@ class Source:
         derive: columns to add or replace, computed of nested values before rows are filtered.
         unused: raw columns of the dialect that are left out on purpose, so not reported as unread.
         v1_reading: how release 0.1.0 read the dialect; None if it is the same.
+        lists: columns made of cells with several values, by the name under which `columns` reads them.
     """
 
     name: str
@@ -233,6 +234,7 @@ class Source:
     derive: Callable[[RawTable, Source], Mapping[str, pa.Array]] | None = None
     unused: tuple[str, ...] = ()
     v1_reading: Source | None = None
+    lists: Mapping[str, CellList] = field(default_factory=dict)
 
     def with_timezone(self, name: str | None) -> Source:
         """This source with times without an offset read in zone `name`; None changes nothing.
@@ -256,7 +258,9 @@ class Source:
         described = (*(self.properties or ()), *self.attributes, *dated, *self.identity.columns)
         keys = [name for joined in self.joins for name, _ in joined.on]
         formed = (name for form in self.forms for name in form)
-        named = (*mapped, *described, *keys, *self.needs, *self.rules.columns(), *self.reads, *formed)
+        listed = (cells.column for cells in self.lists.values())
+        further = (*self.reads, *formed, *listed)
+        named = (*mapped, *described, *keys, *self.needs, *self.rules.columns(), *further)
         return tuple(dict.fromkeys(named))
 
     def spelled(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -296,6 +300,7 @@ class Source:
         )
         groups = required + [(name,) for name in self.needs]
         present = set(self.spelled(header))
+        present |= {name for name, cells in self.lists.items() if cells.column in present}
         missing = [names[0] for names in groups if not any(has_column(name, present) for name in names)]
         absent_of_forms = [[name for name in form if not has_column(name, present)] for form in self.forms]
         return missing + min(absent_of_forms, key=len, default=[])
@@ -319,8 +324,7 @@ class Source:
                 options[name] = getattr(self, name)
         layout = vars(self.layout)
         options |= {name: layout[name] for name in layout if name not in _FIRST_LAYOUT and layout[name]}
-        if self.reads:
-            options["reads"] = self.reads
+        options |= {name: getattr(self, name) for name in ("reads", "lists") if getattr(self, name)}
         if identity := self.identity.options():
             options["identity"] = identity
         if self.joins:

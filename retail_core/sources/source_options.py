@@ -79,6 +79,26 @@ class JoinedFile:
 
 
 @dataclass(frozen=True)
+class CellList:
+    """A column whose cells hold several values.
+
+    Attributes:
+        column: raw column.
+        separator: between the values of a cell.
+        fields: names of the parts of a value, in their order; empty if values have no parts.
+        field_separator: between the parts of a value.
+        first_of: the cell is the first of these values that it contains, missing without any; empty if the
+            cell is a list of values with `fields`.
+    """
+
+    column: str
+    separator: str = ","
+    fields: tuple[str, ...] = ()
+    field_separator: str = ";"
+    first_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ColumnValues:
     """A condition on a raw column: its value is one of `values`.
 

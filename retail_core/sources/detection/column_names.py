@@ -10,8 +10,8 @@ from functools import cache
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 _FOLDED = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "o", "ł": "l"}
 _SUFFIX, _PREFIX, _INSIDE, _SINGLE = 0.85, 0.7, 0.7, 0.5
-_QUALIFIED = 0.95
-"""Factor of a name with a qualifier in brackets: `Grand Total (Base)`."""
+_QUALIFIED, _PLURAL = 0.95, 0.9
+"""Factors of a name with a qualifier in brackets, `Grand Total (Base)`, and of a plural."""
 
 _NAMES: Mapping[str, Mapping[float, str]] = {
     "user_id": {
@@ -174,8 +174,8 @@ def name_scores(name: str) -> dict[str, float]:
 def _score(field: str, parts: list[str]) -> float:
     lookup = _lookup(field)
     compact = "".join(parts)
-    if compact in lookup:
-        return lookup[compact]
+    if exact := _exact_score(field, lookup, compact):
+        return exact
     best = _partial_score(lookup, parts)
     if field == "session_id" and _COUNTERS & set(parts):
         return 0.0
@@ -189,6 +189,12 @@ def _score(field: str, parts: list[str]) -> float:
     ):
         return 0.0 if is_id else best * 0.5
     return best
+
+
+def _exact_score(field: str, lookup: dict[str, float], compact: str) -> float:
+    """The score of a whole name; of goods and events also in the plural."""
+    singular = compact.removesuffix("s") if field in {"item_id", "event_type"} else compact
+    return lookup.get(compact, 0.0) or _PLURAL * lookup.get(singular, 0.0)
 
 
 def _partial_score(lookup: dict[str, float], parts: list[str]) -> float:

@@ -15,8 +15,9 @@ from retail_core.errors import InputError
 from retail_core.sources.detection.columns import SAMPLE_ROWS, Column, sample_columns
 from retail_core.sources.detection.event_names import canonical_event
 from retail_core.sources.detection.file_layout import FileLayout, file_layout
+from retail_core.sources.detection.mapping_builder import Question
 from retail_core.sources.detection.mapping_text import mapping_text, preset_text
-from retail_core.sources.detection.proposal import Proposal, Question, propose
+from retail_core.sources.detection.proposal import Proposal, propose
 from retail_core.sources.detection.trial import Trial, try_source
 from retail_core.sources.mapping import from_mapping
 from retail_core.sources.presets import PRESETS

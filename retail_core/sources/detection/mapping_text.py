@@ -6,7 +6,8 @@ import json
 import re
 from collections.abc import Mapping
 
-from retail_core.sources.detection.proposal import Proposal, Question
+from retail_core.sources.detection.mapping_builder import Question
+from retail_core.sources.detection.proposal import Proposal
 
 _PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 _RESERVED = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"])

@@ -8,37 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from retail_core.sources.detection.amounts import amount_format
-from retail_core.sources.detection.column_names import words
 from retail_core.sources.detection.columns import Column
-from retail_core.sources.detection.event_types import (
-    ORDER_COMMENT,
-    EventTypes,
-    describe_types,
-    purchases_only,
-)
+from retail_core.sources.detection.event_proposal import add_event_types, add_goods, name_orders
 from retail_core.sources.detection.file_layout import FileLayout
+from retail_core.sources.detection.mapping_builder import MappingBuilder, MappingValue, Question
 from retail_core.sources.detection.order_lines import fill_down
 from retail_core.sources.detection.roles import FieldGuess, assign_fields
 from retail_core.sources.detection.value_roles import ids_by_values
 from retail_core.sources.presets import PRESETS
 from retail_core.sources.source import REQUIRED
-
-MappingValue = str | int | list[str] | dict[str, object] | None
-
-
-@dataclass(frozen=True)
-class Question:
-    """What only the owner of a file can decide.
-
-    Attributes:
-        key: key of the mapping that states the answer.
-        text: the question, with what is proposed.
-        choices: lines of a mapping, one of which is the answer; empty if any value can be.
-    """
-
-    key: str
-    text: str
-    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,34 +52,17 @@ class Proposal:
         return replace(self, mapping={**self.mapping, "time": [formats[choice]]}, questions=())
 
 
-class _Builder:
-    """Collects the keys of a mapping with their comments, questions and warnings."""
-
-    def __init__(self) -> None:
-        self.mapping: dict[str, MappingValue] = {}
-        self.comments: dict[str, str] = {}
-        self.questions: list[Question] = []
-        self.warnings: list[str] = []
-
-    def set(self, key: str, value: MappingValue, comment: str = "") -> None:
-        self.mapping[key] = value
-        if comment:
-            self.comments[key] = comment
-
-    def ask(self, key: str, text: str, *choices: str) -> None:
-        self.questions.append(Question(key, text, choices))
-
-
 def propose(path: Path, found: FileLayout, columns: Sequence[Column]) -> Proposal:
     """The mapping of a file with these columns."""
     fields = ids_by_values(columns, assign_fields(columns), named=found.layout.header is None)
-    builder = _Builder()
+    builder = MappingBuilder()
     builder.set("name", source_name(path))
     builder.set("columns", {name: _names(guess) for name, guess in fields.items()})
     for name, guess in fields.items():
         builder.comments[f"columns.{name}"] = f"{guess.confidence:.2f} {guess.reason}"
-    _add_event_types(builder, path, fields, columns)
-    _name_orders(builder)
+    add_event_types(builder, path, fields, columns)
+    name_orders(builder)
+    add_goods(builder, fields)
     _add_time(builder, fields.get("event_time"))
     _add_layout(builder, found)
     _add_amounts(builder, fields)
@@ -132,62 +93,7 @@ def _names(guess: FieldGuess) -> str | list[str]:
     return names[0] if len(names) == 1 else names
 
 
-def _add_event_types(
-    builder: _Builder, path: Path, fields: Mapping[str, FieldGuess], columns: Sequence[Column]
-) -> None:
-    guess = fields.get("event_type")
-    if guess is None:
-        if evidence := purchases_only(path, fields, columns):
-            builder.set("constants", {"event_type": "purchase"}, f"no column of event types, but {evidence}")
-            builder.ask(
-                "constants.event_type",
-                "Is every row a purchase? There is no column of event types; canceled orders and returns, "
-                "if the file has them, need `drop:` or `refunds:`.",
-            )
-        return
-    types = describe_types(guess.columns[0])
-    if types.vocabulary:
-        builder.set("event_types", dict(types.vocabulary), types.comment)
-    _ask_about_types(builder, guess.columns[0], types)
-
-
-def _name_orders(builder: _Builder) -> None:
-    """In a file of orders, a unique column that is only named `id` is the order, not the event."""
-    columns, types = builder.mapping["columns"], builder.mapping.get("event_types")
-    by_status = builder.comments.get("event_types", "").startswith(ORDER_COMMENT)
-    if not isinstance(columns, dict) or not ("constants" in builder.mapping or (types and by_status)):
-        return
-    name = columns.get("event_id")
-    if isinstance(name, str) and words(name) == ["id"] and "order_id" not in columns:
-        columns["order_id"] = columns.pop("event_id")
-        builder.comments["columns.order_id"] = (
-            f"each row is an order; {builder.comments.pop('columns.event_id')}"
-        )
-
-
-def _ask_about_types(builder: _Builder, column: Column, types: EventTypes) -> None:
-    if types.unsure:
-        states = ", ".join(types.unsure)
-        builder.ask(
-            "event_types", f"Column {column.name} has states of orders. Do these mean a purchase: {states}?"
-        )
-    if types.unknown:
-        shown = ", ".join(f"{name} ({count:,})" for name, count in types.unknown[:12])
-        builder.ask(
-            "event_types",
-            f"These event types are kept under their own name: {shown}. Map those that mean a known type; "
-            "map those that are no act of a user to null.",
-        )
-    if column.holds_lists:
-        builder.warnings.append(
-            f"Column {column.name} holds several values in a cell, such as {next(iter(column.counts))!r}: "
-            "event_types compares whole cells."
-        )
-    if "purchase" not in types.canonical:
-        builder.warnings.append("No event type of the sample is a purchase; a model needs purchases.")
-
-
-def _add_time(builder: _Builder, guess: FieldGuess | None) -> None:
+def _add_time(builder: MappingBuilder, guess: FieldGuess | None) -> None:
     if guess is None or guess.columns[0].typed_times:
         return
     times = guess.columns[0].times
@@ -215,7 +121,7 @@ def _with_clock(form: str, clock: str) -> str:
     return f"{date} %H:%M:%S" if clock.count(":") == 2 else f"{date} %H:%M"
 
 
-def _ask_for_the_order(builder: _Builder, column: Column) -> None:
+def _ask_for_the_order(builder: MappingBuilder, column: Column) -> None:
     times = column.times
     if times is None:
         return
@@ -234,7 +140,7 @@ def _ask_for_the_order(builder: _Builder, column: Column) -> None:
     )
 
 
-def _add_layout(builder: _Builder, found: FileLayout) -> None:
+def _add_layout(builder: MappingBuilder, found: FileLayout) -> None:
     layout = found.layout
     if layout.encoding != "utf-8":
         builder.set("encoding", layout.encoding, "a guess" if found.encoding_guessed else "")
@@ -252,7 +158,7 @@ def _add_layout(builder: _Builder, found: FileLayout) -> None:
             builder.set("header", list(layout.header), "the file has no header line: rename the columns")
 
 
-def _add_amounts(builder: _Builder, fields: Mapping[str, FieldGuess]) -> None:
+def _add_amounts(builder: MappingBuilder, fields: Mapping[str, FieldGuess]) -> None:
     price, quantity = fields.get("price"), fields.get("quantity")
     amounts = [
         value for guess in (price, quantity) if guess for column in guess.columns for value in column.counts
@@ -288,7 +194,9 @@ def _is_total(price: FieldGuess) -> bool:
     )
 
 
-def _add_order_lines(builder: _Builder, fields: Mapping[str, FieldGuess], columns: Sequence[Column]) -> None:
+def _add_order_lines(
+    builder: MappingBuilder, fields: Mapping[str, FieldGuess], columns: Sequence[Column]
+) -> None:
     filled = fill_down(fields, columns)
     if filled is None:
         return
@@ -296,11 +204,11 @@ def _add_order_lines(builder: _Builder, fields: Mapping[str, FieldGuess], column
     builder.set(
         "fill_down", {"by": by, "columns": list(names)}, "further lines of an order leave these columns empty"
     )
-    if "order_id" not in fields and isinstance(builder.mapping["columns"], dict):
-        builder.mapping["columns"]["order_id"] = by
+    if "order_id" not in fields:
+        builder.columns()["order_id"] = by
 
 
-def _add_user_warnings(builder: _Builder, fields: Mapping[str, FieldGuess]) -> None:
+def _add_user_warnings(builder: MappingBuilder, fields: Mapping[str, FieldGuess]) -> None:
     guess = fields.get("user_id")
     if guess is None:
         return

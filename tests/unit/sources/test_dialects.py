@@ -9,6 +9,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -25,12 +26,27 @@ Row = dict[str, str | None]
 FIELDS = ("item_id", "category", "price", "quantity", "currency", "session_id", "platform", "order_id")
 
 FILES = {
+    "adobe": "adobe_hit_data.tsv",
     "amplitude": "amplitude_export.json",
     "mixpanel": "mixpanel_raw_export.jsonl",
     "matomo": "matomo_visits.jsonl",
     "magento": "magento_orders_grid.csv",
 }
 EDITS: dict[str, dict[str, object]] = {
+    "adobe": {
+        "columns.event_type": ["event", "post_page_event"],
+        "columns.platform": "(removed)",
+        "lists.event": {"column": "post_event_list", "first_of": ["1", "11", "12", "13", "2"]},
+        "event_types.1": "purchase",
+        "event_types.11": "begin_checkout",
+        "event_types.12": "add_to_cart",
+        "event_types.13": "remove_from_cart",
+        "event_types.2": "view_item",
+        "event_types.0": "screen_view",
+        "event_types.101": None,
+        "price_per": "line",
+        "where.exclude_hit": "0",
+    },
     "amplitude": {},
     "mixpanel": {"event_types.$identify": None},
     "matomo": {
@@ -85,6 +101,35 @@ def _amplitude() -> Iterator[Row]:
                 platform=event["platform"],
                 order_id=properties.get("order_id"),
             )
+
+
+def _adobe() -> Iterator[Row]:
+    types = {
+        "1": "purchase",
+        "11": "begin_checkout",
+        "12": "add_to_cart",
+        "13": "remove_from_cart",
+        "2": "view_item",
+    }
+    with (DIALECTS / FILES["adobe"]).open(encoding="utf-8", newline="") as file:
+        for hit in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            codes = hit["post_event_list"].split(",")
+            event_type = next((name for code, name in types.items() if code in codes), "screen_view")
+            is_link = hit["post_page_event"] != "0" and event_type == "screen_view"
+            if hit["exclude_hit"] != "0" or is_link:
+                continue
+            for product in hit["post_product_list"].split(","):
+                _, sku, quantity, total, *_ = [*product.split(";"), "", "", "", ""]
+                yield _row(
+                    hit["post_visid_high"],
+                    datetime.fromtimestamp(int(hit["hit_time_gmt"]), UTC),
+                    event_type,
+                    item_id=sku or None,
+                    price=f"{Decimal(total) / int(quantity):.2f}" if total else None,
+                    quantity=quantity or None,
+                    currency=hit["post_currency"],
+                    order_id=hit["post_purchaseid"] or None,
+                )
 
 
 def _mixpanel() -> Iterator[Row]:
@@ -155,6 +200,7 @@ def _magento() -> Iterator[Row]:
 
 
 READERS: dict[str, Callable[[], Iterator[Row]]] = {
+    "adobe": _adobe,
     "amplitude": _amplitude,
     "mixpanel": _mixpanel,
     "matomo": _matomo,

@@ -395,3 +395,31 @@ def test_a_mapping_contains_no_value_that_identifies_a_user(tmp_path: Path) -> N
     assert "user_id: email" in text
     assert "x.test" not in text
     assert "ord1" not in text
+
+
+def test_cells_with_goods_are_split_into_parts(tmp_path: Path) -> None:
+    goods = [";A-1;2;19.98", ";B-2;1;5,;C-3;1;7.50", ";D-4"]
+    rows = [f"u{row % 7}|purchase|{time}|{goods[row % 3]}" for row, time in enumerate(_times(30))]
+    result = _detect(tmp_path, _lines("user_id|event|time|products", rows))
+    mapping = _mapping(result)
+    assert mapping["lists"] == {
+        "goods": {"column": "products", "fields": ["part1", "sku", "quantity", "total"]}
+    }
+    assert mapping["columns"]["price"] == "goods[].total"
+    assert result.trial.events == 40
+
+
+def test_cells_with_known_events_give_the_one_nearest_to_a_purchase(tmp_path: Path) -> None:
+    cells = ["page_view,view_item", "view_item,promo", "promo,purchase,view_item"]
+    rows = [f"u{row % 7}|{cells[row % 3]}|{time}" for row, time in enumerate(_times(30))]
+    result = _detect(tmp_path, _lines("user_id|events|time", rows).replace("events", "event"))
+    assert _mapping(result)["lists"]["event"]["first_of"] == ["purchase", "view_item", "page_view"]
+    assert result.trial.event_types == {"view_item": 20, "purchase": 10}
+
+
+def test_cells_with_codes_are_listed_in_a_question(tmp_path: Path) -> None:
+    rows = [f"u{row % 7}|{'2,100' if row % 3 else '1,100,20'}|{time}" for row, time in enumerate(_times(30))]
+    result = _detect(tmp_path, _lines("user_id|event_list|time", rows))
+    assert "100 (30), 2 (20), 1 (10), 20 (10)" in next(
+        q.text for q in result.questions if q.key == "lists.event"
+    )
