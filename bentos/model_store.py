@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retail_core.errors import DataError
+from retail_core.file_locks import create_private_folder
 from retail_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def variables(settings: Settings) -> dict[str, str]:
 def prepare_environment(settings: Settings) -> None:
     """Set `variables` in this process and create BentoML's home."""
     os.environ.update(variables(settings))
-    Path(os.environ["BENTOML_HOME"]).mkdir(parents=True, exist_ok=True)
+    create_private_folder(Path(os.environ["BENTOML_HOME"]))
 
 
 def default_tag(settings: Settings) -> str:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from retail_core.errors import InputError
+from retail_core.file_locks import create_private_folder
 from retail_core.settings import load_settings
 
 DEFAULTS = {
@@ -33,4 +34,4 @@ def configure_prefect() -> None:
         return  # the flow reads the settings again and reports the error
     os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
     with suppress(OSError):  # Prefect reports a folder it cannot write to, but creates no parent folders
-        Path(os.environ["PREFECT_HOME"]).expanduser().mkdir(parents=True, exist_ok=True)
+        create_private_folder(Path(os.environ["PREFECT_HOME"]).expanduser())

@@ -1,4 +1,4 @@
-"""Exclusive locks between processes of one machine, and replacing a file in one step.
+"""Exclusive locks between processes of one machine, replacing a file in one step, private folders.
 
 The locks are `filelock`'s: `flock` on a file that stays in place. The kernel releases a lock when its process
 ends, also by SIGKILL, and child processes do not inherit it.
@@ -18,6 +18,19 @@ from filelock import FileLock, Timeout
 _POLL_SECONDS = 0.02
 
 
+def create_private_folder(folder: Path) -> None:
+    """Create `folder` and its missing parents, which only their owner may enter (mode 0700).
+
+    Existing folders keep their mode.
+
+    Raises:
+        OSError: a folder cannot be created.
+    """
+    if not folder.parent.is_dir():
+        create_private_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
+
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
     """Hold the lock file `path` for the block, waiting as long as another process or thread holds it.
@@ -25,7 +38,7 @@ def exclusive_lock(path: Path) -> Iterator[None]:
     Raises:
         OSError: the lock file cannot be created.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    create_private_folder(path.parent)
     with FileLock(path, poll_interval=_POLL_SECONDS):
         yield
 
@@ -71,11 +84,13 @@ def replace_file(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by UTF-8 `text` in one step.
+def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
+    """Replace `path` by UTF-8 `text` in one step; `mode` are the new file's permissions.
 
     Raises:
         OSError: the file cannot be written.
     """
     with replace_file(path) as stream:
+        if mode is not None:
+            os.fchmod(stream.fileno(), mode)
         stream.write(text.encode())

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from retail_core.errors import DependencyError, RetailError
+from retail_core.file_locks import create_private_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 """The folder that holds `flows`, `bentos` and `app`."""
@@ -68,7 +69,7 @@ def start(
     module: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
 ) -> subprocess.Popen[bytes]:
     """Start `python -m module *arguments` in its own session, with its output in `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    create_private_folder(log.parent)
     with log.open("wb") as out:
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from retail_core.errors import DependencyError, InputError
+from retail_core.file_locks import create_private_folder
 from retail_core.settings import Settings
 from retail_core.stack.child import is_healthy
 from retail_core.stack.mongo_keeper import MONGODB, MongoKeeper
@@ -165,7 +166,7 @@ def _environment_of(settings: Settings) -> dict[str, str]:
 
 def _prepared(settings: Settings) -> dict[str, str]:
     for name in ("mlflow", "prefect"):
-        (settings.home_dir / name).mkdir(parents=True, exist_ok=True)
+        create_private_folder(settings.home_dir / name)
     return environment(settings)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from retail_core.features.cutoffs.policies import daily_pairs
+from retail_core.file_locks import create_private_folder
 from retail_core.settings import CONFIG_VARIABLE, Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.store.mongod.embedded import stop_mongod
@@ -127,7 +128,7 @@ def run_demo(settings: Settings, config: DemoConfig, advance: StepProgress) -> D
         seconds[name] = round(time.perf_counter() - started, 1)
 
     log, truth, scores = (demo.home_dir / name for name in ("log.csv", "truth.parquet", "scores.csv"))
-    demo.home_dir.mkdir(parents=True, exist_ok=True)
+    create_private_folder(demo.home_dir)
     try:
         with step("simulate"):
             population = SimulationConfig(users=config.users, days=config.days, seed=config.seed)

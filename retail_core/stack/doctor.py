@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -52,6 +54,7 @@ def doctor(settings: Settings) -> list[dict[str, str]]:
     checks = [
         _guarded("python", _python),
         _guarded("disk", partial(_disk, settings)),
+        _guarded("home", partial(_home, settings)),
         _guarded("ports", partial(_ports, settings)),
         _guarded("stack", partial(_stack, settings)),
         _guarded("mlflow", partial(_mlflow, settings)),
@@ -96,6 +99,18 @@ def _disk(settings: Settings) -> DoctorCheck:
         state = "fail" if free < FULL_DISK_BYTES else "warn"
     remedy = "" if state == "ok" else "free space, or set RETAIL_HOME to a larger disk."
     return DoctorCheck("disk", state, f"{free / 1e9:.1f} GB free at {settings.home_dir}", remedy)
+
+
+def _home(settings: Settings) -> DoctorCheck:
+    """Whether only its owner can enter the home, which has the database, its key and the models."""
+    home = settings.home_dir
+    if not home.exists():
+        return DoctorCheck("home", "ok", f"{home} does not exist yet")
+    mode = stat.S_IMODE(home.stat().st_mode)
+    if mode & 0o077:
+        remedy = f"chmod 700 {shlex.quote(str(home))}"
+        return DoctorCheck("home", "warn", f"other users can enter {home} (mode {mode:04o})", remedy)
+    return DoctorCheck("home", "ok", f"only its owner can enter {home}")
 
 
 def _ports(settings: Settings) -> DoctorCheck:

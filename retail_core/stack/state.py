@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from retail_core.errors import InputError
-from retail_core.file_locks import try_lock, write_atomically
+from retail_core.file_locks import create_private_folder, try_lock, write_atomically
 from retail_core.stack.processes import Identity
 
 
@@ -88,7 +88,7 @@ class StackFiles:
             InputError: the home cannot be written.
         """
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
+            create_private_folder(self.logs)
         except OSError as error:
             raise InputError(
                 f"{self.home} cannot be written: {error.strerror}.",

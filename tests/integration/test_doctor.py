@@ -77,3 +77,13 @@ def test_doctor_says_that_the_home_cannot_be_written(tmp_path: Path) -> None:
     assert findings["disk"]["state"] == "fail"
     assert str(file) in findings["disk"]["what"]
     assert "RETAIL_HOME" in findings["disk"]["remedy"]
+
+
+def test_doctor_warns_of_a_home_that_others_can_enter(tmp_path: Path) -> None:
+    home = tmp_path / "my home"
+    for mode, state in ((0o755, "warn"), (0o700, "ok")):
+        home.mkdir(exist_ok=True)
+        home.chmod(mode)
+        check = {check["name"]: check for check in doctor(Settings(home=home))}["home"]
+        assert check["state"] == state
+        assert (f"chmod 700 '{home}'" in check["remedy"]) == (state == "warn")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -15,11 +16,16 @@ from pathlib import Path
 import psutil
 import pytest
 from pydantic import SecretStr
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 from retail_core.errors import DependencyError, InputError
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store, redact
 from retail_core.store.mongod.embedded import ensure_mongod, mongod_status, stop_mongod
+from retail_core.store.mongod.process import ServerFiles, command_line, find_running, locate_binary
+from retail_core.store.mongod.replica_set import initiate_replica_set
+from retail_core.subprocesses import free_port
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,7 +90,7 @@ def test_a_server_starts_on_demand_serves_the_next_command_and_stops(isolated: S
     assert mongod_status(isolated) is None
     assert not stop_mongod(isolated)
     uri = ensure_mongod(isolated)
-    assert uri.startswith("mongodb://127.0.0.1:")
+    assert uri.startswith("mongodb://retail:")
     pid = _pid(isolated)
     assert ensure_mongod(isolated) == uri
     assert _pid(isolated) == pid
@@ -281,7 +287,88 @@ def test_no_error_shows_a_password(tmp_path: Path) -> None:
 
 
 def test_wrong_credentials_are_named(mongod_uri: str, tmp_path: Path) -> None:
-    uri = mongod_uri.replace("mongodb://", "mongodb://app:s3cret@")
+    uri = f"mongodb://app:s3cret@{mongod_uri.partition('@')[2]}"
     with pytest.raises(DependencyError, match="refused the credentials") as caught:
         open_store(Settings(home=tmp_path, mongodb_uri=SecretStr(uri)))
     assert "s3cret" not in str(caught.value)
+
+
+def _port(settings: Settings) -> int:
+    status = mongod_status(settings)
+    assert status is not None
+    return int(status["port"])
+
+
+def _start_without_authentication(files: ServerFiles) -> None:
+    """Start the server as an earlier release did, as primary with one event."""
+    files.data.mkdir(parents=True)
+    command = command_line(locate_binary(files), files, free_port())
+    position = command.index("--keyFile")
+    subprocess.run(command[:position] + command[position + 2 :], check=True, stdout=subprocess.DEVNULL)
+    server = find_running(files)
+    assert server is not None
+    with MongoClient(f"mongodb://{server.address}/?directConnection=true") as client:
+        initiate_replica_set(client, server.address)
+        assert until(lambda: client.admin.command("hello")["isWritablePrimary"])
+        client.retail.events.insert_one({"_id": "a"})
+
+
+def test_only_the_holder_of_the_key_can_read_and_write(isolated: Settings) -> None:
+    ensure_mongod(isolated)
+    with MongoClient(f"mongodb://127.0.0.1:{_port(isolated)}/?directConnection=true") as client:
+        for command in (
+            {"find": "events"},
+            {"insert": "events", "documents": [{"_id": "b"}]},
+            {"listCollections": 1},
+            {"createUser": "other", "pwd": "x", "roles": ["root"]},
+        ):
+            with pytest.raises(OperationFailure, match="requires authentication"):
+                client.retail.command(command)
+
+
+def test_the_home_is_private(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "new" / "home")
+    ensure_mongod(settings)
+    stop_mongod(settings)
+    folder = settings.home_dir / "mongo"
+    assert stat.S_IMODE((folder / "keyfile").stat().st_mode) == 0o600
+    for path in (settings.home_dir, folder, folder / "data"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    key = (folder / "keyfile").read_text()
+    for path in folder.iterdir():
+        assert path.name == "keyfile" or not path.is_file() or key not in path.read_text(errors="replace")
+
+
+def test_a_server_that_moves_to_another_port_keeps_its_data_and_user(isolated: Settings) -> None:
+    with open_store(isolated) as store:
+        store.events.insert_one({"_id": "a"})
+    port = _port(isolated)
+    stop_mongod(isolated)
+    (isolated.home_dir / "mongo" / "port").write_text(str(free_port()))
+    with open_store(isolated) as store:
+        assert store.events.count_documents({}) == 1
+    assert _port(isolated) != port
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_server_of_a_release_without_authentication_gets_it(isolated: Settings, is_running: bool) -> None:
+    files = ServerFiles(isolated.home_dir / "mongo")
+    _start_without_authentication(files)
+    if not is_running:
+        stop_mongod(isolated)
+    with open_store(isolated) as store:
+        assert [event["_id"] for event in store.events.find()] == ["a"]
+    with (
+        MongoClient(f"mongodb://127.0.0.1:{_port(isolated)}/?directConnection=true") as client,
+        pytest.raises(OperationFailure, match="requires authentication"),
+    ):
+        client.retail.events.find_one()
+
+
+def test_a_lost_key_is_named(isolated: Settings) -> None:
+    ensure_mongod(isolated)
+    stop_mongod(isolated)
+    (isolated.home_dir / "mongo" / "keyfile").unlink()
+    with pytest.raises(DependencyError, match=r"does not accept the key in .*keyfile"):
+        ensure_mongod(isolated)
+    stop_mongod(isolated)

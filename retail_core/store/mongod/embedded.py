@@ -13,14 +13,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
 from retail_core.errors import DependencyError
 from retail_core.file_locks import try_lock
 from retail_core.settings import Settings
+from retail_core.store.mongod import access
 from retail_core.store.mongod.process import (
     RunningServer,
     ServerFiles,
@@ -28,14 +27,15 @@ from retail_core.store.mongod.process import (
     find_running,
     launch,
     locate_binary,
+    requires_key,
     server_of,
 )
-from retail_core.store.mongod.replica_set import initiate_replica_set
+from retail_core.store.mongod.replica_set import REPLICA_SET, initiate_replica_set, replica_set_config
 
 IDLE_SECONDS = 900.0
 PRIMARY_SECONDS = 120.0
 STOP_SECONDS = 60.0
-_NOT_INITIALIZED = 94
+APPNAME = "retail-start"
 
 
 def ensure_mongod(
@@ -55,13 +55,13 @@ def ensure_mongod(
     files = _server_files(settings)
     files.prepare()
     with files.locked():
-        server = find_running(files)
+        server = _authenticated_server(files)
         if server is None or server != files.recorded():
             server = server or launch(files, binary or locate_binary(files))
             _make_primary(server, files)
             files.write_record(server)
         _start_supervisor(files, idle_seconds)
-    return server.uri
+    return files.uri(server)
 
 
 def stop_mongod(settings: Settings) -> bool:
@@ -78,17 +78,18 @@ def stop_mongod(settings: Settings) -> bool:
 
 
 def mongod_status(settings: Settings) -> dict[str, str | int] | None:
-    """`uri, pid, port, data, log` of the running server; None if none runs. Starts nothing."""
+    """`address, pid, port, data, log, key_file` of the running server; None if none runs. Starts nothing."""
     files = _server_files(settings)
     server = find_running(files)
     if server is None:
         return None
     return {
-        "uri": server.uri,
+        "address": server.address,
         "pid": server.pid,
         "port": server.port,
         "data": str(files.data),
         "log": str(files.log),
+        "key_file": str(files.key_file),
     }
 
 
@@ -106,6 +107,15 @@ def end_server(files: ServerFiles) -> bool:
                 break
     files.record.unlink(missing_ok=True)
     return server is not None
+
+
+def _authenticated_server(files: ServerFiles) -> RunningServer | None:
+    """The running server; one that an earlier release started without authentication is stopped first."""
+    server = find_running(files)
+    if server is None or requires_key(server):
+        return server
+    end_server(files)
+    return None
 
 
 def _server_files(settings: Settings) -> ServerFiles:
@@ -137,39 +147,37 @@ def _make_primary(server: RunningServer, files: ServerFiles) -> None:
     """Initiate the replica set or move its member to the server's port, and wait until it accepts writes."""
     deadline = time.monotonic() + PRIMARY_SECONDS
     problem = "it did not become primary"
-    client: MongoClient[dict[str, Any]] = MongoClient(
-        "127.0.0.1",
-        server.port,
-        directConnection=True,
-        serverSelectionTimeoutMS=5_000,
-        appname="retail-start",
-    )
-    with client:
+    key = access.ensure_key(files.key_file)
+    with (
+        access.connect(server.port, key, APPNAME) as user,
+        access.connect_before_first_user(server.port, APPNAME) as no_user,
+    ):
         while time.monotonic() < deadline:
             try:
+                has_user = access.is_key_accepted(user)
+                client = user if has_user else no_user
                 if client.admin.command("hello")["isWritablePrimary"]:
+                    if not has_user:
+                        access.create_user(no_user, key)
                     return
-                _configure(client, f"127.0.0.1:{server.port}")
+                _configure(client, server.address)
             except PyMongoError as error:
                 problem = str(error)
+                if lost := access.wrong_key(error, files.key_file):
+                    raise lost from error
                 if find_running(files) is None:
                     raise cannot_run(f"it ended while starting (log: {files.log}).") from error
             time.sleep(0.02)
     raise cannot_run(f"{problem} (log: {files.log}).")
 
 
-def _configure(client: MongoClient[dict[str, Any]], host_and_port: str) -> None:
-    try:
-        config = client.admin.command("replSetGetConfig")["config"]
-    except OperationFailure as error:
-        if error.code != _NOT_INITIALIZED:
-            raise
-        initiate_replica_set(client, host_and_port)
+def _configure(client: access.Client, host_and_port: str) -> None:
+    """Initiate the replica set, or move its member to `host_and_port` if it is not a member there."""
+    if initiate_replica_set(client, host_and_port):
         return
-    if [entry["host"] for entry in config["members"]] != [host_and_port]:
-        config["members"] = [{"_id": 0, "host": host_and_port}]
-        config["version"] += 1
-        client.admin.command("replSetReconfig", config, force=True)
+    if client.admin.command("hello").get("setName") != REPLICA_SET:
+        config = replica_set_config(host_and_port)
+        client.admin.command("replSetReconfig", config | {"version": 1}, force=True)
 
 
 def _start_supervisor(files: ServerFiles, idle_seconds: float) -> None:

@@ -44,7 +44,7 @@ def watch(files: ServerFiles, idle_seconds: float, lock: FileLock) -> None:
             continue
         used = files.used.stat().st_mtime_ns if files.used.exists() else 0
         current_use = (server.pid, used)
-        if _has_clients(server) or current_use != last_use:
+        if _has_clients(files, server) or current_use != last_use:
             last_use, idle_since = current_use, time.monotonic()
         elif time.monotonic() - idle_since >= idle_seconds:
             _stop_if_still_idle(files, server, used)
@@ -68,14 +68,15 @@ def _stop_if_still_idle(files: ServerFiles, server: RunningServer, used: int) ->
     from retail_core.store.mongod.embedded import end_server
 
     with files.locked():
-        if files.used.stat().st_mtime_ns == used and not _has_clients(server):
+        if files.used.stat().st_mtime_ns == used and not _has_clients(files, server):
             end_server(files)
 
 
-def _has_clients(server: RunningServer) -> bool:
+def _has_clients(files: ServerFiles, server: RunningServer) -> bool:
     """Whether another client is connected; a server that does not answer counts as in use."""
-    from pymongo import MongoClient
     from pymongo.errors import PyMongoError
+
+    from retail_core.store.mongod import access
 
     stages: list[dict[str, object]] = [
         {"$currentOp": {"allUsers": True, "idleConnections": True}},
@@ -83,11 +84,10 @@ def _has_clients(server: RunningServer) -> bool:
         {"$limit": 1},
     ]
     try:
-        with MongoClient[dict[str, object]](
-            "127.0.0.1", server.port, directConnection=True, appname=APPNAME, serverSelectionTimeoutMS=5_000
-        ) as client:
+        key = access.ensure_key(files.key_file)
+        with access.connect(server.port, key, APPNAME) as client:
             return bool(list(client.admin.aggregate(stages)))
-    except PyMongoError:
+    except (OSError, PyMongoError):
         return True
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 import psutil
 
 from retail_core.errors import DependencyError, InputError
-from retail_core.file_locks import exclusive_lock, write_atomically
+from retail_core.file_locks import create_private_folder, exclusive_lock, write_atomically
+from retail_core.store.mongod.access import USER, ensure_key
 from retail_core.store.mongod.replica_set import REPLICA_SET
 
 PACKAGES = {
@@ -54,9 +55,9 @@ class RunningServer:
     port: int
 
     @property
-    def uri(self) -> str:
-        """Connection string; it contains no secret."""
-        return f"mongodb://127.0.0.1:{self.port}/?replicaSet={REPLICA_SET}"
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,16 @@ class ServerFiles:
     def data(self) -> Path:
         """Data folder (`dbpath`)."""
         return self.folder / "data"
+
+    @property
+    def key_file(self) -> Path:
+        """The key that its clients need, see `access`."""
+        return self.folder / "keyfile"
+
+    def uri(self, server: RunningServer) -> str:
+        """Connection string, which contains the key."""
+        key = ensure_key(self.key_file)
+        return f"mongodb://{USER}:{key}@{server.address}/?replicaSet={REPLICA_SET}&authSource=admin"
 
     @property
     def log(self) -> Path:
@@ -91,14 +102,14 @@ class ServerFiles:
         return self.folder / "supervisor.lock"
 
     def prepare(self) -> None:
-        """Create the folders.
+        """Create the folders and the key.
 
         Raises:
             InputError: the home cannot be written.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.data.mkdir(exist_ok=True, mode=0o700)
+            create_private_folder(self.data)
+            ensure_key(self.key_file)
             self.used.touch()
         except OSError as error:
             raise InputError(
@@ -111,8 +122,8 @@ class ServerFiles:
         return exclusive_lock(self.folder / "lock")
 
     def write_record(self, server: RunningServer) -> None:
-        """Store the process id, port and URI of a server, each file in one step."""
-        write_atomically(self.record, json.dumps({"pid": server.pid, "port": server.port, "uri": server.uri}))
+        """Store the process id and port of a server, each file in one step."""
+        write_atomically(self.record, json.dumps({"pid": server.pid, "port": server.port}))
         write_atomically(self.folder / "port", str(server.port))
 
     def recorded(self) -> RunningServer | None:
@@ -142,6 +153,14 @@ def server_of(files: ServerFiles, pid: int) -> RunningServer | None:
         return RunningServer(pid, int(command[command.index("--port") + 1]))
     except (ValueError, IndexError, psutil.Error):
         return None
+
+
+def requires_key(server: RunningServer) -> bool:
+    """Whether a server was started with authentication; one that has ended counts as such."""
+    try:
+        return "--keyFile" in psutil.Process(server.pid).cmdline()
+    except psutil.Error:
+        return True
 
 
 def package_of(system: str, machine: str) -> str:
@@ -186,14 +205,15 @@ def locate_binary(files: ServerFiles) -> Path:
     return binary
 
 
-def command_line(binary: Path, data: Path, log: Path, port: int) -> list[str]:
-    """Command that starts `binary` as a replica set member on the loopback interface."""
+def command_line(binary: Path, files: ServerFiles, port: int) -> list[str]:
+    """Command that starts `binary` as a replica set member on the loopback interface, with authentication."""
     options = {
         "replSet": REPLICA_SET,
         "bind_ip": "127.0.0.1",
         "port": str(port),
-        "dbpath": str(data),
-        "logpath": str(log),
+        "dbpath": str(files.data),
+        "logpath": str(files.log),
+        "keyFile": str(files.key_file),
         "oplogSize": "256",
         # The cache holds two million events with their indexes; indexes and journal are not compressed.
         # Inserting takes a third less time of mongod than with its defaults and half the cache.
@@ -225,7 +245,7 @@ def launch(files: ServerFiles, binary: Path, attempts: int = 5) -> RunningServer
     port, reason = _usable_port(files), ""
     for attempt in range(attempts):
         log_start = files.log.stat().st_size if files.log.exists() else 0
-        exit_code, output = _run(command_line(binary, files.data, files.log, port))
+        exit_code, output = _run(command_line(binary, files, port))
         server = find_running(files)
         if server is not None:
             return server

@@ -17,6 +17,11 @@ SERVER_SECONDS = 60
 _ALREADY_INITIALIZED = 23
 
 
+def replica_set_config(member_address: str) -> dict[str, Any]:
+    """Configuration of `rs0` with one member."""
+    return {"_id": REPLICA_SET, "members": [{"_id": 0, "host": member_address}]}
+
+
 def initiate_replica_set(client: MongoClient[dict[str, Any]], member_address: str) -> bool:
     """Initiate `rs0` with one member; False if the server has a replica set already.
 
@@ -27,9 +32,8 @@ def initiate_replica_set(client: MongoClient[dict[str, Any]], member_address: st
     Raises:
         PyMongoError: the server does not answer.
     """
-    config = {"_id": REPLICA_SET, "members": [{"_id": 0, "host": member_address}]}
     try:
-        client.admin.command("replSetInitiate", config)
+        client.admin.command("replSetInitiate", replica_set_config(member_address))
     except OperationFailure as error:
         if error.code == _ALREADY_INITIALIZED:
             return False
