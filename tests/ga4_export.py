@@ -25,6 +25,26 @@ START = 1_735_725_600_000_000
 """2025-01-01T10:00:00Z in microseconds since 1970."""
 
 _SECOND = 1_000_000
+_DEVICE = {
+    "category": "mobile",
+    "mobile_brand_name": "Samsung",
+    "mobile_model_name": "Galaxy S23",
+    "operating_system": "Android",
+    "operating_system_version": "Android 14",
+    "language": "de-de",
+    "is_limited_ad_tracking": "No",
+    "web_info": {"browser": "Chrome", "browser_version": "131.0.6778.200", "hostname": "shop.test"},
+}
+_GEO = {
+    "city": "Leipzig", "country": "Germany", "continent": "Europe", "region": "Saxony",
+    "sub_continent": "Western Europe", "metro": "(not set)",
+}  # fmt: skip
+_CAMPAIGN = {
+    "manual_campaign_name": "winter",
+    "manual_source": "google",
+    "manual_medium": "cpc",
+    "gclid": "Cj0KCQ",
+}
 _VALUE = pa.struct(
     [
         ("string_value", pa.string()),
@@ -126,8 +146,13 @@ def record(name: str, user: str | None, second: int, **fields: Any) -> Record:
         "user_pseudo_id": user,
         "user_properties": [],
         "user_ltv": {"revenue": 0.0, "currency": "USD"},
-        "device": {"category": "mobile", "language": None},
-        "geo": {"country": "Germany", "city": None},
+        "device": _DEVICE,
+        "geo": _GEO,
+        "traffic_source": {"name": "(organic)", "medium": "organic", "source": "google"},
+        "collected_traffic_source": _CAMPAIGN,
+        "privacy_info": {"analytics_storage": "Yes", "ads_storage": "No", "uses_transient_token": "No"},
+        "user_first_touch_timestamp": START - 86_400 * _SECOND,
+        "is_active_user": True,
         "stream_id": "12345",
         "platform": "WEB",
         "ecommerce": None,
@@ -220,7 +245,7 @@ def _exported(value: Any) -> Any:
         return {name: _exported(entry) for name, entry in value.items() if entry is not None}
     if isinstance(value, list):
         return [_exported(entry) for entry in value]
-    return str(value) if isinstance(value, int) else value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def write_parquet(path: Path, records: Sequence[Record]) -> Path:

@@ -147,9 +147,12 @@ def _number_records(keys: pa.Array, lines: IntArray) -> pa.Array:
 
     A line gives several records where a list in it is exploded.
     """
-    if len(lines) == len(np.unique(lines)):
+    _, inverse, counts = np.unique(lines, return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(counts[inverse] > 1)
+    if not len(rows):
         return keys
-    frame = pd.DataFrame({"key": keys.to_pylist(), "line": lines})
-    numbers = frame.groupby(["line", "key"], dropna=False).cumcount().to_numpy() + 1
-    suffixes = pa.array([f"\x1f{number}" if number > 1 else "" for number in numbers], pa.string())
+    frame = pd.DataFrame({"key": keys.take(pa.array(rows)).to_pylist(), "line": lines[rows]})
+    numbers = np.ones(len(lines), np.int64)
+    numbers[rows] = frame.groupby(["line", "key"], dropna=False).cumcount().to_numpy() + 1
+    suffixes = pa.array([f"\x1f{number}" if number > 1 else "" for number in numbers.tolist()], pa.string())
     return pc.binary_join_element_wise(keys, suffixes, "")

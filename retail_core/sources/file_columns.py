@@ -18,7 +18,7 @@ from retail_core.sources.json_tables import flat_json_lines
 from retail_core.sources.nested_paths import resolve_paths
 from retail_core.sources.source import RawTable, Source
 
-_SLICE_LINES = 500
+_SLICE_LINES = 200
 """Parsed objects of that many lines exist at a time, since they take ten times the memory of their text."""
 
 

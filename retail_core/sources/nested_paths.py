@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +48,7 @@ class NestedPath:
     steps: Steps
 
 
+@lru_cache(4_096)
 def parse_path(text: str) -> NestedPath:
     """The steps of a path below its root.
 
@@ -73,6 +75,7 @@ def _step(match: re.Match[str]) -> str | int | Entry:
     return match["name"] or Entry(match["field"], match["text"])
 
 
+@lru_cache(4_096)
 def _exploded_list(text: str) -> str | None:
     """The part of a path before `[]`; None without."""
     return next((text[: match.start()] for match in _STEP.finditer(text) if match[0] == "[]"), None)
@@ -89,7 +92,7 @@ def resolve_paths(table: RawTable, source: Source) -> RawTable:
     if not columns:
         return table
     names = [name for paths in columns.values() for name in paths]
-    roots = {root: _PathValues(nested_values(table, root)) for root in map(path_root, names)}
+    roots = {root: _PathValues(nested_values(table, root)) for root in set(map(path_root, names))}
     lists = sorted(exploded_lists(names))
     flat = {name: paths for name, paths in columns.items() if not exploded_lists(paths)}
     table = table.with_columns(
@@ -195,7 +198,7 @@ def _entries_by_text(value: object, field: str) -> dict[str | None, object]:
         return {}
     try:
         by_text = {entry[field]: entry for entry in reversed(value)}
-        if all(type(text) is str for text in by_text):
+        if set(map(type, by_text)) <= {str}:
             return by_text
     except (KeyError, TypeError):
         pass

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Literal, cast
 
 import numpy as np
@@ -359,6 +360,7 @@ def has_column(name: str, header: Collection[str]) -> bool:
     return name in header or path_root(name) in header
 
 
+@lru_cache(4_096)
 def path_root(name: str) -> str:
     """The column that a path begins with.
 
