@@ -148,7 +148,7 @@ def open_store(settings: Settings, *, select_seconds: float = SELECT_SECONDS) ->
 
     Args:
         settings: URI, database name and home.
-        select_seconds: server selection timeout of this and all later operations.
+        select_seconds: server selection timeout of this and all later operations, unless the URI has one.
 
     Raises:
         DependencyError: the server is unreachable, refuses the credentials or is no replica set.
@@ -214,6 +214,9 @@ def mongodb_error(uri: str, error: PyMongoError) -> DependencyError:
 
 
 def _connect(uri: str, select_seconds: float) -> MongoClient[Document]:
+    timeout: dict[str, Any] = {"serverSelectionTimeoutMS": round(select_seconds * 1000)}
+    if "serverselectiontimeoutms=" in uri.lower():
+        timeout = {}  # the driver prefers arguments to the options of the URI
     # The driver's message may quote a malformed URI with its password, so it is not shown.
     try:
         return MongoClient(
@@ -221,8 +224,8 @@ def _connect(uri: str, select_seconds: float) -> MongoClient[Document]:
             tz_aware=True,
             w="majority",
             retryWrites=True,
-            serverSelectionTimeoutMS=round(select_seconds * 1000),
             appname="retail",
+            **timeout,
         )
     except (InvalidURI, ConfigurationError, ValueError):
         raise InputError(

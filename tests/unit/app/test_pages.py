@@ -28,7 +28,10 @@ APP = Path(__file__).resolve().parents[3] / "app"
 def nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RETAIL_HOME", str(tmp_path))
     monkeypatch.setenv("RETAIL_API_PORT", str(free_port()))
-    monkeypatch.setenv("RETAIL_MONGODB_URI", f"mongodb://user:hidden@127.0.0.1:{free_port()}")
+    monkeypatch.setenv(
+        "RETAIL_MONGODB_URI",
+        f"mongodb://user:hidden@127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=300",
+    )
 
 
 def page(name: str) -> AppTest:
