@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 
 import pyarrow as pa
 
@@ -18,12 +17,12 @@ def split_cells(table: RawTable, source: Source) -> RawTable:
 
     A list with `fields` becomes JSON text, whose elements paths such as `products[].sku` read.
     """
-    columns = dict(table.columns)
+    columns: dict[str, pa.Array] = {}
     for name, cells in source.lists.items():
         if cells.column in table.columns:
             split = _structures if cells.fields else _first_value
             columns[name] = _distinct(cleaned_text(table.columns[cells.column], source.nulls), cells, split)
-    return replace(table, columns=columns) if source.lists else table
+    return table.with_columns(columns) if columns else table
 
 
 def _distinct(text: pa.Array, cells: CellList, split: Callable[[str, CellList], str | None]) -> pa.Array:

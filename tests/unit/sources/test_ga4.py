@@ -11,6 +11,9 @@ import pytest
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.sources import Chunk
+from retail_core.sources.file_columns import json_window, with_file_columns
+from retail_core.sources.json_columns import JsonColumns
+from retail_core.sources.json_tables import flat_json_lines
 from retail_core.sources.raw_tables import WINDOW_ROWS
 from tests import ga4_export
 from tests.ga4_export import START, item, order, record
@@ -135,6 +138,17 @@ def test_the_streamed_copy_of_an_event_has_its_id(tmp_path: Path) -> None:
     records = ga4_export.shapes()
     daily = _json(tmp_path, *records).events["event_id"].tolist()
     assert _json(tmp_path, *ga4_export.intraday(records)).events["event_id"].tolist() == daily
+
+
+def test_columns_that_nothing_reads_are_not_made_into_text(tmp_path: Path) -> None:
+    """Writing nested values as text would take longer than everything else."""
+    path = ga4_export.write_json_lines(tmp_path / "log.json", ga4_export.shapes())
+    lines = path.read_text().splitlines(keepends=True)
+    table = with_file_columns(flat_json_lines(lines, 0), GA4)
+    assert isinstance(table.columns, JsonColumns)
+    window = json_window(lines, 0, GA4)
+    assert {"device", "geo", "user_properties", "event_params", "items"}.isdisjoint(window.columns)
+    assert {"device", "event_params", "items"} <= set(window.file_columns or ())
 
 
 def test_ids_of_native_events_never_change(tmp_path: Path) -> None:
