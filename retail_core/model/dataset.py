@@ -25,7 +25,13 @@ from retail_core.features.prediction_task import PredictionTask
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.labelled import LabelledRows, refuse_too_few_buyers
 from retail_core.model.sampling import Sampling, plan_sampling
-from retail_core.model.splits import PERIODS, PeriodSplit, split_into_periods, user_hash_fraction
+from retail_core.model.splits import (
+    PERIODS,
+    PeriodSplit,
+    refuse_periods_without_buyers,
+    split_into_periods,
+    user_hash_fraction,
+)
 from retail_core.schemas import POLICIES, Pairs
 from retail_core.settings import Settings
 
@@ -109,10 +115,12 @@ def build_training_data(
         advance: called after each chunk of features.
 
     Raises:
-        DataError: too little data, see `refuse_too_few_buyers` and `splits.split_into_periods`.
+        DataError: too little data, see `refuse_too_few_buyers`, `splits.split_into_periods` and
+            `splits.refuse_periods_without_buyers`.
     """
     refuse_too_few_buyers(labelled.rows, settings.min_buyers)
     labelled, split = _split_policies_into_periods(labelled, task)
+    refuse_periods_without_buyers(labelled.rows, split, policies_of(labelled.rows)[0])
     rows, fit_sampling, refit_sampling = _mark_used_rows(labelled.rows, split, settings)
     undated = set(labelled.rows["policy"]) == {"first-visit"}
     attributes = infer_attributes(lake, as_of, include_undated=undated, admit=labelled.admitted)

@@ -48,6 +48,32 @@ class PeriodSplit:
         return {name: _summary(rows.iloc[positions]) for name, positions in periods if len(positions)}
 
 
+def refuse_periods_without_buyers(rows: pd.DataFrame, split: PeriodSplit, policy: str) -> None:
+    """Refuse a split with a period in which nothing can be measured: all users buy, or none does.
+
+    Args:
+        rows: `as_of`, `policy` and `label` of all rows.
+        split: positions in `rows`.
+        policy: the cut-off policy whose rows are looked at.
+
+    Raises:
+        DataError: names the first such period.
+    """
+    for name, positions in split.positions_by_period().items():
+        period = rows.iloc[positions]
+        labels = period["label"][period["policy"].eq(policy)]
+        bought = int(labels.sum())
+        if bought not in {0, len(labels)}:
+            continue
+        first, last = period["as_of"].min(), period["as_of"].max()
+        lacking = "no buyer" if bought == 0 else "nobody who does not buy"
+        raise DataError(
+            f"The {name} period (cut-offs {iso(first)} to {iso(last)}, {len(labels):,} rows) has {lacking}.",
+            remedy="train as of an instant before purchases stop (--as-of), or ingest a log in which they go "
+            "on; a longer RETAIL_HORIZON_HOURS or RETAIL_ELIGIBLE_DAYS gives each period more buyers.",
+        )
+
+
 def split_into_periods(rows: pd.DataFrame, horizon: timedelta) -> PeriodSplit:
     """Split labelled rows (`user_id`, `as_of`, `label`) into train, calibrate, certify and test.
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -160,6 +161,17 @@ def test_equal_challenger_does_not_replace_the_champion(shop: Shop) -> None:
     assert report.reason.startswith("kept the champion: AP ")
     assert report.gate["evidence"]["rows_later_than_champion"] is False
     assert registry.production_version(shop.workspace.settings) == shop.report.version
+
+
+def test_a_log_whose_purchases_stop_is_refused_with_the_period_that_has_none(settings: Settings) -> None:
+    log = Path(__file__).parents[1] / "fixtures" / "purchases_stop.csv.gz"
+    with open_store(settings) as store:
+        ingest(store, [log], get_preset("canonical"), at=AS_OF)
+        with pytest.raises(
+            DataError, match=r"calibrate period \(cut-offs 2025-01-1.* has no buyer"
+        ) as caught:
+            train(Workspace.synchronized(store), as_of=datetime(2025, 1, 15, tzinfo=UTC))
+    assert "RETAIL_ELIGIBLE_DAYS" in caught.value.remedy
 
 
 def test_leaky_challenger_is_refused_whatever_it_scores(shop: Shop) -> None:

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retail_core.errors import DataError
-from retail_core.model.splits import PERIODS, PeriodFolds, split_into_periods, time_blocks, user_hash_fraction
+from retail_core.model.splits import (
+    PERIODS,
+    PeriodFolds,
+    refuse_periods_without_buyers,
+    split_into_periods,
+    time_blocks,
+    user_hash_fraction,
+)
 from tests.examples import examples
 
 DAY = timedelta(hours=24)
@@ -94,6 +101,19 @@ def test_one_class_in_train_is_refused_with_its_numbers() -> None:
     rows["label"] = rows["as_of"] > rows["as_of"].quantile(0.9)
     with pytest.raises(DataError, match=r"All \d+ rows of the train period .* \(0 purchases\)"):
         split_into_periods(rows, DAY)
+
+
+def test_a_period_without_buyers_is_refused_with_its_cutoffs() -> None:
+    rows = make_rows(30).assign(policy="daily")
+    split = split_into_periods(rows, DAY)
+    refuse_periods_without_buyers(rows, split, "daily")
+    rows.loc[split.certify, "label"] = False
+    with pytest.raises(DataError, match=r"The certify period \(cut-offs 2025-.* has no buyer") as caught:
+        refuse_periods_without_buyers(rows, split, "daily")
+    assert "--as-of" in caught.value.remedy
+    rows.loc[split.certify, "label"] = True
+    with pytest.raises(DataError, match=r"certify period .* has nobody who does not buy"):
+        refuse_periods_without_buyers(rows, split, "daily")
 
 
 def test_folds_train_on_the_past_only_and_keep_days_whole() -> None:
