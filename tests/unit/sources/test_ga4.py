@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -138,6 +140,25 @@ def test_the_streamed_copy_of_an_event_has_its_id(tmp_path: Path) -> None:
     records = ga4_export.shapes()
     daily = _json(tmp_path, *records).events["event_id"].tolist()
     assert _json(tmp_path, *ga4_export.intraday(records)).events["event_id"].tolist() == daily
+
+
+@pytest.mark.parametrize("write", [ga4_export.write_json_lines, ga4_export.write_parquet])
+def test_each_event_leads_back_to_its_raw_row(
+    tmp_path: Path, write: Callable[[Path, list[ga4_export.Record]], Path]
+) -> None:
+    """Also where a window is read in slices, and items and refused rows shift the numbers of records."""
+    records = [*ga4_export.random_records(700), *ga4_export.shapes()]
+    for row in range(0, 700, 90):
+        records[row]["user_pseudo_id"] = None
+    chunk = _read(write(tmp_path / "log", records))
+    for position, (line, user) in enumerate(zip(chunk.lines, chunk.events["user_id"], strict=True)):
+        raw = json.loads(chunk.raw(position))
+        assert int(raw["event_timestamp"]) == records[line - 1]["event_timestamp"]
+        assert raw["user_pseudo_id"] == user
+    refused = {row.line: json.loads(row.raw) for row in chunk.refused}
+    assert set(range(1, 701, 90)) <= set(refused)
+    for line, raw in refused.items():
+        assert int(raw["event_timestamp"]) == records[line - 1]["event_timestamp"]
 
 
 def test_columns_that_nothing_reads_are_not_made_into_text(tmp_path: Path) -> None:
