@@ -230,6 +230,10 @@ class _UploadAsLake:
         """The file of user attributes, if the source has some."""
         return str(self._users) if self._has_users else None
 
+    def identities_file(self) -> str | None:
+        """None: the ids of an upload are those of its rows."""
+        return None
+
 
 @contextmanager
 def _upload_as_lake(upload: EventFile) -> Iterator[LakeReader]:

@@ -98,6 +98,7 @@ class EventWriter:
                 for warning in result.notes.warnings
             ],
             unread_fields=list(result.unread_fields),
+            links=result.links,
         )
 
     def close(self) -> None:

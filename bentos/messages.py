@@ -112,6 +112,9 @@ class EventsAccepted(msgspec.Struct):
         list[str],
         msgspec.Meta(description="Names that are no field of an event; stored under `properties`."),
     ] = []
+    links: Annotated[
+        int, msgspec.Meta(description="Identity links, of events with two ids, that are new or changed.")
+    ] = 0
 
 
 class ModelAnswer(msgspec.Struct):

@@ -18,6 +18,7 @@ from bentos.history_reader import HistoryReader, time_spans
 from bentos.messages import Answer, EventsAccepted
 from bentos.model_loader import LoadedModel, ModelReloader
 from bentos.mongo_connection import Document, MongoConnection
+from bentos.person_reader import Periods, PersonReader, attributes_of, events_of, ids_of
 from bentos.prediction_log import PredictionLog
 from bentos.predictor import (
     PreparedItem,
@@ -58,9 +59,11 @@ CLOSE_SECONDS = 5.0
 class StoredInputs:
     """What MongoDB holds for the users of one request; `failure` says why it could not be read.
 
+    `events` and `attributes` are by id; `periods` has the ids of users whose person has other ids.
     `context` is None for a cut-off on whose day the model needs context features that are not stored.
     """
 
+    periods: Periods = field(default_factory=dict)
     events: Mapping[str, EventColumns] = field(default_factory=dict)
     attributes: Mapping[str, Sequence[Document]] = field(default_factory=dict)
     context: Mapping[datetime, ContextFeatures | None] = field(default_factory=dict)
@@ -88,6 +91,7 @@ class PredictionService:
             MongoConnection(settings),
         )
         self.history = HistoryReader(self._read_connection)
+        self.persons = PersonReader(self._read_connection)
         self.event_writer = EventWriter(settings)
         self.prediction_log = PredictionLog(self._background_connection, enabled=settings.prediction_log)
         self.reloader = ModelReloader(settings, self._background_connection, metrics, loaded)
@@ -119,6 +123,8 @@ class PredictionService:
             Problem: as `EventWriter.write`.
         """
         accepted = await self.event_writer.write(rows)
+        if accepted.links:
+            self.persons.links_were_stored()
         if accepted.inserted and self.context_refresher is not None:
             self.context_refresher.events_were_posted()
         return accepted
@@ -193,16 +199,18 @@ class PredictionService:
         if not by_history:
             return StoredInputs()
         feature_set = loaded.served.spec.feature_set
-        users = list({item.user_id for item in by_history})
+        cutoffs = [(item.user_id, item.as_of) for item in by_history]
         lookback = timedelta(days=feature_set.task.lookback_days)
-        spans = time_spans(((item.user_id, item.as_of) for item in by_history), lookback)
         try:
-            events = await self.history.events(spans)
+            periods = await self.persons.periods(cutoffs)
+            ids = ids_of(cutoffs, periods)
+            events = await self.history.events(time_spans(ids, lookback))
+            users = list({user_id for user_id, _ in ids})
             attributes = await self.history.attributes(users) if feature_set.attributes else {}
             context = await self._read_context(feature_set, {item.as_of for item in by_history})
         except DependencyError as error:
             return StoredInputs(failure=error)
-        return StoredInputs(events, attributes, context)
+        return StoredInputs(periods, events, attributes, context)
 
     async def _read_context(
         self, feature_set: FeatureSet, cutoffs: Collection[datetime]
@@ -225,14 +233,15 @@ class PredictionService:
             sent = await self._parse_events(item) if item.event_rows else []
         except Problem as problem:
             return problem
+        cutoff = (item.user_id, item.as_of)
         context = stored.context.get(item.as_of, {})
         if context is None:
             self.metrics.record_missing_context()
         return PreparedItem(
             item.user_id,
             item.as_of,
-            events=merge_events(stored.events.get(item.user_id, EventColumns()), sent),
-            attribute_rows=stored.attributes.get(item.user_id, ()),
+            events=merge_events(events_of(cutoff, stored.events, stored.periods), sent),
+            attribute_rows=attributes_of(cutoff, stored.attributes, stored.periods),
             context=context or {},
             history=_history(item, stored),
             warnings=_warnings(item, stored, has_usual),

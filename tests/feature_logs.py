@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import strategies as st
 
+from retail_core.attribution import Link
 from retail_core.features.event_columns import OnlineEvent
 from retail_core.schemas import EVENT_ARROW, EVENT_TYPES
 from retail_core.times import from_micros
@@ -29,6 +30,7 @@ class FolderLake:
 
     events: Path
     users: Path | None = None
+    links: Path | None = None
 
     def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
         return [str(self.events)]
@@ -38,6 +40,22 @@ class FolderLake:
 
     def users_file(self) -> str | None:
         return None if self.users is None else str(self.users)
+
+    def identities_file(self) -> str | None:
+        return None if self.links is None else str(self.links)
+
+
+LINKS_ARROW = pa.schema(
+    [("from_id", pa.string()), ("to_id", pa.string()), ("linked_at", pa.timestamp("us", tz="UTC"))]
+)
+
+
+def with_links(lake: FolderLake, links: Iterable[Link]) -> FolderLake:
+    """The same lake with identity links."""
+    path = lake.events.with_suffix(f".links{next(_numbers)}")
+    rows = [{**link._asdict(), "linked_at": from_micros(link.linked_at)} for link in links]
+    pq.write_table(pa.Table.from_pylist(rows, schema=LINKS_ARROW), path)
+    return replace(lake, links=path)
 
 
 _numbers = itertools.count()

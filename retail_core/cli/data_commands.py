@@ -120,6 +120,9 @@ def _print_ingest(result: dict[str, Any], *, title: str, json_output: bool) -> N
 def _print_notes(warnings: list[dict[str, Any]], filtered: list[dict[str, Any]]) -> None:
     """Print a line for each warning, with its first example, and for each filter."""
     for rows in filtered:
+        if rows["rule"] == "identity":
+            print_line(f"Read as identity links: {rows['count']:,} rows ({rows['column']} {rows['value']})")
+            continue
         condition = f"{rows['rule']} {rows['value'] or ''}".strip()
         print_line(f"Left out by the mapping: {rows['count']:,} rows (column {rows['column']}: {condition})")
     for warning in warnings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ def show(
     out: Annotated[Path | None, typer.Option(help="Also write every document here, as JSON lines.")] = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Count the stored documents of a user, by collection.
+    """Count the stored documents of a user, by collection, under all ids that identity links give the person.
 
     Example: retail user show u0000398 --out u0000398.jsonl
     """
@@ -37,9 +38,10 @@ def show(
     from retail_core.store.mongo.connection import open_store
 
     with open_store(load_settings()) as store:
-        counts = erasure.count_stored(store, user_id)
-        written = erasure.export(store, user_id, out) if out else 0
-    result = {"user_id": user_id, **counts, "deleted": 0} | (
+        ids = erasure.person_ids(store, user_id, datetime.now(UTC))
+        counts = erasure.count_stored(store, *ids)
+        written = erasure.export(store, ids, out) if out else 0
+    result = {"user_id": user_id, "ids": list(ids), **counts, "deleted": 0} | (
         {"file": out, "documents": written} if out else {}
     )
     emit(result, json_output=json_output, title=f"Held about {user_id}")
@@ -53,6 +55,8 @@ def delete(
 ) -> None:
     """Erase a user from every collection, the lake and the stored predictions. This cannot be undone.
 
+    All ids that identity links give the person are erased, and their links.
+
     If killed, run it again. It asks for confirmation unless --yes is given; --json requires --yes.
 
     Example: retail user delete u0000398 --yes
@@ -62,9 +66,10 @@ def delete(
 
     if json_output and not yes:
         raise InputError("Nothing was erased: --json does not ask.", remedy="give --yes as well.")
-    if not (yes or typer.confirm(f"Erase everything held about {user_id}?")):
-        raise InputError("Nothing was erased.", remedy="answer y, or give --yes.")
     with open_store(load_settings()) as store:
-        counts = erasure.erase(store, user_id)
-    result = {"user_id": user_id, **counts, "deleted": sum(counts.values())}
+        ids = erasure.person_ids(store, user_id, datetime.now(UTC))
+        if not (yes or typer.confirm(f"Erase everything held about {', '.join(ids)}?")):
+            raise InputError("Nothing was erased.", remedy="answer y, or give --yes.")
+        counts = erasure.erase(store, *ids)
+    result = {"user_id": user_id, "ids": list(ids), **counts, "deleted": sum(counts.values())}
     emit(result, json_output=json_output, title=f"Erased {user_id}")

@@ -101,6 +101,7 @@ class EventsReceipt:
     errors: Sequence[Mapping[str, str]] = ()
     warnings: Sequence[Mapping[str, object]] = ()
     unread_fields: Sequence[str] = ()
+    links: int = 0
 
 
 @dataclass(frozen=True)

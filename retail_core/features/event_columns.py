@@ -78,6 +78,11 @@ class EventColumns(NamedTuple):
         """These events, followed by more events of the same user."""
         return EventColumns._make([*first, *second] for first, second in zip(self, later, strict=True))
 
+    def within(self, start: int, end: int) -> EventColumns:
+        """The events with start <= event_time < end (microseconds), in their order."""
+        rows = [row for row, time in enumerate(self.event_time) if start <= time < end]
+        return self if len(rows) == len(self.event_time) else EventColumns(*map(row_selector(rows), self))
+
     def deduplicate(self) -> EventColumns:
         """The first of the events with the same id, in the order of the events."""
         if len(set(self.event_id)) == len(self.event_id):

@@ -43,6 +43,7 @@ class _FileLake:
 
     events: tuple[str, ...]
     users: str | None = None
+    identities: str | None = None
 
     def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
         """All files, whatever the interval."""
@@ -52,6 +53,10 @@ class _FileLake:
     def users_file(self) -> str | None:
         """The file of user attributes."""
         return self.users
+
+    def identities_file(self) -> str | None:
+        """The file of identity links."""
+        return self.identities
 
 
 @contextmanager
@@ -74,7 +79,7 @@ def open_frame_lake(events: Events, users: pd.DataFrame | None) -> Iterator[Lake
             users_file = str(Path(folder) / "users.parquet")
             _write(_validated_users(users), _USERS_ARROW, users_file)
         if not isinstance(events, pd.DataFrame | str | Path):
-            yield _FileLake(tuple(events.files()), users_file)
+            yield _FileLake(tuple(events.files()), users_file, events.identities_file())
             return
         frame = events if isinstance(events, pd.DataFrame) else _read_parquet(Path(events))
         events_file = str(Path(folder) / "events.parquet")

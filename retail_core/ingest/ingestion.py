@@ -18,6 +18,8 @@ from pymongo.errors import PyMongoError
 
 from retail_core.errors import DependencyError
 from retail_core.ingest.late_events import LateEvents
+from retail_core.ingest.link_warnings import link_notes, record_link_notes
+from retail_core.ingest.link_writer import added_counts, store_links
 from retail_core.ingest.undo import undo
 from retail_core.ingest.window_writer import (
     PreparedWindow,
@@ -61,6 +63,7 @@ class IngestReport:
         summary: content of the files and what was not used of them, see `IngestSummary`.
         late_events: new events before the end of the newest label window with a known outcome.
         changed_outcomes: matured predictions whose outcome the late events change.
+        links: identity links that are new or changed.
     """
 
     files: int
@@ -76,6 +79,7 @@ class IngestReport:
     late_events: int = 0
     changed_outcomes: int = 0
     users_inserted: int = 0
+    links: int = 0
 
 
 def ingest(  # noqa: PLR0913 - one option each
@@ -112,6 +116,7 @@ def ingest(  # noqa: PLR0913 - one option each
     keys = [file_key(path, source) for path in paths]
     file_ids = [_file_id(store, key, replace_earlier=replace_earlier, at=at) for key in keys]
     counts, skipped, late = RowCounts(), 0, LateEvents(store)
+    links: dict[str, int] = {}
     notes, summary = ParseNotes(), SummaryCollector(source)
     ingestion = _Ingestion(store, source, at, late, progress)
     for key, file_id in zip(keys, file_ids, strict=True):
@@ -120,8 +125,14 @@ def ingest(  # noqa: PLR0913 - one option each
             skipped += 1
             continue
         counts += result.counts
+        links[file_id] = result.links
         notes += result.notes
         summary.merge(result.summary)
+    linking_files = [file_id for file_id, count in links.items() if count]
+    if linking_files:
+        link_warnings = link_notes(store, source)
+        record_link_notes(store, linking_files, link_warnings)
+        notes += link_warnings
     content = summary.summary(notes).document()
     return IngestReport(
         files=len(paths),
@@ -137,6 +148,7 @@ def ingest(  # noqa: PLR0913 - one option each
         summary=content,
         late_events=late.count,
         changed_outcomes=late.changed_outcomes,
+        links=sum(links.values()),
     )
 
 
@@ -184,12 +196,14 @@ class StoredRows:
         notes: values that were left out or changed in stored events.
         unread_fields: names in the rows that are no field of an event, sorted; a source that stores every
             column keeps their values under `properties`.
+        links: number of identity links that are new or changed.
     """
 
     counts: RowCounts
     refused: list[Refusal]
     notes: ParseNotes
     unread_fields: tuple[str, ...]
+    links: int = 0
 
 
 def store_events(
@@ -221,9 +235,10 @@ def store_events(
         file_id = f"{run.file_id}:{window_id}"
         origin = RefusalOrigin(file_id, channel, source.name, window_id, at, row_format)
         quarantine_refusals(store, refused, origin, inserted.counts)
-    notes, users = window.chunk.notes.of_file(channel), inserted.users
-    ledger.commit_window(store, run, window_id, inserted.counts, last=len(rows), users=users, notes=notes)
-    return StoredRows(inserted.counts, refused, window.chunk.notes, _unread_fields(rows, source))
+    links = store_links(store, window.chunk, inserted.conflicts, [run.file_id], source.name)
+    notes, added = window.chunk.notes.of_file(channel), added_counts(inserted.users, links)
+    ledger.commit_window(store, run, window_id, inserted.counts, last=len(rows), added=added, notes=notes)
+    return StoredRows(inserted.counts, refused, window.chunk.notes, _unread_fields(rows, source), links)
 
 
 def _unread_fields(rows: Sequence[Mapping[str, object]], source: Source) -> tuple[str, ...]:
@@ -244,11 +259,12 @@ class _Ingestion:
 
 @dataclass(frozen=True)
 class _FileResult:
-    """What one run added to a file: counts and warnings; and the summary of the whole file."""
+    """What one run added to a file: counts, warnings and links; and the summary of the whole file."""
 
     counts: RowCounts
     notes: ParseNotes
     summary: SummaryCollector
+    links: int
 
 
 def _ingest_file(ingestion: _Ingestion, key: FileKey, file_id: str) -> _FileResult | None:
@@ -261,8 +277,8 @@ def _ingest_file(ingestion: _Ingestion, key: FileKey, file_id: str) -> _FileResu
         before = run.counts
         notes_before, run.notes = run.notes, ParseNotes()
         with ledger.releasing_lease(store, run):
-            summary = _store_file(ingestion, run, key.path)
-            result = _FileResult(run.counts - before, run.notes, summary)
+            summary, links = _store_file(ingestion, run, key.path)
+            result = _FileResult(run.counts - before, run.notes, summary, links)
             ledger.finish_run(store, run, at, summary.summary(notes_before + run.notes, stored=True))
     except PyMongoError as error:
         raise DependencyError(
@@ -272,17 +288,19 @@ def _ingest_file(ingestion: _Ingestion, key: FileKey, file_id: str) -> _FileResu
     return result
 
 
-def _store_file(ingestion: _Ingestion, run: IngestionRun, path: Path) -> SummaryCollector:
+def _store_file(ingestion: _Ingestion, run: IngestionRun, path: Path) -> tuple[SummaryCollector, int]:
+    """Summary of the file's remaining lines, and the number of identity links that are new or changed."""
     source, size = ingestion.source, path.stat().st_size
-    summary = _summary_of_committed(path, source, run.offset)
+    summary, links = _summary_of_committed(path, source, run.offset), 0
     for window in _read_ahead(_prepared_windows(path, source, run.offset)):
         summary.add(window.chunk)
         if window.chunk.rows_read or window.users or window.chunk.notes.filtered:
             inserted = store_window(ingestion.store, run, window, source, ingestion.at)
             ingestion.late.add(inserted.new_events)
+            links += inserted.links
         if ingestion.progress is not None:
             ingestion.progress(path.name, window.chunk.position, size)
-    return summary
+    return summary, links
 
 
 def _summary_of_committed(path: Path, source: Source, offset: int) -> SummaryCollector:

@@ -12,6 +12,7 @@ import numpy as np
 from pymongo import UpdateOne
 
 from retail_core.errors import IntegrityError
+from retail_core.ingest.link_writer import added_counts, store_links
 from retail_core.ingest.window_writer import insert_window, prepare_window, row_format_of
 from retail_core.sources.csv_tables import RecordParser, rows_table
 from retail_core.sources.event_parser import parse_table
@@ -144,8 +145,10 @@ def _replay_batch(replay: _Replay, group: _RowGroup, batch: list[Document]) -> N
     window = prepare_window(chunk, source.name)
     inserted = insert_window(store, window, window_id, check_v1=run.check_v1)
     _update_quarantine(store, batch, [*chunk.refused, *inserted.conflicts], replay.at)
+    links = store_links(store, chunk, inserted.conflicts, group.files, source.name)
     last, notes = run.offset + len(batch), chunk.notes.of_file(run.name)
-    ledger.commit_window(store, run, window_id, inserted.counts, last=last, users=inserted.users, notes=notes)
+    added = added_counts(inserted.users, links)
+    ledger.commit_window(store, run, window_id, inserted.counts, last=last, added=added, notes=notes)
 
 
 def _occurrence(document: Document) -> int:

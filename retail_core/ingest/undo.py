@@ -14,7 +14,7 @@ from typing import Any
 
 from retail_core.errors import InputError
 from retail_core.ingest.late_events import LateEvents
-from retail_core.store.mongo import file_removal, quarantine
+from retail_core.store.mongo import file_removal, identities, quarantine
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.event_duplicates import COLLECTIONS, remove_duplicates
 
@@ -47,6 +47,9 @@ class UndoReport:
         last_event: time of the latest event.
         changed_outcomes: matured predictions whose outcome the removed events change.
         replayed_elsewhere: events of replays by release 0.1.0 that mixed files; they stay.
+        links: identity links that the file brought.
+        links_removed: of these, removed.
+        links_kept: of these, links that another file or a request brought too.
         already_undone: whether an earlier undo had removed the file.
     """
 
@@ -68,6 +71,9 @@ class UndoReport:
     last_event: datetime | None = None
     changed_outcomes: int = 0
     replayed_elsewhere: int = 0
+    links: int = 0
+    links_removed: int = 0
+    links_kept: int = 0
     already_undone: bool = False
 
 
@@ -154,6 +160,8 @@ def _plan(store: Store, file_id: str, window_ids: list[int]) -> dict[str, Any]:
     rows = quarantine.count_of_file(store, file_id)
     shared = quarantine.count_of_file(store, file_id, shared=True)
     plan |= {"quarantined": rows, "quarantined_kept": shared, "quarantined_removed": rows - shared}
+    links, only = (identities.count_of_file(store, file_id, only=only) for only in (False, True))
+    plan |= {"links": links, "links_removed": only, "links_kept": links - only}
     plan |= file_removal.event_period(store, window_ids)
     plan["changed_outcomes"] = _changed_outcomes(store, window_ids)
     plan["replayed_elsewhere"] = file_removal.mixed_replays(store, file_id)
@@ -191,6 +199,7 @@ def _remove(store: Store, window_ids: list[int], record: Document) -> None:
         file_removal.move_to_windows(store, name, shared_ids, window_ids)
         for window_id in window_ids:
             store.database[name].delete_many({"window_id": window_id})
+    identities.remove_file(store, record["undone"])
     quarantine.remove_file(store, record["undone"], window_ids)
     file_removal.correct_counts(store, record["_id"])
     remove_duplicates(store, window_ids)

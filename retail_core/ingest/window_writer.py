@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
 
@@ -13,6 +13,7 @@ from pymongo.errors import BulkWriteError
 
 from retail_core.errors import IntegrityError
 from retail_core.ingest.documents import event_documents, user_documents
+from retail_core.ingest.link_writer import added_counts, store_links
 from retail_core.ingest.repeats import (
     RepeatedId,
     ids_by_v1,
@@ -52,12 +53,14 @@ class InsertedWindow:
         conflicts: refusals of the events whose id exists with another content.
         new_events: documents that were inserted.
         users: number of new user attributes.
+        links: number of identity links that are new or changed.
     """
 
     counts: RowCounts
     conflicts: list[Refusal]
     new_events: list[Document]
     users: int
+    links: int = 0
 
 
 def prepare_window(chunk: Chunk, source: str) -> PreparedWindow:
@@ -67,9 +70,9 @@ def prepare_window(chunk: Chunk, source: str) -> PreparedWindow:
 
 def row_format_of(chunk: Chunk, source: Source) -> RowFormat:
     """How the raw rows of `chunk` are written."""
-    columns = source.columns.get("user_id", ())
-    others = tuple(other for other, name in source.spellings.items() if name in columns)
-    return RowFormat(chunk.header, source.layout.delimiter, (*columns, *others))
+    columns = tuple(dict.fromkeys([*source.user_columns(), *source.links.previous]))
+    spellings = tuple(other for other, name in source.spellings.items() if name in columns)
+    return RowFormat(chunk.header, source.layout.delimiter, (*columns, *spellings))
 
 
 def store_window(
@@ -95,11 +98,13 @@ def store_window(
     if opened.resumed:
         quarantine.remove_window(store, window_id)
     inserted = insert_window(store, window, window_id, check_v1=run.check_v1)
+    links = store_links(store, chunk, inserted.conflicts, [run.file_id], source.name)
     origin = quarantine.RefusalOrigin(run.file_id, run.name, source.name, window_id, at, row_format)
     quarantine_refusals(store, [*chunk.refused, *inserted.conflicts], origin, inserted.counts)
-    notes, users = chunk.notes.of_file(run.name), inserted.users
-    ledger.commit_window(store, run, window_id, inserted.counts, last=chunk.last, users=users, notes=notes)
-    return inserted
+    added = added_counts(inserted.users, links)
+    notes = chunk.notes.of_file(run.name)
+    ledger.commit_window(store, run, window_id, inserted.counts, last=chunk.last, added=added, notes=notes)
+    return replace(inserted, links=links)
 
 
 def quarantine_refusals(

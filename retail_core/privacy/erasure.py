@@ -6,13 +6,15 @@ Files outside the stores, such as raw logs and scored CSV files, are not covered
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from retail_core.errors import InputError
 from retail_core.privacy.refused_rows import refused_rows
 from retail_core.privacy.upload_results import erase_upload_results, upload_results
-from retail_core.store.lake.erase import count_in_lake, erase_from_lake
+from retail_core.store.lake.erase import count_in_lake, erase_from_lake, erase_links_from_lake
+from retail_core.store.mongo import identities
 from retail_core.store.mongo.connection import Document, Store
 
 COLLECTIONS = ("users", "predictions", "outcomes", "audiences", "prediction_log", "events")
@@ -25,13 +27,33 @@ WINDOWED_COLLECTIONS = ("predictions", "outcomes")
 """Collections with a row count per (as_of, model version) window."""
 
 
-def count_stored(store: Store, user_id: str) -> dict[str, int]:
-    """Number of stored documents, lake rows and upload results about the user, by place.
+def person_ids(store: Store, user_id: str, at: datetime) -> tuple[str, ...]:
+    """The id, then the other ids of the same person as known at `at` (aware).
+
+    An id that several persons share is one of each of them: its events cannot be told apart with certainty.
 
     Raises:
         InputError: the id is empty.
+    """
+    _refuse_empty(user_id)
+    return identities.ids_of_person(store, user_id, at)
+
+
+def count_stored(store: Store, *user_ids: str) -> dict[str, int]:
+    """Number of stored documents, lake rows and upload results about the ids of a user, by place.
+
+    Raises:
+        InputError: an id is empty.
         DependencyError: the upload results cannot be read.
     """
+    total: dict[str, int] = {}
+    for user_id in user_ids:
+        for name, count in _count_stored_of(store, user_id).items():
+            total[name] = total.get(name, 0) + count
+    return total | {"identities": sum(1 for _ in identities.read_links(store, *user_ids))}
+
+
+def _count_stored_of(store: Store, user_id: str) -> dict[str, int]:
     _refuse_empty(user_id)
     counts = {name: store.database[name].count_documents({"user_id": user_id}) for name in COLLECTIONS}
     counts["quarantine"] = sum(1 for _ in refused_rows(store, user_id))
@@ -39,17 +61,18 @@ def count_stored(store: Store, user_id: str) -> dict[str, int]:
     return counts | count_in_lake(store.settings, user_id)
 
 
-def export(store: Store, user_id: str, out: Path) -> int:
-    """Write every stored document about the user to `out`, one JSON object per line; returns their number.
+def export(store: Store, user_ids: Sequence[str], out: Path) -> int:
+    """Write every stored document about the ids to `out`, one JSON object per line; returns their number.
 
     Raises:
-        InputError: the id is empty or the file cannot be written.
+        InputError: an id is empty or the file cannot be written.
     """
-    _refuse_empty(user_id)
+    for user_id in user_ids:
+        _refuse_empty(user_id)
     count = 0
     try:
         with out.open("w", encoding="utf-8") as file:
-            for collection, document in _documents(store, user_id):
+            for collection, document in _documents(store, user_ids):
                 file.write(json.dumps({"collection": collection, **document}, default=str) + "\n")
                 count += 1
     except OSError as error:
@@ -59,17 +82,26 @@ def export(store: Store, user_id: str, out: Path) -> int:
     return count
 
 
-def erase(store: Store, user_id: str) -> dict[str, int]:
-    """Remove the user from MongoDB, the lake with its copy of the predictions, and the upload results.
+def erase(store: Store, *user_ids: str) -> dict[str, int]:
+    """Remove ids of a user from MongoDB, the lake with its copy of the predictions, and the upload results.
 
     Returns the number of removed entries by place. Safe to kill at any time: running it again completes the
     erasure. An upload that is being scored meanwhile is not covered.
 
     Raises:
-        InputError: the id is empty.
+        InputError: an id is empty.
         DependencyError: the upload results cannot be written.
     """
-    counts = count_stored(store, user_id)
+    counts = count_stored(store, *user_ids)
+    for user_id in user_ids:
+        _erase_id(store, user_id)
+    # Last, since an erasure that was killed finds the other ids by them.
+    identities.remove_ids(store, user_ids)
+    erase_links_from_lake(store)
+    return counts
+
+
+def _erase_id(store: Store, user_id: str) -> None:
     refused = [document["_id"] for document in refused_rows(store, user_id)]
     store.quarantine.delete_many({"_id": {"$in": refused}})
     erase_upload_results(store.settings, user_id)
@@ -77,7 +109,6 @@ def erase(store: Store, user_id: str) -> dict[str, int]:
     for name in COLLECTIONS:
         store.database[name].delete_many({"user_id": user_id})
     erase_from_lake(store.settings, user_id)
-    return counts
 
 
 def _correct_window_counts(store: Store, user_id: str) -> None:
@@ -93,11 +124,13 @@ def _correct_window_counts(store: Store, user_id: str) -> None:
             store.prediction_windows.update_one({"collection": name, **window}, {"$set": {"rows": rows}})
 
 
-def _documents(store: Store, user_id: str) -> Iterator[tuple[str, Document]]:
-    for name in COLLECTIONS:
-        yield from ((name, document) for document in store.database[name].find({"user_id": user_id}))
-    yield from (("quarantine", document) for document in refused_rows(store, user_id))
-    yield from (("upload_results", document) for document in upload_results(store.settings, user_id))
+def _documents(store: Store, user_ids: Sequence[str]) -> Iterator[tuple[str, Document]]:
+    for user_id in user_ids:
+        for name in COLLECTIONS:
+            yield from ((name, document) for document in store.database[name].find({"user_id": user_id}))
+        yield from (("quarantine", document) for document in refused_rows(store, user_id))
+        yield from (("upload_results", document) for document in upload_results(store.settings, user_id))
+    yield from (("identities", document) for document in identities.link_documents(store, user_ids))
 
 
 def _refuse_empty(user_id: str) -> None:

@@ -85,7 +85,7 @@ def _row_format(ledger_window: Mapping[str, Any], source: str) -> RowFormat:
         preset = sources.get_preset(source)
     except InputError:
         preset = sources.get_preset("canonical")
-    return RowFormat(header, preset.layout.delimiter, preset.columns.get("user_id", ()))
+    return RowFormat(header, preset.layout.delimiter, preset.user_columns())
 
 
 def _values_by_column(raw: str, row_format: RowFormat) -> dict[str, str]:

@@ -101,7 +101,8 @@ def raw_event_types(table: RawTable, source: Source) -> pa.Array:
 
 
 def _raw_columns(table: RawTable, source: Source, name: str) -> list[pa.Array]:
-    return [table.columns[raw] for raw in source.columns.get(name, ()) if raw in table.columns]
+    names = source.user_columns() if name == "user_id" else source.columns.get(name, ())
+    return [table.columns[raw] for raw in names if raw in table.columns]
 
 
 def _first_text(table: RawTable, source: Source, name: str) -> pa.Array:
@@ -142,7 +143,7 @@ def text_field(table: RawTable, source: Source, name: str, warnings: WarningColl
 def _warn_of_damaged_ids(
     table: RawTable, source: Source, name: str, text: pa.Array, warnings: WarningCollector
 ) -> None:
-    for raw in source.columns.get(name, ()):
+    for raw in source.user_columns() if name == "user_id" else source.columns.get(name, ()):
         column = table.columns.get(raw)
         if column is not None and pa.types.is_string(column.type):
             warnings.add(raw, "invisible", invisible_rows(column), column)
@@ -165,6 +166,11 @@ def _translate_event_types(types: pa.Array, vocabulary: Mapping[str, str | None]
     encoded = types.dictionary_encode()
     names = [vocabulary.get(name) or name for name in encoded.dictionary.to_pylist()]
     return pa.array(names, pa.string()).take(encoded.indices)
+
+
+def event_times(table: RawTable, source: Source, problems: Problems) -> pa.Array:
+    """Times of the records in milliseconds since 1970 UTC; `problems` receives those that cannot be read."""
+    return _time_field(table, source, problems, WarningCollector(()))
 
 
 def _time_field(table: RawTable, source: Source, problems: Problems, warnings: WarningCollector) -> pa.Array:

@@ -19,6 +19,7 @@ from retail_core.sources.event_ids import event_ids, hash_keys, value_keys
 from retail_core.sources.file_columns import with_file_columns
 from retail_core.sources.identity_text import v1_amounts, v1_columns
 from retail_core.sources.joined_files import join_columns, without_matches
+from retail_core.sources.link_parsing import event_ids_of_links, links_of_events, take_identity_events
 from retail_core.sources.parse_notes import ParseNotes, WarningCollector
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.row_rules import drop_event_types, filter_rows
@@ -54,7 +55,8 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
     if source.prepare is not None:
         table = source.prepare(table, source)
         raw_names = tuple(table.columns)
-    table, types, dropped = drop_event_types(table, raw_event_types(table, source), source)
+    table, types, links, linking = take_identity_events(table, raw_event_types(table, source), source)
+    table, types, dropped = drop_event_types(table, types, source)
     table, unmatched = without_matches(table)
     warnings = WarningCollector(public_columns(source))
     if len(unmatched):
@@ -62,10 +64,12 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
         keys = table.columns.get(key, pa.nulls(len(table), pa.string()))
         warnings.add(key, "join", unmatched, as_text_column(keys))
     columns, problems = typed_columns(table, types, source, warnings)
+    linked_ids = event_ids_of_links(table, source, warnings)
     all_lines, accepted = table.lines, np.arange(len(table))
     if problems:
         table, accepted = table.refuse(problems)
         columns = {name: column.take(pa.array(accepted)) for name, column in columns.items()}
+        linked_ids = {name: column.take(pa.array(accepted)) for name, column in linked_ids.items()}
     frame = _event_frame(columns, event_ids(columns, table, raw_names, source))
     frame, refused, valid = _check_contract(frame, table, source)
     refused_rows = np.setdiff1d(np.arange(len(all_lines)), accepted[valid], assume_unique=True)
@@ -90,13 +94,14 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
         header=table.header,
         id_column=source.raw_name("event_id"),
         v1_ids=lambda: _v1_ids(columns, v1_table, v1_names, source, valid),
-        notes=ParseNotes(warnings.notes(all_lines, refused_rows), (*filtered, *dropped)),
+        notes=ParseNotes(warnings.notes(all_lines, refused_rows), (*filtered, *dropped, *linking)),
         mapped_fields=tuple(
             name for name, raw in source.columns.items() if any(column in table.columns for column in raw)
         ),
         absent_columns=source.absent_columns({*raw_columns, *table.columns}),
         unread_columns=source.unread_columns(raw_columns),
         once_per_order=source.identity.repeats == "once_per_order",
+        links=pa.concat_tables([links, links_of_events(linked_ids, columns, valid)]),
     )
 
 

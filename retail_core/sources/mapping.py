@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from retail_core.errors import InputError
 from retail_core.sources.identity import Identity
+from retail_core.sources.identity_links import LinkColumns
 from retail_core.sources.joined_files import read_joined_file
-from retail_core.sources.mapping_schema import JoinMapping, ListMapping, SourceMapping
+from retail_core.sources.mapping_schema import JoinMapping, ListMapping, SourceMapping, as_names
 from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.presets import PRESETS
 from retail_core.sources.presets.canonical import CANONICAL
@@ -186,6 +187,7 @@ def _with_options(mapping: SourceMapping, base: Source) -> Source:
         identity=_identity(mapping, base.identity if mapping.extends else Identity()),
         rows="users" if mapping.describes_users else "events",
         valid_from=_column(mapping.valid_from) if mapping.valid_from else None,
+        links=_links(mapping, base.links if mapping.extends else LinkColumns()),
     )
 
 
@@ -215,6 +217,21 @@ def _identity(mapping: SourceMapping, base: Identity) -> Identity:
         base,
         columns=base.columns if mapping.identity is None else tuple(mapping.identity),
         repeats=mapping.repeats or base.repeats,
+    )
+
+
+def _links(mapping: SourceMapping, base: LinkColumns) -> LinkColumns:
+    anonymous, previous = (
+        tuple(map(_column, as_names(names))) for names in (mapping.anonymous_id, mapping.previous_id)
+    )
+    if not (anonymous or previous or mapping.identity_events is not None):
+        return base
+    return replace(
+        base,
+        anonymous=anonymous or base.anonymous,
+        previous=previous or base.previous,
+        events=base.events if mapping.identity_events is None else tuple(mapping.identity_events),
+        of_format=False,
     )
 
 

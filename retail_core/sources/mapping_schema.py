@@ -12,7 +12,8 @@ from retail_core.errors import InputError
 from retail_core.sources.nested_paths import exploded_lists
 from retail_core.sources.number_parsing import minor_units, parse_quantity
 from retail_core.sources.presets import PRESETS, RESERVED_NAMES
-from retail_core.sources.source import REQUIRED, path_root
+from retail_core.sources.raw_paths import path_root
+from retail_core.sources.source import REQUIRED
 from retail_core.sources.source_options import TimeFormat
 from retail_core.sources.time_parsing import ambiguous_formats, parse_times
 from retail_core.times import zone
@@ -60,6 +61,11 @@ ShortText = Annotated[str, Field(max_length=100)]
 Names = Annotated[list[Text], Field(min_length=1)]
 Formats = Annotated[list[Text], Field(min_length=1, max_length=MAX_FORMATS)]
 Conditions = dict[Text, Text | list[Text | None] | None]
+
+
+def as_names(names: str | list[str] | None) -> list[str]:
+    """One name, a list of names or none, as a list."""
+    return [names] if isinstance(names, str) else list(names or ())
 
 
 class FillDownMapping(BaseModel):
@@ -152,6 +158,9 @@ class SourceMapping(BaseModel):
     identity: Names | None = None
     repeats: Literal["duplicates", "count", "once_per_order"] | None = None
     join: JoinMapping | Annotated[list[JoinMapping], Field(min_length=1, max_length=10)] | None = None
+    anonymous_id: Text | Names | None = None
+    previous_id: Text | Names | None = None
+    identity_events: list[Text] | None = None
 
     @field_validator("timezone")
     @classmethod
@@ -258,7 +267,8 @@ class SourceMapping(BaseModel):
             if self.name is None or self.name in RESERVED_NAMES:
                 raise ValueError("name: give the source a name of its own that no preset has")
             required = ("user_id",) if self.describes_users else REQUIRED
-            absent = [name for name in required if name not in {*self.columns, *self.constants}]
+            described = {*self.columns, *self.constants, *(["user_id"] if self.anonymous_id else ())}
+            absent = [name for name in required if name not in described]
             if absent:
                 raise ValueError(f"columns: state which column is {absent[0]}, or set it under constants")
             if self.repeats == "once_per_order" and "order_id" not in self.columns:
@@ -279,5 +289,6 @@ class SourceMapping(BaseModel):
         properties = self.properties if isinstance(self.properties, list) else []
         listed = [cells.column for cells in self.lists.values()]
         names = [name for names in columns for name in names if path_root(name) not in self.lists]
+        names += [name for ids in (self.anonymous_id, self.previous_id) for name in as_names(ids)]
         dated = (self.valid_from,) if self.valid_from else ()
         return [*names, *listed, *properties, *(self.attributes or ()), *dated, *conditions, *filled]

@@ -19,7 +19,8 @@ from retail_core.arrays import IntArray
 from retail_core.arrow_compute import pc
 from retail_core.sources.json_columns import JsonColumns, as_text, text_array
 from retail_core.sources.json_tables import load_json
-from retail_core.sources.source import RawTable, Source, path_root
+from retail_core.sources.raw_paths import path_root
+from retail_core.sources.source import RawTable, Source
 
 _STEP = re.compile(r"\[\]|\[(?P<index>\d+)\]|\[(?P<field>[^=\[\]]+)=(?P<text>[^\]]*)\]|(?P<name>[^.\[\]]+)")
 

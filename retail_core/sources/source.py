@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
 from typing import Literal, cast
 
 import numpy as np
@@ -22,9 +20,11 @@ from pandera.typing.pandas import DataFrame
 from retail_core.arrays import IntArray
 from retail_core.schemas import EVENT_COLUMNS, EventFrame, UserAttributes
 from retail_core.sources.identity import Identity
+from retail_core.sources.identity_links import LinkColumns, no_links
 from retail_core.sources.json_columns import JsonColumns
 from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.parse_notes import ParseNotes
+from retail_core.sources.raw_paths import has_column, path_root
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.source_options import CellList, JoinedFile, Layout, RowRules, TimeFormat
 from retail_core.sources.text_cleaning import NULL_MARKERS
@@ -128,6 +128,7 @@ class Chunk:
         unread_columns: raw columns of the window that nothing reads.
         has_user_rows: whether its file has one row of attributes per user and no events.
         once_per_order: whether a second purchase with a user's order id is a duplicate.
+        links: identity links of the window, a table of `LINKS_ARROW`.
     """
 
     events: EventFrame
@@ -148,6 +149,7 @@ class Chunk:
     unread_columns: tuple[str, ...] = ()
     has_user_rows: bool = False
     once_per_order: bool = False
+    links: pa.Table = field(default_factory=no_links)
 
     @property
     def rows_read(self) -> int:
@@ -162,7 +164,7 @@ class RowFormat:
     Attributes:
         header: field names of a CSV row; empty if a row is a JSON object.
         delimiter: of CSV fields.
-        user_columns: raw columns of the user id.
+        user_columns: raw columns of ids of the user.
     """
 
     header: tuple[str, ...] = ()
@@ -205,6 +207,7 @@ class Source:
         unused: raw columns of the dialect that are left out on purpose, so not reported as unread.
         v1_reading: how release 0.1.0 read the dialect; None if it is the same.
         lists: columns made of cells with several values, by the name under which `columns` reads them.
+        links: columns and event types that link two ids of one person.
     """
 
     name: str
@@ -236,6 +239,7 @@ class Source:
     unused: tuple[str, ...] = ()
     v1_reading: Source | None = None
     lists: Mapping[str, CellList] = field(default_factory=dict)
+    links: LinkColumns = field(default_factory=LinkColumns)
 
     def with_timezone(self, name: str | None) -> Source:
         """This source with times without an offset read in zone `name`; None changes nothing.
@@ -250,7 +254,13 @@ class Source:
 
     def raw_name(self, event_field: str) -> str:
         """The (first) raw column of an event field, for messages."""
-        return self.columns.get(event_field, (event_field,))[0]
+        anonymous = self.links.anonymous if event_field == "user_id" else ()
+        return (*self.columns.get(event_field, ()), *anonymous, event_field)[0]
+
+    def user_columns(self) -> tuple[str, ...]:
+        """Raw columns of the user id, those of the anonymous id last: of several, the first with a value."""
+        columns = (*self.links.known, *self.columns.get("user_id", ()), *self.links.anonymous)
+        return tuple(dict.fromkeys(columns))
 
     def mapped_columns(self) -> tuple[str, ...]:
         """Raw columns of event fields, properties, attributes and rules, without those all files may lack."""
@@ -261,7 +271,8 @@ class Source:
         formed = (name for form in self.forms for name in form)
         listed = (cells.column for cells in self.lists.values())
         further = (*self.reads, *formed, *listed)
-        named = (*mapped, *described, *keys, *self.needs, *self.rules.columns(), *further)
+        rules = (*self.rules.columns(), *self.links.columns)
+        named = (*mapped, *described, *keys, *self.needs, *rules, *further)
         return tuple(dict.fromkeys(named))
 
     def spelled(self, names: Iterable[str]) -> tuple[str, ...]:
@@ -294,10 +305,9 @@ class Source:
 
     def missing_columns(self, header: tuple[str, ...]) -> list[str]:
         """Raw columns that this source requires and `header` lacks."""
+        fields = {**self.columns, "user_id": (*self.columns.get("user_id", ()), *self.links.anonymous)}
         required = (
-            []
-            if self.layout.kind == "jsonl"
-            else [self.columns.get(name, (name,)) for name in self._required()]
+            [] if self.layout.kind == "jsonl" else [fields.get(name) or (name,) for name in self._required()]
         )
         groups = required + [(name,) for name in self.needs]
         present = set(self.spelled(header))
@@ -332,6 +342,8 @@ class Source:
             options["joins"] = [joined.options() for joined in self.joins]
         if self.rows != default.rows:
             options |= {"rows": self.rows, "valid_from": self.valid_from}
+        if links := self.links.options():
+            options["links"] = links
         encoded = json.dumps(options, sort_keys=True, default=_as_dict)
         return hashlib.blake2b(encoded.encode(), digest_size=8).hexdigest()
 
@@ -353,21 +365,6 @@ _FIRST_LAYOUT = ("kind", "delimiter", "encoding", "header")
 
 def _as_dict(value: object) -> object:
     return dict(value) if isinstance(value, Mapping) else vars(value)
-
-
-def has_column(name: str, header: Collection[str]) -> bool:
-    """Whether `header` has the column, or for a path such as `items[0].price` its first part."""
-    return name in header or path_root(name) in header
-
-
-@lru_cache(4_096)
-def path_root(name: str) -> str:
-    """The column that a path begins with.
-
-    >>> path_root("properties.products[].price"), path_root("price")
-    ('properties', 'price')
-    """
-    return re.split(r"[.\[]", name, maxsplit=1)[0]
 
 
 def empty_events() -> EventFrame:

@@ -214,6 +214,7 @@ def _with_store(settings: Settings) -> list[DoctorCheck]:
             _guarded("clock", partial(_clock, store)),
             _guarded("lake", partial(_lake, store)),
             _guarded("quarantine", partial(_quarantine, store)),
+            *([_guarded("identities", partial(_identities, store))] if store.identities.find_one({}) else []),
         ]
 
 
@@ -262,6 +263,22 @@ def _lake(store: Store) -> DoctorCheck:
         remedy = "nothing to do: `retail train` and `retail score` bring it up to date first."
         return DoctorCheck("lake", "warn", f"{text}; {len(pending)} ingested windows behind MongoDB", remedy)
     return DoctorCheck("lake", "ok", f"{text}, in step with MongoDB")
+
+
+def _identities(store: Store) -> DoctorCheck:
+    """Identity links, and those that no person can have."""
+    from retail_core.attribution import resolve
+    from retail_core.ingest.link_warnings import describe
+    from retail_core.store.mongo.identities import read_links
+
+    links = list(read_links(store))
+    groups = sorted(resolve(links).implausible, key=lambda group: -group.links)
+    text = f"{len(links):,} links of ids"
+    if not groups:
+        return DoctorCheck("identities", "ok", text)
+    count = sum(group.links for group in groups)
+    remedy = "list placeholder ids under nulls in a mapping and ingest again, see docs/identity.md."
+    return DoctorCheck("identities", "warn", f"{text}, {count:,} not applied ({describe(groups[0])})", remedy)
 
 
 def _quarantine(store: Store) -> DoctorCheck:

@@ -40,6 +40,9 @@ class DayFiles:
     def users_file(self) -> str | None:
         return None
 
+    def identities_file(self) -> str | None:
+        return None
+
 
 def simulated_days(folder: Path, users: int, days: int, seed: int = 7) -> tuple[DayFiles, int]:
     """The lake of `retail simulate`, sorted by user and time within a day; and how many events it has."""

@@ -106,6 +106,7 @@ def counts_by_place(count: int) -> dict[str, int]:
         "lake_events": 15 * count,
         "lake_attributes": 0,
         "lake_predictions": count,
+        "identities": 0,
     }
 
 
@@ -113,7 +114,7 @@ def test_stored_data_are_counted_and_exported(shop: Store, tmp_path: Path) -> No
     assert erasure.count_stored(shop, ERASED) == counts_by_place(1)
     assert erasure.count_stored(shop, "nobody") == counts_by_place(0)
     out = tmp_path / "user.jsonl"
-    assert erasure.export(shop, ERASED, out) == 20
+    assert erasure.export(shop, [ERASED], out) == 20
     assert {json.loads(line).get("user_id", ERASED) for line in out.read_text().splitlines()} == {ERASED}
     with pytest.raises(InputError, match="not empty"):
         erasure.count_stored(shop, "")
@@ -207,7 +208,7 @@ def test_upload_results_of_the_user_are_deleted_and_no_others(
     assert erasure.count_stored(store, ERASED)["upload_results"] == 2
     assert erasure.count_stored(store, "=7")["upload_results"] == 2
     out = tmp_path / "user.jsonl"
-    assert erasure.export(store, ERASED, out) == 2
+    assert erasure.export(store, [ERASED], out) == 2
     rows = [row for line in out.read_text().splitlines() for row in json.loads(line)["rows"]]
     assert rows == [{"user_id": ERASED, "probability": "0.25", "reasons": f"7, {OTHER_USER}"}]
     encoded = base64.b64encode(responses["user"].body)

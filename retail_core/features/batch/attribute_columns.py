@@ -20,6 +20,7 @@ from pyarrow import parquet
 
 from retail_core.arrays import FloatVector, IntVector
 from retail_core.features.engine import LakeReader
+from retail_core.features.persons import read_persons, row_histories
 from retail_core.features.user_attributes import AttributeEncoding, finite_number
 from retail_core.times import to_micros
 
@@ -38,7 +39,7 @@ def attribute_columns_as_of(
         pairs: `user_id`, `as_of`, optionally `policy`.
         attributes: what to encode; a missing number is NaN, a missing category 0 in all its columns.
     """
-    rows = _read_users(lake)
+    rows, pairs = _of_persons(lake, _read_users(lake), pairs)
     dated_only = _latest_rows(rows, pairs)
     row_of_pair = {False: dated_only, True: dated_only}
     if any(attribute.undated for attribute in attributes):
@@ -111,10 +112,10 @@ def attribute_warnings(lake: LakeReader, admitted: Collection[str] = ()) -> tupl
 
 
 def _read_users(lake: LakeReader) -> pd.DataFrame:
-    """Users file as user_id, valid_from (microseconds, `_NO_DATE` where null), content (dict)."""
+    """Users file as user_id, valid_from (microseconds, `_NO_DATE` where null), text and content (dict)."""
     path = lake.users_file()
     if path is None:
-        return pd.DataFrame({"user_id": [], "valid_from": np.empty(0, np.int64), "content": []})
+        return pd.DataFrame({"user_id": [], "valid_from": np.empty(0, np.int64), "text": [], "content": []})
     table = parquet.read_table(path, columns=["user_id", "valid_from", "attributes"])
     valid_from = table.column("valid_from").cast(pyarrow.timestamp("us", tz="UTC")).cast("int64")
     frame = pd.DataFrame(
@@ -127,7 +128,29 @@ def _read_users(lake: LakeReader) -> pd.DataFrame:
     # Rows of one user and instant have no order of their own; their text gives them one.
     frame = frame.sort_values(["valid_from", "user_id", "text"], ignore_index=True)
     content = pd.Series([json.loads(text) for text in frame["text"]], index=frame.index, dtype=object)
-    return frame.drop(columns="text").assign(content=content)
+    return frame.assign(content=content)
+
+
+def _of_persons(
+    lake: LakeReader, rows: pd.DataFrame, pairs: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows and pairs whose `user_id` is the same for all ids of a person; unchanged without links.
+
+    A row without a date belongs to the first person that its id was linked to.
+    """
+    persons = read_persons(lake)
+    if persons is None or rows.empty or pairs.empty:
+        return rows, pairs
+    as_of = pairs["as_of"].dt.as_unit("us").astype("int64").to_numpy()
+    histories = row_histories(persons, pairs["user_id"], as_of)
+    if not histories.has_periods:
+        return rows, pairs
+    owned = rows.merge(histories.users.to_pandas(), on="user_id")
+    valid_from = owned["valid_from"]
+    owned = owned[(valid_from >= owned["owned_from"]) & (valid_from < owned["owned_until"])]
+    owned = owned.assign(user_id=owned["uid"].astype("str")).sort_values(["valid_from", "text"])
+    pairs = pairs.assign(user_id=pd.Series(histories.uid, index=pairs.index).astype("str"))
+    return owned[list(rows.columns)].reset_index(drop=True), pairs
 
 
 def _latest_rows(rows: pd.DataFrame, pairs: pd.DataFrame, *, include_undated: bool = False) -> IntVector:
@@ -148,7 +171,7 @@ def _latest_rows(rows: pd.DataFrame, pairs: pd.DataFrame, *, include_undated: bo
                 "pair": np.flatnonzero(mask),
             }
         )
-        right = candidates.drop(columns="content").assign(row=candidates.index.to_numpy())
+        right = candidates[["user_id", "valid_from"]].assign(row=candidates.index.to_numpy())
         latest = pd.merge_asof(
             left.sort_values("as_of"),
             right.astype({"user_id": "str"}),

@@ -19,6 +19,7 @@ from retail_core.features.cutoff_context import ContextByDay, clock_features, lo
 from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader, QueryEngine, open_engine
 from retail_core.features.feature_set import FeatureSet
 from retail_core.features.kinds import Context, Feature
+from retail_core.features.persons import PersonHistories, read_persons, row_histories
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.schemas import Pairs
 from retail_core.times import from_micros
@@ -97,30 +98,30 @@ class BatchInterpreter:
 
     def prepare(self, pairs: pd.DataFrame) -> tuple[pyarrow.Table, Table, FeatureKernel]:
         """The numbered pairs by user and cut-off, their users' events, and the kernel to apply to both."""
-        users, numbered = self._number(pairs)
+        histories, numbered = self._number(pairs)
         as_of = numbered.column("as_of").to_numpy()
         start = from_micros(int(as_of.min()) - self.task.lookback_us)
         events = self.engine.events(self.lake, start, from_micros(int(as_of.max())))
-        events = events.join(self.engine.table(users), "user_id")
+        events = histories.select(self.engine, events)
         required = RequiredColumns.of(self.features)
         kernel = FeatureKernel(self.task, tuple(self.features), required.types)
         return numbered, required.select(events), kernel
 
-    def _number(self, pairs: pd.DataFrame) -> tuple[pyarrow.Table, pyarrow.Table]:
-        """Users (uid, user_id) and pairs (pid, uid, as_of, clock_*, context_*, by uid and as_of)."""
-        codes, ids = pd.factorize(pairs["user_id"])
+    def _number(self, pairs: pd.DataFrame) -> tuple[PersonHistories, pyarrow.Table]:
+        """Histories, and pairs (pid, uid, as_of, clock_*, context_*, by uid and as_of)."""
         as_of = pairs["as_of"].dt.as_unit("us").astype("int64").to_numpy()
-        order = np.lexsort((as_of, codes))
+        persons = read_persons(self.lake)
+        histories = row_histories(persons, pairs["user_id"], as_of, self.task.lookback_us)
+        order = np.lexsort((as_of, histories.uid))
         as_of = as_of[order]
-        users = {"uid": np.arange(len(ids)), "user_id": pyarrow.array(ids, pyarrow.string())}
         numbered = {
             "pid": order,
-            "uid": codes[order],
+            "uid": histories.uid[order],
             "as_of": as_of,
             **clock_columns(as_of, self.task.timezone),
             **self._context(as_of),
         }
-        return pyarrow.table(users), pyarrow.table(numbered)
+        return histories, pyarrow.table(numbered)
 
     def _context(self, as_of: IntVector) -> dict[str, object]:
         names = [f.kind.name for f in self.features if isinstance(f.kind, Context)]

@@ -13,6 +13,7 @@ from pandera.typing.pandas import DataFrame
 from retail_core.arrays import BoolVector
 from retail_core.errors import DataError
 from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader, open_engine
+from retail_core.features.persons import Persons, event_owners, read_persons
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.features.time_windows import HOUR_US
 from retail_core.schemas import Pairs
@@ -28,6 +29,9 @@ def label_pairs(
     engine: EngineOptions = DUCKDB,
 ) -> pd.Series[bool]:
     """True where the user has a purchase with as_of <= event_time < as_of + horizon.
+
+    The user is the person to whom, as known at the end of the horizon, events of the id at `as_of` belong,
+    and the purchase may be of any id of that person: an anonymous user that logs in and buys is a buyer.
 
     Args:
         lake: where the events are.
@@ -64,11 +68,26 @@ def label_pairs(
     with open_engine(engine) as query_engine:
         events = query_engine.events(lake, first, last + task.horizon)
         purchases = events.filter(events.event_type == "purchase").select("user_id", "ts").distinct()
-        joined = purchases.join(query_engine.table(label_windows), "user_id")
+        persons = read_persons(lake)
+        if persons is None:
+            joined = purchases.join(query_engine.table(label_windows), "user_id")
+        else:
+            owned = event_owners(query_engine, purchases, persons).rename(user_id="person")
+            windows = query_engine.table(_windows_of_persons(persons, label_windows))
+            joined = owned.join(windows, "user_id")
+            joined = joined.filter(joined.known_from < joined.end, joined.end <= joined.known_until)
         inside = joined.filter(joined.ts >= joined.as_of, joined.ts < joined.end)
         positive = query_engine.to_arrow(inside.select("pid").distinct())
     labels[positive.column("pid").to_numpy()] = True
     return _label_series(labels, pairs)
+
+
+def _windows_of_persons(persons: Persons, label_windows: pyarrow.Table) -> pyarrow.Table:
+    """The label windows with the person of each user, as known at its end."""
+    users = label_windows.column("user_id").to_pandas()
+    times = (label_windows.column(name).to_numpy() for name in ("as_of", "end"))
+    owners = pyarrow.array(persons.at(users, *times), pyarrow.string())
+    return label_windows.set_column(label_windows.schema.get_field_index("user_id"), "user_id", owners)
 
 
 def _label_series(labels: BoolVector, pairs: pd.DataFrame) -> pd.Series[bool]:

@@ -18,7 +18,8 @@ from pandera.typing.pandas import DataFrame
 
 from retail_core.arrays import IntVector
 from retail_core.features.cutoffs.cutoff_plan import CutoffPlan
-from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader, open_engine
+from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader, QueryEngine, open_engine
+from retail_core.features.persons import Persons, event_owners, read_persons
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.features.time_windows import HOUR_US, IN_SESSION_HOURS, SESSION_GAP_US
 from retail_core.log_coverage import overlaps_gap
@@ -41,7 +42,7 @@ MIN_SHARE_OF_LONG_SESSIONS = 0.2
 def daily_pairs(
     lake: LakeReader, task: PredictionTask, cutoffs: Sequence[datetime], engine: EngineOptions = DUCKDB
 ) -> DataFrame[Pairs]:
-    """Eligible users at each cut-off, ordered by cut-off and user.
+    """Eligible users at each cut-off, ordered by cut-off and user; linked ids are one user, their person.
 
     Args:
         lake: where the events are.
@@ -58,9 +59,18 @@ def daily_pairs(
     span = task.eligible_days * 24 * HOUR_US
     with open_engine(engine) as query_engine:
         events = query_engine.events(lake, min(cutoffs) - task.eligibility, max(cutoffs))
-        active = events.select("user_id", start=_cell_start(events.ts, instants, span)).distinct()
         at = query_engine.table(pyarrow.table({"as_of": instants}))
-        eligible = active.join(at, [active.start < at.as_of, active.start >= at.as_of - span])
+        persons = read_persons(lake)
+        if persons is None:
+            active = events.select("user_id", start=_cell_start(events.ts, instants, span)).distinct()
+            eligible = active.join(at, [active.start < at.as_of, active.start >= at.as_of - span])
+        else:
+            owned = event_owners(query_engine, events, persons)
+            cells = {"start": _cell_start(owned.ts, instants, span), "user_id": owned.person}
+            active = owned.select("known_from", "known_until", **cells).distinct()
+            in_window = [active.start < at.as_of, active.start >= at.as_of - span]
+            is_known = [active.known_from < at.as_of, active.known_until >= at.as_of]
+            eligible = active.join(at, [*in_window, *is_known])
         ordered = eligible.select("user_id", "as_of").distinct().order_by(["as_of", "user_id"])
         rows = query_engine.to_arrow(ordered)
     return pairs_frame(rows.column("user_id").to_pylist(), rows.column("as_of").to_numpy())
@@ -76,6 +86,8 @@ def _cell_start(ts: IntegerValue, instants: Sequence[int], span: int) -> Integer
 def first_visit_pairs(lake: LakeReader, before: datetime, engine: EngineOptions = DUCKDB) -> DataFrame[Pairs]:
     """One pair per user: the first event's time + 1 s, ordered by cut-off and user.
 
+    The user is the person as known at the cut-off. An id whose person has earlier events then has no pair.
+
     Args:
         lake: where the events are.
         before: the latest cut-off. For labelled rows pass the instant up to which events are known,
@@ -86,10 +98,41 @@ def first_visit_pairs(lake: LakeReader, before: datetime, engine: EngineOptions 
         events = query_engine.events(lake, None, before)
         first = events.group_by("user_id").agg(ts=events.ts.min()).order_by(["ts", "user_id"])
         rows = query_engine.to_arrow(first)
+        persons = read_persons(lake)
+        if persons is not None:
+            return _first_visits_of_persons(query_engine, events, persons, rows, before)
     as_of = rows.column("ts").to_numpy() + FIRST_VISIT_DELAY // timedelta(microseconds=1)
     in_time = as_of <= to_micros(before)
     users = np.array(rows.column("user_id").to_pylist(), object)
     return pairs_frame(users[in_time].tolist(), as_of[in_time])
+
+
+def _first_visits_of_persons(
+    engine: QueryEngine, events: Table, persons: Persons, rows: pyarrow.Table, before: datetime
+) -> DataFrame[Pairs]:
+    """First visits of persons among those of their ids.
+
+    Args:
+        engine: runs the query.
+        events: events before `before`.
+        persons: persons of the links.
+        rows: `user_id` and time `ts` of the first event of each id.
+        before: the latest cut-off.
+    """
+    visits = rows.to_pandas()
+    visits["as_of"] = visits["ts"] + FIRST_VISIT_DELAY // timedelta(microseconds=1)
+    visits = visits[visits["as_of"] <= to_micros(before)].reset_index(drop=True)
+    times = visits["ts"].to_numpy(np.int64), visits["as_of"].to_numpy(np.int64)
+    visits["user_id"] = persons.at(visits["user_id"], *times)
+    histories = persons.histories(visits["user_id"], times[1], None)
+    if histories is not None:
+        visit_of = pyarrow.table({"uid": histories.uid, "visit": np.arange(len(visits)), "first": times[0]})
+        owned = histories.select(engine, events).join(engine.table(visit_of), "uid")
+        earlier = owned.filter(owned.ts < owned.first).select("visit").distinct()
+        later_visits = engine.to_arrow(earlier).column("visit").to_numpy()
+        visits = visits.drop(index=later_visits).drop_duplicates(["user_id", "as_of"])
+    visits = visits.sort_values(["as_of", "user_id"])
+    return pairs_frame(visits["user_id"].tolist(), visits["as_of"].to_numpy(np.int64))
 
 
 def in_session_pairs(
@@ -100,6 +143,8 @@ def in_session_pairs(
     engine: EngineOptions = DUCKDB,
 ) -> DataFrame[Pairs]:
     """Random instants less than 30 minutes after one of the user's events, ordered by cut-off and user.
+
+    The user is the person to whom the event belongs at that instant.
 
     Each event is sampled by the hash of its id with one probability for all, and the instant follows it by
     a uniform fraction of 30 minutes. Neither depends on later events, so no kind of session is favoured.
@@ -122,13 +167,16 @@ def in_session_pairs(
         sampled = hashed.filter(hashed.digest.substr(0, 8) <= f"{int(share * 0xFFFFFFFF):08x}")
         rows = query_engine.to_arrow(sampled.select("user_id", "ts", "digest")).to_pandas()
     rows["as_of"] = rows["ts"] + rows["digest"].map(_delay_us).astype("int64")
+    if (persons := read_persons(lake)) is not None:
+        times = (rows[name].to_numpy(np.int64) for name in ("ts", "as_of"))
+        rows["user_id"] = persons.at(rows["user_id"], *times).to_numpy()
     unique = rows.drop_duplicates(["user_id", "as_of"])
     pairs = pairs_frame(unique["user_id"].tolist(), unique["as_of"].to_numpy(np.int64))
     in_time = (pairs["as_of"] <= before).to_numpy(bool)
-    outside_gaps = [
-        not overlaps_gap(t, t + task.horizon, task.timezone, plan.gaps)
-        for t in pairs["as_of"].dt.to_pydatetime()
-    ]
+    instants = pairs["as_of"].dt.to_pydatetime()
+    outside_gaps = np.array(
+        [not overlaps_gap(t, t + task.horizon, task.timezone, plan.gaps) for t in instants], bool
+    )
     pairs = pairs[in_time & outside_gaps]
     return Pairs.validate(pairs.sort_values(["as_of", "user_id"], ignore_index=True))
 

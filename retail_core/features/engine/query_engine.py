@@ -33,6 +33,10 @@ class LakeReader(Protocol):
         """Parquet file of user attributes (user_id, valid_from, attributes as JSON); None without one."""
         ...
 
+    def identities_file(self) -> str | None:
+        """Parquet file of identity links (from_id, to_id, linked_at); None without one."""
+        ...
+
 
 @dataclass(frozen=True)
 class EngineOptions:

@@ -20,6 +20,7 @@ from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.batch.context_features import context_by_day
 from retail_core.features.cutoff_context import local_day
 from retail_core.features.engine import LakeReader, open_engine
+from retail_core.features.persons import read_persons, row_histories
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.leakage.guard_data import GuardData, GuardSample, column_owners
 from retail_core.model.leakage.leakage_report import Finding
@@ -33,10 +34,11 @@ TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class _TruncatedLake:
-    """Paths of the event files and the user file of a lake."""
+    """Paths of the event files, the user file and the file of identity links of a lake."""
 
     event_files: tuple[str, ...]
     user_file: str | None
+    link_file: str | None = None
 
     def files(self, start: object = None, end: object = None) -> list[str]:
         del start, end
@@ -44,6 +46,9 @@ class _TruncatedLake:
 
     def users_file(self) -> str | None:
         return self.user_file
+
+    def identities_file(self) -> str | None:
+        return self.link_file
 
 
 def check_future_removal(guard_data: GuardData, sample: GuardSample) -> Iterator[Finding]:
@@ -114,16 +119,35 @@ def truncate_lake(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> LakeRea
         earlier_files, events = [], _events_before_cutoffs(lake, rows)
     path = folder / "events.parquet"
     parquet.write_table(events, path)
-    return _TruncatedLake((*earlier_files, str(path)), _truncate_users(lake, rows, folder))
+    files = (*earlier_files, str(path))
+    return _TruncatedLake(files, _truncate_users(lake, rows, folder), _truncate_links(lake, rows, folder))
+
+
+def _last_cutoffs(lake: LakeReader, rows: pd.DataFrame) -> pd.Series[int]:
+    """The latest cut-off (microseconds) of the rows to which each id belongs."""
+    as_of = rows["as_of"].dt.as_unit("us").astype("int64").to_numpy()
+    histories = row_histories(read_persons(lake), rows["user_id"], as_of)
+    ids = histories.users.select(["uid", "user_id"]).to_pandas()
+    cutoffs = pd.DataFrame({"uid": histories.uid, "until": as_of}).merge(ids, on="uid")
+    return cutoffs.groupby("user_id")["until"].max()
+
+
+def _truncate_links(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> str | None:
+    """Identity links made before the last cut-off of the rows."""
+    source = lake.identities_file()
+    if source is None:
+        return None
+    path = folder / "identities.parquet"
+    before = pc.field("linked_at") < pyarrow.scalar(rows["as_of"].max().to_pydatetime())
+    parquet.write_table(parquet.read_table(source).filter(before), path)
+    return str(path)
 
 
 def _events_before_cutoffs(lake: LakeReader, rows: pd.DataFrame) -> pyarrow.Table:
-    """Events of the rows' users, each before the user's own cut-off."""
+    """Events of the ids of the rows' users, each before the last cut-off of the id."""
+    until = _last_cutoffs(lake, rows)
     limits = pyarrow.table(
-        {
-            "user_id": pyarrow.array(rows["user_id"], pyarrow.string()),
-            "until": rows["as_of"].dt.as_unit("us").astype("int64").to_numpy(),
-        }
+        {"user_id": pyarrow.array(until.index, pyarrow.string()), "until": until.to_numpy(np.int64)}
     )
     with open_engine() as engine:
         events = engine.events(lake, None, rows["as_of"].max().to_pydatetime())
@@ -137,7 +161,7 @@ def _truncate_users(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> str |
     if source is None:
         return None
     table = parquet.read_table(source)
-    until = rows.drop_duplicates("user_id").set_index("user_id")["as_of"].dt.as_unit("us").astype("int64")
+    until = _last_cutoffs(lake, rows)
     micros = table.column("user_id").to_pandas().map(until).astype("Int64")
     limit = pyarrow.array(micros).cast(pyarrow.timestamp("us", tz="UTC"))
     since = table.column("valid_from").cast(pyarrow.timestamp("us", tz="UTC"))

@@ -8,6 +8,7 @@ from retail_core.errors import InputError
 from retail_core.sources.presets.app_profile import APP_PROFILE
 from retail_core.sources.presets.canonical import CANONICAL
 from retail_core.sources.presets.ga4 import GA4
+from retail_core.sources.presets.link_files import IDENTITIES
 from retail_core.sources.presets.online_retail import ONLINE_RETAIL
 from retail_core.sources.presets.otto import OTTO
 from retail_core.sources.presets.posthog import POSTHOG
@@ -35,6 +36,7 @@ PRESETS = MappingProxyType(
             SNOWPLOW,
             SHOPIFY,
             WOOCOMMERCE,
+            IDENTITIES,
         )
     }
 )

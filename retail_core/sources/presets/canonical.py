@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from retail_core.schemas import EVENT_COLUMNS
 from retail_core.sources.identity import Identity
+from retail_core.sources.identity_links import LinkColumns
 from retail_core.sources.source import Source
 
 _CANONICAL_COLUMNS = [name for name in EVENT_COLUMNS if name not in {"price_minor", "properties"}]
@@ -13,4 +14,5 @@ CANONICAL = Source(
     columns={name: (name,) for name in [*_CANONICAL_COLUMNS, "price"]},
     properties=None,
     identity=Identity(of="values"),
+    links=LinkColumns(anonymous=("anonymous_id",), of_format=True),
 )

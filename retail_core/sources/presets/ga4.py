@@ -21,6 +21,7 @@ import pyarrow as pa
 from retail_core.arrow_compute import pc
 from retail_core.sources.event_fields import raw_event_types
 from retail_core.sources.identity import Identity
+from retail_core.sources.identity_links import LinkColumns
 from retail_core.sources.nested_paths import nested_values
 from retail_core.sources.source import RawTable, Source
 from retail_core.sources.source_options import TimeFormat
@@ -173,10 +174,11 @@ GA4 = replace(
     },
     unused=(
         "event_date", "event_previous_timestamp", "event_value_in_usd", "event_server_timestamp_offset",
-        "user_id", "is_active_user", "privacy_info", "user_properties", "user_first_touch_timestamp",
+        "is_active_user", "privacy_info", "user_properties", "user_first_touch_timestamp",
         "user_ltv", "device", "geo", "app_info", "traffic_source", "collected_traffic_source",
         "session_traffic_source_last_click", "stream_id", "event_dimensions", "publisher",
     ),
     v1_reading=_V1,
+    links=LinkColumns(anonymous=("user_pseudo_id",), known=("user_id",), of_format=True),
 )  # fmt: skip
 """The identity leaves out what the intraday export of an event may lack, such as the transaction id."""

@@ -10,6 +10,7 @@ without persons have the distinct id only.
 
 from __future__ import annotations
 
+from retail_core.sources.identity_links import LinkColumns
 from retail_core.sources.presets.ecommerce_spec import (
     SPEC_COLUMNS,
     SPEC_EVENTS,
@@ -43,4 +44,10 @@ POSTHOG = Source(
     needs=("uuid", "distinct_id", "event"),
     reads=TOTALS,
     prepare=order_values,
+    links=LinkColumns(
+        previous=("properties.$anon_distinct_id", "properties.alias"),
+        events=("$identify", "$create_alias", "$merge_dangerously"),
+        of_format=True,
+    ),
 )
+"""The links serve exports without persons, where users are distinct ids."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from retail_core.arrow_compute import pc
+from retail_core.sources.identity_links import LinkColumns
 from retail_core.sources.presets.ecommerce_spec import (
     SPEC_COLUMNS,
     SPEC_EVENTS,
@@ -52,5 +53,8 @@ SEGMENT = Source(
     derived=("event_type",),
     reads=("event", "anonymousId", "previousId", *TOTALS),
     prepare=prepare_calls,
+    links=LinkColumns(
+        anonymous=("anonymousId",), previous=("previousId",), events=("identify", "alias"), of_format=True
+    ),
 )
-"""`timestamp` is corrected for the clock of the device; `reads` keeps the ids that link identities."""
+"""`timestamp` is corrected for the clock of the device."""

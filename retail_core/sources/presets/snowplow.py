@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from retail_core.sources.identity_links import LinkColumns
 from retail_core.sources.presets.record_tables import (
     Record,
     column_texts,
@@ -208,5 +209,6 @@ SNOWPLOW = Source(
     derived=("event_type",),
     reads=(*_FIELDS, "contexts", "derived_contexts", "unstruct_event"),
     prepare=prepare_events,
+    links=LinkColumns(anonymous=("domain_userid", f"{_SESSION_COLUMN}.userId"), of_format=True),
 )
 """On the web the device's id is `domain_userid`, in apps the `userId` of the session entity."""

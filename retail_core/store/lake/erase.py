@@ -12,9 +12,11 @@ from pyarrow import fs
 
 from retail_core.settings import Settings
 from retail_core.store.lake.folder import LakeFolder
+from retail_core.store.lake.link_file import sync_links
 from retail_core.store.lake.manifest import LakeFile, Manifest
 from retail_core.store.lake.merge import merge
 from retail_core.store.lake.table import EVENT_KEYS, USER_KEYS
+from retail_core.store.mongo.connection import Store
 
 PREDICTIONS = "predictions"
 
@@ -55,6 +57,13 @@ def erase_from_lake(settings: Settings, user_id: str) -> None:
             if _row_count(folder, path, user_id):
                 remaining = _read(folder, path, pc.field("user_id") != user_id)
                 folder.write(path, partial(pq.write_table, remaining))
+
+
+def erase_links_from_lake(store: Store) -> None:
+    """Write the file of identity links without those removed from MongoDB, and delete all earlier files."""
+    folder = LakeFolder(store.settings.lake_url)
+    with folder.locked(store.settings.home_dir):
+        sync_links(store, folder, erased=True)
 
 
 def _without_user(folder: LakeFolder, present: Manifest, user_id: str) -> Manifest:

@@ -22,6 +22,7 @@ from retail_core.errors import DependencyError, IntegrityError
 from retail_core.schemas import EVENT_ARROW
 from retail_core.sources.source import Chunk
 from retail_core.store.lake.folder import LakeFolder
+from retail_core.store.lake.link_file import newest_link_file, sync_links
 from retail_core.store.lake.manifest import LakeFile, LakeState, Manifest
 from retail_core.store.lake.merge import merge, truncate
 from retail_core.store.lake.rows import (
@@ -58,6 +59,7 @@ class Lake:
         """
         self._folder = LakeFolder(url)
         self._pinned: Manifest | None = None
+        self._pinned_links: str | None = None
 
     def snapshot(self) -> Lake:
         """A reader of the present state, which later syncs do not change.
@@ -66,6 +68,8 @@ class Lake:
         """
         pinned = object.__new__(Lake)
         pinned._folder, pinned._pinned = self._folder, self._manifest()
+        # Last, since a sync writes the links before the events.
+        pinned._pinned_links = self.identities_file()
         return pinned
 
     def state(self, before: datetime | None = None) -> LakeState:
@@ -103,6 +107,10 @@ class Lake:
         users = self._manifest().users
         return self._folder.url_of(users.path) if users else None
 
+    def identities_file(self) -> str | None:
+        """Parquet file of `from_id, to_id, linked_at`; None if there are no identity links."""
+        return self._pinned_links if self._pinned else newest_link_file(self._folder)
+
     def _manifest(self) -> Manifest:
         return self._pinned or self._folder.read_manifest() or Manifest()
 
@@ -134,6 +142,7 @@ def _apply(store: Store, progress: SyncProgress | None, *, from_scratch: bool) -
     folder = LakeFolder(store.settings.lake_url)
     try:
         with folder.locked(store.settings.home_dir):
+            sync_links(store, folder)
             present = _present_manifest(folder)
             base = _base_manifest(store, folder, present, from_scratch=from_scratch)
             folder.delete_except(present.protected_paths)

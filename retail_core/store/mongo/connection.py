@@ -36,6 +36,7 @@ def _index(*names: str, unique: bool = False, partial: bool = False) -> IndexMod
 INDEXES: dict[str, list[IndexModel]] = {
     "events": [_index("user_id", "event_time"), _index("window_id")],
     "users": [_index("user_id", "valid_from"), _index("window_id")],
+    "identities": [_index("from_id"), _index("to_id"), _index("brought.file_id")],
     "predictions": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
     "outcomes": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
     "prediction_log": [_index("user_id"), IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS)],
@@ -52,6 +53,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         _index("file_id", partial=True),
         _index("sha256", partial=True),
         _index("undone", partial=True),
+        _index("links", partial=True),
     ],
 }
 """Indexes by collection, in addition to the one on `_id`."""
@@ -74,6 +76,11 @@ class Store:
     def users(self) -> Collection[Document]:
         """User attributes, valid from `valid_from`."""
         return self.database["users"]
+
+    @property
+    def identities(self) -> Collection[Document]:
+        """Identity links; read and written with `store.mongo.identities`."""
+        return self.database["identities"]
 
     @property
     def predictions(self) -> Collection[Document]:

@@ -227,8 +227,7 @@ def open_window(
         store.ledger.update_one({"_id": f"window:{window_id}"}, {"$set": extent})
         return LedgerWindow(window_id, resumed=True)
     document = {"kind": "window", "file_id": run.file_id, "state": "open", "users": 0} | extent
-    document["identity_rule"] = run.identity_rule
-    document["counts"] = asdict(RowCounts())
+    document |= {"identity_rule": run.identity_rule, "counts": asdict(RowCounts())}
     for _ in range(_MAX_ATTEMPTS):
         newest = store.ledger.find_one({"window_id": {"$gt": 0}}, sort=[("window_id", DESCENDING)])
         window_id = newest["window_id"] + 1 if newest else 1
@@ -247,7 +246,7 @@ def commit_window(  # noqa: PLR0913 - all that a window's document records
     counts: RowCounts,
     *,
     last: int,
-    users: int,
+    added: Mapping[str, int],
     notes: ParseNotes,
 ) -> None:
     """Check the counts, advance the file's offset, renew the lease and mark the window as committed.
@@ -258,7 +257,7 @@ def commit_window(  # noqa: PLR0913 - all that a window's document records
         window_id: of the open window.
         counts: of its rows.
         last: its last line (or row).
-        users: number of user attributes it inserted.
+        added: number of `users` (attributes) and of `links` (identity links) it inserted or changed.
         notes: warnings and filtered rows of the window.
 
     Raises:
@@ -273,15 +272,14 @@ def commit_window(  # noqa: PLR0913 - all that a window's document records
         update = store.ledger.update_one({"_id": run.file_id, "lease.owner": run.owner}, [{"$set": progress}])
         if not update.matched_count:
             raise InputError(f"{run.name} was taken over by another run.", remedy="let that one finish.")
-    committed = {"state": "committed", "counts": asdict(counts), "users": users, **notes.stored_documents()}
+    committed = {"state": "committed", "counts": asdict(counts), **added, **notes.stored_documents()}
     store.ledger.update_one({"_id": f"window:{window_id}"}, {"$set": committed})
 
 
 def finish_run(store: Store, run: IngestionRun, at: datetime, summary: IngestSummary) -> None:
     """Mark the file as ingested, so that it is skipped in future; record its counts and `summary`."""
-    counts = asdict(file_counts(store, run.file_id))
-    done = {"state": "done", "finished_at": at, "lease": None, "counts": counts}
-    done["summary"] = summary.document()
+    content = {"counts": asdict(file_counts(store, run.file_id)), "summary": summary.document()}
+    done = {"state": "done", "finished_at": at, "lease": None, **content}
     store.ledger.update_one({"_id": run.file_id, "lease.owner": run.owner}, {"$set": done})
 
 

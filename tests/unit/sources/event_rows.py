@@ -10,6 +10,7 @@ import pandas as pd
 
 from retail_core import sources
 from retail_core.sources import Chunk, Source
+from retail_core.sources.identity_links import distinct_links
 from retail_core.sources.parse_notes import ParseNotes, merge_notes
 from retail_core.sources.summary_collector import SummaryCollector
 
@@ -29,6 +30,7 @@ def read_rows(path: Path, source: Source) -> list[str]:
         *event_rows(chunks),
         *user_rows(chunks),
         *_refusal_rows(chunks),
+        *link_rows(chunks),
         *_filter_rows(content.filtered),
         *_warning_rows(content.warnings),
     ]
@@ -56,6 +58,15 @@ def user_rows(chunks: Iterable[Chunk]) -> list[str]:
             since = row["valid_from"].strftime("%Y-%m-%dT%H:%M:%SZ") if dated else "undated"
             rows.append(f"user {row['user_id']} {since} {row['attributes']}")
     return rows
+
+
+def link_rows(chunks: Iterable[Chunk]) -> list[str]:
+    """One line per identity link of each window."""
+    return [
+        f"link: {from_id} {to_id} {linked_at:%Y-%m-%dT%H:%M:%SZ}"
+        for chunk in chunks
+        for from_id, to_id, linked_at in distinct_links(chunk.links)
+    ]
 
 
 def note_rows(notes: ParseNotes) -> list[str]:

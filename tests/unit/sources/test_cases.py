@@ -67,6 +67,12 @@ OUTCOMES = {
     ],
     "drop.csv": ["u1 2025-01-01T00:00:00Z purchase", "filtered: e event_type page_ping 1"],
     "dup_unused.csv": [f"p1 {TEN} purchase"],
+    "identity.csv": [
+        f"a1 {TEN} view_item",
+        "a1 2025-01-01T10:01:00Z add_to_cart",
+        "k1 2025-01-01T10:05:00Z purchase",
+        "link: a1 k1 2025-01-01T10:05:00Z",
+    ],
     "hm_min.csv": [
         "c1 2018-09-20T00:00:00Z purchase item_id=a1 price=0.05",
         "c1 2018-09-20T00:00:00Z purchase item_id=a1 price=0.05",

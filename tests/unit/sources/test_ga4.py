@@ -72,10 +72,11 @@ def test_a_native_event_has_the_fields_of_the_preset(tmp_path: Path) -> None:
     shared = "currency=EUR session_id=1735725000 platform=WEB order_id=T1"
     page = '"event_params.page_location":"https://shop.test/p?a=1&b=0"'
     assert read_rows(tmp_path / "log.json", GA4) == [
-        "1.2 2025-01-01T10:00:00Z purchase item_id=SKU 1 category=Damen/1 price=19.90 quantity=2 "
+        "customer 7 2025-01-01T10:00:00Z purchase item_id=SKU 1 category=Damen/1 price=19.90 quantity=2 "
         f'{shared} properties={{{page},"items.item_name":"Wäsche „1“ 👕","items.item_variant":"rot"}}',
-        "1.2 2025-01-01T10:00:00Z purchase item_id=SKU 3 category=Damen/3 price=5.00 "
+        "customer 7 2025-01-01T10:00:00Z purchase item_id=SKU 3 category=Damen/3 price=5.00 "
         f'{shared} properties={{{page},"items.item_name":"Wäsche „3“ 👕","items.item_variant":"rot"}}',
+        "link: 1.2 customer 7 2025-01-01T10:00:00Z",
     ]
 
 

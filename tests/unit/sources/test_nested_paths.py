@@ -15,7 +15,7 @@ from retail_core.arrow_compute import pq
 from retail_core.errors import InputError
 from retail_core.sources import Source
 from retail_core.sources.nested_paths import exploded_lists, value_at_path
-from retail_core.sources.source import path_root
+from retail_core.sources.raw_paths import path_root
 from tests.unit.sources.event_rows import read_rows
 
 MAPPING = """

@@ -82,8 +82,9 @@ OUTCOMES: dict[str, list[str]] = {
             "u-9 2025-03-02T10:00:00Z refund price=12.00 currency=EUR order_id=o-2 "
             'properties={"distinct_id":"u-9"}'
         ),
-        "filtered: event event_type $identify 1",
+        "link: d-1 p-1 2025-03-01T10:02:00Z",
         "filtered: event event_type $feature_flag_called 1",
+        "filtered: event identity $identify 1",
     ],
     "segment.jsonl": [
         'a-1 2025-03-01T10:00:00Z screen_view properties={"name":"Home"}',
@@ -108,9 +109,11 @@ OUTCOMES: dict[str, list[str]] = {
         ),
         "u-9 2025-03-02T10:14:00Z Product Clicked item_id=505b",
         "refused: line 17 userId missing",
-        "filtered: event_type event_type identify 1",
-        "filtered: event_type event_type alias 1",
+        "link: a-1 u-7 2025-03-01T10:04:00Z",
+        "link: a-8 u-8 2025-03-02T10:11:00Z",
         "filtered: event_type event_type group 1",
+        "filtered: event_type identity identify 1",
+        "filtered: event_type identity alias 1",
     ],
     "shopify-graphql.jsonl": [
         (
@@ -235,6 +238,8 @@ OUTCOMES: dict[str, list[str]] = {
             'properties={"screen_name":"Cart"}'
         ),
         "refused: line 15 user_id missing",
+        "link: d-1 u-7 2025-03-01T10:07:00Z",
+        "link: d-1 u-8 2025-03-01T10:10:00Z",
         "filtered: event_type event_type page_ping 1",
     ],
     "snowplow.tsv": [
@@ -288,6 +293,8 @@ OUTCOMES: dict[str, list[str]] = {
         ),
         "refused: line 15 user_id missing",
         "refused: line 16 None fields",
+        "link: d-1 u-7 2025-03-01T10:07:00Z",
+        "link: d-1 u-8 2025-03-01T10:10:00Z",
         "filtered: event_type event_type page_ping 1",
     ],
     "woocommerce-rest.jsonl": [

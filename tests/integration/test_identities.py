@@ -1,0 +1,183 @@
+"""Identity links in a real MongoDB: files, requests, repeated runs, undo, erasure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from retail_core import sources
+from retail_core.ingest import ingest, replay, store_events, undo
+from retail_core.privacy import erasure
+from retail_core.stack.doctor import doctor
+from retail_core.store.lake.folder import LakeFolder
+from retail_core.store.lake.link_file import newest_link_file
+from retail_core.store.lake.table import Lake, sync
+from retail_core.store.mongo import identities
+from retail_core.store.mongo.connection import Store
+
+pytestmark = pytest.mark.integration
+
+AT = datetime(2025, 3, 1, tzinfo=UTC)
+CANONICAL = sources.get_preset("canonical")
+LINKS = sources.get_preset("identities")
+HEADER = "user_id,anonymous_id,event_time,event_type\n"
+LINK_HEADER = "from_id,to_id,linked_at\n"
+
+
+def _write(tmp_path: Path, name: str, text: str) -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def _links(store: Store) -> list[str]:
+    documents = store.identities.find({}, sort=[("from_id", 1), ("to_id", 1)])
+    return [f"{link['from_id']} {link['to_id']} {link['linked_at']:%d}" for link in documents]
+
+
+def _file_id(store: Store, path: Path) -> str:
+    file = store.ledger.find_one({"kind": "file", "file": path.name}, {"_id": 1})
+    assert file is not None
+    return str(file["_id"])
+
+
+def test_rows_with_two_ids_are_events_and_links(store: Store, tmp_path: Path) -> None:
+    rows = ",a1,2025-01-01,view_item\nk1,a1,2025-01-03,purchase\nk1,a1,2025-01-02,view_item\n"
+    path = _write(tmp_path, "log.csv", HEADER + rows)
+    report = ingest(store, [path], CANONICAL, at=AT)
+    assert (report.rows_read, report.events_inserted, report.links) == (3, 3, 1)
+    assert _links(store) == ["a1 k1 02"]
+    window = store.ledger.find_one({"kind": "window"}) or {}
+    assert (window["links"], window["user_columns"]) == (1, ["user_id", "anonymous_id"])
+    assert store.events.distinct("user_id") == ["a1", "k1"]
+
+
+def test_a_log_without_links_stores_none(store: Store, tmp_path: Path) -> None:
+    path = _write(tmp_path, "log.csv", "user_id,event_time,event_type\nk1,2025-01-01,view_item\n")
+    assert ingest(store, [path], CANONICAL, at=AT).links == 0
+    assert store.identities.find_one({}) is None
+    assert "links" not in (store.ledger.find_one({"kind": "window"}) or {})
+
+
+def test_a_file_of_links_counts_none_of_its_rows_as_events(store: Store, tmp_path: Path) -> None:
+    text = LINK_HEADER + "a1,k1,2025-01-05\na2,k1,2025-01-06\n,k1,2025-01-07\n$a,$set,2025-01-08\n"
+    report = ingest(store, [_write(tmp_path, "links.csv", text)], LINKS, at=AT)
+    assert (report.rows_read, report.events_inserted, report.quarantined, report.links) == (1, 0, 1, 3)
+    assert [(rows["rule"], rows["count"]) for rows in report.filtered] == [("identity", 3)]
+    assert _links(store) == ["$a $set 08", "a1 k1 05", "a2 k1 06"]
+
+
+def test_the_earliest_time_of_several_files_counts_and_undo_restores_the_other(
+    store: Store, tmp_path: Path
+) -> None:
+    first = _write(tmp_path, "first.csv", LINK_HEADER + "a1,k1,2025-01-05\na2,k1,2025-01-05\n")
+    second = _write(
+        tmp_path, "second.csv", LINK_HEADER + "a1,k1,2025-01-03\na1,k1,2025-01-09\na3,k1,2025-01-05\n"
+    )
+    ingest(store, [first], LINKS, at=AT)
+    before = list(store.identities.find({}))
+    ingest(store, [second], LINKS, at=AT)
+    assert _links(store) == ["a1 k1 03", "a2 k1 05", "a3 k1 05"]
+    report = undo(store, _file_id(store, second), at=AT)
+    assert (report.links, report.links_removed, report.links_kept) == (2, 1, 1)
+    assert list(store.identities.find({})) == before
+
+
+def test_the_same_links_again_change_nothing(store: Store, tmp_path: Path) -> None:
+    links = [identities.StoredLink("a1", "k1", AT), identities.StoredLink("a2", "k1", AT)]
+    assert identities.add_links(store, links, ["file:x"], "identities") == 2
+    before = list(store.identities.find({}))
+    assert identities.add_links(store, links, ["file:x"], "identities") == 0
+    assert list(store.identities.find({})) == before
+
+
+def test_posted_events_link_and_the_channel_is_one_origin(store: Store) -> None:
+    row = {"user_id": "k1", "anonymous_id": "a1", "event_type": "view_item"}
+    for day in (5, 4, 6):
+        stored = store_events(store, [row | {"event_time": f"2025-01-0{day}"}], CANONICAL)
+        assert (stored.counts.inserted, stored.unread_fields) == (1, ())
+    (link,) = store.identities.find({})
+    assert [entry["file_id"] for entry in link["brought"]] == ["api:canonical"]
+    assert link["linked_at"].day == 4
+
+
+def test_a_conflicting_event_gives_no_link(store: Store) -> None:
+    row = {"event_id": "1", "user_id": "k1", "event_time": "2025-01-01", "event_type": "view_item"}
+    store_events(store, [row], CANONICAL)
+    stored = store_events(store, [row | {"user_id": "k2", "anonymous_id": "a1"}], CANONICAL)
+    assert (stored.counts.quarantined, stored.links) == (1, 0)
+    assert _links(store) == []
+
+
+def test_a_replayed_row_links_and_goes_with_its_file(store: Store, tmp_path: Path) -> None:
+    path = _write(tmp_path, "links.csv", LINK_HEADER + "a1,k1,never\n")
+    ingest(store, [path], LINKS, at=AT)
+    store.quarantine.update_many({}, {"$set": {"raw": "a1,k1,2025-01-02"}})
+    replay(store, LINKS, at=AT)
+    assert _links(store) == ["a1 k1 02"]
+    undo(store, _file_id(store, path), at=AT)
+    assert _links(store) == []
+
+
+def test_erasure_follows_the_links_and_removes_them(store: Store, tmp_path: Path) -> None:
+    text = LINK_HEADER + "a1,k1,2025-01-05\nk1,k2,2025-01-06\na9,k9,2025-01-06\na2,k1,2025-09-01\n"
+    ingest(store, [_write(tmp_path, "links.csv", text)], LINKS, at=AT)
+    rows = [
+        {"user_id": user, "event_time": "2025-01-01", "event_type": "x"} for user in ("a1", "k1", "k2", "a9")
+    ]
+    store_events(store, rows, CANONICAL)
+    sync(store)
+    links_file = Lake(store.settings.lake_url)
+    for asked in ("a1", "k1", "k2"):
+        assert erasure.person_ids(store, asked, AT) == (asked, *sorted({"a1", "k1", "k2"} - {asked}))
+    assert erasure.person_ids(store, "a2", AT) == ("a2",)
+    assert erasure.person_ids(store, "k1", datetime(2025, 1, 2, tzinfo=UTC)) == ("k1",)
+    ids = erasure.person_ids(store, "k2", AT)
+    counts = erasure.count_stored(store, *ids)
+    assert (counts["identities"], counts["events"], counts["lake_events"]) == (3, 3, 3)
+    assert erasure.export(store, ids, tmp_path / "out.jsonl") == 6
+    assert erasure.erase(store, *ids) == counts
+    assert _links(store) == ["a9 k9 06"]
+    assert store.events.distinct("user_id") == ["a9"]
+    path = newest_link_file(LakeFolder(store.settings.lake_url))
+    assert path is not None
+    assert [file.name for file in Path(path).parent.iterdir()] == [Path(path).name]
+    assert pq.read_table(path)["to_id"].to_pylist() == ["k9"]
+    assert links_file.files()
+
+
+def test_the_lake_has_the_links_that_are_stored(store: Store, tmp_path: Path) -> None:
+    folder = LakeFolder(store.settings.lake_url)
+    sync(store)
+    assert newest_link_file(folder) is None
+    path = _write(tmp_path, "links.csv", LINK_HEADER + "a1,k1,2025-01-05\n")
+    ingest(store, [path], LINKS, at=AT)
+    sync(store)
+    first = newest_link_file(folder)
+    sync(store)
+    assert newest_link_file(folder) == first is not None
+    assert pq.read_table(first).to_pylist() == [
+        {"from_id": "a1", "to_id": "k1", "linked_at": datetime(2025, 1, 5, tzinfo=UTC)}
+    ]
+    undo(store, _file_id(store, path), at=AT)
+    sync(store)
+    assert len(pq.read_table(newest_link_file(folder))) == 0
+
+
+def test_links_that_no_person_can_have_are_reported(store: Store, tmp_path: Path) -> None:
+    rows = "".join(f"a{n},unknown,2025-01-05\n" for n in range(101))
+    path = _write(tmp_path, "links.csv", LINK_HEADER + rows + "b1,b2,2025-01-05\nb3,b4,2025-01-05\n")
+    report = ingest(store, [path], LINKS, at=AT)
+    (warning,) = report.warnings
+    assert (warning["rule"], warning["count"]) == ("identity_implausible", 101)
+    assert [example["value"] for example in warning["examples"]] == [
+        "unknown: 102 connected ids, more than a person has"
+    ]
+    file = store.ledger.find_one({"_id": _file_id(store, path)}) or {}
+    (stored,) = file["summary"]["warnings"]
+    assert (stored["count"], stored["examples"][0]["value"]) == (101, None)
+    (check,) = (entry for entry in doctor(store.settings) if entry["name"] == "identities")
+    assert (check["state"], "unknown: 102 connected ids" in check["what"]) == ("warn", True)
