@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import Annotated, Literal
 
 import pyarrow as pa
@@ -276,7 +277,8 @@ class SourceMapping(BaseModel):
         if self.joins and self.extends and PRESETS[self.extends].prepare is not None:
             raise ValueError(f"join: not possible with preset {self.extends}")
         columns = [name for raw in self.columns.values() for name in ([raw] if isinstance(raw, str) else raw)]
-        lists = sorted(exploded_lists([*self.raw_names(), *columns]))
+        nested = PRESETS[self.extends].nested.values() if self.extends else ()
+        lists = sorted(exploded_lists([*self.raw_names(), *columns, *chain(*nested)]))
         if len(lists) > 1:
             raise ValueError(f"columns: a row can be split by one list only, not by {' and '.join(lists)}")
         return self

@@ -205,6 +205,13 @@ def test_a_mapping_can_extend_the_preset(tmp_path: Path) -> None:
     assert not chunk.once_per_order
 
 
+def test_a_mapping_cannot_split_rows_by_a_second_list(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("extends: ga4\nname: shop\ncolumns: {brand: 'user_properties[].value.string_value'}\n")
+    with pytest.raises(InputError, match="by one list only, not by items and user_properties"):
+        sources.from_mapping(mapping)
+
+
 def test_once_per_order_needs_an_order_id(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text(
