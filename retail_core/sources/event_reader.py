@@ -203,7 +203,10 @@ def _mapping_advice(header: tuple[str, ...], source: Source, *, complete: bool) 
     separator = next((mark for mark in ";\t|" if mark in header[0] and mark != source.layout.delimiter), None)
     if separator is not None:
         return f"the fields seem to be separated by {separator!r}: set delimiter in a mapping."
-    return "name the columns in a mapping (--mapping FILE.yaml), or choose the source the file is from."
+    return (
+        "choose the source the file is from, or name the columns in a mapping (--mapping FILE.yaml); "
+        "`retail sources detect FILE` proposes one."
+    )
 
 
 def _check_readable(path: Path, source: Source, table: RawTable) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from retail_core.sources.detection.mapping_builder import Question
 from retail_core.sources.detection.mapping_text import mapping_text, preset_text
 from retail_core.sources.detection.proposal import Proposal, propose
 from retail_core.sources.detection.trial import Trial, try_source
-from retail_core.sources.mapping import from_mapping
+from retail_core.sources.mapping import mapping_from_text
 from retail_core.sources.presets import PRESETS
 from retail_core.sources.presets.canonical import CANONICAL
 from retail_core.sources.raw_tables import read_raw_tables
@@ -131,11 +130,7 @@ def _proposed(path: Path, found: FileLayout, columns: Sequence[Column]) -> Detec
 
 def _try_proposal(path: Path, proposal: Proposal) -> Trial:
     """The trial of a mapping as it would be read from its file."""
-    with tempfile.TemporaryDirectory(prefix="retail-detect-") as folder:
-        file = Path(folder) / "mapping.yaml"
-        file.write_text(mapping_text(proposal, "trial"), encoding="utf-8")
-        source = from_mapping(file)
-    return try_source(path, source)
+    return try_source(path, mapping_from_text(mapping_text(proposal, "trial")))
 
 
 def _sample(path: Path, found: FileLayout) -> RawTable:

@@ -8,6 +8,8 @@ from retail_core.sources.detection.columns import Column
 from retail_core.sources.detection.roles import PERSONAL_FIELDS, FieldGuess
 
 _CONFIDENCE = 0.3
+_ID_DIGITS = 5
+"""Digits from which a number may be an id although its column's name does not say so."""
 
 
 def ids_by_values(
@@ -24,6 +26,9 @@ def ids_by_values(
     ]
     used = {name for guess in fields.values() for name in guess.names}
     free = [column for column in columns if column.name not in used and _is_id(column)]
+    if named:
+        # Short numbers under a name that says nothing are counts more often than ids.
+        free = [column for column in free if not _is_count(column)]
     for name, column in zip(wanted, free, strict=False):
         result[name] = _guess(name, column)
     amounts = [column for column in columns if column.name not in used and _is_amount(column)]
@@ -39,6 +44,10 @@ def _guess(name: str, column: Column) -> FieldGuess:
         _CONFIDENCE,
         f"by its values alone; {column.summary(example=name not in PERSONAL_FIELDS)}",
     )
+
+
+def _is_count(column: Column) -> bool:
+    return column.integers == 1 and max(map(len, column.counts)) < _ID_DIGITS
 
 
 def _is_amount(column: Column) -> bool:

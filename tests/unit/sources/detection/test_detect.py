@@ -423,3 +423,11 @@ def test_cells_with_codes_are_listed_in_a_question(tmp_path: Path) -> None:
     assert "100 (30), 2 (20), 1 (10), 20 (10)" in next(
         q.text for q in result.questions if q.key == "lists.event"
     )
+
+
+def test_counts_under_names_that_say_nothing_are_no_user_ids(tmp_path: Path) -> None:
+    rows = [f"{row % 7},{row % 5},buy,{time}" for row, time in enumerate(_times(60))]
+    assert _detect(tmp_path, _lines("foo,bar,event,time", rows)).missing == ("user_id",)
+    rows = [f"{70000 + row % 7},{row % 5},buy,{time}" for row, time in enumerate(_times(60))]
+    columns = _mapping(_detect(tmp_path, _lines("foo,bar,event,time", rows)))["columns"]
+    assert columns["user_id"] == "foo"
