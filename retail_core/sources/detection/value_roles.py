@@ -27,8 +27,8 @@ def ids_by_values(
     used = {name for guess in fields.values() for name in guess.names}
     free = [column for column in columns if column.name not in used and _is_id(column)]
     if named:
-        # Short numbers under a name that says nothing are counts more often than ids.
-        free = [column for column in free if not _is_count(column)]
+        # Numbers under a name that says nothing are measures more often than ids.
+        free = [column for column in free if not _is_measure(column)]
     for name, column in zip(wanted, free, strict=False):
         result[name] = _guess(name, column)
     amounts = [column for column in columns if column.name not in used and _is_amount(column)]
@@ -46,8 +46,9 @@ def _guess(name: str, column: Column) -> FieldGuess:
     )
 
 
-def _is_count(column: Column) -> bool:
-    return column.integers == 1 and max(map(len, column.counts)) < _ID_DIGITS
+def _is_measure(column: Column) -> bool:
+    """Whether the values are numbers, but not all of them whole and some of them long."""
+    return column.numbers > 0.9 and (column.integers < 1 or max(map(len, column.counts)) < _ID_DIGITS)
 
 
 def _is_amount(column: Column) -> bool:
