@@ -52,7 +52,7 @@ def flat_json_lines(lines: list[str], base: int) -> RawTable:
     accepted: list[int] = []
     for row, line in enumerate(lines):
         rule = broken_text_rule(line)
-        if rule is None and line.isspace():
+        if rule is None and (not line or line.isspace()):
             continue
         value = None if rule else load_object(line)
         if value is None:

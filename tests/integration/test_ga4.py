@@ -53,8 +53,8 @@ class ExpectedShop:
         return self
 
     def _add_record(self, record: Record) -> None:
-        user = record["user_pseudo_id"]
-        if user in {None, "", "(not set)"}:
+        user = user_of(record)
+        if user is None:
             self.counts["quarantined"] += 1
             return
         order = known((record["ecommerce"] or {}).get("transaction_id"))
@@ -75,7 +75,7 @@ class ExpectedShop:
             self._add_event(record, item or {}, order)
 
     def _add_event(self, record: Record, item: Record, order: str | None) -> None:
-        name, user = record["event_name"], record["user_pseudo_id"]
+        name, user = record["event_name"], str(user_of(record))
         price = item.get("price")
         if not item and name in {"purchase", "refund"}:
             totals = record["ecommerce"] or {}
@@ -97,6 +97,12 @@ class ExpectedShop:
         sign = {"purchase": 1, "refund": -1}.get(name, 0)
         if sign and cents is not None:
             self.spend[user] += sign * cents * (item.get("quantity") or 1)
+
+
+def user_of(record: Record) -> str | None:
+    """The id that the user is known by, else that of the browser or device."""
+    ids = (record["user_id"], record["user_pseudo_id"])
+    return next((user for user in ids if user not in {None, "", "(not set)"}), None)
 
 
 def known(text: str | None) -> str | None:
