@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
 
+from retail_core import sources
+from retail_core.ingest import ingest
+from retail_core.store.mongo.connection import Store
+from tests.serving import environment
+
 if TYPE_CHECKING:
     from tests.integration.conftest import FlowShop
 
 pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def artifact(shop: FlowShop, key: str) -> dict[str, Any]:
@@ -79,6 +89,26 @@ def test_a_user_error_is_one_line_also_without_a_prefect_server(flow_shop: FlowS
     assert "missing.csv" in json.loads(line)["error"]
     assert "Traceback" not in done.stderr
     assert (tmp_path / "home" / "prefect").is_dir()
+
+
+def test_a_file_that_was_read_otherwise_is_replaced_again(store: Store, tmp_path: Path) -> None:
+    log, mapping = tmp_path / "log.csv", tmp_path / "shop.yaml"
+    log.write_text("user_id,event_time,event_type\nu1,2025-01-01,buy\n")
+    mapping.write_text("extends: canonical\nname: shop\nevent_types: {buy: purchase}\n")
+    ingest(store, [log], sources.get_preset("canonical"), at=datetime(2025, 1, 2, tzinfo=UTC))
+    command = ["-m", "flows.ingest", str(log), "--mapping", str(mapping), "--again", "--json"]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=environment(store.settings),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["events_inserted"] == 1
+    assert [event["event_type"] for event in store.events.find()] == ["purchase"]
 
 
 def test_exit_codes_of_usage_errors_and_unreachable_dependencies(flow_shop: FlowShop) -> None:
