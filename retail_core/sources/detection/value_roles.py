@@ -8,6 +8,9 @@ from retail_core.sources.detection.columns import Column
 from retail_core.sources.detection.roles import PERSONAL_FIELDS, FieldGuess
 
 _CONFIDENCE = 0.3
+_RECORDS_OF_USER = 200
+"""Mean number of records of a value above which it is a category."""
+
 _ID_DIGITS = 5
 """Digits from which a number may be an id although its column's name does not say so."""
 
@@ -27,7 +30,7 @@ def ids_by_values(
     used = {name for guess in fields.values() for name in guess.names}
     free = [column for column in columns if column.name not in used and _is_id(column)]
     if named:
-        # Numbers under a name that says nothing are measures more often than ids.
+        # Under a name that says nothing these are measures and categories more often than ids.
         free = [column for column in free if not _is_measure(column)]
     for name, column in zip(wanted, free, strict=False):
         result[name] = _guess(name, column)
@@ -47,7 +50,9 @@ def _guess(name: str, column: Column) -> FieldGuess:
 
 
 def _is_measure(column: Column) -> bool:
-    """Whether the values are numbers, but not all of them whole and some of them long."""
+    """Whether the values are few words for many records, or numbers, but not all whole and some long."""
+    if len(column.counts) * _RECORDS_OF_USER < len(column.values):
+        return True
     return column.numbers > 0.9 and (column.integers < 1 or max(map(len, column.counts)) < _ID_DIGITS)
 
 
