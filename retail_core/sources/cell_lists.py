@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.raw_table import RawTable
+from retail_core.sources.source import Source
 from retail_core.sources.source_options import CellList
 from retail_core.sources.text_cleaning import cleaned_text
 

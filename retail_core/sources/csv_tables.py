@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from retail_core.arrays import IntArray
 from retail_core.arrow_compute import arrow_csv
+from retail_core.sources.raw_table import RawTable
 from retail_core.sources.refusals import REMEDIES, Refusal, broken_text_rule, refusal
-from retail_core.sources.source import RawTable
 from retail_core.sources.source_options import Layout
 
 _BREAK = re.compile(r"\r\n|\r|\n")

@@ -24,8 +24,9 @@ from retail_core.sources.number_parsing import (
     split_currency,
 )
 from retail_core.sources.parse_notes import WarningCollector
+from retail_core.sources.raw_table import Problems, RawTable
 from retail_core.sources.row_rules import matches_any
-from retail_core.sources.source import REQUIRED, Problems, RawTable, Source
+from retail_core.sources.source import REQUIRED, Source
 from retail_core.sources.text_cleaning import (
     cleaned_ids,
     cleaned_text,

@@ -21,7 +21,8 @@ from retail_core.sources.identity import Identity
 from retail_core.sources.identity_text import identity_text
 
 if TYPE_CHECKING:
-    from retail_core.sources.source import RawTable, Source
+    from retail_core.sources.raw_table import RawTable
+    from retail_core.sources.source import Source
 
 _HASHED = tuple(name for name in EVENT_COLUMNS if name != "event_id")
 

@@ -21,9 +21,10 @@ from retail_core.sources.identity_text import v1_amounts, v1_columns
 from retail_core.sources.joined_files import join_columns, without_matches
 from retail_core.sources.link_parsing import event_ids_of_links, links_of_events, take_identity_events
 from retail_core.sources.parse_notes import ParseNotes, WarningCollector
+from retail_core.sources.raw_table import RawTable
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.row_rules import drop_event_types, filter_rows
-from retail_core.sources.source import Chunk, RawTable, Source, empty_users
+from retail_core.sources.source import Chunk, Source, empty_users
 from retail_core.sources.text_cleaning import as_text_column
 from retail_core.sources.time_parsing import NOT_A_TIME
 from retail_core.sources.user_parser import parse_users

@@ -21,10 +21,11 @@ from retail_core.sources.json_tables import json_lines, object_table
 from retail_core.sources.parquet_tables import CheckHeader
 from retail_core.sources.presets import get_preset, matching_preset
 from retail_core.sources.raw_paths import has_column
+from retail_core.sources.raw_table import RawTable
 from retail_core.sources.raw_tables import read_raw_tables
 from retail_core.sources.refusals import Refusal, broken_text_rule
 from retail_core.sources.row_rules import FillDown
-from retail_core.sources.source import Chunk, RawTable, Source
+from retail_core.sources.source import Chunk, Source
 from retail_core.sources.text_encoding import encoding_error
 
 

@@ -17,7 +17,8 @@ from retail_core.sources.cell_lists import split_cells
 from retail_core.sources.json_columns import JsonColumns
 from retail_core.sources.json_tables import flat_json_lines
 from retail_core.sources.nested_paths import resolve_paths
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.raw_table import RawTable
+from retail_core.sources.source import Source
 
 _SLICE_ROWS = 200
 """Python objects of that many rows exist at a time, since they take ten times the memory of the raw rows."""

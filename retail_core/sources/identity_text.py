@@ -16,7 +16,8 @@ from retail_core.sources.json_tables import load_object
 from retail_core.sources.number_parsing import parse_prices, parse_quantities
 
 if TYPE_CHECKING:
-    from retail_core.sources.source import RawTable, Source
+    from retail_core.sources.raw_table import RawTable
+    from retail_core.sources.source import Source
 
 _TEXTS = (
     "user_id",

@@ -18,8 +18,9 @@ from retail_core.arrow_compute import pc
 from retail_core.errors import InputError
 from retail_core.sources.compressed_files import content_hash
 from retail_core.sources.raw_paths import has_column
+from retail_core.sources.raw_table import RawTable
 from retail_core.sources.raw_tables import read_raw_tables
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.source import Source
 from retail_core.sources.source_options import JoinedFile, Layout
 from retail_core.sources.text_cleaning import as_text_column, cleaned_ids
 

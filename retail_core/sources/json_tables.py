@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from retail_core.sources.json_columns import JsonColumns, as_text
+from retail_core.sources.raw_table import RawTable
 from retail_core.sources.refusals import Refusal, broken_text_rule, refusal
-from retail_core.sources.source import RawTable
 
 MAX_JSON_DEPTH = 500
 """Nested containers accepted; the limit of Python's parser depends on its release (3.11: 993, 3.13: 9998)."""

@@ -13,7 +13,8 @@ from retail_core.schemas import EARLIEST, LATEST, MAX_ID_LENGTH
 from retail_core.sources.event_fields import event_times
 from retail_core.sources.identity_links import link_table, no_links
 from retail_core.sources.parse_notes import FilteredRows, WarningCollector
-from retail_core.sources.source import Problems, RawTable, Source
+from retail_core.sources.raw_table import Problems, RawTable
+from retail_core.sources.source import Source
 from retail_core.sources.text_cleaning import cleaned_ids, longer_rows, nested_rows
 
 IDENTITY_RULE = "identity"

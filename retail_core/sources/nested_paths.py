@@ -20,7 +20,8 @@ from retail_core.arrow_compute import pc
 from retail_core.sources.json_columns import JsonColumns, as_text, text_array
 from retail_core.sources.json_tables import load_json
 from retail_core.sources.raw_paths import path_root
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.raw_table import RawTable
+from retail_core.sources.source import Source
 
 _STEP = re.compile(r"\[\]|\[(?P<index>\d+)\]|\[(?P<field>[^=\[\]]+)=(?P<text>[^\]]*)\]|(?P<name>[^.\[\]]+)")
 

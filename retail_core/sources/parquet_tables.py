@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from retail_core.arrow_compute import pc, pq, python_value
 from retail_core.errors import InputError
-from retail_core.sources.source import Problems, RawTable
+from retail_core.sources.raw_table import Problems, RawTable
 
 
 class CheckHeader(Protocol):

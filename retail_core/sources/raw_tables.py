@@ -20,7 +20,8 @@ from retail_core.sources.csv_tables import RecordParser, csv_table
 from retail_core.sources.file_columns import json_window
 from retail_core.sources.json_tables import json_lines, load_object
 from retail_core.sources.parquet_tables import CheckHeader, parquet_tables
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.raw_table import RawTable
+from retail_core.sources.source import Source
 from retail_core.sources.source_options import Layout
 from retail_core.sources.text_encoding import encoding_error
 

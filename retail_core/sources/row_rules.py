@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from retail_core.arrow_compute import pc, python_value
 from retail_core.sources.parse_notes import FilteredRows
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.raw_table import RawTable
+from retail_core.sources.source import Source
 from retail_core.sources.source_options import ColumnValues
 from retail_core.sources.text_cleaning import cleaned_text
 

@@ -15,8 +15,9 @@ from retail_core.sources.attribute_parsing import attribute_frame
 from retail_core.sources.event_fields import text_field
 from retail_core.sources.nested_paths import resolve_paths
 from retail_core.sources.parse_notes import ParseNotes, WarningCollector
+from retail_core.sources.raw_table import Problems, RawTable
 from retail_core.sources.row_rules import filter_rows
-from retail_core.sources.source import Chunk, Problems, RawTable, Source, empty_events
+from retail_core.sources.source import Chunk, Source, empty_events
 from retail_core.sources.text_cleaning import longer_rows, nested_rows
 from retail_core.sources.time_parsing import NOT_A_TIME, parse_times
 

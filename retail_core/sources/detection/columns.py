@@ -14,7 +14,7 @@ import pyarrow as pa
 from retail_core.sources.detection.amounts import is_number, number_share
 from retail_core.sources.detection.time_formats import TimeGuess, guess_times, is_clock
 from retail_core.sources.json_columns import as_text
-from retail_core.sources.source import RawTable
+from retail_core.sources.raw_table import RawTable
 from retail_core.sources.text_cleaning import cleaned_text
 
 SAMPLE_ROWS = 10_000

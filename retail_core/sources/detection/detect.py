@@ -21,8 +21,9 @@ from retail_core.sources.detection.trial import Trial, try_source
 from retail_core.sources.mapping import mapping_from_text
 from retail_core.sources.presets import PRESETS
 from retail_core.sources.presets.canonical import CANONICAL
+from retail_core.sources.raw_table import RawTable
 from retail_core.sources.raw_tables import read_raw_tables
-from retail_core.sources.source import REQUIRED, RawTable, Source
+from retail_core.sources.source import REQUIRED, Source
 from retail_core.sources.text_cleaning import NULL_MARKERS
 
 _ACCEPTED = 0.5

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from retail_core.arrays import IntArray
 from retail_core.schemas import EARLIEST, LATEST, MAX_ID_LENGTH
-from retail_core.sources.source import Problems, RawTable, Source
+from retail_core.sources.raw_table import Problems, RawTable
+from retail_core.sources.source import Source
 from retail_core.sources.source_options import TimeFormat
 from retail_core.sources.text_cleaning import cleaned_ids, cleaned_text
 from retail_core.sources.time_parsing import NOT_A_TIME, parse_times

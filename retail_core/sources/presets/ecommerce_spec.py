@@ -13,7 +13,8 @@ from types import MappingProxyType
 import pyarrow as pa
 
 from retail_core.arrow_compute import pc
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.raw_table import RawTable
+from retail_core.sources.source import Source
 from retail_core.sources.text_cleaning import cleaned_text
 
 SPEC_EVENTS = MappingProxyType(

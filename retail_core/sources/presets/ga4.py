@@ -23,7 +23,8 @@ from retail_core.sources.event_fields import raw_event_types
 from retail_core.sources.identity import Identity
 from retail_core.sources.identity_links import LinkColumns
 from retail_core.sources.nested_paths import nested_values
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.raw_table import RawTable
+from retail_core.sources.source import Source
 from retail_core.sources.source_options import TimeFormat
 from retail_core.sources.text_cleaning import NULL_MARKERS, cleaned_text
 

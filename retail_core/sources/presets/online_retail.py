@@ -11,7 +11,8 @@ from dataclasses import replace
 import pyarrow as pa
 
 from retail_core.arrow_compute import pc
-from retail_core.sources.source import Problems, RawTable, Source
+from retail_core.sources.raw_table import Problems, RawTable
+from retail_core.sources.source import Source
 from retail_core.sources.text_cleaning import cleaned_text
 
 BOOKKEEPING = (

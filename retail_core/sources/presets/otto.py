@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from retail_core.sources.json_columns import as_text
 from retail_core.sources.json_tables import load_object
+from retail_core.sources.raw_table import RawTable
 from retail_core.sources.refusals import Refusal, refusal
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.source import Source
 from retail_core.sources.source_options import Layout, TimeFormat
 
 _NAMES = ("session", "aid", "ts", "type")

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from retail_core.sources.json_columns import as_text
 from retail_core.sources.nested_paths import value_at_path
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.raw_table import RawTable
+from retail_core.sources.source import Source
 from retail_core.sources.text_cleaning import as_text_column, cleaned_text
 
 Record = tuple[int, Mapping[str, object]]

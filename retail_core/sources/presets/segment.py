@@ -21,7 +21,8 @@ from retail_core.sources.presets.ecommerce_spec import (
     order_values,
     text_column,
 )
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.raw_table import RawTable
+from retail_core.sources.source import Source
 
 
 def prepare_calls(table: RawTable, source: Source) -> RawTable:

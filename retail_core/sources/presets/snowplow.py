@@ -25,7 +25,8 @@ from retail_core.sources.presets.record_tables import (
     nested_column,
     objects_of,
 )
-from retail_core.sources.source import RawTable, Source
+from retail_core.sources.raw_table import RawTable
+from retail_core.sources.source import Source
 from retail_core.sources.source_options import Layout
 
 _TSV_HEADER = """
