@@ -118,6 +118,11 @@ _DESCRIBING = word_set(
 )
 """Words after which a column describes a user, an item or an order instead of identifying it."""
 
+_ANONYMOUS = word_set(
+    "device anonymous anon cookie browser installation visitor visid pseudo guest session appareil geraet"
+)
+"""Words of the names of ids before a login."""
+
 _TIME_WORDS = word_set("time date timestamp at zeit datum duration")
 """Words with which a column is no id."""
 
@@ -214,6 +219,11 @@ def _lookup(field: str) -> dict[str, float]:
 def is_known_name(name: str) -> bool:
     """Whether a text is a usual column name."""
     return max(name_scores(name).values(), default=0.0) >= 0.5
+
+
+def is_anonymous_id(name: str) -> bool:
+    """Whether a column has the ids of devices, browsers or visitors that are not logged in."""
+    return bool(_ANONYMOUS & set(words(leaf(name))))
 
 
 def is_of_another_time(name: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from retail_core.sources.detection.amounts import amount_format
+from retail_core.sources.detection.column_names import is_anonymous_id
 from retail_core.sources.detection.columns import Column
 from retail_core.sources.detection.event_proposal import add_event_types, add_goods, name_orders
 from retail_core.sources.detection.file_layout import FileLayout
@@ -67,7 +68,8 @@ def propose(path: Path, found: FileLayout, columns: Sequence[Column]) -> Proposa
     _add_layout(builder, found)
     _add_amounts(builder, fields)
     _add_order_lines(builder, fields, columns)
-    _add_user_warnings(builder, fields)
+    _add_ids(builder, fields)
+    _add_list_warning(builder, fields)
     constants = builder.mapping.get("constants")
     known = {*fields, *(constants if isinstance(constants, dict) else ())}
     missing = tuple(name for name in REQUIRED if name not in known)
@@ -208,18 +210,30 @@ def _add_order_lines(
         builder.columns()["order_id"] = by
 
 
-def _add_user_warnings(builder: MappingBuilder, fields: Mapping[str, FieldGuess]) -> None:
+def _add_ids(builder: MappingBuilder, fields: Mapping[str, FieldGuess]) -> None:
+    """A second id of users: that before the login is proposed as anonymous id, any other is asked about."""
     guess = fields.get("user_id")
-    if guess is None:
+    if guess is None or len(guess.columns) == 1:
         return
-    if len(guess.columns) > 1:
-        names = " and ".join(guess.names)
+    first, *others = guess.names
+    if all(is_anonymous_id(name) for name in others):
+        builder.columns()["user_id"] = first
+        builder.set("anonymous_id", others[0] if len(others) == 1 else others, f"where {first} is empty")
         builder.ask(
-            "columns.user_id",
-            f"Are {names} ids of the same users? Where the first is empty the second is used, so that one "
-            "person can become two users; keep one of them if every event has it.",
+            "anonymous_id",
+            f"Is {others[0]} the id of the same person before the login? A row with both ids links them; "
+            "remove the key if devices are shared.",
         )
-    inner = [name for other in fields.values() for name in other.names if "[0]" in name]
+        return
+    builder.ask(
+        "columns.user_id",
+        f"Are {' and '.join(guess.names)} ids of the same users? Where the first is empty the second is "
+        "used, so that one person can become two users; keep one of them if every event has it.",
+    )
+
+
+def _add_list_warning(builder: MappingBuilder, fields: Mapping[str, FieldGuess]) -> None:
+    inner = [name for guess in fields.values() for name in guess.names if "[0]" in name]
     if inner:
         builder.warnings.append(
             f"Of the list in {inner[0].partition('[0]')[0]} only the first element is read: a mapping "

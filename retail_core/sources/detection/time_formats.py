@@ -75,12 +75,6 @@ class TimeGuess:
     zoned: bool = False
     is_date: bool = False
 
-    def time_format(self) -> TimeFormat:
-        """The format as an option of a source."""
-        if len(self.formats) > 1 or "%" in self.formats[0]:
-            return TimeFormat("strptime", formats=self.formats)
-        return _time_format(self.formats[0])
-
 
 def _time_format(form: str) -> TimeFormat:
     if form in UNIX_UNITS:

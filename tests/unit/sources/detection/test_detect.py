@@ -139,7 +139,18 @@ def test_a_second_column_fills_gaps_of_the_first(tmp_path: Path) -> None:
         f"{f'u{row % 4}' if row % 3 else ''},d{row % 5},view,{time}" for row, time in enumerate(_times(30))
     ]
     result = _detect(tmp_path, _lines("user_id,device_id,event,time", rows))
-    assert _mapping(result)["columns"]["user_id"] == ["user_id", "device_id"]
+    assert _mapping(result)["columns"]["user_id"] == "user_id"
+    assert _mapping(result)["anonymous_id"] == "device_id"
+    assert any(question.key == "anonymous_id" for question in result.questions)
+    assert {row["event"]["user_id"][0] for row in result.trial.preview} == {"u", "d"}
+
+
+def test_two_ids_of_accounts_are_asked_about(tmp_path: Path) -> None:
+    rows = [
+        f"{f'u{row % 4}' if row % 5 else ''},d{row % 5}@x,view,{time}" for row, time in enumerate(_times(30))
+    ]
+    result = _detect(tmp_path, _lines("user_id,email,event,time", rows))
+    assert _mapping(result)["columns"]["user_id"] == ["user_id", "email"]
     assert any(question.key == "columns.user_id" for question in result.questions)
 
 
