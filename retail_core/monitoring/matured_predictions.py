@@ -172,12 +172,13 @@ def _label_batch(workspace: Workspace, batch: Sequence[_PredictionWindow]) -> in
 
 
 def _record_labelled(store: Store, batch: Sequence[_PredictionWindow]) -> int:
-    """Record which scoring run the outcomes belong to; returns the rows of windows without one before."""
+    """Record scoring run and horizon of the outcomes; returns the rows of windows without a run before."""
     newly_labelled = 0
     for window in batch:
         key = {"collection": store.outcomes.name, "as_of": window.as_of, "model_version": window.version}
+        labelled = {"predictions_run": window.run, "horizon_hours": window.task.horizon_hours}
         before = store.prediction_windows.find_one_and_update(
-            key, {"$set": {"predictions_run": window.run}}, projection={"predictions_run": 1}
+            key, {"$set": labelled}, projection={"predictions_run": 1}
         )
         newly_labelled += window.rows if before is None or "predictions_run" not in before else 0
     return newly_labelled

@@ -306,6 +306,8 @@ def test_labels_in_a_gap_are_unknown_and_late_events_count(store: Store, tmp_pat
     assert [day["day"] for day in report.by_day] == ["2025-03-04", "2025-03-08"]
     assert report.metrics is not None
     assert (report.metrics["buyers"], report.metrics["auc"]) == (0, None)
+    labelled = store.prediction_windows.find({"collection": "outcomes"})
+    assert [entry["horizon_hours"] for entry in labelled] == [24, 24]
     late = ("u1", first + 7 * DAY + DAY / 2, "purchase")
     ingest(store, [write("late.csv", [late])], source, at=AT)
     sync(store)

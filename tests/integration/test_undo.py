@@ -272,6 +272,28 @@ def test_late_events_and_removed_purchases_count_changed_outcomes(store: Store, 
     assert _undo(store, path).changed_outcomes == 1
 
 
+def test_changed_outcomes_have_the_horizon_they_were_labelled_with(store: Store, tmp_path: Path) -> None:
+    cutoff = datetime(2025, 1, 10, tzinfo=UTC)
+    for version, hours in (("short", 1), ("usual", 24), ("long", 72)):
+        store.prediction_windows.insert_one(
+            {"collection": "outcomes", "as_of": cutoff, "model_version": version, "horizon_hours": hours}
+        )
+        store.outcomes.insert_many(
+            {"user_id": user, "as_of": cutoff, "model_version": version, "purchased": False}
+            for user in ("u1", "u2", "u3")
+        )
+    rows = [
+        _row(1, kind="purchase", day=10),
+        _row(2, kind="purchase", day=12),
+        _row(3, kind="purchase", day=13),
+    ]
+    path = _file(tmp_path, rows, "late.csv")
+    report = ingest(store, [path], CANONICAL, at=AT)
+    assert (report.late_events, report.changed_outcomes) == (2, 4)
+    store.outcomes.update_many({"user_id": "u2", "model_version": "long"}, {"$set": {"purchased": True}})
+    assert _undo(store, path).changed_outcomes == 1
+
+
 def test_an_undo_of_a_busy_or_unknown_file_is_refused(store: Store, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not in the ledger"):
         undo(store, "file:none", at=AT)
