@@ -182,6 +182,30 @@ def test_posted_events_count_in_the_next_prediction_and_only_once(api: httpx.Cli
     assert never_stored.json()["history"] == "stored+request"
 
 
+def test_posted_events_with_two_ids_make_them_one_person(api: httpx.Client) -> None:
+    cart = {
+        "event_time": "2025-01-28T22:00:00Z",
+        "event_type": "add_to_cart",
+        "item_id": "i1",
+        "price": "9.90",
+    }
+    login = {"event_time": "2025-01-28T22:30:00Z", "event_type": "view_item", "item_id": "i2"}
+    ids = {"user_id": "k-1", "anonymous_id": "a-1"}
+    posted = api.post("/events", json=[cart | {"anonymous_id": "a-1"}, login | ids])
+    assert (posted.status_code, posted.json()["inserted"], posted.json()["links"]) == (202, 2, 1)
+    assert posted.json()["unread_fields"] == []
+    api.post("/events", json=[cart | {"user_id": "one-id"}, login | {"user_id": "one-id"}])
+    expected = ask(api, {"user_id": "one-id", "as_of": INSTANT}).json()["probability"]
+    answers = ask(api, [{"user_id": user, "as_of": INSTANT} for user in ("a-1", "k-1")]).json()
+    assert [(answer["user_id"], answer["probability"]) for answer in answers] == [
+        ("a-1", expected),
+        ("k-1", expected),
+    ]
+    before = "2025-01-28T22:30:00Z"
+    assert ask(api, {"user_id": "k-1", "as_of": before}).status_code == 404
+    assert ask(api, {"user_id": "a-1", "as_of": before}).status_code == 200
+
+
 def test_reasons_come_where_they_are_asked_for(api: httpx.Client, shop: Shop) -> None:
     top, idle = shop.scores["user_id"].iloc[0], shop.scores["user_id"].iloc[-1]
     explained = ask(api, {"user_id": top, "as_of": INSTANT, "reasons": True}).json()

@@ -18,6 +18,7 @@ from retail_core.features.feature_set import default_feature_set
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.features.user_attributes import AttributeEncoding
+from retail_core.model.leakage.future_removal import truncate_lake
 from retail_core.times import from_micros, to_micros
 from tests.examples import examples
 from tests.feature_logs import DAY, HOUR, logs, micros, pairs_of, with_links, write_lake
@@ -202,3 +203,22 @@ def test_an_anonymous_user_that_logs_in_and_buys_is_a_buyer(tmp_path_factory: py
     assert rows["add_to_cart_count_5d"].tolist() == [1.0, 0.0, 1.0]
     assert rows["purchase_count_5d"].tolist() == [1.0, 0.0, 1.0]
     assert rows["user_id"].tolist() == ["k1", "k1", "a1"]
+
+
+@given(events=logs(AS_OF, 5), links=links_around())
+@settings(max_examples=examples(4), deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_leakage_guard_sees_no_future_in_linked_histories(
+    events: list[OnlineEvent], links: list[Link], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("lake")
+    lake = with_links(write_lake(folder, events), links)
+    at_once = pairs_of((user, CUTOFFS[1]) for user in IDS)
+    own_cutoffs = pairs_of(zip("uvw", CUTOFFS, strict=True))
+    for number, pairs in enumerate((at_once, own_cutoffs)):
+        cut = folder / str(number)
+        cut.mkdir()
+        pd.testing.assert_frame_equal(
+            compute_features(truncate_lake(lake, pairs, cut), pairs, BATCH_FEATURES),
+            compute_features(lake, pairs, BATCH_FEATURES),
+            check_exact=True,
+        )
