@@ -9,6 +9,7 @@ else its first link; links of that id are followed in turn. Batch, labels and th
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -117,7 +118,7 @@ class Identities:
 def resolve(links: Iterable[Link]) -> Identities:
     """Attributions of the ids in `links`; of several links of two ids the first counts."""
     ordered = _first_links(links)
-    implausible_since, implausible = _implausible(ordered)
+    implausible_since, implausible = _implausible(_without_stars(ordered))
     links_of: dict[str, list[Link]] = {}
     for link in ordered:
         links_of.setdefault(link.from_id, []).append(link)
@@ -135,6 +136,18 @@ def _first_links(links: Iterable[Link]) -> list[Link]:
         if link.from_id != link.to_id and link.linked_at < first.get(key, MAX_TIME):
             first[key] = link.linked_at
     return sorted((Link(*key, at) for key, at in first.items()), key=lambda link: (link.linked_at, link))
+
+
+def _without_stars(links: Sequence[Link]) -> list[Link]:
+    """The links but those of an id to which only unlinked ids with one link lead, at most `MAX_LINKED_IDS`.
+
+    These are most links of a shop, and plausible.
+    """
+    outgoing = Counter(link.from_id for link in links)
+    incoming = Counter(link.to_id for link in links)
+    connected = {to_id for to_id, count in incoming.items() if count > MAX_LINKED_IDS or to_id in outgoing}
+    connected |= {link.to_id for link in links if outgoing[link.from_id] > 1 or link.from_id in incoming}
+    return [link for link in links if link.to_id in connected]
 
 
 def _attributions(user_id: str, links_of: Mapping[str, list[Link]], until: int) -> Iterator[Attribution]:
