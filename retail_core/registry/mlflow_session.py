@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from retail_core.errors import DependencyError, IntegrityError
 from retail_core.file_locks import exclusive_lock
+from retail_core.registry.artifact_locations import relocate_artifacts
 from retail_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ def open_session(settings: Settings) -> Iterator[MlflowSession]:
 
     MLflow's output on stdout is redirected, and the tracking URI, which MLflow keeps per process, is reset at
     the end. With the embedded SQLite file one process at a time has a session, because MLflow neither creates
-    its tables nor numbers versions safely from two processes.
+    its tables nor numbers versions safely from two processes. The artifact locations of a home that was
+    copied or moved are made those of this home first.
 
     Raises:
         DependencyError: MLflow is unreachable or failed.
@@ -218,6 +220,7 @@ def _exclusive_access(settings: Settings) -> Iterator[None]:
         yield
         return
     with exclusive_lock(settings.home_dir / "mlflow" / "registry.lock"):
+        relocate_artifacts(settings)
         yield
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from retail_core.errors import DependencyError, InputError
 from retail_core.file_locks import create_private_folder
+from retail_core.registry.artifact_locations import relocate_registry
 from retail_core.settings import Settings
 from retail_core.stack.child import is_healthy
 from retail_core.stack.mongo_keeper import MONGODB, MongoKeeper
@@ -167,6 +168,8 @@ def _environment_of(settings: Settings) -> dict[str, str]:
 def _prepared(settings: Settings) -> dict[str, str]:
     for name in ("mlflow", "prefect"):
         create_private_folder(settings.home_dir / name)
+    # The services reach MLflow over HTTP only, and its server takes the locations as they are stored.
+    relocate_registry(settings)
     return environment(settings)
 
 

@@ -72,6 +72,10 @@ class StackFiles:
         return self.home / "stack.json"
 
     @property
+    def _resolved_home(self) -> str:
+        return str(self.home.resolve())
+
+    @property
     def lock(self) -> Path:
         """Lock file held by `up`; the kernel releases the lock however the process ends."""
         return self.home / "stack.lock"
@@ -96,17 +100,23 @@ class StackFiles:
             ) from error
 
     def read(self) -> StackState | None:
-        """The state last written; None where there is none or it cannot be parsed."""
+        """The state last written; None where there is none or it cannot be parsed.
+
+        Also None where it was copied with the folder: its processes are those of another home.
+        """
         try:
             content = json.loads(self.state.read_text())
             services = {name: ServiceState(**service) for name, service in content.pop("services").items()}
-            return StackState(**content, services=services)
+            home = content.pop("home", self._resolved_home)
+            state = StackState(**content, services=services)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
+        return state if home == self._resolved_home else None
 
     def write(self, state: StackState) -> None:
         """Replace the state file atomically."""
-        write_atomically(self.state, json.dumps(asdict(state), indent=1))
+        content = asdict(state) | {"home": self._resolved_home}
+        write_atomically(self.state, json.dumps(content, indent=1))
 
     def remove_state(self) -> None:
         """Remove the state file: no stack runs any more."""

@@ -27,8 +27,7 @@ from retail_core.registry.trained_on import versions_trained_on
 from retail_core.registry.versions import load_version
 from retail_core.settings import load_settings
 from retail_core.store.mongo.connection import open_store
-from tests.fixtures.make_home_0_1_0 import ERASED, HOME, READS, SETTINGS
-from tests.home_copies import relocate_artifacts
+from tests.fixtures.make_home_0_1_0 import ERASED, READS, SETTINGS
 
 pytestmark = pytest.mark.integration
 
@@ -58,7 +57,6 @@ def upgraded(mongod_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(folder, filter="data")
     database = f"upgrade_{uuid.uuid4().hex[:8]}"
-    assert relocate_artifacts(folder / "home", HOME) > 0
     with pytest.MonkeyPatch.context() as patch, MongoClient(mongod_uri) as client:
         for name in [name for name in os.environ if name.startswith(FOREIGN)]:
             patch.delenv(name)
