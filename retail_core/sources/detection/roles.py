@@ -83,7 +83,8 @@ def _places(columns: Sequence[Column]) -> frozenset[Place]:
 
 
 def _assign(columns: Sequence[Column], places: frozenset[Place]) -> dict[str, FieldGuess]:
-    scores = {name: _ranked(name, columns, places) for name in FIELDS}
+    fills = [len(column.covered(places)) / len(places) for column in columns]
+    scores = {name: _ranked(name, columns, fills) for name in FIELDS}
     guesses: dict[str, FieldGuess] = {}
     used: set[str] = set()
     for name in _by_certainty(scores):
@@ -106,10 +107,11 @@ def _by_certainty(scores: Mapping[str, Sequence[tuple[float, Column]]]) -> list[
     return sorted(FIELDS, key=lambda name: (-best[name], FIELDS.index(name)))
 
 
-def _ranked(name: str, columns: Sequence[Column], places: frozenset[Place]) -> list[tuple[float, Column]]:
+def _ranked(name: str, columns: Sequence[Column], fills: Sequence[float]) -> list[tuple[float, Column]]:
+    """Columns that can be a field, the best one first; `fills` is the share of the events with a value."""
     scored = [
-        (field_score(name, column, len(column.covered(places)) / len(places)), -position, column)
-        for position, column in enumerate(columns)
+        (field_score(name, column, fill), -position, column)
+        for position, (column, fill) in enumerate(zip(columns, fills, strict=True))
     ]
     ranked = sorted((entry for entry in scored if entry[0] > 0), key=lambda entry: entry[:2], reverse=True)
     return [(score, column) for score, _, column in ranked]

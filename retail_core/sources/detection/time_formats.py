@@ -51,6 +51,9 @@ _GOOD = 0.9
 """Share of the values that a format must read."""
 _PLAUSIBLE = (datetime(1995, 1, 1).timestamp() * 1000, datetime(2040, 1, 1).timestamp() * 1000)  # noqa: DTZ001
 _NUMERIC = re.compile(r"^\d{9,17}(\.\d+)?$")
+_DATE = re.compile(r"^(\d{1,4}[./ -]|\d{8}|[A-Za-z]{3,9}[ ,])")
+"""The beginning of a written date; other text need not be compared with every format."""
+
 _CLOCK = re.compile(r"^\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?$")
 _ZONED = re.compile(r"(Z|UTC|GMT|[+-]\d\d:?\d\d)$")
 
@@ -134,6 +137,7 @@ def _best(texts: list[str], chosen: list[str]) -> tuple[str | None, int]:
     step = max(len(texts) // _PROBES, 1)
     probes = texts[::step][:_PROBES]
     candidates = ["iso", *(UNIX_UNITS if any(map(_NUMERIC.match, probes)) else ())]
+    probes = [text for text in probes if _DATE.match(text)]
     candidates += [form for form in _FORMATS if any(_reads(form, text) for text in probes)]
     candidates = [
         form for form in candidates if form not in chosen and not ambiguous_formats([*chosen, form])
