@@ -49,15 +49,17 @@ def store_events(
     mapping: Path | None,
     timezone: str | None,
     at: datetime,
-    again: bool = False,
+    replace_earlier: bool = False,
 ) -> ReportFields:
     """Read the files into MongoDB. Idempotent: files that are already stored are skipped.
 
-    With `again`, what a file brought that was ingested with other options is undone first.
+    With `replace_earlier`, what a file brought that was ingested with other options is undone first.
     """
     dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
     with open_store(load_settings()) as store:
-        return asdict(ingest(store, files, dialect, timezone=timezone, at=at, replace_earlier=again))
+        return asdict(
+            ingest(store, files, dialect, timezone=timezone, at=at, replace_earlier=replace_earlier)
+        )
 
 
 @retryable_task("bring the lake up to date")
@@ -88,14 +90,14 @@ def ingest_flow(
     mapping: Path | None = None,
     timezone: str | None = None,
     folder: Path | None = None,
-    again: bool = False,
+    replace_earlier: bool = False,
 ) -> State[ReportFields]:
     """Ingest `files` and every file in `folder`; files that are already ingested are skipped.
 
-    With `again`, a file that was ingested with other options is undone first.
+    With `replace_earlier`, a file that was ingested with other options is undone first.
     """
     paths = find_files(files or [], folder)
-    report = store_events(paths, source, mapping, timezone, current_time(), again)
+    report = store_events(paths, source, mapping, timezone, current_time(), replace_earlier)
     show_counts(report, paths, update_lake())
     return Completed(message=f"{report['events_inserted']} events inserted", data=report)
 
@@ -105,7 +107,7 @@ def main(
     source: Annotated[str, typer.Option(help="Preset: the dialect of the file.")] = "canonical",
     mapping: Annotated[Path | None, typer.Option(help="YAML that maps any other CSV.")] = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of times without one.")] = None,
-    again: Annotated[
+    replace_earlier: Annotated[
         bool, typer.Option("--again", help="Undo a file first that was ingested with other options.")
     ] = False,
     json_output: JsonFlag = False,
@@ -114,7 +116,7 @@ def main(
 
     Example: python -m flows.ingest log.csv --source canonical --json
     """
-    state = ingest_flow(files, source, mapping, timezone, again=again, return_state=True)
+    state = ingest_flow(files, source, mapping, timezone, replace_earlier=replace_earlier, return_state=True)
     print_result(state, title="Ingested", json_output=json_output)
 
 

@@ -152,11 +152,11 @@ def insert_window(
     )
     repeats, repeated_users = events.claim_undone(repeats), users.claim_undone(repeated_users)
     conflicts = [repeat.document for repeat in repeats if not repeat.same_content]
-    rows, known = (window.users, repeated_users) if chunk.has_user_rows else (window.events, repeats)
+    rows, stored_before = (window.users, repeated_users) if chunk.has_user_rows else (window.events, repeats)
     counts = RowCounts(
         rows_read=chunk.rows_read,
-        inserted=len(rows) - len(known),
-        duplicates=len(known) - len(conflicts),
+        inserted=len(rows) - len(stored_before),
+        duplicates=len(stored_before) - len(conflicts),
         quarantined=len(chunk.refused) + len(conflicts),
     )
     repeated = {id(repeat.document) for repeat in repeats}

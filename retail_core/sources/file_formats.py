@@ -51,8 +51,8 @@ def refuse_other_formats(path: Path, head: bytes) -> None:
         raise _zip_error(path)
     markup = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     # Three letters also begin words; in an ORC file a byte follows that no text has.
-    known = () if head.startswith(b"ORC") and head[3:4].decode("latin-1") in _TEXT else _FORMATS
-    for content, formats in ((head, known), (markup, _MARKUP)):
+    by_content = () if head.startswith(b"ORC") and head[3:4].decode("latin-1") in _TEXT else _FORMATS
+    for content, formats in ((head, by_content), (markup, _MARKUP)):
         for magic, problem, remedy in formats:
             if content.startswith(magic):
                 raise InputError(f"{path} {problem}.", remedy=remedy)

@@ -125,8 +125,10 @@ def _add_key(content: _Content, key: str | None, line: int, subject: str, names:
 
 def _keys(columns: Sequence[pa.Array], nulls: tuple[str, ...]) -> pa.Array:
     """Cleaned key of each row; null if a part of it is missing."""
-    parts = [cleaned_ids(column, nulls) for column in columns]
-    return parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, _KEY_SEPARATOR)
+    key_columns = [cleaned_ids(column, nulls) for column in columns]
+    return (
+        key_columns[0] if len(key_columns) == 1 else pc.binary_join_element_wise(*key_columns, _KEY_SEPARATOR)
+    )
 
 
 def join_columns(table: RawTable, source: Source) -> RawTable:

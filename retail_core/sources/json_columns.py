@@ -64,9 +64,9 @@ class JsonColumns(Mapping[str, pa.Array]):
         """The columns of records `rows`, in that order, with repetitions."""
         indices, objects = pa.array(rows), self._objects
         arrays = {name: array.take(indices) for name, array in self._derived.items()}
-        taken = JsonColumns([objects[row] for row in rows.tolist()], self._names, arrays)
-        taken._texts = {name: array.take(indices) for name, array in self._texts.items()}
-        return taken
+        selected = JsonColumns([objects[row] for row in rows.tolist()], self._names, arrays)
+        selected._texts = {name: array.take(indices) for name, array in self._texts.items()}
+        return selected
 
     def with_columns(self, columns: Mapping[str, pa.Array]) -> JsonColumns:
         """These columns and `columns`, which replace those of the same name."""

@@ -120,15 +120,15 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML in which no key may be given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
+        keys_so_far = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable):
-                if key in seen:
+                if key in keys_so_far:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"key {key} is given twice", node.start_mark
                     )
-                seen.add(key)
+                keys_so_far.add(key)
         return super().construct_mapping(node, deep)
 
 

@@ -134,9 +134,11 @@ def _deployments(settings: Settings) -> list[Service]:
     port = free_port()
     pool_options = ["--own-server"] if runs_prefect(settings) else []
     pool = Service(name="pool", command=_module("retail_core.stack.work_pool", *pool_options), after=server)
+    # The wheel has the file inside its package `flows`.
+    file = "prefect.yaml" if (ROOT / "prefect.yaml").is_file() else "flows/prefect.yaml"
     deployments = Service(
         name="deployments",
-        command=_module(*_words("prefect --no-prompt deploy --all --prefect-file flows/prefect.yaml")),
+        command=_module(*_words(f"prefect --no-prompt deploy --all --prefect-file {file}")),
         after=(*server, "pool"),
     )
     worker = Service(

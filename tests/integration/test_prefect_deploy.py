@@ -1,4 +1,4 @@
-"""`flows/prefect.yaml` on a real server with a real worker: matured outcomes start the retraining check."""
+"""`prefect.yaml` on a real server with a real worker: matured outcomes start the retraining check."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def prefect(shop: FlowShop, *args: str) -> None:
 @pytest.fixture(scope="module")
 def deployments(flow_shop: FlowShop) -> dict[str, Any]:
     prefect(flow_shop, "work-pool", "create", "retail", "--type", "process", "--overwrite")
-    prefect(flow_shop, "deploy", "--all", "--prefect-file", "flows/prefect.yaml")
+    prefect(flow_shop, "deploy", "--all")
     return {deployment["name"]: deployment for deployment in flow_shop.post("deployments/filter", {})}
 
 
@@ -93,7 +93,7 @@ def test_deployments_have_their_schedules_and_limits(deployments: dict[str, Any]
 
 
 def test_the_file_contains_no_absolute_path() -> None:
-    text = (ROOT / "flows" / "prefect.yaml").read_text()
+    text = (ROOT / "prefect.yaml").read_text()
     assert str(ROOT) not in text
     assert {deployment["name"] for deployment in yaml.safe_load(text)["deployments"]} == NAMES
 

@@ -64,6 +64,13 @@ def test_a_module_has_at_most_350_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 350
 
 
+def test_the_files_that_deployments_and_builds_start_from_are_at_the_top() -> None:
+    folders = (*PACKAGES, "tests")
+    files = ("prefect.yaml", "bentofile.yaml", "pyproject.toml")
+    assert all((ROOT / folder).is_dir() for folder in folders)
+    assert all((ROOT / file).is_file() for file in files)
+
+
 def test_no_two_modules_of_the_domain_have_the_same_file_name() -> None:
     domain = [path for path in MODULES if "retail_core" in path.relative_to(ROOT).parts]
     counts = Counter(path.name for path in domain if not path.name.startswith("__"))

@@ -43,8 +43,8 @@ def prepare_orders(table: RawTable, source: Source) -> RawTable:
     customers = [_number(text) for text in column_texts(table, source, "customer.id")]
     # The export writes a phone number with an apostrophe, which keeps spreadsheets from computing it.
     phones = [text and text.removeprefix("'") for text in column_texts(table, source, "Phone", "phone")]
-    known = {"customer.id": pa.array(customers, pa.string()), "Phone": pa.array(phones, pa.string())}
-    return expanded_table(replace(table, columns=dict(table.columns) | known), list(records))
+    contacts = {"customer.id": pa.array(customers, pa.string()), "Phone": pa.array(phones, pa.string())}
+    return expanded_table(replace(table, columns=dict(table.columns) | contacts), list(records))
 
 
 def _csv_records(table: RawTable, source: Source) -> Iterator[Record]:
@@ -113,10 +113,10 @@ def _number(identifier: object) -> str | None:
     return None if identifier is None else str(identifier).rpartition("/")[2] or None
 
 
-def _joined(*parts: str | None) -> str | None:
-    """An event id of its parts; None if one is unknown."""
-    known = [part for part in parts if part is not None]
-    return "-".join(known) if len(known) == len(parts) else None
+def _joined(*id_values: str | None) -> str | None:
+    """An event id of these values; None if one is missing."""
+    present = [value for value in id_values if value is not None]
+    return "-".join(present) if len(present) == len(id_values) else None
 
 
 SHOPIFY = Source(

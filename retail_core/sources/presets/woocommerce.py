@@ -44,13 +44,13 @@ _REFUND_DATE = re.compile(r"\bdate:([\d-]{10}[ T][\d:\\]{5,10})")
 def prepare_orders(table: RawTable, source: Source) -> RawTable:
     """One record for each item of an order, and one for each refunded item; guests have no customer id."""
     numbers = {name: column_texts(table, source, name) for name in _CUSTOMERS if name in table.columns}
-    known = {
+    contacts = {
         name: pa.array([None if text in {"0", "0.0"} else text for text in texts], pa.string())
         for name, texts in numbers.items()
     }
     is_json = "line_items" in table.columns and "item_name" not in table.columns
     records = _json_records(table, source) if is_json else _csv_records(table, source)
-    return expanded_table(replace(table, columns=dict(table.columns) | known), list(records))
+    return expanded_table(replace(table, columns=dict(table.columns) | contacts), list(records))
 
 
 def _csv_records(table: RawTable, source: Source) -> Iterator[Record]:
