@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -189,11 +189,26 @@ def _events(path: Path, source: Source) -> EventFile:
         ]
     if not frames:
         raise InputError("The file holds no rows.", remedy="send a file with at least one event.")
+    if not any(map(len, frames)):
+        raise _no_event(rows_read, merge_notes(notes), examples)
     events = pd.concat(frames, ignore_index=True)
     unique = DataFrame[Event](events.drop_duplicates("event_id", ignore_index=True))
     attributes = pd.concat(users, ignore_index=True)
     duplicates = len(events) - len(unique)
     return EventFile(unique, attributes, rows_read, duplicates, refused, merge_notes(notes), examples)
+
+
+def _no_event(rows_read: int, notes: ParseNotes, examples: Sequence[Mapping[str, object]]) -> InputError:
+    """The error of a file without a usable event, with the first refused row."""
+    filtered = sum(rows.count for rows in notes.filtered)
+    message = f"The file has no usable event: {rows_read} rows refused, {filtered} left out by the mapping"
+    if not examples:
+        return InputError(
+            f"{message}.", remedy="send a file with at least one event, or correct the mapping."
+        )
+    first = examples[0]
+    place = f"line {first['line']}, column {first['field']}, rule {first['rule']}"
+    return InputError(f"{message}; the first: {place}.", remedy=f"{first['remedy']}.")
 
 
 def _columns(path: Path) -> tuple[str, ...]:

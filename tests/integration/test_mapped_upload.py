@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from retail_core import sources
 from retail_core.client import Client
@@ -20,9 +21,11 @@ from retail_core.scoring.scores import score
 from retail_core.scoring.shop_context import store_shop_context
 from retail_core.store.mongo.connection import open_store
 from retail_core.workspace import Workspace
-from tests.serving import AS_OF, Shop, running_service
+from tests.serving import AS_OF, Shop, environment, running_service
 
 pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MAPPING = """
 name: my_shop
@@ -107,6 +110,22 @@ def test_an_upload_with_the_mapping_gets_the_probabilities_of_the_ingested_file(
     assert (report["filtered"], report["refused"]) == (1, 0)
     (warning,) = report["value_warnings"]
     assert (warning["field"], warning["rule"], warning["count"]) == ("preis", "price", 1)
+
+
+def test_the_page_sends_the_mapping(shop: Shop, mapped: MappedShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    served = shop.settings.model_copy(update={"api_port": mapped.api.base_url.port})
+    for name, value in environment(served).items():
+        monkeypatch.setenv(name, value)
+    at = AppTest.from_file(str(ROOT / "app" / "views" / "score.py"), default_timeout=120).run()
+    at.file_uploader[0].set_value(("shop.csv", mapped.log.read_bytes(), "text/csv")).run()
+    at.selectbox[0].set_value("mapping").run()
+    at.text_area[0].set_value(MAPPING).run()
+    at.text_input[0].set_value(AS_OF.isoformat()).run()
+    at.button[0].click().run()
+    assert not at.exception
+    scores = probabilities(at.session_state["result"].csv)
+    pd.testing.assert_series_equal(scores, mapped.probabilities, rtol=0, atol=1e-9)
+    assert any("1 further rows were left out" in caption.value for caption in at.caption)
 
 
 def test_a_mapping_in_json_is_a_mapping(mapped: MappedShop) -> None:

@@ -448,6 +448,13 @@ def test_the_table_of_features_can_be_scored_however_it_is_packed(
     [
         ("a.csv", b"colour,size\nred,1\n", {}, "user_id"),
         ("a.csv", b"", {}, "empty"),
+        (
+            "a.csv",
+            b"user_id,event_time,event_type\nu,soon,search\n",
+            {},
+            "line 2, column event_time, rule time",
+        ),
+        ("a.csv", b"user_id,event_time,event_type\n", {}, "no usable event"),
         ("a.csv", b"user_id,event_time,event_type\n", {"source": "nowhere"}, "nowhere"),
         ("a.parquet", b"PAR1 and nothing else", {}, "file"),
         ("a.png", b"\x89PNG\r\n\x1a\n", {}, "text"),
