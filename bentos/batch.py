@@ -129,6 +129,11 @@ def _score_events(
         instant = to_utc_ms(instant)
         report = upload.report(spec.version, iso(instant))
         report.statement = describe_window(instant, task, newest, spec.primary)
+        if upload.links:
+            report.warnings.append(
+                f"The file links {upload.links} pairs of ids of one person, which are scored as separate "
+                "users here; ingest the file and run `retail score` to combine them."
+            )
         try:
             pairs = eligible_pairs(lake, spec, instant)
         except DataError as error:

@@ -21,6 +21,7 @@ from retail_core.features.definitions import expand_definitions
 from retail_core.features.feature_set import FeatureSet
 from retail_core.schemas import MAX_ID_LENGTH, Event, EventFrame
 from retail_core.sources.compressed_files import DecompressedFile, file_kind
+from retail_core.sources.identity_links import distinct_links
 from retail_core.sources.parse_notes import ParseNotes, ValueWarning, merge_notes
 from retail_core.sources.source import Source
 
@@ -81,7 +82,10 @@ class BatchReport:
 
 @dataclass(frozen=True)
 class EventFile:
-    """The events of a file, each event id once, and its user attributes."""
+    """The events of a file, each event id once, and its user attributes.
+
+    `links` is the number of pairs of ids that the file says are one person; they are scored as two users.
+    """
 
     events: EventFrame
     users: pd.DataFrame
@@ -89,6 +93,7 @@ class EventFile:
     duplicates: int
     refused: int
     notes: ParseNotes
+    links: int
     examples: list[dict[str, object]]
 
     def report(self, version: str, as_of: str) -> BatchReport:
@@ -176,11 +181,13 @@ def _events(path: Path, source: Source) -> EventFile:
     users: list[pd.DataFrame] = []
     examples: list[dict[str, object]] = []
     notes: list[ParseNotes] = []
+    links: set[tuple[str, str]] = set()
     rows_read = refused = 0
     for chunk in sources.read_events(path, source):
         frames.append(chunk.events.assign(properties=None))
         users.append(chunk.users)
         notes.append(chunk.notes)
+        links |= {(first, second) for first, second, _ in distinct_links(chunk.links)}
         rows_read += chunk.rows_read
         refused += len(chunk.refused)
         examples += [
@@ -195,7 +202,8 @@ def _events(path: Path, source: Source) -> EventFile:
     unique = DataFrame[Event](events.drop_duplicates("event_id", ignore_index=True))
     attributes = pd.concat(users, ignore_index=True)
     duplicates = len(events) - len(unique)
-    return EventFile(unique, attributes, rows_read, duplicates, refused, merge_notes(notes), examples)
+    merged = merge_notes(notes)
+    return EventFile(unique, attributes, rows_read, duplicates, refused, merged, len(links), examples)
 
 
 def _no_event(rows_read: int, notes: ParseNotes, examples: Sequence[Mapping[str, object]]) -> InputError:

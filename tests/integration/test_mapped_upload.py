@@ -137,6 +137,18 @@ def test_a_mapping_in_json_is_a_mapping(mapped: MappedShop) -> None:
     assert (answer.status_code, len(answer.content.splitlines())) == (200, 2), answer.text
 
 
+def test_linked_ids_are_counted_in_a_warning(mapped: MappedShop) -> None:
+    content = b"u,a,t\nu1,a1,2025-01-28T10:00:00Z\n,a1,2025-01-28T09:00:00Z\nu1,a1,2025-01-28T11:00:00Z\n"
+    mapping = (
+        "name: linked\ncolumns: {user_id: [u, a], event_time: t}\nconstants: {event_type: view_item}\n"
+        "anonymous_id: a\n"
+    )
+    form = {"mapping": mapping, "as_of": AS_OF.isoformat()}
+    answer = mapped.api.post("/score_batch", files={"file": ("a.csv", content)}, data=form)
+    assert answer.status_code == 200, answer.text
+    assert "links 1 pairs of ids" in json.loads(answer.headers["X-Score-Report"])["warnings"][0]
+
+
 @pytest.mark.parametrize("path", ["/score_batch", "/score_batch/submit"])
 @pytest.mark.parametrize(
     ("mapping", "field"),
