@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from retail_core import sources
+from retail_core.cli.app import app
 from retail_core.ingest import ingest, replay, store_events, undo
 from retail_core.privacy import erasure
 from retail_core.stack.doctor import doctor
@@ -181,3 +184,30 @@ def test_links_that_no_person_can_have_are_reported(store: Store, tmp_path: Path
     assert (stored["count"], stored["examples"][0]["value"]) == (101, None)
     (check,) = (entry for entry in doctor(store.settings) if entry["name"] == "identities")
     assert (check["state"], "unknown: 102 connected ids" in check["what"]) == ("warn", True)
+
+
+def test_the_commands_name_all_ids_of_the_person(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = store.settings.mongodb_uri
+    assert uri is not None
+    monkeypatch.setenv("RETAIL_HOME", str(store.settings.home_dir))
+    monkeypatch.setenv("RETAIL_MONGODB_URI", uri.get_secret_value())
+    monkeypatch.setenv("RETAIL_MONGODB_DATABASE", store.settings.mongodb_database)
+    path = _write(tmp_path, "links.csv", LINK_HEADER + "a1,k1,2025-01-05\n")
+    reports = []
+    for command in (
+        f"ingest {path} --source identities",
+        "user show a1",
+        "user delete k1 --yes",
+        "user show a1",
+    ):
+        run = CliRunner().invoke(app, [*command.split(), "--json"])
+        assert run.exit_code == 0, run.output
+        reports.append(json.loads(run.stdout))
+    assert [report.get("links") for report in reports[:1]] == [1]
+    assert [(report["ids"], report["identities"]) for report in reports[1:]] == [
+        (["a1", "k1"], 1),
+        (["k1", "a1"], 1),
+        (["a1"], 0),
+    ]
