@@ -454,7 +454,7 @@ def test_the_table_of_features_can_be_scored_however_it_is_packed(
             {},
             "line 2, column event_time, rule time",
         ),
-        ("a.csv", b"user_id,event_time,event_type\n", {}, "no usable event"),
+        ("a.csv", b"user_id,event_time,event_type\n", {}, "holds no rows"),
         ("a.csv", b"user_id,event_time,event_type\n", {"source": "nowhere"}, "nowhere"),
         ("a.parquet", b"PAR1 and nothing else", {}, "file"),
         ("a.png", b"\x89PNG\r\n\x1a\n", {}, "text"),
