@@ -21,8 +21,9 @@ class DryRunReport:
 
     Attributes:
         files: number of files.
-        rows_read: events plus refused rows.
+        rows_read: events, or rows of users, plus refused rows.
         events: rows that become events, duplicates included.
+        users: rows of files of users, which have no events.
         quarantined: rows that would be refused.
         refusals: rule, raw field, count and remedy of the refused rows.
         warnings: counted values that would be left out or changed.
@@ -33,6 +34,7 @@ class DryRunReport:
     files: int
     rows_read: int
     events: int
+    users: int
     quarantined: int
     refusals: tuple[dict[str, Any], ...]
     warnings: list[dict[str, Any]]
@@ -49,20 +51,21 @@ def dry_run(files: Sequence[Path], source: Source, *, timezone: str | None = Non
     source = source.with_timezone(timezone)
     summary, notes = SummaryCollector(source), ParseNotes()
     refused: Counter[tuple[str, str | None]] = Counter()
-    events = 0
+    rows = 0
     for path in files:
         for chunk in read_events(path, source):
             summary.add(chunk)
             notes += chunk.notes.of_file(path.name)
             refused.update((refusal.rule, refusal.field) for refusal in chunk.refused)
-            events += len(chunk.events)
+            rows += chunk.rows_read - len(chunk.refused)
     content = summary.summary(notes)
     document = content.document()
     warnings, filtered = document.pop("warnings"), document.pop("filtered")
     return DryRunReport(
         files=len(files),
-        rows_read=events + refused.total(),
-        events=events,
+        rows_read=rows + refused.total(),
+        events=0 if source.rows == "users" else rows,
+        users=rows if source.rows == "users" else 0,
         quarantined=refused.total(),
         refusals=tuple(
             {"rule": rule, "field": field, "count": count, "remedy": REMEDIES[rule]}

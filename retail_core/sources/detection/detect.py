@@ -64,14 +64,19 @@ class Detection:
 
     def problem(self) -> InputError | None:
         """Why nothing usable was found; None if the file can be ingested once its questions are answered."""
-        if self.missing:
-            names = " and ".join(self.missing)
-            return InputError(
-                f"{self.path} has no column that looks like {names}.",
-                remedy="name the column in the proposed mapping (--write), under columns, or set a value for "
-                "all rows under constants; user id, time and type are required.",
+        if not self.missing:
+            return self.trial.problem
+        remedy = (
+            "name the column in the proposed mapping (--write), under columns, or set a value for all rows "
+            "under constants; user id, time and type are required."
+        )
+        if self.missing == ("event_time", "event_type"):
+            remedy = (
+                "name these columns in the proposed mapping (--write); if each row describes one user, map "
+                "attributes instead (docs/sources.md, files of users)."
             )
-        return self.trial.problem
+        names = " and ".join(self.missing)
+        return InputError(f"{self.path} has no column that looks like {names}.", remedy=remedy)
 
     def document(self) -> dict[str, Any]:
         """The result as plain values."""

@@ -74,3 +74,19 @@ def test_refused_rows_of_a_dry_run_have_rule_and_remedy(tmp_path: Path) -> None:
             "remedy": "fill in the value; the field is required",
         }
     ]
+
+
+def test_a_dry_run_counts_the_rows_of_a_file_of_users(tmp_path: Path) -> None:
+    log, mapping = tmp_path / "users.csv", tmp_path / "users.yaml"
+    log.write_text("id,since,segment\nu1,2025-01-10,new\nu2,2025-01-11,loyal\n,2025-01-11,new\n")
+    mapping.write_text(
+        "name: shop_users\ncolumns: {user_id: id}\nvalid_from: since\nattributes: {segment: text}\n"
+    )
+    done = retail("ingest", str(log), "--mapping", str(mapping), "--dry-run", "--json", home=tmp_path)
+    report = json.loads(done.stdout)
+    assert {name: report[name] for name in ("rows_read", "events", "users", "quarantined")} == {
+        "rows_read": 3,
+        "events": 0,
+        "users": 2,
+        "quarantined": 1,
+    }

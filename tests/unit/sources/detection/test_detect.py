@@ -442,3 +442,10 @@ def test_counts_under_names_that_say_nothing_are_no_user_ids(tmp_path: Path) -> 
     rows = [f"{70000 + row % 7},{row % 5},buy,{time}" for row, time in enumerate(_times(60))]
     columns = _mapping(_detect(tmp_path, _lines("foo,bar,event,time", rows)))["columns"]
     assert columns["user_id"] == "foo"
+
+
+def test_a_file_of_users_is_named_as_a_possibility(tmp_path: Path) -> None:
+    text = _lines("customer_id,segment,age", [f"c{row},new,{20 + row}" for row in range(30)])
+    problem = _detect(tmp_path, text).problem()
+    assert problem is not None
+    assert "if each row describes one user" in problem.remedy
