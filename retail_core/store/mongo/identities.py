@@ -13,10 +13,11 @@ from datetime import datetime
 from typing import Any
 
 from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
 from retail_core.attribution import MAX_LINKED_IDS, Link, resolve
-from retail_core.store.mongo.connection import Document, Store
+from retail_core.store.mongo.connection import Document, Store, duplicate_key_documents
 from retail_core.times import to_micros
 
 _BATCH = 5_000
@@ -48,10 +49,44 @@ def add_links(store: Store, links: Sequence[StoredLink], file_ids: Iterable[str]
     changed = 0
     for file_id in file_ids:
         for start in range(0, len(links), _BATCH):
-            updates = [_update(link, file_id, source) for link in links[start : start + _BATCH]]
-            result = store.identities.bulk_write(updates, ordered=False)
-            changed += result.upserted_count + result.modified_count
+            changed += _add_batch(store, links[start : start + _BATCH], file_id, source)
     return changed
+
+
+def _add_batch(store: Store, links: Sequence[StoredLink], file_id: str, source: str) -> int:
+    """Insert new links; update those of which the file brings an earlier time, or which it repeats."""
+    by_id = {link_id(link.from_id, link.to_id): link for link in links}
+    stored = {
+        document["_id"]: document["brought"]
+        for document in store.identities.find({"_id": {"$in": list(by_id)}}, {"brought": 1})
+    }
+    documents = [_document(link, file_id, source) for key, link in by_id.items() if key not in stored]
+    to_update = {key for key, brought in stored.items() if not _has_entry(brought, by_id[key], file_id)}
+    changed = len(documents)
+    if documents:
+        try:
+            store.identities.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            # Another process has stored them since they were looked up.
+            rejected = {document["_id"] for document in duplicate_key_documents(error)}
+            to_update |= rejected
+            changed -= len(rejected)
+    if to_update:
+        updates = [_update(by_id[key], file_id, source) for key in sorted(to_update)]
+        result = store.identities.bulk_write(updates, ordered=False)
+        changed += result.upserted_count + result.modified_count
+    return changed
+
+
+def _document(link: StoredLink, file_id: str, source: str) -> Document:
+    entry = {"file_id": file_id, "source": source, "linked_at": link.linked_at}
+    content = {"from_id": link.from_id, "to_id": link.to_id, "brought": [entry], "linked_at": link.linked_at}
+    return {"_id": link_id(link.from_id, link.to_id), **content}
+
+
+def _has_entry(brought: Sequence[Document], link: StoredLink, file_id: str) -> bool:
+    """Whether the file brought the link at the same time or earlier."""
+    return any(entry["file_id"] == file_id and entry["linked_at"] <= link.linked_at for entry in brought)
 
 
 def _update(link: StoredLink, file_id: str, source: str) -> UpdateOne:
