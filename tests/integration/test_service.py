@@ -518,10 +518,10 @@ def test_a_mongodb_that_hangs_holds_up_neither_predictions_nor_posts_for_long(
 ) -> None:
     """One post after another would wait for it ten seconds each, and predictions behind them."""
     local = shop.settings.model_copy(update={"mongodb_uri": None, "home": tmp_path})
-    ensure_mongod(local)
+    uri = ensure_mongod(local)
     status = mongod_status(local)
     assert status is not None
-    local = local.model_copy(update={"mongodb_uri": SecretStr(str(status["uri"]))})
+    local = local.model_copy(update={"mongodb_uri": SecretStr(uri)})
     own_app = create_app()
     fast_path = FastPath(own_app, Guard((), 1000), AccessLog(enabled=False))
     service = fast_path.service = own_app.state.service = service_without_loading(local, shop, fast_path)
