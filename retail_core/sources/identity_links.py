@@ -37,7 +37,7 @@ class LinkColumns:
 
     Attributes:
         anonymous: raw columns of the anonymous id; of several, the first with a value is used.
-        known: raw columns of the logged-in id that precede those of the user id.
+        logged_in: raw columns of the logged-in id that precede those of the user id.
         previous: raw columns of the earlier id of an alias event.
         events: raw event types of rows that give a link and are no events.
         strict: whether an identity event without both ids is refused instead of left out.
@@ -46,7 +46,7 @@ class LinkColumns:
     """
 
     anonymous: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
+    logged_in: tuple[str, ...] = ()
     previous: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     strict: bool = False
@@ -55,7 +55,7 @@ class LinkColumns:
     @property
     def columns(self) -> tuple[str, ...]:
         """All raw columns of ids."""
-        return (*self.anonymous, *self.known, *self.previous)
+        return (*self.anonymous, *self.logged_in, *self.previous)
 
     def options(self) -> dict[str, object]:
         """The options a mapping sets, for the hash of a source's options; empty at their defaults."""

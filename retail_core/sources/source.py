@@ -187,7 +187,7 @@ class Source:
 
     def user_columns(self) -> tuple[str, ...]:
         """Raw columns of the user id, those of the anonymous id last: of several, the first with a value."""
-        columns = (*self.links.known, *self.columns.get("user_id", ()), *self.links.anonymous)
+        columns = (*self.links.logged_in, *self.columns.get("user_id", ()), *self.links.anonymous)
         return tuple(dict.fromkeys(columns))
 
     def mapped_columns(self) -> tuple[str, ...]:

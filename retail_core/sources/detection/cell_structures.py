@@ -42,14 +42,16 @@ def goods_cells(column: Column) -> GoodsCells | None:
     cells = list(column.counts)[:_MAX_CELLS]
     elements = [element.split(_PART) for cell in cells for element in cell.split(_SEPARATOR)]
     width = max(map(len, elements), default=0)
-    with_parts = sum(len(parts) > 1 for parts in elements)
-    if column.list_path is not None or with_parts * 2 < len(elements) or not 1 < width <= _MAX_PARTS:
+    multipart_cells = sum(len(part_values) > 1 for part_values in elements)
+    if column.list_path is not None or multipart_cells * 2 < len(elements) or not 1 < width <= _MAX_PARTS:
         return None
-    parts = [_part(elements, place) for place in range(width)]
-    sku = next((place for place, values in enumerate(parts) if len(values) >= 0.9 * len(elements)), None)
+    part_values = [_part(elements, place) for place in range(width)]
+    sku = next(
+        (place for place, values in enumerate(part_values) if len(values) >= 0.9 * len(elements)), None
+    )
     if sku is None:
         return None
-    return _named_parts(parts, sku)
+    return _named_parts(part_values, sku)
 
 
 def _part(elements: Sequence[Sequence[str]], place: int) -> list[str]:
@@ -57,11 +59,11 @@ def _part(elements: Sequence[Sequence[str]], place: int) -> list[str]:
     return [row[place].strip() for row in elements if place < len(row) and row[place].strip()]
 
 
-def _named_parts(parts: Sequence[Sequence[str]], sku: int) -> GoodsCells:
-    fields = [f"part{place + 1}" for place in range(len(parts))]
+def _named_parts(part_values: Sequence[Sequence[str]], sku: int) -> GoodsCells:
+    fields = [f"part{place + 1}" for place in range(len(part_values))]
     fields[sku] = "sku"
     names = {"item_id": "sku"}
-    for place, values in enumerate(parts[sku + 1 :], sku + 1):
+    for place, values in enumerate(part_values[sku + 1 :], sku + 1):
         if "quantity" not in names and values and all(map(_WHOLE.match, values)):
             fields[place], names["quantity"] = "quantity", "quantity"
         elif "price" not in names and values and all(map(is_number, values)):
@@ -81,5 +83,5 @@ def event_codes(column: Column) -> Counter[str]:
 def known_events(codes: Counter[str]) -> list[str]:
     """The known event names among the values of event lists, the last step of a purchase first."""
     meanings = {code: canonical_event(code) for code in codes}
-    known = [code for code, meaning in meanings.items() if meaning in _FUNNEL]
-    return sorted(known, key=lambda code: _FUNNEL.index(str(meanings[code])))
+    funnel_codes = [code for code, meaning in meanings.items() if meaning in _FUNNEL]
+    return sorted(funnel_codes, key=lambda code: _FUNNEL.index(str(meanings[code])))

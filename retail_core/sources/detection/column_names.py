@@ -166,30 +166,30 @@ def name_scores(name: str) -> dict[str, float]:
     plain = re.sub(r"\s*\(.*?\)\s*$", "", short)
     if plain and plain != short:
         return {field: round(score * _QUALIFIED, 4) for field, score in name_scores(plain).items()}
-    parts = words(short)
-    if not parts:
+    name_words = words(short)
+    if not name_words:
         return {}
-    if len(parts) == 1 and len(parts[0]) == 1:
-        field = _SINGLE_LETTERS.get(parts[0])
+    if len(name_words) == 1 and len(name_words[0]) == 1:
+        field = _SINGLE_LETTERS.get(name_words[0])
         return {field: _SINGLE} if field else {}
-    scores = {field: _score(field, parts) for field in _NAMES}
+    scores = {field: _score(field, name_words) for field in _NAMES}
     return {field: score for field, score in scores.items() if score}
 
 
-def _score(field: str, parts: list[str]) -> float:
+def _score(field: str, name_words: list[str]) -> float:
     lookup = _lookup(field)
-    compact = "".join(parts)
+    compact = "".join(name_words)
     if exact := _exact_score(field, lookup, compact):
         return exact
-    best = _partial_score(lookup, parts)
-    if field == "session_id" and _COUNTERS & set(parts):
+    best = _partial_score(lookup, name_words)
+    if field == "session_id" and _COUNTERS & set(name_words):
         return 0.0
     if field == "event_time":
-        return best * (0.4 if _OTHER_TIMES & set(parts) else 1.0)
+        return best * (0.4 if _OTHER_TIMES & set(name_words) else 1.0)
     is_id = field in {"user_id", "item_id", "order_id", "session_id", "event_id"}
-    if is_id and _TIME_WORDS & set(parts):
+    if is_id and _TIME_WORDS & set(name_words):
         return 0.0
-    if field not in {"event_type", "price"} and _DESCRIBING & set(parts) - (
+    if field not in {"event_type", "price"} and _DESCRIBING & set(name_words) - (
         {"email", "mail"} if is_id else set()
     ):
         return 0.0 if is_id else best * 0.5
@@ -202,13 +202,13 @@ def _exact_score(field: str, lookup: dict[str, float], compact: str) -> float:
     return lookup.get(compact, 0.0) or _PLURAL * lookup.get(singular, 0.0)
 
 
-def _partial_score(lookup: dict[str, float], parts: list[str]) -> float:
+def _partial_score(lookup: dict[str, float], name_words: list[str]) -> float:
     """The best score of a part of a name: its end, its beginning, or one word inside."""
     best = 0.0
-    for count in range(1, len(parts)):
-        best = max(best, _SUFFIX * lookup.get("".join(parts[count:]), 0.0))
-        best = max(best, _PREFIX * lookup.get("".join(parts[:count]), 0.0))
-    return max([best, *(_INSIDE * lookup.get(part, 0.0) for part in parts[1:-1])])
+    for count in range(1, len(name_words)):
+        best = max(best, _SUFFIX * lookup.get("".join(name_words[count:]), 0.0))
+        best = max(best, _PREFIX * lookup.get("".join(name_words[:count]), 0.0))
+    return max([best, *(_INSIDE * lookup.get(part, 0.0) for part in name_words[1:-1])])
 
 
 @cache

@@ -93,8 +93,10 @@ class Column:
     @cached_property
     def integers(self) -> float:
         """Share of the values that are whole numbers."""
-        whole = sum(count for value, count in self.counts.items() if re.match(r"^-?\d{1,9}([.,]0+)?$", value))
-        return whole / max(len(self.values), 1)
+        whole_numbers = sum(
+            count for value, count in self.counts.items() if re.match(r"^-?\d{1,9}([.,]0+)?$", value)
+        )
+        return whole_numbers / max(len(self.values), 1)
 
     @cached_property
     def id_like(self) -> float:
@@ -175,17 +177,17 @@ def _paths(root: str, content: list[object]) -> list[Column]:
     """A column for each path below `root` with plain values."""
     if _UNUSABLE_KEY.search(root):
         return []
-    found: dict[str, tuple[str | None, list[int], list[str], list[int]]] = {}
+    values_by_path: dict[str, tuple[str | None, list[int], list[str], list[int]]] = {}
     for row, value in enumerate(content):
         for path, list_path, element, text in _leaves(value, root, (None, 0), 0):
-            if path in found or len(found) < _MAX_PATHS:
-                entry = found.setdefault(path, (list_path, [], [], []))
+            if path in values_by_path or len(values_by_path) < _MAX_PATHS:
+                entry = values_by_path.setdefault(path, (list_path, [], [], []))
                 entry[1].append(row)
                 entry[2].append(text)
                 entry[3].append(element)
     return [
         Column(path, rows, texts, len(content), list_path, elements=elements if list_path else ())
-        for path, (list_path, rows, texts, elements) in found.items()
+        for path, (list_path, rows, texts, elements) in values_by_path.items()
     ]
 
 

@@ -111,27 +111,27 @@ def detect(path: Path) -> Detection:
         name, trial = preset
         title = f"Preset {name} reads {path.name} as it is: retail ingest FILE --source {name}"
         return Detection(path, preset_text(name, title), trial, preset=name)
-    found = file_layout(path)
-    table = _sample(path, found)
+    layout_guess = file_layout(path)
+    table = _sample(path, layout_guess)
     columns = sample_columns(table, NULL_MARKERS)
     if not columns:
         raise InputError(f"{path} has no values.", remedy="name a file with a header and at least one row.")
-    return _proposed(path, found, columns)
+    return _proposed(path, layout_guess, columns)
 
 
-def _proposed(path: Path, found: FileLayout, columns: Sequence[Column]) -> Detection:
-    proposal = propose(path, found, columns)
+def _proposed(path: Path, layout_guess: FileLayout, columns: Sequence[Column]) -> Detection:
+    proposal = propose(path, layout_guess, columns)
     text = mapping_text(proposal, f"Proposed by `retail sources detect {path.name}`: check it, then ingest.")
     if proposal.missing:
-        return Detection(path, text, Trial(), found, proposal=proposal)
+        return Detection(path, text, Trial(), layout_guess, proposal=proposal)
     if not proposal.undecided:
-        return Detection(path, text, _try_proposal(path, proposal), found, proposal=proposal)
+        return Detection(path, text, _try_proposal(path, proposal), layout_guess, proposal=proposal)
     formats = proposal.mapping["time"]
     names = formats if isinstance(formats, list) else []
     trials = tuple(
         (str(name), _try_proposal(path, proposal.decided(number))) for number, name in enumerate(names)
     )
-    return Detection(path, text, trials[0][1], found, proposal=proposal, alternatives=trials)
+    return Detection(path, text, trials[0][1], layout_guess, proposal=proposal, alternatives=trials)
 
 
 def _try_proposal(path: Path, proposal: Proposal) -> Trial:
@@ -139,11 +139,11 @@ def _try_proposal(path: Path, proposal: Proposal) -> Trial:
     return try_source(path, mapping_from_text(mapping_text(proposal, "trial")))
 
 
-def _sample(path: Path, found: FileLayout) -> RawTable:
+def _sample(path: Path, layout_guess: FileLayout) -> RawTable:
     """The first records of a file with all columns as text."""
     # No file has these columns, so that no first line is taken for their header.
     columns = dict.fromkeys(REQUIRED, ("\x00",))
-    source = Source("sample", columns, layout=found.layout, properties=None)
+    source = Source("sample", columns, layout=layout_guess.layout, properties=None)
     with closing(read_raw_tables(path, source, _any_header)) as tables:  # type: ignore[type-var]
         table, _ = next(tables, (None, 0))
     if table is None:
@@ -172,7 +172,7 @@ def _fits(source: Source, trial: Trial) -> bool:
     """Whether the events have types that the preset knows, or such that nothing needs to be translated."""
     types: Mapping[str, int] = trial.event_types or {}
     if source.vocabulary and source.layout.header is not None:
-        known = {value for value in source.vocabulary.values() if value}
-        return sum(types.get(name, 0) for name in known) * 2 > trial.events
+        canonical_types = {value for value in source.vocabulary.values() if value}
+        return sum(types.get(name, 0) for name in canonical_types) * 2 > trial.events
     translated = [name for name in types if canonical_event(name) not in {None, name}]
     return source is not CANONICAL or not translated

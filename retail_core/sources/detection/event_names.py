@@ -73,22 +73,27 @@ _COMPACT = {
 
 Parts = frozenset[str]
 _RULES: tuple[tuple[str | None, Callable[[Parts], bool]], ...] = (
-    (None, lambda parts: bool(parts & _NEGATION)),
-    ("refund", lambda parts: bool(parts & _REFUND)),
-    ("add_to_wishlist", lambda parts: bool(parts & _WISH) and not parts & (_REMOVE | _VIEW)),
-    ("remove_from_cart", lambda parts: bool(parts & _CART and parts & _REMOVE)),
-    ("add_to_cart", lambda parts: bool(parts & _CART) and not parts & (_VIEW | _PAGE)),
+    (None, lambda name_words: bool(name_words & _NEGATION)),
+    ("refund", lambda name_words: bool(name_words & _REFUND)),
+    ("add_to_wishlist", lambda name_words: bool(name_words & _WISH) and not name_words & (_REMOVE | _VIEW)),
+    ("remove_from_cart", lambda name_words: bool(name_words & _CART and name_words & _REMOVE)),
+    ("add_to_cart", lambda name_words: bool(name_words & _CART) and not name_words & (_VIEW | _PAGE)),
     (
         "begin_checkout",
-        lambda parts: bool(parts & _CHECKOUT) and len(parts) <= 3 and not parts & (_PAGE | {"step"}),
+        lambda name_words: (
+            bool(name_words & _CHECKOUT) and len(name_words) <= 3 and not name_words & (_PAGE | {"step"})
+        ),
     ),
-    (None, lambda parts: bool(parts & _PURCHASE and parts & (_VIEW | _PAGE | _SEARCH))),
-    ("purchase", lambda parts: bool(parts & _PURCHASE) and len(parts) <= 4),
-    ("search", lambda parts: bool(parts & _SEARCH) and not parts & _VIEW),
-    ("view_item_list", lambda parts: bool(parts & _VIEW and parts & _LIST)),
-    ("screen_view", lambda parts: bool(parts & _PAGE) and bool(parts & _VIEW or len(parts) == 1)),
-    (None, lambda parts: bool(parts & _CART)),
-    ("view_item", lambda parts: bool(parts & _VIEW) and len(parts) <= 3),
+    (None, lambda name_words: bool(name_words & _PURCHASE and name_words & (_VIEW | _PAGE | _SEARCH))),
+    ("purchase", lambda name_words: bool(name_words & _PURCHASE) and len(name_words) <= 4),
+    ("search", lambda name_words: bool(name_words & _SEARCH) and not name_words & _VIEW),
+    ("view_item_list", lambda name_words: bool(name_words & _VIEW and name_words & _LIST)),
+    (
+        "screen_view",
+        lambda name_words: bool(name_words & _PAGE) and bool(name_words & _VIEW or len(name_words) == 1),
+    ),
+    (None, lambda name_words: bool(name_words & _CART)),
+    ("view_item", lambda name_words: bool(name_words & _VIEW) and len(name_words) <= 3),
 )
 
 _BOUGHT = word_set(
@@ -122,18 +127,22 @@ def canonical_event(name: str) -> str | None:
     """
     if name in EVENT_TYPES:
         return name
-    parts = words(name)
-    compact = "".join(parts)
+    name_words = words(name)
+    compact = "".join(name_words)
     if compact in _COMPACT:
         return _COMPACT[compact]
-    if "_".join(parts) in EVENT_TYPES:
-        return "_".join(parts)
-    known = frozenset(parts)
-    if not known or len(parts) > 6:
+    if "_".join(name_words) in EVENT_TYPES:
+        return "_".join(name_words)
+    distinct_words = frozenset(name_words)
+    if not distinct_words or len(name_words) > 6:
         return None
-    if known & {"product", "item", "produkt", "products"} and known & _ADD and not known & (_WISH | _REMOVE):
+    if (
+        distinct_words & {"product", "item", "produkt", "products"}
+        and distinct_words & _ADD
+        and not distinct_words & (_WISH | _REMOVE)
+    ):
         return "add_to_cart"
-    return next((event_type for event_type, holds in _RULES if holds(known)), None)
+    return next((event_type for event_type, holds in _RULES if holds(distinct_words)), None)
 
 
 def order_status(name: str) -> bool:

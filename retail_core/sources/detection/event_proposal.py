@@ -84,19 +84,19 @@ def _ask_about_types(builder: MappingBuilder, column: Column, types: EventTypes)
 def _add_event_list(builder: MappingBuilder, column: Column) -> None:
     """Cells with several event types: the known one that is nearest to a purchase is proposed."""
     codes = event_codes(column)
-    known = known_events(codes)
+    known_codes = known_events(codes)
     shown = ", ".join(f"{code} ({count:,})" for code, count in codes.most_common(15))
     builder.ask(
         f"lists.{EVENT}",
         f"Column {column.name} holds several values in a cell: {shown}. Which one is the event type "
         "of its row? List them under first_of, the most important first, and what they mean in event_types.",
     )
-    if not known:
+    if not known_codes:
         builder.warnings.append(NO_PURCHASE)
         return
     builder.columns()["event_type"] = EVENT
-    builder.add_list(EVENT, {"column": column.name, "first_of": known})
-    meanings = {code: canonical_event(code) for code in known}
+    builder.add_list(EVENT, {"column": column.name, "first_of": known_codes})
+    meanings = {code: canonical_event(code) for code in known_codes}
     builder.set("event_types", {code: meaning for code, meaning in meanings.items() if meaning != code})
 
 

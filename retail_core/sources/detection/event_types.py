@@ -52,8 +52,8 @@ def describe_types(column: Column) -> EventTypes:
     """The meaning of a column's values."""
     counts = column.counts.most_common(_MAX_TYPES)
     states = sum(count for name, count in counts if order_status(name))
-    known = sum(count for name, count in counts if canonical_event(name))
-    return _states(counts) if states > known else _names(counts)
+    rows_with_meaning = sum(count for name, count in counts if canonical_event(name))
+    return _states(counts) if states > rows_with_meaning else _names(counts)
 
 
 def _states(counts: Sequence[tuple[str, int]]) -> EventTypes:

@@ -59,7 +59,7 @@ def file_layout(path: Path) -> FileLayout:
     text = data.decode(encoding, "replace").removeprefix("\ufeff")
     guessed = encoding not in {"utf-8", "utf-16", "utf-32"}
     reasons = (f"encoding {encoding}: " + ("by the frequency of its letters" if guessed else "exact"),)
-    lines = _complete_lines(text, whole=len(data) < SAMPLE_BYTES)
+    lines = _complete_lines(text, is_complete=len(data) < SAMPLE_BYTES)
     base = Layout(encoding=encoding)
     if not lines:
         raise InputError(f"{path} has no lines.", remedy="fetch the file again.")
@@ -67,25 +67,25 @@ def file_layout(path: Path) -> FileLayout:
     content = [line for line in lines if line.strip() and not (start and line.startswith(start))]
     if content and content[0].lstrip().startswith(("{", "[")):
         return _json_layout(path, content[0], FileLayout("json lines", base, guessed, reasons))
-    found = _csv_layout(path, lines, replace(base, comment=start))
-    return FileLayout("csv", found[0], guessed, reasons + found[1])
+    layout, layout_reasons = _csv_layout(path, lines, replace(base, comment=start))
+    return FileLayout("csv", layout, guessed, reasons + layout_reasons)
 
 
-def _complete_lines(text: str, *, whole: bool) -> list[str]:
+def _complete_lines(text: str, *, is_complete: bool) -> list[str]:
     """Lines of `text`; the last one is left out if it may be cut off."""
     lines = _BREAK.split(text)
     if lines and not lines[-1]:
         lines.pop()
-    return lines if whole or len(lines) < 2 else lines[:-1]
+    return lines if is_complete or len(lines) < 2 else lines[:-1]
 
 
-def _json_layout(path: Path, line: str, found: FileLayout) -> FileLayout:
+def _json_layout(path: Path, line: str, layout_guess: FileLayout) -> FileLayout:
     if line.lstrip().startswith("["):
         raise InputError(
             f"{path} is a JSON array.",
             remedy="write one JSON object per line, without brackets: jq -c '.[]' FILE > FILE.jsonl",
         )
-    return replace(found, reasons=(*found.reasons, "JSON lines: the first line begins with {"))
+    return replace(layout_guess, reasons=(*layout_guess.reasons, "JSON lines: the first line begins with {"))
 
 
 def _comment(lines: list[str]) -> str | None:
@@ -120,12 +120,12 @@ def _csv_layout(path: Path, lines: list[str], layout: Layout) -> tuple[Layout, t
     skip = _preamble(rows, delimiter, layout.comment)
     records = _records(rows[skip:], delimiter, layout.comment)
     header = None if _has_header(records) else _generated_names(records)
-    found = replace(layout, delimiter=delimiter, skip_lines=skip, header=header)
+    layout_guess = replace(layout, delimiter=delimiter, skip_lines=skip, header=header)
     reasons = [f"delimiter {delimiter!r}: {share:.0%} of the records have equally many fields"]
     reasons += [f"{skip} lines before the header"] if skip else []
     reasons += [f"lines that begin with {layout.comment} are comments"] if layout.comment else []
     reasons += ["no header: its first line has values like the others"] if header else []
-    return found, tuple(reasons)
+    return layout_guess, tuple(reasons)
 
 
 def _records(lines: list[str], delimiter: str, comment: str | None) -> list[list[str]]:
@@ -183,8 +183,8 @@ def _has_header(records: list[list[str]]) -> bool:
     first = [cell.strip() for cell in records[0]]
     if any(_NUMBER_OR_TIME.match(cell) for cell in first if cell):
         return sum(is_known_name(cell) for cell in first) * 2 > len(first)
-    known = sum(is_known_name(cell) for cell in first)
-    if known or len(records) == 1:
+    known_names = sum(is_known_name(cell) for cell in first)
+    if known_names or len(records) == 1:
         return True
     columns = list(zip(*(row for row in records[1:] if len(row) == len(first)), strict=True))
     repeated = sum(first[i] in map(str.strip, column) for i, column in enumerate(columns))

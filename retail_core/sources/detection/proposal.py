@@ -53,9 +53,9 @@ class Proposal:
         return replace(self, mapping={**self.mapping, "time": [formats[choice]]}, questions=())
 
 
-def propose(path: Path, found: FileLayout, columns: Sequence[Column]) -> Proposal:
+def propose(path: Path, layout_guess: FileLayout, columns: Sequence[Column]) -> Proposal:
     """The mapping of a file with these columns."""
-    fields = ids_by_values(columns, assign_fields(columns), named=found.layout.header is None)
+    fields = ids_by_values(columns, assign_fields(columns), named=layout_guess.layout.header is None)
     builder = MappingBuilder()
     builder.set("name", source_name(path))
     builder.set("columns", {name: _names(guess) for name, guess in fields.items()})
@@ -65,14 +65,14 @@ def propose(path: Path, found: FileLayout, columns: Sequence[Column]) -> Proposa
     name_orders(builder)
     add_goods(builder, fields)
     _add_time(builder, fields.get("event_time"))
-    _add_layout(builder, found)
+    _add_layout(builder, layout_guess)
     _add_amounts(builder, fields)
     _add_order_lines(builder, fields, columns)
     _add_ids(builder, fields)
     _add_list_warning(builder, fields)
     constants = builder.mapping.get("constants")
-    known = {*fields, *(constants if isinstance(constants, dict) else ())}
-    missing = tuple(name for name in REQUIRED if name not in known)
+    provided_fields = {*fields, *(constants if isinstance(constants, dict) else ())}
+    missing = tuple(name for name in REQUIRED if name not in provided_fields)
     return Proposal(
         builder.mapping, fields, builder.comments, missing, tuple(builder.questions), tuple(builder.warnings)
     )
@@ -142,13 +142,13 @@ def _ask_for_the_order(builder: MappingBuilder, column: Column) -> None:
     )
 
 
-def _add_layout(builder: MappingBuilder, found: FileLayout) -> None:
-    layout = found.layout
+def _add_layout(builder: MappingBuilder, layout_guess: FileLayout) -> None:
+    layout = layout_guess.layout
     if layout.encoding != "utf-8":
-        builder.set("encoding", layout.encoding, "a guess" if found.encoding_guessed else "")
-        if found.encoding_guessed:
+        builder.set("encoding", layout.encoding, "a guess" if layout_guess.encoding_guessed else "")
+        if layout_guess.encoding_guessed:
             builder.ask("encoding", f"Do names with accents look right below? {layout.encoding} is a guess.")
-    if found.kind == "csv":
+    if layout_guess.kind == "csv":
         for key, value, default in (
             ("delimiter", layout.delimiter, ","),
             ("skip_lines", layout.skip_lines, 0),
@@ -215,14 +215,18 @@ def _add_ids(builder: MappingBuilder, fields: Mapping[str, FieldGuess]) -> None:
     guess = fields.get("user_id")
     if guess is None or len(guess.columns) == 1:
         return
-    first, *others = guess.names
-    if all(is_anonymous_id(name) for name in others):
+    first, *fallback_names = guess.names
+    if all(is_anonymous_id(name) for name in fallback_names):
         builder.columns()["user_id"] = first
-        builder.set("anonymous_id", others[0] if len(others) == 1 else others, f"where {first} is empty")
+        builder.set(
+            "anonymous_id",
+            fallback_names[0] if len(fallback_names) == 1 else fallback_names,
+            f"where {first} is empty",
+        )
         builder.ask(
             "anonymous_id",
-            f"Is {others[0]} the id of the same person before the login? A row with both ids links them; "
-            "remove the key if devices are shared.",
+            f"Is {fallback_names[0]} the id of the same person before the login? A row with both ids links "
+            "them; remove the key if devices are shared.",
         )
         return
     builder.ask(

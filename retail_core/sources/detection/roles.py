@@ -92,12 +92,15 @@ def _assign(columns: Sequence[Column], places: frozenset[Place]) -> dict[str, Fi
         if not free or free[0][0] < MIN_CONFIDENCE[name]:
             continue
         first = free[0][1]
-        others = [column for _, column in free[1:]]
-        chosen = (first, *(_clock(name, first, columns) or _fallbacks(name, first, others, places)))
-        used |= {column.name for column in chosen}
-        covered = frozenset[Place]().union(*(column.covered(places) for column in chosen))
+        candidates = [column for _, column in free[1:]]
+        field_columns = (
+            first,
+            *(_clock(name, first, columns) or _fallbacks(name, first, candidates, places)),
+        )
+        used |= {column.name for column in field_columns}
+        covered = frozenset[Place]().union(*(column.covered(places) for column in field_columns))
         confidence = round(field_score(name, first, len(covered) / len(places)), 2)
-        guesses[name] = FieldGuess(name, chosen, confidence, _reason(name, chosen))
+        guesses[name] = FieldGuess(name, field_columns, confidence, _reason(name, field_columns))
     return {name: guesses[name] for name in FIELDS if name in guesses}
 
 
@@ -135,20 +138,22 @@ def _clock(name: str, first: Column, columns: Sequence[Column]) -> list[Column]:
     return [column for column in clocks if not is_of_another_time(column.name)][:1]
 
 
-def _fallbacks(name: str, first: Column, others: Sequence[Column], places: frozenset[Place]) -> list[Column]:
+def _fallbacks(
+    name: str, first: Column, candidates: Sequence[Column], places: frozenset[Place]
+) -> list[Column]:
     """Further columns with values where the columns before have none."""
     missing = places - first.covered(places)
-    chosen: list[Column] = []
-    for column in others:
+    field_columns: list[Column] = []
+    for column in candidates:
         fits = name_scores(column.name).get(name, 0.0) >= _FALLBACK.get(name, 0.55)
         gained = (
             missing & column.covered(places) if fits and _VALUE_CHECKS[name](column) >= 0.5 else frozenset()
         )
         enough = len(gained) * 10 >= len(missing)
-        if gained and enough and len(chosen) < 2 and _combines(name, first, column):
-            chosen.append(column)
+        if gained and enough and len(field_columns) < 2 and _combines(name, first, column):
+            field_columns.append(column)
             missing -= gained
-    return chosen
+    return field_columns
 
 
 def _combines(name: str, first: Column, column: Column) -> bool:
@@ -195,8 +200,10 @@ def _time_check(column: Column) -> float:
 
 def recognised_events(column: Column) -> float:
     """Share of the values that are known event names or states of an order."""
-    known = sum(n for value, n in column.counts.items() if canonical_event(value) or order_status(value))
-    return known / max(len(column.values), 1)
+    rows_with_meaning = sum(
+        n for value, n in column.counts.items() if canonical_event(value) or order_status(value)
+    )
+    return rows_with_meaning / max(len(column.values), 1)
 
 
 def _type_check(column: Column) -> float:

@@ -97,17 +97,21 @@ def guess_times(values: Sequence[str]) -> TimeGuess | None:
         return None
     if all(_NUMERIC.match(text) for text in texts[:50]):
         return _unix(texts)
-    chosen, share = _greedy(texts)
-    if not chosen or share < _GOOD:
+    selected_formats, share = _greedy(texts)
+    if not selected_formats or share < _GOOD:
         return None
     is_date = not any(":" in text.removesuffix("00:00:00") for text in texts)
     zoned = not is_date and all(_ZONED.search(text) for text in texts[:50])
-    if len(chosen) == 1 and (other := _swapped(chosen[0])) and _share(texts, other) >= share:
-        pair = (chosen[0], other)
+    if (
+        len(selected_formats) == 1
+        and (other := _swapped(selected_formats[0]))
+        and _share(texts, other) >= share
+    ):
+        pair = (selected_formats[0], other)
         return TimeGuess(
-            chosen, share, pair, tuple(_is_ordered(texts, form) for form in pair), zoned, is_date
+            selected_formats, share, pair, tuple(_is_ordered(texts, form) for form in pair), zoned, is_date
         )
-    return TimeGuess(chosen, share, zoned=zoned, is_date=is_date)
+    return TimeGuess(selected_formats, share, zoned=zoned, is_date=is_date)
 
 
 def _unix(texts: list[str]) -> TimeGuess | None:
@@ -121,26 +125,28 @@ def _unix(texts: list[str]) -> TimeGuess | None:
 
 def _greedy(texts: list[str]) -> tuple[tuple[str, ...], float]:
     """The format that reads most values, then those that read most of the rest."""
-    chosen: list[str] = []
-    rest = list(texts)
-    while rest and len(chosen) < 4:
-        form, read = _best(rest, chosen)
+    selected_formats: list[str] = []
+    unread_texts = list(texts)
+    while unread_texts and len(selected_formats) < 4:
+        form, read = _best(unread_texts, selected_formats)
         if form is None or read * 50 < len(texts):
             break
-        chosen.append(form)
-        unread = np.flatnonzero(_instants(rest, form) == NOT_A_TIME)
-        rest = [rest[row] for row in unread]
-    return tuple(chosen), 1 - len(rest) / len(texts)
+        selected_formats.append(form)
+        unread = np.flatnonzero(_instants(unread_texts, form) == NOT_A_TIME)
+        unread_texts = [unread_texts[row] for row in unread]
+    return tuple(selected_formats), 1 - len(unread_texts) / len(texts)
 
 
-def _best(texts: list[str], chosen: list[str]) -> tuple[str | None, int]:
+def _best(texts: list[str], selected_formats: list[str]) -> tuple[str | None, int]:
     step = max(len(texts) // _PROBES, 1)
     probes = texts[::step][:_PROBES]
     candidates = ["iso", *(UNIX_UNITS if any(map(_NUMERIC.match, probes)) else ())]
     probes = [text for text in probes if _DATE.match(text)]
     candidates += [form for form in _FORMATS if any(_reads(form, text) for text in probes)]
     candidates = [
-        form for form in candidates if form not in chosen and not ambiguous_formats([*chosen, form])
+        form
+        for form in candidates
+        if form not in selected_formats and not ambiguous_formats([*selected_formats, form])
     ]
     counts = [
         (round(_share(texts, form) * len(texts)), -number, form) for number, form in enumerate(candidates)

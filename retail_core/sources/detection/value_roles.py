@@ -24,7 +24,7 @@ def ids_by_values(
     written that way round. The confidence is low, so that the preview has to be looked at.
     """
     result = dict(fields)
-    wanted = [
+    missing_fields = [
         name for name in ("user_id", "item_id") if name not in result and not (named and name == "item_id")
     ]
     used = {name for guess in fields.values() for name in guess.names}
@@ -32,7 +32,7 @@ def ids_by_values(
     if named:
         # Under a name that says nothing these are measures and categories more often than ids.
         free = [column for column in free if not _is_measure(column)]
-    for name, column in zip(wanted, free, strict=False):
+    for name, column in zip(missing_fields, free, strict=False):
         result[name] = _guess(name, column)
     amounts = [column for column in columns if column.name not in used and _is_amount(column)]
     if amounts and "price" not in result and not named:

@@ -180,6 +180,6 @@ GA4 = replace(
         "session_traffic_source_last_click", "stream_id", "event_dimensions", "publisher",
     ),
     v1_reading=_V1,
-    links=LinkColumns(anonymous=("user_pseudo_id",), known=("user_id",), of_format=True),
+    links=LinkColumns(anonymous=("user_pseudo_id",), logged_in=("user_id",), of_format=True),
 )  # fmt: skip
 """The identity leaves out what the intraday export of an event may lack, such as the transaction id."""
