@@ -11,6 +11,7 @@ import pytest
 
 from retail_core import sources
 from retail_core.errors import InputError
+from retail_core.sources.source import Source
 from tests.unit.sources.event_rows import read_rows
 
 CASES = Path(__file__).parent / "cases"
@@ -58,6 +59,12 @@ OUTCOMES = {
         f"1.23457E+17 {TEN} view_item item_id=1",
         "1.23457E+17 2025-01-01T10:01:00Z purchase item_id=2",
         "warning: user_id scientific 2",
+    ],
+    "ga4_daily.csv": [
+        f"u10 {TEN} purchase item_id=A price=5.00 platform=WEB order_id=T1",
+    ],
+    "ga4_intraday.csv": [
+        f"u10 {TEN} purchase item_id=A price=5.00 platform=WEB",
     ],
     "ga4_sci.csv": [
         "1234567890.1735725600 2025-01-01T11:13:20Z purchase",
@@ -123,3 +130,16 @@ def test_every_case_has_an_outcome() -> None:
 def test_repeated_lines_that_are_real_are_events_of_their_own() -> None:
     (chunk,) = sources.read_events(CASES / "hm_min.csv", _source("hm_min.csv"))
     assert chunk.events["event_id"].nunique() == 3
+
+
+@pytest.mark.parametrize(
+    "source", [sources.get_preset("ga4"), sources.from_mapping(CASES / "ga4_extended.yaml")]
+)
+def test_intraday_and_daily_copies_are_one_purchase(source: Source) -> None:
+    ids = [
+        chunk.events["event_id"].tolist()
+        for name in ("ga4_intraday.csv", "ga4_daily.csv")
+        for chunk in sources.read_events(CASES / name, source)
+    ]
+    assert len(ids[0]) == 1
+    assert ids[0] == ids[1]
