@@ -6,6 +6,7 @@ import typer
 
 from retail_core import __version__
 from retail_core.cli import (
+    backup_commands,
     data_commands,
     demo_command,
     model_commands,
@@ -30,6 +31,7 @@ for module in (
     model_commands,
     monitoring_commands,
     user_commands,
+    backup_commands,
     stack_commands,
 ):
     module.register(app)

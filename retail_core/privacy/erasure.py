@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from retail_core.errors import InputError
+from retail_core.privacy.erasure_log import record_erasures
 from retail_core.privacy.refused_rows import refused_rows
 from retail_core.privacy.upload_results import erase_upload_results, upload_results
 from retail_core.store.lake.erase import count_in_lake, erase_from_lake, erase_links_from_lake
@@ -85,19 +86,22 @@ def export(store: Store, user_ids: Sequence[str], out: Path) -> int:
 def erase(store: Store, *user_ids: str) -> dict[str, int]:
     """Remove ids of a user from MongoDB, the lake with its copy of the predictions, and the upload results.
 
-    Returns the number of removed entries by place. Safe to kill at any time: running it again completes the
-    erasure. An upload that is being scored meanwhile is not covered.
+    Returns the number of removed entries by place. It is recorded in `erasure_log`. Safe to kill at any time:
+    running it again completes the erasure. An upload that is being scored meanwhile is not covered.
 
     Raises:
         InputError: an id is empty.
         DependencyError: the upload results cannot be written.
     """
     counts = count_stored(store, *user_ids)
+    record_erasures(store, user_ids)
     for user_id in user_ids:
         _erase_id(store, user_id)
     # Last, since an erasure that was killed finds the other ids by them.
     identities.remove_ids(store, user_ids)
     erase_links_from_lake(store)
+    # A backup that began during the erasure may contain the user, so the end is recorded too.
+    record_erasures(store, user_ids)
     return counts
 
 

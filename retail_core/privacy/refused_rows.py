@@ -43,6 +43,20 @@ def refused_rows(store: Store, user_id: str) -> Iterator[Document]:
             yield document
 
 
+def refused_user_ids(store: Store) -> Iterator[str]:
+    """Every id that `refused_rows` finds a row for, in any order, some several times."""
+
+    @cache
+    def ledger_window(window_id: int) -> Document:
+        return store.ledger.find_one({"_id": f"window:{window_id}"}, _FORMAT_FIELDS) or {}
+
+    for document in store.quarantine.find({"raw": {"$exists": True}}):
+        for name in ("window_id", "replay_window"):
+            if name in document:
+                values = _user_values(document, ledger_window(int(document[name])))
+                yield from (user_id for value in values for user_id in _spellings(value) if user_id)
+
+
 def _id_pattern(user_id: str) -> str:
     """Regular expression that finds the beginning of the id as it may be written in a CSV field or JSON text.
 
@@ -65,10 +79,15 @@ def _character_pattern(character: str) -> str:
 
 
 def _belongs_to(user_id: str, document: Document, ledger_window: Mapping[str, Any]) -> bool:
+    return any(user_id in _spellings(value) for value in _user_values(document, ledger_window))
+
+
+def _user_values(document: Document, ledger_window: Mapping[str, Any]) -> list[str]:
+    """Values of the row's user columns; all its values if it has none of these columns."""
     row_format = _row_format(ledger_window, str(document["source"]))
     values = _values_by_column(str(document["raw"]), row_format)
     columns = tuple(name for name in row_format.user_columns if name in values) or tuple(values)
-    return any(user_id in _spellings(values[name]) for name in columns)
+    return [values[name] for name in columns]
 
 
 def _spellings(value: str) -> set[str | None]:

@@ -137,6 +137,21 @@ class Store:
         """Context features by as_of day."""
         return self.database["context"]
 
+    @property
+    def erasures(self) -> Collection[Document]:
+        """Keyed hashes of erased users; read with `privacy.erasure_log`."""
+        return self.database["erasures"]
+
+    @property
+    def restores(self) -> Collection[Document]:
+        """Backups that this database was restored from; not part of backups."""
+        return self.database["restores"]
+
+    def create_indexes(self) -> None:
+        """Create the indexes that are missing."""
+        for name, models in INDEXES.items():
+            self.database[name].create_indexes(models)
+
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
@@ -150,16 +165,19 @@ class Store:
         self.close()
 
 
-def open_store(settings: Settings, *, select_seconds: float = SELECT_SECONDS) -> Store:
+def open_store(
+    settings: Settings, *, select_seconds: float = SELECT_SECONDS, for_restore: bool = False
+) -> Store:
     """Connect to `settings.mongodb_uri`, else to the embedded server, and create missing indexes.
 
     Args:
         settings: URI, database name and home.
         select_seconds: server selection timeout of this and all later operations, unless the URI has one.
+        for_restore: open the database as it is, without indexes, also while it is being restored.
 
     Raises:
         DependencyError: the server is unreachable, refuses the credentials or is no replica set.
-        InputError: RETAIL_MONGODB_URI is no MongoDB URI.
+        InputError: RETAIL_MONGODB_URI is no MongoDB URI, or a restore of the database has not ended.
     """
     secret_uri = settings.mongodb_uri
     uri = secret_uri.get_secret_value() if secret_uri else ensure_mongod(settings)
@@ -167,8 +185,9 @@ def open_store(settings: Settings, *, select_seconds: float = SELECT_SECONDS) ->
     try:
         _require_replica_set(client, redact(uri))
         store = Store(settings, client, client[settings.mongodb_database])
-        for name, models in INDEXES.items():
-            store.database[name].create_indexes(models)
+        if not for_restore:
+            _refuse_unfinished_restore(store)
+            store.create_indexes()
     except PyMongoError as error:
         client.close()
         raise mongodb_error(uri, error) from None
@@ -176,6 +195,15 @@ def open_store(settings: Settings, *, select_seconds: float = SELECT_SECONDS) ->
         client.close()
         raise
     return store
+
+
+def _refuse_unfinished_restore(store: Store) -> None:
+    restore = store.restores.find_one({"state": "running"})
+    if restore is not None:
+        raise InputError(
+            f"The restore of the database {store.database.name} has not ended.",
+            remedy=f"wait for it, or run `retail restore {restore['folder']}` again.",
+        )
 
 
 def server_time(store: Store) -> datetime:
