@@ -9,7 +9,6 @@ import pandas as pd
 from pymongo import DESCENDING
 from pymongo.errors import PyMongoError
 
-from retail_core.arrow_compute import pq
 from retail_core.errors import DependencyError
 from retail_core.monitoring.live_metrics import live_metrics
 from retail_core.settings import Settings
@@ -102,10 +101,8 @@ def _posts(store: Store) -> list[dict[str, object]]:
 
 
 def _arrivals(settings: Settings) -> pd.DataFrame:
-    lake = Lake(settings.lake_url).snapshot()
-    days, files = lake.state().days, lake.files()
-    events = [int(pq.read_metadata(file).num_rows) for file in files]
-    return pd.DataFrame({"day": pd.to_datetime(list(days)), "events": events})
+    rows = Lake(settings.lake_url).rows_by_day()
+    return pd.DataFrame({"day": pd.to_datetime(list(rows)), "events": list(rows.values())})
 
 
 def _refused(store: Store) -> pd.DataFrame:

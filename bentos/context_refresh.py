@@ -1,8 +1,7 @@
 """Store the shop context again after events were posted, in the batch process and at most once in a while.
 
 `POST /events` answers without waiting for it. It synchronizes the lake, which only this and the commands do;
-the interval bounds the work, and keeps files that a running training reads: the lake holds back those of its
-last commits only (`store.lake.manifest.GENERATIONS_KEPT`).
+the interval bounds the work.
 """
 
 from __future__ import annotations
@@ -26,12 +25,13 @@ def refresh_shop_context(settings: Settings) -> int:
         DependencyError: MongoDB or the lake cannot be used.
     """
     # The real-time process imports this module too, and starts sooner without these.
+    from retail_core.store.lake.location import has_lake
+
+    if not has_lake(settings.lake_url):
+        return 0
     from retail_core.scoring.shop_context import store_shop_context
-    from retail_core.store.lake.table import Lake
     from retail_core.workspace import open_workspace
 
-    if not Lake(settings.lake_url).state().rows:
-        return 0
     with open_workspace(settings) as workspace:
         return store_shop_context(workspace)
 

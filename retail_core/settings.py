@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     )
     mongodb_database: str = Field("retail", description="Name of the MongoDB database.")
     lake: str | None = Field(
-        None, description="Folder or object-store URL of the lake. Unset: a folder below the home."
+        None,
+        description="Folder or URL (`s3://bucket/prefix`) of the lake. Unset: a folder below the home.",
     )
     mlflow_tracking_uri: str | None = Field(
         None,
@@ -190,6 +191,16 @@ def variable_name(name: str) -> str:
         ('RETAIL_HORIZON_HOURS', 'MLFLOW_TRACKING_URI')
     """
     return name.upper() if name in _UNPREFIXED else f"RETAIL_{name.upper()}"
+
+
+def s3_endpoint() -> str:
+    """Address of the S3 server, from the variables of Amazon's tools; empty for Amazon's own."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+
+
+def s3_region() -> str:
+    """Region of the S3 server, from the variables of Amazon's tools."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 def load_settings() -> Settings:

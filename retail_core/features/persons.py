@@ -19,6 +19,7 @@ from pyarrow import parquet
 from retail_core.arrays import IntVector
 from retail_core.attribution import MAX_TIME, MIN_TIME, Identities, Link, resolve
 from retail_core.features.engine.query_engine import LakeReader, QueryEngine
+from retail_core.store.lake.location import open_url
 
 _CACHED = 4
 _cache: dict[str, Persons | None] = {}
@@ -190,12 +191,21 @@ class Persons:
         return linked[is_known].rename(columns={"linked_id": "user_id"})
 
 
-def read_persons(lake: LakeReader) -> Persons | None:
-    """The persons that the lake's links make; None without links."""
+def read_links_table(lake: LakeReader) -> pyarrow.Table | None:
+    """Columns `from_id`, `to_id`, `linked_at` of the lake's links; None without any."""
     path = lake.identities_file()
     if path is None:
         return None
-    table = parquet.read_table(path, columns=["from_id", "to_id", "linked_at"])
+    filesystem, name = open_url(path)
+    columns = ["from_id", "to_id", "linked_at"]
+    return parquet.read_table(name, filesystem=filesystem, columns=columns, partitioning=None)
+
+
+def read_persons(lake: LakeReader) -> Persons | None:
+    """The persons that the lake's links make; None without links."""
+    table = read_links_table(lake)
+    if table is None:
+        return None
     linked_at = table["linked_at"].cast(pyarrow.timestamp("us", tz="UTC")).cast("int64")
     columns = (table["from_id"].to_pylist(), table["to_id"].to_pylist(), linked_at.to_pylist())
     links = sorted(Link(*values) for values in zip(*columns, strict=True))

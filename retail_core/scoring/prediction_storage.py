@@ -1,4 +1,4 @@
-"""Store predictions in MongoDB, and as one Parquet file per scoring run in the lake for analytics."""
+"""Store predictions in MongoDB, and by scoring run in the lake for analytics."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from datetime import datetime
 from typing import cast
 
 import pandas as pd
+import pyarrow as pa
 from pandera.typing.pandas import DataFrame
 
-from retail_core.schemas import Prediction
-from retail_core.store.lake.folder import LakeFolder
+from retail_core.schemas import TIME_DTYPE, Prediction
+from retail_core.store.lake.prediction_table import read_run, replace_run
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.predictions import replace_predictions
-from retail_core.times import iso, to_utc_ms
+from retail_core.times import to_utc_ms
+
+_COLUMNS = tuple(Prediction.to_schema().columns)
 
 
 def store_predictions(
@@ -21,7 +24,7 @@ def store_predictions(
     """Store the predictions of one scoring run in MongoDB and in the lake.
 
     They replace stored predictions of the same version and cut-offs. Rows of the policy `first-visit` each
-    have a cut-off of their own; the file in the lake is named after `as_of`, that of the run.
+    have a cut-off of their own; in the lake they are found by `as_of`, that of the run.
     """
     for instant, window in predictions.groupby("as_of", sort=True):
         cutoff = to_utc_ms(cast("pd.Timestamp", instant).to_pydatetime())
@@ -31,15 +34,14 @@ def store_predictions(
 
 def write_lake_predictions(
     lake_url: str, predictions: DataFrame[Prediction], *, as_of: datetime, version: str
-) -> str:
+) -> None:
     """Write the predictions of one scoring run to the lake, replacing those of the same cut-off and version.
 
-    The file, `predictions/as_of=20250131T000000Z/version=3.parquet`, appears only when it is complete.
-    Returns its path or URL.
+    Raises:
+        DependencyError: other processes write to the lake all the time.
     """
-    folder, path = LakeFolder(lake_url), _path(as_of, version)
-    folder.write(path, lambda stream: predictions.to_parquet(stream, index=False))
-    return folder.url_of(path)
+    rows = pa.Table.from_pandas(predictions, preserve_index=False)
+    replace_run(lake_url, rows, as_of=as_of, version=version)
 
 
 def read_lake_predictions(lake_url: str, *, as_of: datetime, version: str) -> DataFrame[Prediction]:
@@ -48,11 +50,7 @@ def read_lake_predictions(lake_url: str, *, as_of: datetime, version: str) -> Da
     Raises:
         FileNotFoundError: the lake has no predictions of that cut-off and version.
     """
-    folder = LakeFolder(lake_url)
-    with folder.filesystem.open_input_file(folder.path_of(_path(as_of, version))) as stream:
-        return Prediction.validate(pd.read_parquet(stream))
-
-
-def _path(as_of: datetime, version: str) -> str:
-    stamp = iso(as_of).replace("-", "").replace(":", "")
-    return f"predictions/as_of={stamp}/version={version}.parquet"
+    frame = read_run(lake_url, as_of=as_of, version=version).to_pandas()
+    frame = frame.assign(model_version=version, as_of=frame["as_of"].astype(TIME_DTYPE))
+    typed = frame.astype({"user_id": "str", "model_version": "str", "policy": "str"})
+    return Prediction.validate(typed.sort_values("rank", ignore_index=True)[list(_COLUMNS)])

@@ -21,7 +21,6 @@ from retail_core.stack import processes
 from retail_core.stack.child import is_healthy
 from retail_core.stack.commands import status
 from retail_core.stack.services import api_url, runs_mlflow, services
-from retail_core.store.lake.manifest import Manifest
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.store.mongo.ledger import shop_zone
 from retail_core.store.mongo.quarantine import count_refused
@@ -237,7 +236,9 @@ def _clock(store: Store) -> DoctorCheck:
         return DoctorCheck(
             "clock", "warn", f"{zone}; MongoDB says {iso(server_time)}", "set the clocks (NTP)."
         )
-    newest = _manifest(store).state().last_event
+    from retail_core.store.lake.table import Lake
+
+    newest = Lake(store.settings.lake_url).state().last_event
     if newest is not None and newest > local_time + CLOCK_TOLERANCE:
         remedy = "check the clock here, and the --timezone the files were ingested with."
         return DoctorCheck(
@@ -246,22 +247,20 @@ def _clock(store: Store) -> DoctorCheck:
     return DoctorCheck("clock", "ok", zone)
 
 
-def _manifest(store: Store) -> Manifest:
-    from retail_core.store.lake.folder import LakeFolder
-
-    return LakeFolder(store.settings.lake_url).read_manifest() or Manifest()
-
-
 def _lake(store: Store) -> DoctorCheck:
-    from retail_core.store.lake.rows import pending_windows
+    from retail_core.store.lake.table import Lake, damage, pending
 
-    manifest = _manifest(store)
-    pending = pending_windows(store, manifest)
-    state = manifest.state()
-    text = f"{state.rows:,} events in {len(state.days)} days at {store.settings.lake_url}"
-    if pending:
+    lake_url = store.settings.lake_url
+    damages = damage(lake_url)
+    if damages:
+        more = f" and {len(damages) - 1} more" if damages[1:] else ""
+        remedy = "run `retail lake rebuild`; `retail train` and `retail score` rebuild it too."
+        return DoctorCheck("lake", "fail", f"{damages[0]}{more}", remedy)
+    state, windows = Lake(lake_url).state(), pending(store)
+    text = f"{state.rows:,} events in {len(state.days)} days at {lake_url}"
+    if windows:
         remedy = "nothing to do: `retail train` and `retail score` bring it up to date first."
-        return DoctorCheck("lake", "warn", f"{text}; {len(pending)} ingested windows behind MongoDB", remedy)
+        return DoctorCheck("lake", "warn", f"{text}; {windows} ingested windows behind MongoDB", remedy)
     return DoctorCheck("lake", "ok", f"{text}, in step with MongoDB")
 
 

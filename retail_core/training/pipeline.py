@@ -77,7 +77,7 @@ def train(
         with _stage("search", advance):
             search = procedure.run_search(data, settings, options.model)
         result = _evaluate_and_refit(data, settings, search, goal, advance)
-        spec = build_spec(data, result, run, workspace.lake.state(instant), leakage_report)
+        spec = build_spec(data, result, run, workspace.lake.state(instant, hashed=True), leakage_report)
         with _stage("register", advance):
             spec = _register(settings, data, result, spec)
     with _stage("gate", advance):

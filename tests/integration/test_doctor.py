@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -9,13 +10,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from retail_core import sources
+from retail_core.cli.app import app
 from retail_core.ingest import ingest
 from retail_core.settings import Settings
 from retail_core.stack import doctor
+from retail_core.stack.services import variables
+from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import Store
 from retail_core.subprocesses import free_port, port_is_free
+from tests.lake_windows import event, put
 from tests.serving import Service
 
 pytestmark = pytest.mark.integration
@@ -54,6 +60,26 @@ def test_doctor_tells_of_refused_rows_that_wait(store: Store, tmp_path: Path) ->
         "warn",
         "1 refused rows wait",
     )
+
+
+def test_doctor_names_a_damaged_file_of_the_lake_and_its_rebuild_repairs_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, 1, [event(1, 1), event(2, 1, day=1)])
+    sync(store)
+    path = Path(Lake(store.settings.lake_url).files()[0])
+    path.unlink()
+    finding = next(check for check in doctor(store.settings) if check["name"] == "lake")
+    assert (finding["state"], finding["what"]) == ("fail", f"{path} is missing")
+    assert "retail lake rebuild" in finding["remedy"]
+    for name, value in variables(store.settings).items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    rebuilt = CliRunner().invoke(app, ["lake", "rebuild", "--json"])
+    assert rebuilt.exit_code == 0, rebuilt.output
+    assert (json.loads(rebuilt.stdout)["rows"], json.loads(rebuilt.stdout)["days"]) == (2, 2)
+    finding = next(check for check in doctor(store.settings) if check["name"] == "lake")
+    assert (finding["state"], finding["what"].partition(" at ")[0]) == ("ok", "2 events in 2 days")
 
 
 def test_doctor_reports_what_cannot_be_reached_and_never_raises(tmp_path: Path) -> None:

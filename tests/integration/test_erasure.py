@@ -15,7 +15,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from _bentoml_impl.tasks import ResultStatus, Sqlite3Store
@@ -29,12 +28,13 @@ from retail_core.ingest import ingest
 from retail_core.privacy import erasure
 from retail_core.scoring.audience_selection import refuse_erased_users
 from retail_core.scoring.prediction_storage import write_lake_predictions
-from retail_core.scoring.scores import rank_predictions
 from retail_core.sources.presets.snowplow import TSV_COLUMNS
 from retail_core.stack.services import variables
+from retail_core.store.lake.erase import count_in_lake, erase_from_lake
 from retail_core.store.lake.table import Lake, rebuild, sync
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.predictions import read_predictions, replace_predictions
+from tests.lake_windows import event, predictions_of, put
 
 pytestmark = pytest.mark.integration
 AS_OF = datetime(2025, 1, 20, tzinfo=UTC)
@@ -56,22 +56,7 @@ def shop(store: Store, tmp_path: Path) -> Store:
     log.write_text("\n".join(lines) + "\n")
     ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
     sync(store)
-    scored = rank_predictions(
-        [
-            pd.DataFrame(
-                {
-                    "user_id": [ERASED, OTHER_USER],
-                    "as_of": pd.Series([pd.Timestamp(AS_OF)] * 2).astype("datetime64[ms, UTC]"),
-                    "model_version": "1",
-                    "policy": "daily",
-                    "probability": [0.2, 0.1],
-                    "raw_score": [0.2, 0.1],
-                    "will_purchase": [True, False],
-                    "contact": [True, False],
-                }
-            ).astype({"user_id": "str", "model_version": "str", "policy": "str"})
-        ]
-    )
+    scored = predictions_of(ERASED, OTHER_USER, as_of=AS_OF)
     replace_predictions(store, scored, as_of=AS_OF, model_version="1")
     write_lake_predictions(store.settings.lake_url, scored, as_of=AS_OF, version="1")
     for name in ("users", "prediction_log", "audiences"):
@@ -88,7 +73,7 @@ def stored_users(store: Store) -> set[str]:
     for name in store.database.list_collection_names():
         for document in store.database[name].find():
             users |= {str(document.get("user_id", "")), str(document.get("raw", "")).split(",", 1)[0]}
-    for path in Path(store.settings.lake_url).rglob("*.parquet"):
+    for path in Path(store.settings.lake_url).glob("*/[!_]*/**/*.parquet"):
         users |= set(pq.ParquetFile(path).read(["user_id"])["user_id"].to_pylist())
     return users - {""}
 
@@ -128,9 +113,48 @@ def test_erasure_removes_every_trace_and_no_other_user(shop: Store) -> None:
     assert stored_users(shop) == {OTHER_USER}
     assert read_predictions(shop, as_of=AS_OF)["user_id"].tolist() == [OTHER_USER]
     assert [window["rows"] for window in shop.prediction_windows.find()] == [1]
-    state = Lake(shop.settings.lake_url).state()
+    lake = Lake(shop.settings.lake_url)
+    state = lake.state(hashed=True)
     assert state.rows == 15
-    assert rebuild(shop).data_hash == state.data_hash
+    rebuild(shop)
+    assert lake.state(hashed=True) == state
+
+
+def test_no_file_of_the_lake_contains_an_erased_user(store: Store) -> None:
+    """Neither data files nor the log with its checkpoints and statistics, also after further commits."""
+    erased = "zz-erased-user"
+    for window_id in range(1, 25):
+        users = ("a", erased) if window_id % 2 else ("a", "b")
+        events = [
+            event(window_id * 10 + n, window_id, user_id=user, item_id=f"{user}-item", day=window_id % 3)
+            for n, user in enumerate(users)
+        ]
+        put(store, window_id, events, users=1)
+        attributes = {"user_id": users[1], "valid_from": AS_OF, "attributes": "{}", "window_id": window_id}
+        store.users.insert_one({"_id": f"{window_id}"} | attributes)
+        sync(store)
+    write_lake_predictions(store.settings.lake_url, predictions_of("a", erased), as_of=AS_OF, version="1")
+    assert any(erased in content for content in _lake_contents(store))
+    for name in ("events", "users"):
+        store.database[name].delete_many({"user_id": erased})
+    erase_from_lake(store.settings, erased)
+    assert not [content for content in _lake_contents(store) if erased in content]
+    put(store, 25, [event(999, 25, user_id="b")])
+    state = sync(store)
+    assert state.rows == store.events.count_documents({})
+    assert not [content for content in _lake_contents(store) if erased in content]
+    assert count_in_lake(store.settings, "b")["lake_attributes"] == 1
+
+
+def _lake_contents(store: Store) -> list[str]:
+    """Bytes of every file, and the values of every Parquet file, as text."""
+    paths = [path for path in Path(store.settings.lake_url).rglob("*") if path.is_file()]
+    values = [
+        json.dumps(pq.read_table(path, partitioning=None).to_pylist(), default=str)
+        for path in paths
+        if path.suffix == ".parquet"
+    ]
+    return values + [path.read_bytes().decode(errors="replace") for path in paths]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.06, 0.1])

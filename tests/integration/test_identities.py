@@ -15,8 +15,8 @@ from retail_core.cli.app import app
 from retail_core.ingest import ingest, replay, store_events, undo
 from retail_core.privacy import erasure
 from retail_core.stack.doctor import doctor
-from retail_core.store.lake.folder import LakeFolder
 from retail_core.store.lake.link_file import newest_link_file
+from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo import identities
 from retail_core.store.mongo.connection import Store
@@ -145,7 +145,7 @@ def test_erasure_follows_the_links_and_removes_them(store: Store, tmp_path: Path
     assert erasure.erase(store, *ids) == counts
     assert _links(store) == ["a9 k9 06"]
     assert store.events.distinct("user_id") == ["a9"]
-    path = newest_link_file(LakeFolder(store.settings.lake_url))
+    path = newest_link_file(LakeLocation(store.settings.lake_url))
     assert path is not None
     assert [file.name for file in Path(path).parent.iterdir()] == [Path(path).name]
     assert pq.read_table(path)["to_id"].to_pylist() == ["k9"]
@@ -153,7 +153,7 @@ def test_erasure_follows_the_links_and_removes_them(store: Store, tmp_path: Path
 
 
 def test_the_lake_has_the_links_that_are_stored(store: Store, tmp_path: Path) -> None:
-    folder = LakeFolder(store.settings.lake_url)
+    folder = LakeLocation(store.settings.lake_url)
     sync(store)
     assert newest_link_file(folder) is None
     path = _write(tmp_path, "links.csv", LINK_HEADER + "a1,k1,2025-01-05\n")

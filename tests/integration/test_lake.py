@@ -6,65 +6,45 @@ import random
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import settings as configure
 from hypothesis import strategies as st
 
 from retail_core.errors import DependencyError, InputError, IntegrityError
 from retail_core.schemas import EVENT_ARROW, EVENT_COLUMNS
+from retail_core.scoring.prediction_storage import read_lake_predictions, write_lake_predictions
 from retail_core.settings import Settings
-from retail_core.store.lake.manifest import GENERATIONS_KEPT
-from retail_core.store.lake.table import EVENT_KEYS, Lake, LakeState, rebuild, sync
+from retail_core.store.lake import table
+from retail_core.store.lake.erase import count_in_lake, erase_from_lake
+from retail_core.store.lake.location import LakeLocation
+from retail_core.store.lake.table import FILES_PER_DAY, Lake, LakeState, damage, rebuild, sync
+from retail_core.store.lake.table_specs import EVENTS
 from retail_core.store.mongo.connection import Document, Store, open_store
 from tests.examples import examples
+from tests.lake_windows import START, event, predictions_of, put
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
-START = datetime(2025, 1, 1, tzinfo=UTC)
 SYNC = (
     "import sys; from pathlib import Path; from pydantic import SecretStr;"
     "from retail_core.settings import Settings; from retail_core.store.mongo.connection import open_store;"
     "from retail_core.store.lake.table import sync;"
     "s = open_store(Settings(home=Path(sys.argv[1]), mongodb_uri=SecretStr(sys.argv[2]),"
     " mongodb_database=sys.argv[3]));"
-    "print('ready', flush=True); print(sync(s).data_hash, flush=True); s.close()"
+    "print('ready', flush=True); print(sync(s).rows, flush=True); s.close()"
 )
-
-
-def event(number: int, window_id: int, *, day: int = 0, **more: object) -> Document:
-    """An event document as ingestion writes it; `number` makes its id and its instant within the day."""
-    return {
-        "_id": f"{number:032x}",
-        "user_id": f"u{number % 7}",
-        "event_time": START + timedelta(days=day, milliseconds=number * 997 % 86_400_000),
-        "event_type": "view_item",
-        "properties": "{}",
-        "source": "canonical",
-        "window_id": window_id,
-    } | more
-
-
-def put(
-    store: Store, window_id: int, events: list[Document], *, committed: bool = True, users: int = 0
-) -> None:
-    if events:
-        store.events.insert_many(events)
-    store.ledger.insert_one(
-        {
-            "_id": f"window:{window_id}",
-            "kind": "window",
-            "window_id": window_id,
-            "state": "committed" if committed else "open",
-            "counts": {"inserted": len(events)},
-            "users": users,
-        }
-    )
 
 
 def commit(store: Store, window_id: int) -> None:
@@ -84,10 +64,14 @@ def lake_rows(lake: Lake) -> list[dict[str, object]]:
         assert table.schema.equals(EVENT_ARROW)
         day = Path(path).parent.name.removeprefix("day=")
         assert {str(time)[:10] for time in table["event_time"].to_pylist()} == {day}
-        keys = list(zip(*(table[key].to_pylist() for key in EVENT_KEYS), strict=True))
+        keys = list(zip(*(table[key].to_pylist() for key in EVENTS.keys), strict=True))
         assert keys == sorted(set(keys))
         rows += table.to_pylist()
-    return rows
+    return in_order(rows)
+
+
+def in_order(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    return sorted(rows, key=lambda row: (str(row["event_time"])[:10], *(row[key] for key in EVENTS.keys)))
 
 
 def mongo_rows(store: Store, windows: set[int]) -> list[dict[str, object]]:
@@ -96,15 +80,29 @@ def mongo_rows(store: Store, windows: set[int]) -> list[dict[str, object]]:
         {name: document.get("_id" if name == "event_id" else name) for name in EVENT_COLUMNS}
         for document in documents
     ]
-    return sorted(rows, key=lambda row: (row["event_time"].date(), *(row[key] for key in EVENT_KEYS)))
+    return in_order(rows)
 
 
 def assert_mirrors(store: Store, windows: set[int]) -> LakeState:
     lake = Lake(store.settings.lake_url)
     assert lake_rows(lake) == mongo_rows(store, windows)
-    state = lake.state()
+    state = lake.state(hashed=True)
     assert state.rows == store.events.count_documents({"window_id": {"$in": sorted(windows)}})
+    if state.rows:
+        read = DeltaTable(lake_folder(store, "events")).to_pyarrow_table()
+        assert read.num_rows == len(set(read["event_id"].to_pylist())) == state.rows
     return state
+
+
+def hashed(store: Store, state: LakeState) -> LakeState:
+    """The state with its hash, after checking that it is the stored one."""
+    stored = Lake(store.settings.lake_url).state(hashed=True)
+    assert replace(stored, data_hash="") == state
+    return stored
+
+
+def lake_folder(store: Store, table: str) -> Path:
+    return Path(store.settings.lake_url) / table
 
 
 @pytest.fixture(scope="module")
@@ -152,27 +150,29 @@ def test_the_lake_holds_exactly_the_committed_windows(
                 number += len(events)
                 put(store, window_id, events, committed=window_id not in open_windows)
                 (waiting.append if window_id in open_windows else committed.add)(window_id)
-        synced = sync(store)
+        synced = hashed(store, sync(store))
         assert assert_mirrors(store, committed) == synced
-        assert rebuild(store) == synced
+        assert hashed(store, rebuild(store)) == synced
         assert assert_mirrors(store, committed) == synced
         store.client.drop_database(settings.mongodb_database)
 
 
-def test_late_events_rewrite_only_their_days(store: Store) -> None:
+def test_late_events_add_a_file_to_their_days(store: Store) -> None:
     fill(store, windows=2, rows=50)
     sync(store)
     lake = Lake(store.settings.lake_url)
     before = lake.files()
-    first_hash = lake.state().data_hash
+    first_hash = lake.state(hashed=True).data_hash
     put(store, 3, [event(9_000, 3, day=1), event(9_001, 3, day=8)])
     progress: list[tuple[int, int]] = []
     state = sync(store, progress=lambda copied, total: progress.append((copied, total)))
     after = lake.files()
-    assert [old == new for old, new in zip(before, after, strict=False)] == [True, False, True, True, True]
+    assert set(before) < set(after)
+    new_days = sorted(Path(path).parent.name for path in set(after) - set(before))
+    assert new_days == ["day=2025-01-02", "day=2025-01-09"]
     assert state.days[-1] == "2025-01-09"
     assert progress == [(2, 2)]
-    assert state.data_hash != first_hash
+    assert lake.state(hashed=True).data_hash != first_hash
     assert_mirrors(store, {1, 2, 3})
     assert sync(store) == state
     assert lake.files() == after
@@ -198,17 +198,17 @@ def test_the_state_before_an_instant_is_that_of_a_lake_that_ends_there(store: St
     fill(store, windows=1, rows=50)
     sync(store)
     lake = Lake(store.settings.lake_url)
-    full_state = lake.state()
+    full_state = lake.state(hashed=True)
     times = sorted(document["event_time"] for document in store.events.find())
     instant = times[len(times) // 2].replace(tzinfo=UTC)
-    early = lake.state(instant)
+    early = lake.state(instant, hashed=True)
     assert early.rows == sum(time.replace(tzinfo=UTC) < instant for time in times)
     assert early.newest_event is not None
     assert early.newest_event < instant
-    assert lake.state(instant + timedelta(days=99)) == full_state
+    assert lake.state(instant + timedelta(days=99), hashed=True) == full_state
     assert lake.state(START - timedelta(days=99)).rows == 0
     store.events.delete_many({"event_time": {"$gte": instant}})
-    assert rebuild(store) == early
+    assert hashed(store, rebuild(store)) == early
 
 
 def test_user_attributes_are_mirrored(store: Store) -> None:
@@ -260,9 +260,73 @@ def test_a_killed_sync_that_is_repeated_gives_the_same_lake(store: Store, mongod
             put(store, 9 + round_, late)
     state = sync(store)
     windows = {*range(1, 9), 11, 12}
-    assert assert_mirrors(store, windows) == state
+    assert assert_mirrors(store, windows) == hashed(store, state)
     assert rebuild(store) == state
+    assert stray_files(store) == []
     assert not (store.settings.home_dir / "lake-spool").exists()
+
+
+KILLED_AT = (
+    "import os, sys; from pathlib import Path; from pydantic import SecretStr\n"
+    "from retail_core.settings import Settings; from retail_core.store.lake import table\n"
+    "from retail_core.store.mongo.connection import open_store\n"
+    "from retail_core.store.lake.delta_table import LakeTable\n"
+    "from retail_core.store.lake.erase import erase_from_lake\n"
+    "home, uri, name, operation, moment, number = sys.argv[1:]\n"
+    "commit, count = LakeTable.commit, iter(range(99))\n"
+    "def killed(*arguments, **named):\n"
+    "    due = next(count) == int(number)\n"
+    "    if due and moment == 'before': os._exit(9)\n"
+    "    after = commit(*arguments, **named)\n"
+    "    if due: os._exit(9)\n"
+    "    return after\n"
+    "LakeTable.commit = killed\n"
+    "settings = Settings(home=Path(home), mongodb_uri=SecretStr(uri), mongodb_database=name)\n"
+    "if operation == 'erase': erase_from_lake(settings, 'u1')\n"
+    "else: getattr(table, operation)(open_store(settings))\n"
+)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("operation", ["sync", "rebuild", "erase"])
+def test_a_kill_at_any_commit_leaves_one_version_or_the_next(
+    store: Store, mongod_uri: str, operation: str, moment: str, number: int
+) -> None:
+    fill(store, windows=3, rows=20)
+    for window_id in (1, 2, 3):
+        add_user(store, window_id)
+    sync(store)
+    # Files of a killed run, so that there is something to delete.
+    (lake_folder(store, "events") / "stray.parquet").write_bytes(b"killed")
+    rows = {60, 61}
+    if operation == "erase":
+        store.events.delete_many({"user_id": "u1"})
+        store.users.delete_many({"user_id": "u1"})
+        rows = {60, store.events.count_documents({})}
+    else:
+        put(store, 4, [event(999, 4)])
+        add_user(store, 4)
+    command = [sys.executable, "-c", KILLED_AT, str(store.settings.home), mongod_uri, store.database.name]
+    ended = subprocess.run([*command, operation, moment, str(number)], cwd=ROOT, check=False)
+    assert ended.returncode == 9
+    lake = Lake(store.settings.lake_url)
+    assert len(lake_rows(lake)) == lake.state().rows
+    assert lake.state().rows in rows
+    if operation == "erase":
+        erase_from_lake(store.settings, "u1")
+        assert set(count_in_lake(store.settings, "u1").values()) == {0}
+    sync(store)
+    assert_mirrors(store, {1, 2, 3, 4})
+    users = lake.users_file()
+    assert (len(pq.ParquetFile(users).read()) if users else 0) == store.users.count_documents({})
+    assert stray_files(store) == []
+
+
+def add_user(store: Store, window_id: int) -> None:
+    document = {"user_id": "u1", "valid_from": START, "attributes": f'{{"age": {window_id}}}'}
+    store.users.insert_one(document | {"_id": f"{window_id}", "window_id": window_id})
+    store.ledger.update_one({"window_id": window_id}, {"$set": {"users": 1}})
 
 
 def test_concurrent_syncs_and_readers_are_safe(store: Store, mongod_uri: str) -> None:
@@ -280,44 +344,203 @@ def test_concurrent_syncs_and_readers_are_safe(store: Store, mongod_uri: str) ->
     assert len(lake_rows(reader)) == 4_000
 
 
-def test_superseded_files_are_kept_for_some_commits(store: Store) -> None:
-    put(store, 1, [event(1, 1)])
-    sync(store)
-    reader = Lake(store.settings.lake_url).snapshot()
-    for window_id in range(2, GENERATIONS_KEPT + 2):
+def stray_files(store: Store) -> list[str]:
+    """Data files that no version of their table has."""
+    names: list[str] = []
+    for log in Path(store.settings.lake_url).glob("*/_delta_log"):
+        delta = DeltaTable(log.parent)
+        superseded = set(delta.vacuum(0, enforce_retention_duration=False))
+        names += set(delta.vacuum(0, enforce_retention_duration=False, full=True)) - superseded
+    return names
+
+
+def test_a_day_with_many_files_is_written_anew_as_one(store: Store) -> None:
+    for window_id in range(1, FILES_PER_DAY + 1):
         put(store, window_id, [event(window_id, window_id)])
         sync(store)
-        assert len(lake_rows(reader)) == 1
-    put(store, 99, [event(99, 99)])
+    lake = Lake(store.settings.lake_url)
+    reader = lake.snapshot()
+    assert len(lake.files()) == FILES_PER_DAY
+    put(store, 99, [event(99, 99), event(100, 99, day=1)])
     sync(store)
-    assert not Path(reader.files()[0]).exists()
-    folder = Path(store.settings.lake_url) / "events"
-    assert len(list(folder.rglob("*.parquet"))) == 1 + GENERATIONS_KEPT
+    assert len(lake.files()) == 2
+    assert_mirrors(store, {*range(1, FILES_PER_DAY + 1), 99})
+    assert len(lake_rows(reader)) == FILES_PER_DAY
 
 
-@pytest.mark.parametrize("damage", ["manifest", "missing file", "cut file", "stray files"])
-def test_damage_is_repaired_by_the_next_sync(store: Store, damage: str) -> None:
+def test_a_reader_whose_files_were_deleted_reads_the_newest_version(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(store, 1, [event(1, 1), event(2, 1)])
+    sync(store)
+    reader = Lake(store.settings.lake_url).snapshot()
+    erase_from_lake(store.settings, "u1")
+    assert reader.state().rows == 2
+    assert [row["user_id"] for row in lake_rows(reader)] == ["u2"]
+    assert "Files of the pinned version of the lake were deleted" in caplog.text
+    assert reader.state().rows == 1
+
+
+DAMAGE = {
+    "cut commit": "cannot be read",
+    "empty commit": "is empty",
+    "missing file": "is missing",
+    "cut file": "bytes instead of",
+    "torn file": "cannot be read",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named_and_repaired_by_the_next_sync(
+    store: Store, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     fill(store, windows=2, rows=50)
     state = sync(store)
     lake = Lake(store.settings.lake_url)
-    root = Path(store.settings.lake_url)
-    if damage == "manifest":
-        (root / "manifest.json").write_text('{"format": 1, "days": ')
-        with pytest.raises(IntegrityError, match=r"manifest\.json"):
+    commit_file = lake_folder(store, "events") / "_delta_log" / "00000000000000000001.json"
+    path = Path(lake.files()[2])
+    if kind == "cut commit":
+        commit_file.write_text(commit_file.read_text()[:300])
+        with pytest.raises(IntegrityError, match=r"log of the lake's table .*events cannot be read"):
             lake.state()
-    elif damage == "missing file":
-        Path(lake.files()[2]).unlink()
-    elif damage == "cut file":
-        Path(lake.files()[2]).write_bytes(Path(lake.files()[2]).read_bytes()[:-9])
+    elif kind == "empty commit":
+        commit_file.write_text("")
+    elif kind == "missing file":
+        path.unlink()
+    elif kind == "cut file":
+        path.write_bytes(path.read_bytes()[:-9])
     else:
-        (root / "events" / "day=2025-01-01" / "00000002.parquet.tmp").write_bytes(b"killed")
-        (root / "events" / "day=2025-01-01" / "00000002.parquet").write_bytes(b"killed")
+        path.write_bytes(b"x" * path.stat().st_size)
+    (sentence,) = damage(store.settings.lake_url)
+    assert DAMAGE[kind] in sentence
     assert sync(store) == state
-    assert assert_mirrors(store, {1, 2}) == state
-    assert not list(root.rglob("*.tmp"))
+    assert "rebuilt from MongoDB" in caplog.text
+    assert damage(store.settings.lake_url) == []
+    assert_mirrors(store, {1, 2})
 
 
-def test_a_lake_of_another_database_is_rebuilt(store: Store) -> None:
+def test_a_damaged_page_is_found_when_its_day_is_written_anew(store: Store) -> None:
+    for window_id in range(1, FILES_PER_DAY + 1):
+        put(store, window_id, [event(window_id * 100 + i, window_id) for i in range(90)])
+        sync(store)
+    path = Path(Lake(store.settings.lake_url).files()[0])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 4] ^= 0xFF
+    path.write_bytes(content)
+    put(store, 99, [event(9_999, 99)])
+    sync(store)
+    assert_mirrors(store, {*range(1, FILES_PER_DAY + 1), 99})
+
+
+@pytest.mark.parametrize("kind", ["log", "file"])
+def test_damaged_predictions_are_taken_out(store: Store, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    put(store, 1, [event(1, 1)])
+    lake_url = store.settings.lake_url
+    for version in ("1", "2"):
+        write_lake_predictions(lake_url, predictions_of("u1"), as_of=START, version=version)
+    folder = lake_folder(store, "predictions")
+    if kind == "log":
+        (folder / "_delta_log" / "00000000000000000001.json").write_text("{")
+    else:
+        next(folder.glob("*/model_version=1/*.parquet")).write_bytes(b"torn")
+    (sentence,) = damage(lake_url)
+    assert "predictions" in sentence
+    assert sync(store).rows == 1
+    assert damage(lake_url) == []
+    assert "predictions" in caplog.text
+    with pytest.raises(FileNotFoundError):
+        read_lake_predictions(lake_url, as_of=START, version="1")
+    write_lake_predictions(lake_url, predictions_of("u1"), as_of=START, version="1")
+    assert len(read_lake_predictions(lake_url, as_of=START, version="1")) == 1
+    if kind == "file":
+        assert len(read_lake_predictions(lake_url, as_of=START, version="2")) == 1
+
+
+def test_files_of_a_killed_sync_are_deleted_by_the_next(store: Store) -> None:
+    fill(store, windows=1, rows=50)
+    sync(store)
+    stray = lake_folder(store, "events") / "day=2025-01-01" / "killed.parquet"
+    stray.write_bytes(b"killed")
+    assert stray_files(store) == ["day=2025-01-01/killed.parquet"]
+    sync(store)
+    assert not stray.exists()
+
+
+def test_an_erasure_during_a_sync_makes_it_start_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sync has read the user's rows from MongoDB when the erasure of another home commits."""
+    put(store, 1, [event(1, 1), event(2, 1)])
+    read, erased = table.read_window_events, []
+
+    def read_then_erase(*arguments: Any) -> Iterator[pa.Table]:
+        yield from list(read(*arguments))
+        if not erased:
+            erased.append("u1")
+            store.events.delete_many({"user_id": "u1"})
+            erase_from_lake(store.settings, "u1")
+
+    # Homes that share an object store have no lock in common.
+    monkeypatch.setattr(LakeLocation, "locked", lambda location, home: nullcontext())
+    monkeypatch.setattr(table, "read_window_events", read_then_erase)
+    with caplog.at_level("INFO"):
+        assert sync(store).rows == 1
+    assert "the synchronization starts again" in caplog.text
+    assert [row["user_id"] for row in lake_rows(Lake(store.settings.lake_url))] == ["u2"]
+    assert stray_files(store) == []
+
+
+def test_a_lake_of_an_earlier_release_is_replaced_with_one_message(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(store, windows=2, rows=50)
+    root = Path(store.settings.lake_url)
+    old = [root / "events/day=2025-01-01/00000001.parquet", root / "users/00000001.parquet"]
+    for path in old:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"old")
+    (root / "manifest.json").write_text('{"format":1,"days":{}}')
+    runs = root / "predictions/as_of=20250101T000000Z"
+    runs.mkdir(parents=True)
+    predictions_of("u1").to_parquet(runs / "version=1.parquet")
+    (runs / "version=2.parquet").write_bytes(b"torn")
+    assert Lake(str(root)).state().rows == 0
+    sync(store)
+    assert_mirrors(store, {1, 2})
+    assert not any(path.exists() for path in [*old, runs / "version=1.parquet", root / "manifest.json"])
+    assert read_lake_predictions(str(root), as_of=START, version="1")["user_id"].tolist() == ["u1"]
+    assert "version=2.parquet cannot be read and is left out" in caplog.text
+    assert [r.message for r in caplog.records if "earlier release" in r.message] == [
+        f"The lake at {root}/ has the format of an earlier release and is written anew as Delta Lake."
+    ]
+
+
+def test_a_lake_of_a_newer_release_is_refused(store: Store) -> None:
+    root = Path(store.settings.lake_url)
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "manifest.json").write_text('{"format": 9}')
+    fill(store, windows=1, rows=5)
+    with pytest.raises(InputError, match="newer release"):
+        sync(store)
+
+
+def test_a_lake_of_another_database_is_refused_where_it_is_configured(store: Store, tmp_path: Path) -> None:
+    fill(store, windows=1, rows=50)
+    settings = store.settings.model_copy(update={"lake": str(tmp_path / "shared")})
+    state = sync(Store(settings, store.client, store.database))
+    name = f"other_{uuid.uuid4().hex[:8]}"
+    other_settings = settings.model_copy(update={"mongodb_database": name, "home": tmp_path / "other"})
+    with open_store(other_settings) as other:
+        put(other, 1, [event(1, 1)])
+        with pytest.raises(InputError, match="another MongoDB database") as caught:
+            sync(other)
+        assert "retail lake rebuild" in caught.value.remedy
+        assert Lake(str(tmp_path / "shared")).state() == state
+        assert rebuild(other).rows == 1
+        other.client.drop_database(name)
+
+
+def test_a_lake_below_the_home_follows_its_database(store: Store) -> None:
     fill(store, windows=3, rows=50)
     sync(store)
     store.events.drop()

@@ -120,7 +120,7 @@ def test_champion_is_the_registered_version(shop: Shop) -> None:
     lowest = spec.certification["daily"]
     assert spec.thresholds["daily"]["no-miss"] == min(lowest["held_out"] + lowest["cross_fitted"])
     assert spec.thresholds["daily"]["no-miss"] < spec.thresholds["daily"]["contact"]
-    lake_state = shop.workspace.lake.state(AS_OF)
+    lake_state = shop.workspace.lake.state(AS_OF, hashed=True)
     assert lake_state.rows == events_before(shop, AS_OF) < shop.workspace.lake.state().rows
     assert (spec.data["events"], spec.data["data_hash"]) == (lake_state.rows, lake_state.data_hash)
     assert spec.data["last_event"] < spec.data["as_of"] == "2025-02-01T00:00:00Z"

@@ -22,6 +22,7 @@ from retail_core.arrays import FloatVector, IntVector
 from retail_core.features.engine import LakeReader
 from retail_core.features.persons import read_persons, row_histories
 from retail_core.features.user_attributes import AttributeEncoding, finite_number
+from retail_core.store.lake.location import open_url
 from retail_core.times import to_micros
 
 _MIN_USERS_FOR_IDS = 20
@@ -111,12 +112,21 @@ def attribute_warnings(lake: LakeReader, admitted: Collection[str] = ()) -> tupl
     )
 
 
-def _read_users(lake: LakeReader) -> pd.DataFrame:
-    """Users file as user_id, valid_from (microseconds, `_NO_DATE` where null), text and content (dict)."""
+def read_users_table(lake: LakeReader) -> pyarrow.Table | None:
+    """Columns `user_id`, `valid_from`, `attributes` of the users file; None without one."""
     path = lake.users_file()
     if path is None:
+        return None
+    filesystem, name = open_url(path)
+    columns = ["user_id", "valid_from", "attributes"]
+    return parquet.read_table(name, filesystem=filesystem, columns=columns, partitioning=None)
+
+
+def _read_users(lake: LakeReader) -> pd.DataFrame:
+    """Users file as user_id, valid_from (microseconds, `_NO_DATE` where null), text and content (dict)."""
+    table = read_users_table(lake)
+    if table is None:
         return pd.DataFrame({"user_id": [], "valid_from": np.empty(0, np.int64), "text": [], "content": []})
-    table = parquet.read_table(path, columns=["user_id", "valid_from", "attributes"])
     valid_from = table.column("valid_from").cast(pyarrow.timestamp("us", tz="UTC")).cast("int64")
     frame = pd.DataFrame(
         {

@@ -9,17 +9,22 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
+import duckdb
 import ibis
 import numpy as np
 import pyarrow
 from ibis.expr.types import IntegerValue, Table, Value
+from pyarrow import dataset
 
+from retail_core.errors import IntegrityError
 from retail_core.features.engine.query_engine import (
     EVENT_ORDER,
     EngineOptions,
     PartitionFunction,
     QueryEngine,
 )
+from retail_core.schemas import EVENT_ARROW
+from retail_core.store.lake.location import open_files
 
 PARTITION_EVENTS = 400_000
 """Events of a partition: few enough for caches and memory, enough for NumPy."""
@@ -44,7 +49,15 @@ class DuckDBEngine(QueryEngine):
 
     def parquet(self, files: list[str]) -> Table:
         """See `QueryEngine`."""
-        return self._backend.read_parquet(files)
+        if "://" not in files[0]:
+            with _explained_errors():
+                return self._backend.read_parquet(files)
+        # DuckDB itself would download an extension to read an object store.
+        filesystem, paths = open_files(files)
+        events = dataset.dataset(paths, schema=EVENT_ARROW, filesystem=filesystem)
+        name = ibis.util.gen_name("events")
+        self._backend.con.register(name, events)
+        return self._backend.table(name)
 
     def micros(self, instant: Value) -> IntegerValue:
         """See `QueryEngine`."""
@@ -56,11 +69,13 @@ class DuckDBEngine(QueryEngine):
 
     def materialize(self, expression: Table) -> Table:
         """See `QueryEngine`; a temporary table."""
-        return self._backend.create_table(ibis.util.gen_name("materialized"), expression, temp=True)
+        with _explained_errors():
+            return self._backend.create_table(ibis.util.gen_name("materialized"), expression, temp=True)
 
     def to_arrow(self, expression: Table) -> pyarrow.Table:
         """See `QueryEngine`."""
-        return self._backend.to_pyarrow(expression)
+        with _explained_errors():
+            return self._backend.to_pyarrow(expression)
 
     def map_users(
         self, pairs: pyarrow.Table, events: Table, function: PartitionFunction
@@ -70,7 +85,23 @@ class DuckDBEngine(QueryEngine):
         relation = self._backend.con.sql(self._backend.compile(in_order))
         partitions = user_partitions(pairs, relation.to_arrow_reader(PARTITION_EVENTS))
         threads = min(self._threads, _MAX_CONCURRENT_PARTITIONS)
-        yield from map_in_threads(function, partitions, threads)
+        with _explained_errors():
+            yield from map_in_threads(function, partitions, threads)
+
+
+@contextmanager
+def _explained_errors() -> Iterator[None]:
+    """Raise what DuckDB reports about a Parquet file as an `IntegrityError`."""
+    try:
+        yield
+    except duckdb.Error as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        if ".parquet" not in reason:
+            raise
+        raise IntegrityError(
+            f"Events cannot be read: {reason}.",
+            remedy="run the command again; if it fails again, run `retail lake rebuild` first.",
+        ) from error
 
 
 @contextmanager

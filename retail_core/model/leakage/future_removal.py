@@ -16,11 +16,12 @@ from pandera.typing.pandas import DataFrame
 from pyarrow import parquet
 
 from retail_core.arrays import BoolArray, Float32Array, IndexArray
+from retail_core.features.batch.attribute_columns import read_users_table
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.batch.context_features import context_by_day
 from retail_core.features.cutoff_context import local_day
 from retail_core.features.engine import LakeReader, open_engine
-from retail_core.features.persons import read_persons, row_histories
+from retail_core.features.persons import read_links_table, read_persons, row_histories
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.leakage.guard_data import GuardData, GuardSample, column_owners
 from retail_core.model.leakage.leakage_report import Finding
@@ -134,12 +135,12 @@ def _last_cutoffs(lake: LakeReader, rows: pd.DataFrame) -> pd.Series[int]:
 
 def _truncate_links(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> str | None:
     """Identity links made before the last cut-off of the rows."""
-    source = lake.identities_file()
-    if source is None:
+    links = read_links_table(lake)
+    if links is None:
         return None
     path = folder / "identities.parquet"
     before = pc.field("linked_at") < pyarrow.scalar(rows["as_of"].max().to_pydatetime())
-    parquet.write_table(parquet.read_table(source).filter(before), path)
+    parquet.write_table(links.filter(before), path)
     return str(path)
 
 
@@ -157,10 +158,9 @@ def _events_before_cutoffs(lake: LakeReader, rows: pd.DataFrame) -> pyarrow.Tabl
 
 def _truncate_users(lake: LakeReader, rows: pd.DataFrame, folder: Path) -> str | None:
     """Attribute rows valid at their user's cut-off; those without a date stay, for the readers to decide."""
-    source = lake.users_file()
-    if source is None:
+    table = read_users_table(lake)
+    if table is None:
         return None
-    table = parquet.read_table(source)
     until = _last_cutoffs(lake, rows)
     micros = table.column("user_id").to_pandas().map(until).astype("Int64")
     limit = pyarrow.array(micros).cast(pyarrow.timestamp("us", tz="UTC"))

@@ -1,1 +1,1 @@
-"""The lake: MongoDB's events and user attributes mirrored as Parquet files."""
+"""The lake: MongoDB's events and user attributes, and predictions, as Delta tables."""

@@ -2,111 +2,91 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyarrow import fs
+import logging
 
 from retail_core.settings import Settings
-from retail_core.store.lake.folder import LakeFolder
+from retail_core.store.lake import old_format
+from retail_core.store.lake.applied_windows import changed_versions
+from retail_core.store.lake.delta_table import CommitConflict, DamagedFileError, LakeTable
 from retail_core.store.lake.link_file import sync_links
-from retail_core.store.lake.manifest import LakeFile, Manifest
-from retail_core.store.lake.merge import merge
-from retail_core.store.lake.table import EVENT_KEYS, USER_KEYS
+from retail_core.store.lake.location import LakeLocation
+from retail_core.store.lake.parquet_files import Rows, user_rows, write_file
+from retail_core.store.lake.prediction_table import ATTEMPTS, busy, take_over_old_predictions
+from retail_core.store.lake.table_specs import EVENTS, PREDICTIONS, TABLES, USERS, TableSpec
 from retail_core.store.mongo.connection import Store
 
-PREDICTIONS = "predictions"
+log = logging.getLogger(__name__)
+
+_COUNTS = {EVENTS.name: "lake_events", USERS.name: "lake_attributes", PREDICTIONS.name: "lake_predictions"}
 
 
 def count_in_lake(settings: Settings, user_id: str) -> dict[str, int]:
     """Number of the user's rows in the lake: `lake_events`, `lake_attributes`, `lake_predictions`.
 
     Raises:
-        IntegrityError: the manifest is damaged.
+        IntegrityError: the log of a table is damaged.
     """
-    folder = LakeFolder(settings.lake_url)
-    manifest = folder.read_manifest() or Manifest()
-    days = [_row_count(folder, file.path, user_id) for file in manifest.days.values()]
-    return {
-        "lake_events": sum(days),
-        "lake_attributes": _row_count(folder, manifest.users.path, user_id) if manifest.users else 0,
-        "lake_predictions": sum(_row_count(folder, path, user_id) for path in _prediction_files(folder)),
-    }
+    location = LakeLocation(settings.lake_url)
+    is_old = old_format.has_old_format(location)
+    old_counts = old_format.count_old_rows(location, user_id) if is_old else {}
+    counts = {}
+    for spec in TABLES:
+        table, rows = LakeTable.open(location, spec), old_counts.get(spec.name, 0)
+        if table is not None:
+            rows = sum(user_rows(table, file, user_id) for file in table.files)
+        counts[_COUNTS[spec.name]] = rows
+    return counts
 
 
 def erase_from_lake(settings: Settings, user_id: str) -> None:
     """Remove the user's events, attributes and predictions, also from superseded files.
 
-    A killed erasure can be repeated: each file is replaced in one step. The files of a reader that pinned an
-    earlier state are deleted.
+    A killed erasure can be repeated. A reader that pinned an earlier version reads the newest one from its
+    next call on. A lake of the format before Delta Lake is deleted but for its predictions; the next
+    synchronization writes it anew.
 
     Raises:
-        IntegrityError: the manifest is damaged.
+        DependencyError: other processes write to the lake all the time.
+        IntegrityError: the log of a table is damaged.
     """
-    folder = LakeFolder(settings.lake_url)
-    with folder.locked(settings.home_dir):
-        present = folder.read_manifest()
-        if present is not None:
-            after = _without_user(folder, present, user_id)
-            folder.write_manifest(after)
-            folder.delete_except(after.protected_paths)
-        for path in _prediction_files(folder):
-            if _row_count(folder, path, user_id):
-                remaining = _read(folder, path, pc.field("user_id") != user_id)
-                folder.write(path, partial(pq.write_table, remaining))
+    location = LakeLocation(settings.lake_url)
+    with location.locked(settings.home_dir):
+        if old_format.has_old_format(location):
+            take_over_old_predictions(location)
+            old_format.delete_old_files(location)
+        for spec in TABLES:
+            _erase_from_table(location, spec, user_id)
 
 
 def erase_links_from_lake(store: Store) -> None:
     """Write the file of identity links without those removed from MongoDB, and delete all earlier files."""
-    folder = LakeFolder(store.settings.lake_url)
-    with folder.locked(store.settings.home_dir):
-        sync_links(store, folder, erased=True)
+    location = LakeLocation(store.settings.lake_url)
+    with location.locked(store.settings.home_dir):
+        sync_links(store, location, erased=True)
 
 
-def _without_user(folder: LakeFolder, present: Manifest, user_id: str) -> Manifest:
-    generation = present.generation + 1
-    days = {
-        day: _rewritten(folder, file, f"events/day={day}/{generation:08d}.parquet", user_id, EVENT_KEYS)
-        for day, file in present.days.items()
-    }
-    users = present.users and _rewritten(
-        folder, present.users, f"users/{generation:08d}.parquet", user_id, USER_KEYS
-    )
-    remaining = {day: file for day, file in days.items() if file is not None}
-    return replace(present, generation=generation, days=remaining, users=users, retired=())
+def _erase_from_table(location: LakeLocation, spec: TableSpec, user_id: str) -> None:
+    for _ in range(ATTEMPTS):
+        table = LakeTable.open(location, spec)
+        if table is None:
+            return
+        try:
+            _commit_without(table, user_id).delete_unreferenced(0)
+        except CommitConflict:
+            continue
+        return
+    raise busy(location)
 
 
-def _rewritten(
-    folder: LakeFolder, file: LakeFile, path: str, user_id: str, keys: tuple[str, ...]
-) -> LakeFile | None:
-    if not _row_count(folder, file.path, user_id):
-        return file
-    remaining = _read(folder, file.path, pc.field("user_id") != user_id)
-    return merge(folder, path, [remaining], None, keys) if len(remaining) else None
-
-
-def _row_count(folder: LakeFolder, path: str, user_id: str) -> int:
-    return len(_read(folder, path, pc.field("user_id") == user_id, ["user_id"]))
-
-
-def _read(
-    folder: LakeFolder, path: str, condition: pc.Expression, columns: list[str] | None = None
-) -> pa.Table:
-    return pq.read_table(
-        folder.path_of(path),
-        filesystem=folder.filesystem,
-        columns=columns,
-        filters=condition,
-        partitioning=None,
-    )
-
-
-def _prediction_files(folder: LakeFolder) -> list[str]:
-    selector = fs.FileSelector(folder.path_of(PREDICTIONS), recursive=True, allow_not_found=True)
-    root = folder.path_of("")
-    infos = folder.filesystem.get_file_info(selector)
-    paths = [info.path.removeprefix(root) for info in infos if info.is_file]
-    return sorted(path for path in paths if path.endswith(".parquet"))
+def _commit_without(table: LakeTable, user_id: str) -> LakeTable:
+    """Commit the removal, also of no rows: a sync that has read the user from MongoDB then starts again."""
+    try:
+        holding = [file for file in table.files if user_rows(table, file, user_id)]
+        rewritten = [
+            write_file(table, Rows(files=[file], without_user=user_id), file.partition) for file in holding
+        ]
+    except DamagedFileError as error:
+        log.warning("%s The table is emptied; the next synchronization writes it anew.", error.message)
+        return table.commit(removed=table.files, transactions=changed_versions(table.applied, ()))
+    transactions = changed_versions(table.applied, table.applied)
+    return table.commit([file for file in rewritten if file], holding, transactions)

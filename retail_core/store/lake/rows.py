@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections import deque
 from collections.abc import Iterator
@@ -20,7 +21,8 @@ from pymongo.read_concern import ReadConcern
 
 from retail_core.errors import IntegrityError
 from retail_core.schemas import EVENT_ARROW
-from retail_core.store.lake.manifest import Manifest
+from retail_core.store.lake.applied_windows import Ranges, contiguous, has_window
+from retail_core.store.lake.table_specs import USERS_ARROW
 from retail_core.store.mongo.connection import Document, Store
 
 BATCH_ROWS = 100_000
@@ -28,15 +30,6 @@ BATCH_WINDOWS = 1_000
 READERS = 2
 READ_AHEAD = 3
 SPILL_BYTES = 160_000_000
-
-USERS_ARROW = pa.schema(
-    [
-        pa.field("user_id", pa.string(), nullable=False),
-        pa.field("valid_from", pa.timestamp("us", tz="UTC")),
-        pa.field("attributes", pa.string(), nullable=False),
-    ]
-)
-"""Columns of the lake's user attributes."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +41,23 @@ class PendingWindow:
     users: int
 
 
-def source_identity(store: Store) -> str:
-    """Identity of the events collection.
+def source_transactions(store: Store) -> dict[str, int]:
+    """Identity of the events collection, as versions of application transactions by id.
 
-    A dropped and recreated one, with new window ids, has another; so has one from which files were removed:
-    windows that the lake has applied are gone then, and the lake is rebuilt.
+    `database` is another one for another database, and for a collection that was dropped and created again.
+    `removals` changes when files are undone: windows that the lake has applied are gone then.
     """
     collections = list(store.database.list_collections(filter={"name": "events"}))
-    name = store.database.name
-    identity = f"{name}:{collections[0]['info']['uuid'].hex()}" if collections else name
+    identity = collections[0]["info"]["uuid"].hex() if collections else ""
+    digest = hashlib.blake2b(f"{store.database.name}:{identity}".encode(), digest_size=7).digest()
     started = store.ledger.count_documents({"undone": {"$exists": True}})
-    if not started:
-        return identity
-    done = store.ledger.count_documents({"undone": {"$exists": True}, "state": "done"})
-    return f"{identity}:undone {started}.{done}"
+    done = store.ledger.count_documents({"undone": {"$exists": True}, "state": "done"}) if started else 0
+    return {"database": int.from_bytes(digest), "removals": started << 31 | done}
 
 
-def pending_windows(store: Store, manifest: Manifest) -> list[PendingWindow]:
-    """Committed windows that `manifest` does not have, ascending."""
-    query = {"kind": "window", "state": "committed", "window_id": {"$gt": manifest.contiguous}}
+def pending_windows(store: Store, applied: Ranges) -> list[PendingWindow]:
+    """Committed windows that are not among `applied`, ascending."""
+    query = {"kind": "window", "state": "committed", "window_id": {"$gt": contiguous(applied)}}
     fields = {"window_id": 1, "counts.inserted": 1, "users": 1}
     documents = _majority(store.ledger).find(query, fields).sort("window_id")
     windows = (
@@ -77,7 +68,7 @@ def pending_windows(store: Store, manifest: Manifest) -> list[PendingWindow]:
         )
         for document in documents
     )
-    return [window for window in windows if not manifest.has_window(window.window_id)]
+    return [window for window in windows if not has_window(applied, window.window_id)]
 
 
 def read_window_events(store: Store, windows: list[PendingWindow]) -> Iterator[pa.Table]:

@@ -1,8 +1,9 @@
-"""The lake: MongoDB's events and user attributes as Parquet by UTC event day, for analytical reads.
+"""The lake: MongoDB's events and user attributes as Delta tables, for analytical reads.
 
 MongoDB is the system of record, the lake its copy: `sync` applies the ledger windows committed since the last
-sync, and `rebuild` creates the same lake from MongoDB alone. The manifest lists the files of the lake;
-replacing it is the commit, so a reader sees one state or the next, and a killed sync changes nothing.
+sync, and `rebuild` creates the same lake from MongoDB alone. Each table is synchronized by one commit, which
+records the windows it applies: a reader sees one version or the next, a killed sync changes nothing, and of
+two concurrent ones the second starts again without the windows of the first.
 """
 
 from __future__ import annotations
@@ -10,33 +11,37 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+from deltalake.exceptions import DeltaError
 from pymongo.errors import PyMongoError
 
-from retail_core.errors import DependencyError, IntegrityError
+from retail_core.errors import DependencyError, InputError, IntegrityError
 from retail_core.schemas import EVENT_ARROW
 from retail_core.sources.source import Chunk
-from retail_core.store.lake.folder import LakeFolder
-from retail_core.store.lake.link_file import newest_link_file, sync_links
-from retail_core.store.lake.manifest import LakeFile, LakeState, Manifest
-from retail_core.store.lake.merge import merge, truncate
+from retail_core.store.lake import old_format
+from retail_core.store.lake.applied_windows import add_to_ranges, changed_versions
+from retail_core.store.lake.delta_table import CommitConflict, DamagedFileError, LakeFile, LakeTable
+from retail_core.store.lake.link_file import sync_links
+from retail_core.store.lake.location import LakeLocation
+from retail_core.store.lake.parquet_files import Rows, write_file
+from retail_core.store.lake.prediction_table import ATTEMPTS, busy, take_over_old_predictions
+from retail_core.store.lake.reader import Lake, LakeState
 from retail_core.store.lake.rows import (
-    USERS_ARROW,
     PendingWindow,
     Spool,
     pending_windows,
     read_window_events,
     read_window_users,
-    source_identity,
+    source_transactions,
 )
+from retail_core.store.lake.table_specs import EVENTS, PREDICTIONS, USERS, USERS_ARROW, TableSpec
 from retail_core.store.mongo.connection import Store, mongodb_error
 
-__all__ = ["Lake", "LakeState", "SyncProgress", "rebuild", "sync"]
+__all__ = ["Lake", "LakeState", "SyncProgress", "damage", "pending", "rebuild", "sync"]
 
 SyncProgress = Callable[[int, int], None]
 """Called with the number of events copied and in total."""
@@ -44,85 +49,36 @@ SyncProgress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
 
 MERGERS = 2
-EVENT_KEYS = ("user_id", "event_time", "event_id")
-USER_KEYS = ("user_id", "valid_from", "attributes")
+FILES_PER_DAY = 8
+"""A sync appends a file to a day; a day with this many files is written anew as one."""
+
+KEPT_HOURS = 24
+"""How long a superseded file is kept for readers."""
+
+UNRECORDED_WINDOWS = 1_000
+"""Windows without user attributes are recorded in that table once there are this many."""
 
 
-class Lake:
-    """Reader of the lake. Every call reads the committed manifest again; `snapshot` pins one."""
+@dataclass(frozen=True)
+class _Sync:
+    """What one synchronization needs besides the table."""
 
-    def __init__(self, url: str) -> None:
-        """Open the lake at `url` (a folder or an object-store URL), which need not exist.
-
-        Raises:
-            InputError: the URL is of an unknown kind.
-        """
-        self._folder = LakeFolder(url)
-        self._pinned: Manifest | None = None
-        self._pinned_links: str | None = None
-
-    def snapshot(self) -> Lake:
-        """A reader of the present state, which later syncs do not change.
-
-        Its files are kept for `GENERATIONS_KEPT` commits.
-        """
-        pinned = object.__new__(Lake)
-        pinned._folder, pinned._pinned = self._folder, self._manifest()
-        # Last, since a sync writes the links before the events.
-        pinned._pinned_links = self.identities_file()
-        return pinned
-
-    def state(self, before: datetime | None = None) -> LakeState:
-        """Rows, days and times of the lake; of an empty lake zero rows and no days.
-
-        Args:
-            before: an aware instant; if given, only events before it count.
-
-
-        Raises:
-            IntegrityError: the manifest is damaged.
-        """
-        present = self._manifest()
-        if before is not None:
-            truncated = ((day, truncate(self._folder, file, before)) for day, file in present.days.items())
-            present = replace(present, days={day: file for day, file in truncated if file.rows})
-        return present.state()
-
-    def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
-        """Parquet files (absolute paths or URLs) of the UTC days that overlap [start, end), ascending.
-
-        The files contain all rows of these days, also those outside [start, end).
-
-        Args:
-            start: aware; None means from the beginning.
-            end: aware; None means to the end.
-        """
-        first = start.astimezone(UTC).date().isoformat() if start else ""
-        last = (end.astimezone(UTC) - timedelta(microseconds=1)).date().isoformat() if end else "9999"
-        days = self._manifest().days
-        return [self._folder.url_of(file.path) for day, file in sorted(days.items()) if first <= day <= last]
-
-    def users_file(self) -> str | None:
-        """Parquet file of `user_id, valid_from, attributes`; None if there are no user attributes."""
-        users = self._manifest().users
-        return self._folder.url_of(users.path) if users else None
-
-    def identities_file(self) -> str | None:
-        """Parquet file of `from_id, to_id, linked_at`; None if there are no identity links."""
-        return self._pinned_links if self._pinned else newest_link_file(self._folder)
-
-    def _manifest(self) -> Manifest:
-        return self._pinned or self._folder.read_manifest() or Manifest()
+    store: Store
+    location: LakeLocation
+    progress: SyncProgress | None
+    from_scratch: bool
+    source: dict[str, int]
 
 
 def sync(store: Store, *, progress: SyncProgress | None = None) -> LakeState:
     """Apply every committed ledger window that the lake does not have.
 
-    A killed sync can be repeated, and concurrent ones are safe. A lake that is damaged, incomplete or of
-    another database is rebuilt.
+    A killed sync can be repeated, and concurrent ones, also of other homes with the same MongoDB, are safe. A
+    lake that is damaged, of the format before Delta Lake, or, below the home, of another database is rebuilt.
 
     Raises:
         DependencyError: MongoDB or the lake's file system fails.
+        InputError: the lake at RETAIL_LAKE is of another database, or of a newer release.
         IntegrityError: a stored event is unusable.
     """
     return _apply(store, progress, from_scratch=False)
@@ -133,110 +89,219 @@ def rebuild(store: Store, *, progress: SyncProgress | None = None) -> LakeState:
 
     Raises:
         DependencyError: MongoDB or the lake's file system fails.
+        InputError: the lake is of a newer release.
         IntegrityError: a stored event is unusable.
     """
     return _apply(store, progress, from_scratch=True)
 
 
+def pending(store: Store) -> int:
+    """Number of committed ledger windows whose events the lake does not have.
+
+    Raises:
+        IntegrityError: the log is damaged.
+    """
+    table = LakeTable.open(LakeLocation(store.settings.lake_url), EVENTS)
+    return len(pending_windows(store, table.applied if table else ()))
+
+
+def damage(lake_url: str) -> list[str]:
+    """One sentence for each file of the lake that is missing, of another size or unreadable."""
+    sentences: list[str] = []
+    for spec in (EVENTS, USERS, PREDICTIONS):
+        try:
+            table = LakeTable.open(LakeLocation(lake_url), spec)
+        except IntegrityError as error:
+            sentences.append(error.message.rstrip("."))
+        else:
+            sentences += table.damage() if table else []
+    return sentences
+
+
 def _apply(store: Store, progress: SyncProgress | None, *, from_scratch: bool) -> LakeState:
-    folder = LakeFolder(store.settings.lake_url)
+    location = LakeLocation(store.settings.lake_url)
     try:
-        with folder.locked(store.settings.home_dir):
-            sync_links(store, folder)
-            present = _present_manifest(folder)
-            base = _base_manifest(store, folder, present, from_scratch=from_scratch)
-            folder.delete_except(present.protected_paths)
-            windows = pending_windows(store, base)
-            log.debug("Synchronizing the lake: %d pending windows", len(windows))
-            if not windows and base is present:
-                return present.state()
-            after = _advance(store, folder, base, windows, progress)
-            folder.write_manifest(after)
-            folder.delete_except(after.protected_paths)
-            return after.state()
+        with location.locked(store.settings.home_dir):
+            return _apply_locked(store, location, progress, from_scratch=from_scratch)
     except PyMongoError as error:
         uri = store.settings.mongodb_uri
         raise mongodb_error(uri.get_secret_value() if uri else "the embedded server", error) from error
-    except OSError as error:
+    except (OSError, DeltaError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise DependencyError(
-            f"The lake at {folder.url_of('')} cannot be written: {error}.",
+            f"The lake at {location.url_of('')} cannot be written: {reason}.",
             remedy="free space or correct RETAIL_LAKE; nothing was committed, run the command again.",
         ) from error
 
 
-def _present_manifest(folder: LakeFolder) -> Manifest:
+def _apply_locked(
+    store: Store, location: LakeLocation, progress: SyncProgress | None, *, from_scratch: bool
+) -> LakeState:
+    replaces_old = old_format.has_old_format(location)
+    if replaces_old and LakeTable.open(location, EVENTS) is None:
+        log.warning(
+            "The lake at %s has the format of an earlier release and is written anew as Delta Lake.",
+            location.url_of(""),
+        )
+    for _ in range(ATTEMPTS):
+        run = _Sync(store, location, progress, from_scratch, source_transactions(store))
+        try:
+            # The reader opens events first, so that links and attributes are never older than they are.
+            sync_links(store, location)
+            _synchronize(run, USERS)
+            _synchronize(run, EVENTS)
+            _tidy_predictions(location)
+        except CommitConflict:
+            log.info("Another process has written to the lake; the synchronization starts again.")
+            continue
+        except DamagedFileError as error:
+            log.warning("%s The lake is rebuilt from MongoDB.", error.message)
+            from_scratch = True
+            continue
+        if replaces_old:
+            take_over_old_predictions(location)
+            old_format.delete_old_files(location)
+        return Lake(store.settings.lake_url).state()
+    raise busy(location)
+
+
+def _synchronize(run: _Sync, spec: TableSpec) -> None:
+    """Bring one table up to date by one commit."""
+    table, is_rebuilt = _present_table(run, spec)
+    applied = () if is_rebuilt or table is None else table.applied
+    windows = pending_windows(run.store, applied)
+    if spec is EVENTS:
+        log.debug("Synchronizing the lake: %d pending windows", len(windows))
+    if not is_rebuilt and not _is_due(windows, spec):
+        # Listing an object store is slow: its files are tidied after commits only.
+        if table is not None and run.location.is_local:
+            _delete_unreferenced(table)
+        return
+    if table is None:
+        # Created before MongoDB is read: an erasure meanwhile commits to it, and this sync starts again.
+        table = LakeTable.create(run.location, spec)
+        if table.applied:
+            raise CommitConflict
+    present = () if is_rebuilt else table.files
+    new_files = _new_event_files if spec is EVENTS else _new_user_files
+    added, superseded = new_files(run, table, windows, present)
+    removed = table.files if is_rebuilt else superseded
+    after = add_to_ranges(applied, (window.window_id for window in windows))
+    transactions = changed_versions(table.applied, after) | run.source
+    _delete_unreferenced(table.commit(added, removed, transactions))
+
+
+def _delete_unreferenced(table: LakeTable) -> None:
+    """Files that no version has are those of killed runs where the lock excludes all other writers."""
+    table.delete_unreferenced(KEPT_HOURS, stray_hours=0 if table.location.is_local else None)
+
+
+def _tidy_predictions(location: LakeLocation) -> None:
+    """Take damaged files out of the table of predictions, and delete superseded ones."""
     try:
-        return folder.read_manifest() or Manifest()
-    except IntegrityError:
-        return Manifest()
+        table = LakeTable.open(location, PREDICTIONS)
+    except IntegrityError as error:
+        log.warning("%s The table is deleted; MongoDB has the predictions.", error.message)
+        location.delete_folder(PREDICTIONS.name)
+        return
+    if table is None:
+        return
+    damaged = table.damaged_files()
+    for file, sentence in damaged.items():
+        run, version = file.partition
+        log.warning("%s. Run `retail score` of %s with version %s again.", sentence, run, version)
+    after = table.commit(removed=damaged) if damaged else table
+    after.delete_unreferenced(KEPT_HOURS)
 
 
-def _base_manifest(store: Store, folder: LakeFolder, present: Manifest, *, from_scratch: bool) -> Manifest:
-    """Manifest to extend: the present one, emptied if it is damaged or of another database."""
-    source = source_identity(store)
-    sizes = folder.sizes()
-    is_complete = all(sizes.get(path) == file.size for path, file in present.files.items())
-    return (
-        present if is_complete and source == present.source and not from_scratch else present.emptied(source)
-    )
+def _is_due(windows: list[PendingWindow], spec: TableSpec) -> bool:
+    if spec is EVENTS:
+        return bool(windows)
+    return any(window.users for window in windows) or len(windows) >= UNRECORDED_WINDOWS
 
 
-def _advance(
-    store: Store,
-    folder: LakeFolder,
-    base: Manifest,
-    windows: list[PendingWindow],
-    progress: SyncProgress | None,
-) -> Manifest:
-    old_days = base.days if base.applied else {}
-    old_users = base.users if base.applied else None
+def _present_table(run: _Sync, spec: TableSpec) -> tuple[LakeTable | None, bool]:
+    """The present table, and whether its rows are written anew from MongoDB.
+
+    Raises:
+        InputError: the table is of another database or of a newer release.
+    """
+    try:
+        table = LakeTable.open(run.location, spec)
+    except IntegrityError as error:
+        log.warning("%s It is rebuilt from MongoDB.", error.message)
+        run.location.delete_folder(spec.name)
+        return None, True
+    if table is None:
+        return None, False
+    if run.from_scratch:
+        return table, True
+    source = {name: table.transaction(name) for name in run.source}
+    if source["database"] not in {None, run.source["database"]} and run.store.settings.lake is not None:
+        raise InputError(
+            f"The lake at {run.location.url_of('')} is of another MongoDB database.",
+            remedy="set RETAIL_LAKE to another place, or replace the lake with `retail lake rebuild`.",
+        )
+    damages = table.damage()
+    for damaged in damages:
+        log.warning("%s. The lake is rebuilt from MongoDB.", damaged)
+    is_other_source = None not in source.values() and source != run.source
+    return table, bool(damages) or is_other_source
+
+
+def _new_event_files(
+    run: _Sync, table: LakeTable, windows: list[PendingWindow], present: Iterable[LakeFile]
+) -> tuple[list[LakeFile], list[LakeFile]]:
+    """One new file per day of the windows, and the present files whose rows are in them too."""
+    by_day: dict[str, list[LakeFile]] = {}
+    for file in present:
+        by_day.setdefault(file.partition[0], []).append(file)
     total, copied = sum(window.events for window in windows), 0
-    with Spool(store.settings.home_dir / "lake-spool") as spool:
-        for table in read_window_events(store, windows):
-            spool.add(table)
-            copied += len(table)
-            if progress:
-                progress(copied, total)
-        days = old_days | _merge_days(folder, old_days, spool, base.generation + 1)
-    users = _merge_users(store, folder, windows, old_users, base.generation + 1)
-    return base.advanced((window.window_id for window in windows), days, users)
+    with Spool(run.store.settings.home_dir / "lake-spool") as spool:
+        for rows in read_window_events(run.store, windows):
+            spool.add(rows)
+            copied += len(rows)
+            if run.progress:
+                run.progress(copied, total)
+        full = {day: files for day, files in by_day.items() if len(files) >= FILES_PER_DAY}
+        superseded = {day: full.get(day, []) for day in spool.days()}
+        added = _write_days(table, spool, superseded)
+    return added, [file for files in superseded.values() for file in files]
 
 
-def _merge_days(
-    folder: LakeFolder, old_days: dict[str, LakeFile], spool: Spool, generation: int
-) -> dict[str, LakeFile]:
-    def merge_day(day: str) -> LakeFile:
-        path = f"events/day={day}/{generation:08d}.parquet"
-        return merge(folder, path, spool.tables(day), old_days.get(day), EVENT_KEYS)
+def _write_days(table: LakeTable, spool: Spool, superseded: dict[str, list[LakeFile]]) -> list[LakeFile]:
+    def write_day(day: str) -> LakeFile | None:
+        return write_file(table, Rows(spool.tables(day), superseded[day]), (day,))
 
-    days = spool.days()
     with ThreadPoolExecutor(MERGERS) as pool:
-        return dict(zip(days, pool.map(merge_day, days), strict=True))
+        return [file for file in pool.map(write_day, spool.days()) if file]
 
 
-def _merge_users(
-    store: Store, folder: LakeFolder, windows: list[PendingWindow], old_file: LakeFile | None, generation: int
-) -> LakeFile | None:
-    rows = read_window_users(store, windows)
+def _new_user_files(
+    run: _Sync, table: LakeTable, windows: list[PendingWindow], present: Iterable[LakeFile]
+) -> tuple[list[LakeFile], list[LakeFile]]:
+    """The one file of user attributes, with the rows of the windows, and the files that it replaces."""
+    rows, present = read_window_users(run.store, windows), list(present)
     if not len(rows):
-        return old_file
-    return merge(folder, f"users/{generation:08d}.parquet", [rows], old_file, USER_KEYS)
+        return [], []
+    file = write_file(table, Rows([rows], present))
+    return [file] if file else [], present
 
 
 def scratch_lake(chunks: Iterable[Chunk], folder: Path) -> Lake:
     """Temporary lake below `folder`, written from parsed chunks without MongoDB or refused rows."""
-    target, users = LakeFolder(str(folder / "lake")), [USERS_ARROW.empty_table()]
+    location, users = LakeLocation(str(folder / "lake")), [USERS_ARROW.empty_table()]
+    events = LakeTable.create(location, EVENTS)
     with Spool(folder / "spool") as spool:
         for chunk in chunks:
             spool.add(_arrow_table(chunk.events, EVENT_ARROW))
             if len(chunk.users):
                 users.append(_arrow_table(chunk.users, USERS_ARROW))
-        days = {
-            day: merge(target, f"events/day={day}/00000001.parquet", spool.tables(day), None, EVENT_KEYS)
-            for day in spool.days()
-        }
-    users_file = merge(target, "users/00000001.parquet", users, None, USER_KEYS) if len(users) > 1 else None
-    target.write_manifest(Manifest("scratch").advanced([1], days, users_file))
+        events.commit(_write_days(events, spool, {day: [] for day in spool.days()}))
+    if len(users) > 1:
+        attributes = LakeTable.create(location, USERS)
+        file = write_file(attributes, Rows(users))
+        attributes.commit([file] if file else [])
     return Lake(str(folder / "lake"))
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from retail_core import sources
+from retail_core.errors import IntegrityError
 from retail_core.features.batch.batch_interpreter import compute_features
 from retail_core.features.cutoffs.cutoff_plan import labelled_cutoffs
 from retail_core.features.event_columns import OnlineEvent
@@ -22,7 +23,10 @@ from retail_core.features.prediction_task import PredictionTask
 from retail_core.log_coverage import last_covered_day
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.schemas import EVENT_ARROW
-from retail_core.store.lake.manifest import LakeFile, Manifest
+from retail_core.store.lake.delta_table import LakeFile, LakeTable
+from retail_core.store.lake.location import LakeLocation
+from retail_core.store.lake.reader import Lake
+from retail_core.store.lake.table_specs import EVENTS
 from retail_core.times import from_micros
 from tests.feature_logs import DAY, HOUR, MINUTE, FolderLake, micros, pairs_of, write_lake
 
@@ -75,10 +79,13 @@ def test_an_event_of_the_far_future_moves_neither_the_newest_event_nor_the_label
     assert last_covered_day(days | {date(2099, 5, 1): 1}) == date(2025, 1, 21)
     assert last_covered_day({date(2099, 5, 1): 1}) == date(2099, 5, 1)
     assert last_covered_day({}) is None
-    files = {day.isoformat(): LakeFile("", n, 0, "", 0, day.toordinal()) for day, n in days.items()}
-    state = Manifest(days=files | {"2099-05-01": LakeFile("", 1, 0, "", 0, 10**15)}).state()
-    assert state.newest_event == from_micros(date(2025, 1, 21).toordinal())
-    assert state.last_event == from_micros(10**15)
+    days |= {date(2099, 5, 1): 1}
+    noons = {day: micros(f"{day}T12:00:00+00:00") for day in days}
+    files = [LakeFile(f"{day}", n, 1, (str(day),), noons[day], noons[day]) for day, n in days.items()]
+    LakeTable.create(LakeLocation(str(tmp_path / "lake")), EVENTS).commit(files)
+    state = Lake(str(tmp_path / "lake")).state()
+    assert state.newest_event == from_micros(noons[date(2025, 1, 21)])
+    assert state.last_event == from_micros(noons[date(2099, 5, 1)])
     events = [OnlineEvent(f"{i}", "u", AS_OF - i * HOUR, "view_item") for i in range(1, 24 * 20)]
     stray = OnlineEvent("s", "u", AS_OF + 200 * DAY, "view_item")
     task, until = PredictionTask(), from_micros(AS_OF)
@@ -144,3 +151,11 @@ def test_one_user_with_a_million_events(tmp_path: Path) -> None:
     shares = pd.Series(item[:-1] % 7).value_counts(normalize=True)
     assert bot["category_concentration"] == pytest.approx((shares**2).sum())
     assert rows.iloc[1]["event_count_28d"] == 1
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    lake = write_lake(tmp_path, [OnlineEvent("1", "u", AS_OF - HOUR, "view_item")])
+    lake.events.write_bytes(b"PAR1 torn")
+    with pytest.raises(IntegrityError, match=lake.events.name) as caught:
+        compute_features(lake, pairs_of([("u", AS_OF)]), FeatureSet(PredictionTask(), ("event_count_1d",)))
+    assert "retail lake rebuild" in caught.value.remedy

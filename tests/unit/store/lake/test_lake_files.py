@@ -1,24 +1,35 @@
-"""Parts of the lake that need no database: merging files, the spool by day, ranges of window ids."""
+"""Parts of the lake that need no database: files, commits, the spool by day, applied windows."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import json
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
-from pyarrow import fs
 
+from retail_core.errors import InputError
 from retail_core.schemas import EVENT_ARROW, EVENT_COLUMNS
-from retail_core.store.lake.folder import LakeFolder
-from retail_core.store.lake.manifest import add_to_ranges
-from retail_core.store.lake.merge import merge
+from retail_core.store.lake.applied_windows import (
+    add_to_ranges,
+    changed_versions,
+    contiguous,
+    has_window,
+    read_ranges,
+)
+from retail_core.store.lake.delta_table import CommitConflict, DamagedFileError, LakeTable
+from retail_core.store.lake.location import LakeLocation
+from retail_core.store.lake.parquet_files import Rows, user_rows, write_file
 from retail_core.store.lake.rows import Spool
-from retail_core.store.lake.table import EVENT_KEYS
+from retail_core.store.lake.table_specs import EVENTS
 
+DAY = "2025-01-01"
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
@@ -38,20 +49,148 @@ def _table(numbers: list[int]) -> pa.Table:
     )
 
 
-def test_a_large_day_is_written_in_user_ranges_with_the_same_result(tmp_path: Path) -> None:
-    # A file system that is not `local` takes the code path of an object store, which has no rename.
-    (tmp_path / "store" / "x" / "events").mkdir(parents=True)
-    remote = LakeFolder("x", fs.SubTreeFileSystem(str(tmp_path / "store"), fs.LocalFileSystem()))
-    assert not remote.is_local
-    old = merge(remote, "events/old.parquet", [_table(list(range(0, 900, 2)))], None, EVENT_KEYS)
-    tables = [_table(list(range(1, 500))), _table(list(range(500, 1_000)))]
-    single = merge(remote, "events/single.parquet", tables, old, EVENT_KEYS)
-    in_ranges = merge(remote, "events/ranges.parquet", tables, old, EVENT_KEYS, range_bytes=20_000)
-    assert single.rows == in_ranges.rows == 1_000
-    assert single.hash == in_ranges.hash
-    assert pq.ParquetFile(tmp_path / "store/x" / in_ranges.path).num_row_groups > 1
-    remote.delete_except({"events/single.parquet"})
-    assert set(remote.sizes()) == {"events/single.parquet"}
+@pytest.fixture
+def events(tmp_path: Path) -> LakeTable:
+    return LakeTable.create(LakeLocation(str(tmp_path / "lake")), EVENTS)
+
+
+def _add(table: LakeTable, numbers: list[int], applied: tuple[tuple[int, int], ...] = ()) -> LakeTable:
+    file = write_file(table, Rows([_table(numbers)]), (DAY,))
+    assert file is not None
+    return table.commit([file], transactions=changed_versions(table.applied, applied))
+
+
+def _numbers(table: LakeTable) -> list[int]:
+    read = pa.concat_tables([pq.ParquetFile(table.url_of(file)).read() for file in table.files])
+    return sorted(int(key, 16) for key in read["event_id"].to_pylist())
+
+
+def test_a_large_day_is_written_in_user_ranges_with_the_same_result(events: LakeTable) -> None:
+    old = _add(events, list(range(0, 900, 2))).files
+    rows = Rows([_table(list(range(1, 500))), _table(list(range(500, 1_000)))], old)
+    single = write_file(events, rows, (DAY,))
+    in_ranges = write_file(events, rows, (DAY,), range_bytes=20_000)
+    assert single is not None
+    assert in_ranges is not None
+    assert (single.rows, single.first, single.last) == (in_ranges.rows, in_ranges.first, in_ranges.last)
+    files = [pq.ParquetFile(events.url_of(file)) for file in (single, in_ranges)]
+    assert files[0].read().equals(files[1].read())
+    assert files[1].num_row_groups > files[0].num_row_groups
+    without = write_file(events, Rows(files=[single], without_user="u3"), (DAY,))
+    assert without is not None
+    assert without.rows == sum(number % 7 != 3 for number in range(1_000))
+    assert user_rows(events, without, "u3") == 0
+
+
+def test_a_commit_on_an_earlier_version_is_refused_and_leaves_no_file(events: LakeTable) -> None:
+    stale = LakeTable.open(events.location, EVENTS)
+    assert stale is not None
+    newest = _add(events, [1, 2], ((1, 1),))
+    with pytest.raises(CommitConflict):
+        _add(stale, [3], ((2, 2),))
+    assert _numbers(newest) == [1, 2]
+    assert len(list(Path(events.location.path_of("events")).rglob("*.parquet"))) == 1
+    opened = LakeTable.open(events.location, EVENTS)
+    assert opened is not None
+    assert (opened.applied, opened.files, opened.rows) == (((1, 1),), newest.files, 2)
+
+
+def test_files_of_a_writer_are_not_deleted_under_it(events: LakeTable) -> None:
+    """A writer that has opened the table before unreferenced files are deleted starts again."""
+    writer = LakeTable.open(events.location, EVENTS)
+    assert writer is not None
+    file = write_file(writer, Rows([_table([1])]), (DAY,))
+    assert file is not None
+    after = events.delete_unreferenced(0)
+    assert not Path(writer.url_of(file)).exists()
+    with pytest.raises(CommitConflict):
+        writer.commit([file])
+    assert _numbers(_add(after, [2])) == [2]
+
+
+def test_superseded_files_are_kept_for_readers_and_strays_are_not(events: LakeTable) -> None:
+    first = _add(events, [1])
+    stray = write_file(first, Rows([_table([3])]), (DAY,))
+    assert stray is not None
+    file = write_file(first, Rows([_table([2])], first.files), (DAY,))
+    assert file is not None
+    kept = first.commit([file], first.files).delete_unreferenced(1)
+    assert _numbers(first) == [1]
+    assert Path(first.url_of(stray)).exists()
+    tidied = kept.delete_unreferenced(1, stray_hours=0)
+    assert _numbers(first) == [1]
+    assert not Path(first.url_of(stray)).exists()
+    last = tidied.delete_unreferenced(0)
+    assert not Path(first.url_of(first.files[0])).exists()
+    assert _numbers(last) == [1, 2]
+    assert last.delete_unreferenced(0) is last
+
+
+def test_every_page_has_a_checksum(events: LakeTable) -> None:
+    table = _add(events, list(range(2_000)))
+    path = Path(table.url_of(table.files[0]))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    path.write_bytes(content)
+    assert table.damage() == []
+    with pytest.raises(DamagedFileError, match=r"cannot be read.*lake rebuild"):
+        write_file(table, Rows(files=table.files), (DAY,))
+
+
+def test_damaged_files_are_named(events: LakeTable) -> None:
+    for number in range(4):
+        events = _add(events, [number])
+    missing, cut, torn, whole = (Path(events.url_of(file)) for file in events.files)
+    missing.unlink()
+    cut.write_bytes(cut.read_bytes()[:-9])
+    torn.write_bytes(b"x" * torn.stat().st_size)
+    sentences = events.damage()
+    damaged = [missing.name, cut.name, torn.name]
+    assert [name in text for name, text in zip(damaged, sentences, strict=True)] == [True] * 3
+    assert sentences[0].endswith("is missing")
+    assert "bytes instead of" in sentences[1]
+    assert "cannot be read" in sentences[2]
+    assert not any(whole.name in text for text in sentences)
+
+
+def test_the_log_has_no_values_of_columns_with_ids(events: LakeTable) -> None:
+    """Neither commits nor checkpoints; only the time has statistics, which prune files."""
+    for number in range(45):
+        events = _add(events, [number], ((1, number + 1),))
+    log = Path(events.location.path_of("events/_delta_log"))
+    assert list(log.glob("*.checkpoint.parquet"))
+    for path in log.iterdir():
+        is_checkpoint = path.suffix == ".parquet"
+        text = json.dumps(pq.read_table(path).to_pylist(), default=str) if is_checkpoint else path.read_text()
+        assert "u3" not in text
+        assert "view_item" not in text
+    opened = LakeTable.open(events.location, EVENTS)
+    assert opened is not None
+    assert opened.applied == ((1, 45),)
+    assert [file.first for file in opened.files] == [file.last for file in opened.files]
+
+
+def test_any_delta_reader_sees_the_rows(events: LakeTable) -> None:
+    table = _add(_add(events, list(range(50))), list(range(50, 90)))
+    delta = DeltaTable(table.location.url_of("events"))
+    read = delta.to_pyarrow_table()
+    assert sorted(int(key, 16) for key in read["event_id"].to_pylist()) == list(range(90))
+    assert set(read["day"].to_pylist()) == {date.fromisoformat(DAY)}
+    assert len(delta.file_uris(file_pruning_predicate=f"day = '{DAY}'")) == 2
+    assert delta.file_uris(file_pruning_predicate="day = '2025-01-02'") == []
+
+
+def test_a_table_of_a_newer_release_is_refused_in_one_line(events: LakeTable) -> None:
+    delta = DeltaTable(events.location.url_of("events"))
+    delta.alter.set_table_properties({"retail.format": "3"}, raise_if_not_exists=False)
+    with pytest.raises(InputError, match=r"newer release \(format 3\)") as caught:
+        LakeTable.open(events.location, EVENTS)
+    assert "\n" not in str(caught.value)
+    first = Path(events.location.path_of("events/_delta_log/00000000000000000000.json"))
+    first.write_text(first.read_text().replace('{"minReaderVersion":1,', '{"minReaderVersion":99,'))
+    with pytest.raises(InputError, match="newer release") as caught:
+        LakeTable.open(events.location, EVENTS)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_spool_returns_the_same_tables_from_memory_and_from_disk(tmp_path: Path) -> None:
@@ -86,3 +225,22 @@ def test_ranges_contain_exactly_the_added_numbers(groups: list[set[int]]) -> Non
     numbers = [number for first, last in ranges for number in range(first, last + 1)]
     assert numbers == sorted(set().union(*groups))
     assert all(after - before > 1 for (_, before), (after, _) in pairwise(ranges))
+
+
+@given(st.lists(st.sets(st.integers(1, 40)), min_size=1, max_size=6))
+def test_ranges_survive_storage_as_application_transactions(groups: list[set[int]]) -> None:
+    """A transaction keeps its newest version only; each commit writes the ids that change."""
+    stored: dict[str, int] = {}
+    ranges: tuple[tuple[int, int], ...] = ()
+    gaps = 1
+    for group in groups:
+        after = add_to_ranges(ranges, group)
+        versions = changed_versions(ranges, after)
+        assert "windows:0" in versions
+        stored |= versions
+        ranges, gaps = after, max(gaps, len(after))
+        assert read_ranges(stored.get) == ranges
+        assert contiguous(ranges) == next(n for n in range(41 + 1) if not has_window(ranges, n + 1))
+    assert len(stored) == gaps
+    stored |= changed_versions(ranges, ())
+    assert read_ranges(stored.get) == ()

@@ -1,0 +1,287 @@
+"""One Delta table of the lake: its files, its application transactions, and commits that overtake no other.
+
+delta-rs reads and commits the log; the data files are written by `parquet_files`, with page checksums and the
+statistics that the table allows. A commit succeeds only on the version it was prepared for, so whoever loses
+against another writer prepares it again. Removing rows commits the names of files and no predicate, which
+would keep the id of an erased user in the log.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import Schema as DeltaSchema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from retail_core.errors import InputError, IntegrityError
+from retail_core.store.lake.applied_windows import Ranges, read_ranges
+from retail_core.store.lake.location import LakeLocation
+from retail_core.store.lake.table_specs import TableSpec
+from retail_core.times import from_micros, to_micros
+
+FORMAT = 2
+"""Stored in each table. 1 was the format of releases before Delta Lake."""
+
+FORMAT_PROPERTY = "retail.format"
+_CHECKPOINT_COMMITS = "20"
+
+
+class CommitConflict(Exception):  # noqa: N818 - a signal to prepare the commit again, not an error
+    """Another process has committed since the table was opened."""
+
+
+class DamagedFileError(IntegrityError):
+    """A data file that cannot be read."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(
+            f"{file} cannot be read: {reason}.",
+            remedy="run `retail lake rebuild`, which writes the lake anew from MongoDB.",
+        )
+
+
+@dataclass(frozen=True)
+class LakeFile:
+    """A data file: path below its table, rows, bytes, partition values, first and last time of its rows.
+
+    Times are microseconds since 1970 UTC; None where the rows have no time.
+    """
+
+    path: str
+    rows: int
+    size: int
+    partition: tuple[str, ...] = ()
+    first: int | None = None
+    last: int | None = None
+
+
+class LakeTable:
+    """One version of a table."""
+
+    def __init__(self, location: LakeLocation, spec: TableSpec, delta: DeltaTable) -> None:
+        self.location, self.spec, self._delta = location, spec, delta
+        self.files: tuple[LakeFile, ...] = tuple(sorted(_files(spec, delta), key=lambda file: file.path))
+
+    @classmethod
+    def open(cls, location: LakeLocation, spec: TableSpec) -> LakeTable | None:
+        """The newest version; None without a table.
+
+        Raises:
+            InputError: a newer release has written the table.
+            IntegrityError: its log is damaged.
+        """
+        url = location.url_of(spec.name)
+        if location.is_local:
+            if not location.exists(f"{spec.name}/_delta_log"):
+                return None
+            _refuse_empty_commits(location, spec)
+        try:
+            delta = DeltaTable(url, storage_options=location.storage_options)
+            stored = int(delta.metadata().configuration.get(FORMAT_PROPERTY, FORMAT))
+            if stored > FORMAT:
+                raise _newer(url, f"format {stored}")
+            return cls(location, spec, delta)
+        except TableNotFoundError:
+            return None
+        except DeltaError as error:
+            reason = str(error).partition("\n")[0]
+            if "Unsupported" in reason or "not supported" in reason:
+                raise _newer(url, reason.rpartition("Unsupported: ")[2]) from error
+            raise _damaged_log(url, reason) from error
+
+    @classmethod
+    def create(cls, location: LakeLocation, spec: TableSpec) -> LakeTable:
+        """The table at its newest version, created if there is none."""
+        delta = DeltaTable.create(
+            location.url_of(spec.name),
+            DeltaSchema.from_arrow(spec.schema),
+            mode="ignore",
+            partition_by=[field.name for field in spec.partitions],
+            configuration={
+                FORMAT_PROPERTY: str(FORMAT),
+                "delta.dataSkippingStatsColumns": spec.time,
+                "delta.checkpointInterval": _CHECKPOINT_COMMITS,
+            },
+            storage_options=location.storage_options,
+            raise_if_key_not_exists=False,
+        )
+        return cls(location, spec, delta)
+
+    @property
+    def rows(self) -> int:
+        """Rows of this version."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def applied(self) -> Ranges:
+        """Ledger windows that are in the table."""
+        return read_ranges(self.transaction)
+
+    def transaction(self, name: str) -> int | None:
+        """Newest version of an application transaction; None without one."""
+        return self._delta.transaction_version(name)
+
+    def url_of(self, file: LakeFile) -> str:
+        """Absolute path or URL of a file."""
+        return self.location.url_of(f"{self.spec.name}/{file.path}")
+
+    def commit(
+        self,
+        added: Iterable[LakeFile] = (),
+        removed: Iterable[LakeFile] = (),
+        transactions: Mapping[str, int] | None = None,
+    ) -> LakeTable:
+        """Add and remove files in one step; the next version.
+
+        Files of a refused commit are deleted.
+
+        Raises:
+            CommitConflict: another process has committed since this version.
+        """
+        added = tuple(added)
+        applications = [Transaction(name, version) for name, version in (transactions or {}).items()]
+        try:
+            self._delta.create_write_transaction(
+                [*map(self._add_action, added), *map(self._remove_action, removed)],
+                mode="append",
+                schema=self._delta.schema(),
+                partition_by=[field.name for field in self.spec.partitions],
+                commit_properties=CommitProperties(app_transactions=applications, max_commit_retries=0),
+            )
+        except CommitFailedError as error:
+            self.discard(added)
+            raise CommitConflict(str(error)) from error
+        self._delta.update_incremental()
+        return LakeTable(self.location, self.spec, self._delta)
+
+    def discard(self, files: Iterable[LakeFile]) -> None:
+        """Delete files that no commit has added."""
+        for file in files:
+            self.location.delete(f"{self.spec.name}/{file.path}")
+
+    def delete_unreferenced(self, hours: int, *, stray_hours: int | None = None) -> LakeTable:
+        """Delete files that no version of the last `hours` has: superseded ones and those of killed runs.
+
+        An empty commit comes before the deletion. It makes writers start again whose new files are among
+        those to delete.
+
+        Args:
+            hours: age since a file was superseded.
+            stray_hours: age of files that no version has; None means `hours`.
+
+        Raises:
+            CommitConflict: another process has committed since this version.
+        """
+        strays = self._unreferenced(hours if stray_hours is None else stray_hours, full=True)
+        strays -= self._unreferenced(0, full=False)
+        unreferenced = strays | self._unreferenced(hours, full=False)
+        unreferenced &= self.location.sizes(self.spec.name).keys()
+        if not unreferenced:
+            return self
+        after = self.commit()
+        for path in unreferenced:
+            self.location.delete(f"{self.spec.name}/{path}")
+        return after
+
+    def damage(self) -> list[str]:
+        """One sentence per damaged file: missing, of another size, or, in a local lake, no Parquet."""
+        return list(self.damaged_files().values())
+
+    def damaged_files(self) -> dict[LakeFile, str]:
+        """Damaged data files, with a sentence about each."""
+        sizes = self.location.sizes(self.spec.name)
+        return {file: text for file in self.files if (text := self._damage_of(file, sizes))}
+
+    def _damage_of(self, file: LakeFile, sizes: Mapping[str, int]) -> str:
+        size, name = sizes.get(file.path), self.url_of(file)
+        if size is None:
+            return f"{name} is missing"
+        if size != file.size:
+            return f"{name} has {size:,} bytes instead of {file.size:,}"
+        reason = _unreadable(name) if self.location.is_local else None
+        return f"{name} cannot be read: {reason}" if reason else ""
+
+    def _unreferenced(self, hours: int, *, full: bool) -> set[str]:
+        """Superseded files; with `full` also those that no version has."""
+        return set(self._delta.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=full))
+
+    def _add_action(self, file: LakeFile) -> AddAction:
+        stats: dict[str, Any] = {"numRecords": file.rows}
+        if file.first is not None and file.last is not None:
+            stats["minValues"] = {self.spec.time: _stats_text(file.first)}
+            stats["maxValues"] = {self.spec.time: _stats_text(file.last + 999)}
+        return AddAction(
+            file.path, file.size, self._partition_values(file), _now_ms(), True, json.dumps(stats)
+        )
+
+    def _remove_action(self, file: LakeFile) -> RemoveAction:
+        return RemoveAction(
+            path=file.path,
+            data_change=True,
+            deletion_timestamp=_now_ms(),
+            partition_values=self._partition_values(file),
+            size=file.size,
+        )
+
+    def _partition_values(self, file: LakeFile) -> dict[str, str | None]:
+        names = (field.name for field in self.spec.partitions)
+        return dict(zip(names, file.partition, strict=True))
+
+
+def _now_ms() -> int:
+    """Wall clock of this machine, which Delta requires in every action."""
+    return time.time_ns() // 1_000_000
+
+
+def _refuse_empty_commits(location: LakeLocation, spec: TableSpec) -> None:
+    """A power failure can leave an empty commit, which delta-rs would read as one without actions."""
+    for path, size in location.sizes(f"{spec.name}/_delta_log").items():
+        if not size and path.endswith(".json"):
+            raise _damaged_log(location.url_of(spec.name), f"{path} is empty")
+
+
+def _files(spec: TableSpec, delta: DeltaTable) -> Iterator[LakeFile]:
+    for row in pa.table(delta.get_add_actions(flatten=False)).to_pylist():
+        partition = tuple(str(row["partition"][field.name]) for field in spec.partitions)
+        first, last = (_stats_micros(row, bound, spec) for bound in ("min", "max"))
+        yield LakeFile(row["path"], int(row["num_records"]), int(row["size_bytes"]), partition, first, last)
+
+
+def _stats_micros(row: Mapping[str, Any], bound: str, spec: TableSpec) -> int | None:
+    instant = (row.get(bound) or {}).get(spec.time)
+    return None if instant is None else to_micros(instant)
+
+
+def _stats_text(micros: int) -> str:
+    """An instant as the log has it, in milliseconds."""
+    return from_micros(micros).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _unreadable(path: str) -> str | None:
+    try:
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowException) as error:
+        return str(error).partition("\n")[0].rstrip(".")
+    return None
+
+
+def _newer(url: str, what: str) -> InputError:
+    return InputError(
+        f"The lake's table {url} is of a newer release ({what}).",
+        remedy="use that release, or set RETAIL_LAKE to another folder.",
+    )
+
+
+def _damaged_log(url: str, reason: str) -> IntegrityError:
+    return IntegrityError(
+        f"The log of the lake's table {url} cannot be read: {reason}.",
+        remedy="run `retail train` or `retail score`: they rebuild the lake from MongoDB.",
+    )

@@ -1,0 +1,226 @@
+"""Read the lake: files by day, and what they hold, of the newest or of a pinned version."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from retail_core.log_coverage import last_covered_day
+from retail_core.store.lake.delta_table import LakeFile, LakeTable
+from retail_core.store.lake.link_file import newest_link_file
+from retail_core.store.lake.location import LakeLocation
+from retail_core.store.lake.table_specs import EVENTS, USERS, TableSpec
+from retail_core.times import from_micros, to_micros
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LakeState:
+    """Content of the lake.
+
+    Attributes:
+        rows: number of events.
+        days: UTC event days (YYYY-MM-DD).
+        window_id: highest applied ledger window.
+        first_event: time of the first event, UTC.
+        last_event: time of the last event, UTC, outliers of wrong clocks included.
+        newest_event: time of the last event of the last covered day, UTC; see `log_coverage`.
+        data_hash: depends on the rows alone, not on their order or on how the lake was synced; empty unless
+            asked for, since all rows are read.
+    """
+
+    rows: int
+    days: tuple[str, ...]
+    window_id: int
+    first_event: datetime | None
+    last_event: datetime | None
+    newest_event: datetime | None
+    data_hash: str = ""
+
+
+@dataclass(frozen=True)
+class _Day:
+    rows: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class _Version:
+    """One version of each table; None without a table."""
+
+    events: LakeTable | None
+    users: LakeTable | None
+
+
+class Lake:
+    """Reader of the lake. Every call reads the newest version; `snapshot` pins one."""
+
+    def __init__(self, url: str) -> None:
+        """Open the lake at `url` (a folder or an object-store URL), which need not exist.
+
+        Raises:
+            InputError: the URL is of an unknown kind.
+        """
+        self._location = LakeLocation(url)
+        self._pinned: _Version | None = None
+        self._pinned_links: str | None = None
+
+    def snapshot(self) -> Lake:
+        """A reader of the present version, which later syncs do not change.
+
+        Its files are kept for `KEPT_HOURS`, unless a user is erased: then the next call of `files` pins the
+        newest version instead.
+        """
+        pinned = object.__new__(Lake)
+        pinned._location, pinned._pinned = self._location, self._version()
+        # Last, since a sync writes the links before the events.
+        pinned._pinned_links = self.identities_file()
+        return pinned
+
+    def state(self, before: datetime | None = None, *, hashed: bool = False) -> LakeState:
+        """Rows, days and times of the lake; of an empty lake zero rows and no days.
+
+        Args:
+            before: an aware instant; if given, only events before it count.
+            hashed: also compute `data_hash`, which reads every row.
+
+        Raises:
+            IntegrityError: the log is damaged.
+        """
+        version = self._version()
+        table = version.events
+        days = _days(table, before) if table else {}
+        newest = last_covered_day({date.fromisoformat(day): entry.rows for day, entry in days.items()})
+        state = LakeState(
+            rows=sum(day.rows for day in days.values()),
+            days=tuple(days),
+            window_id=max((last for _, last in table.applied), default=0) if table else 0,
+            first_event=_instant(min((day.first for day in days.values()), default=None)),
+            last_event=_instant(max((day.last for day in days.values()), default=None)),
+            newest_event=_instant(days[newest.isoformat()].last if newest else None),
+        )
+        return replace(state, data_hash=_data_hash(version, before)) if hashed else state
+
+    def rows_by_day(self) -> dict[str, int]:
+        """Number of events by UTC day (YYYY-MM-DD), ascending."""
+        table = self._version().events
+        return {day: entry.rows for day, entry in _days(table, None).items()} if table else {}
+
+    def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
+        """Parquet files (absolute paths or URLs) of the UTC days that overlap [start, end), by day.
+
+        The files contain all rows of these days, also those outside [start, end).
+
+        Args:
+            start: aware; None means from the beginning.
+            end: aware; None means to the end.
+        """
+        first = start.astimezone(UTC).date().isoformat() if start else ""
+        last = (end.astimezone(UTC) - timedelta(microseconds=1)).date().isoformat() if end else "9999-12-31"
+        table = self._version(with_files=True).events
+        return (
+            [table.url_of(file) for file in table.files if first <= file.partition[0] <= last]
+            if table
+            else []
+        )
+
+    def users_file(self) -> str | None:
+        """Parquet file of `user_id, valid_from, attributes`; None if there are no user attributes."""
+        users = self._version(with_files=True).users
+        return users.url_of(users.files[0]) if users and users.files else None
+
+    def identities_file(self) -> str | None:
+        """Parquet file of `from_id, to_id, linked_at`; None if there are no identity links."""
+        return self._pinned_links if self._pinned else newest_link_file(self._location)
+
+    def _version(self, *, with_files: bool = False) -> _Version:
+        """The pinned version, or the newest one if none is pinned or files of the pinned one were deleted."""
+        if self._pinned and with_files and not _has_files(self._pinned):
+            log.warning("Files of the pinned version of the lake were deleted; the newest version is read.")
+            self._pinned, self._pinned_links = self._newest(), newest_link_file(self._location)
+        return self._pinned or self._newest()
+
+    def _newest(self) -> _Version:
+        # Events first: the other tables are committed before them.
+        events = LakeTable.open(self._location, EVENTS)
+        return _Version(events, LakeTable.open(self._location, USERS))
+
+
+def _has_files(version: _Version) -> bool:
+    tables = (table for table in (version.events, version.users) if table)
+    return all(
+        {file.path for file in table.files} <= table.location.sizes(table.spec.name).keys()
+        for table in tables
+    )
+
+
+def _days(table: LakeTable, before: datetime | None) -> dict[str, _Day]:
+    """Rows, first and last time of each day, ascending."""
+    days: dict[str, _Day] = {}
+    for file in table.files:
+        entry = _entry(table, file, None if before is None else to_micros(before))
+        if entry.rows:
+            day = days.get(file.partition[0], _Day(0, entry.first, entry.last))
+            days[file.partition[0]] = _Day(
+                day.rows + entry.rows, min(day.first, entry.first), max(day.last, entry.last)
+            )
+    return dict(sorted(days.items()))
+
+
+def _entry(table: LakeTable, file: LakeFile, before: int | None) -> _Day:
+    """A file's rows before an instant; the file is read only if the instant is within its time range."""
+    first, last = file.first or 0, file.last or 0
+    if before is None or last < before:
+        return _Day(file.rows, first, last)
+    if first >= before:
+        return _Day(0, 0, 0)
+    path = table.location.path_of(f"{table.spec.name}/{file.path}")
+    column = pq.read_table(
+        path, filesystem=table.location.filesystem, columns=["event_time"], partitioning=None
+    )
+    times = column["event_time"].cast(pa.int64())
+    early = times.filter(pc.less(times, before))
+    return _Day(len(early), first, pc.max(early).as_py() if len(early) else first)
+
+
+def _instant(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def _data_hash(version: _Version, before: datetime | None) -> str:
+    """Hash of the sums of the rows' hashes, which no order of rows or files changes."""
+    limit = "" if before is None else f"where epoch_us(event_time) < {to_micros(before)}"
+    sums = [
+        _sum_of_hashes(version.events, EVENTS, limit),
+        _sum_of_hashes(version.users, USERS, ""),
+    ]
+    return hashlib.blake2b("\n".join(sums).encode(), digest_size=16).hexdigest()
+
+
+def _sum_of_hashes(table: LakeTable | None, spec: TableSpec, limit: str) -> str:
+    """Number of rows and sums of both halves of their MD5, as text."""
+    if table is None or not table.files:
+        return f"{spec.name} 0"
+    location = table.location
+    paths = [location.path_of(f"{spec.name}/{file.path}") for file in table.files]
+    values = (
+        f"epoch_us({field.name})" if pa.types.is_timestamp(field.type) else field.name for field in spec.files
+    )
+    # Nulls and separators are characters that no value has.
+    row = ", ".join(f"coalesce({value}::varchar, chr(1))" for value in values)
+    sums = "count(*), sum(md5_number_lower(row)), sum(md5_number_upper(row))"
+    with duckdb.connect() as connection:
+        connection.register("rows", ds.dataset(paths, schema=spec.files, filesystem=location.filesystem))
+        query = f"select {sums} from (select concat_ws(chr(2), {row}) as row from rows {limit})"  # noqa: S608 - names of columns
+        count, lower, upper = connection.execute(query).fetchall()[0]
+    return f"{spec.name} {count} {lower or 0} {upper or 0}"
