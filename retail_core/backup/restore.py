@@ -208,7 +208,7 @@ def _notes(settings: Settings, manifest: Manifest, erasures: ErasureLog | None) 
     if manifest.versions is None or settings.mlflow_tracking_uri is not None:
         notes.append("The registry was not restored: MLflow's server is backed up by its own means.")
     if settings.lake is not None:
-        notes.append(f"The setting lake names {settings.lake}, which no other home may use.")
+        notes.append(f"RETAIL_LAKE names {settings.lake}: run `retail lake rebuild` once, or unset it.")
     if erasures is None:
         notes.append("Users who were erased since the backup are in it: see --erasures-from.")
     return notes
