@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 
 from retail_core.errors import RetailError
 from retail_core.settings import Settings
@@ -19,7 +20,8 @@ log = logging.getLogger(__name__)
 def refresh_shop_context(settings: Settings) -> int:
     """Apply posted events to the lake and store the context features of its days; returns their number.
 
-    Does nothing where the lake is not on this machine: the scheduled flows then do it.
+    Does nothing where the lake is not on this machine, or, as in the service's image, `deltalake` is not
+    installed: the scheduled flows then do it.
 
     Raises:
         DependencyError: MongoDB or the lake cannot be used.
@@ -27,7 +29,7 @@ def refresh_shop_context(settings: Settings) -> int:
     # The real-time process imports this module too, and starts sooner without these.
     from retail_core.store.lake.location import has_lake
 
-    if not has_lake(settings.lake_url):
+    if find_spec("deltalake") is None or not has_lake(settings.lake_url):
         return 0
     from retail_core.scoring.shop_context import store_shop_context
     from retail_core.workspace import open_workspace

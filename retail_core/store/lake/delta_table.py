@@ -12,20 +12,21 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
-from deltalake import Schema as DeltaSchema
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, RemoveAction
 
 from retail_core.errors import InputError, IntegrityError
 from retail_core.store.lake.applied_windows import Ranges, read_ranges
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.table_specs import TableSpec
 from retail_core.times import from_micros, to_micros
+
+if TYPE_CHECKING:
+    # 128 MB that the service's image goes without: imported where a lake is opened.
+    from deltalake import DeltaTable
+    from deltalake.transaction import AddAction, RemoveAction
 
 FORMAT = 2
 """Stored in each table. 1 was the format of releases before Delta Lake."""
@@ -78,6 +79,9 @@ class LakeTable:
             InputError: a newer release has written the table.
             IntegrityError: its log is damaged.
         """
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
         url = location.url_of(spec.name)
         if location.is_local:
             if not location.exists(f"{spec.name}/_delta_log"):
@@ -100,9 +104,11 @@ class LakeTable:
     @classmethod
     def create(cls, location: LakeLocation, spec: TableSpec) -> LakeTable:
         """The table at its newest version, created if there is none."""
+        from deltalake import DeltaTable, Schema
+
         delta = DeltaTable.create(
             location.url_of(spec.name),
-            DeltaSchema.from_arrow(spec.schema),
+            Schema.from_arrow(spec.schema),
             mode="ignore",
             partition_by=[field.name for field in spec.partitions],
             configuration={
@@ -146,6 +152,9 @@ class LakeTable:
         Raises:
             CommitConflict: another process has committed since this version.
         """
+        from deltalake import CommitProperties, Transaction
+        from deltalake.exceptions import CommitFailedError
+
         added = tuple(added)
         applications = [Transaction(name, version) for name, version in (transactions or {}).items()]
         try:
@@ -214,6 +223,8 @@ class LakeTable:
         return set(self._delta.vacuum(hours, dry_run=True, enforce_retention_duration=False, full=full))
 
     def _add_action(self, file: LakeFile) -> AddAction:
+        from deltalake.transaction import AddAction
+
         stats: dict[str, Any] = {"numRecords": file.rows}
         if file.first is not None and file.last is not None:
             stats["minValues"] = {self.spec.time: _stats_text(file.first)}
@@ -223,6 +234,8 @@ class LakeTable:
         )
 
     def _remove_action(self, file: LakeFile) -> RemoveAction:
+        from deltalake.transaction import RemoveAction
+
         return RemoveAction(
             path=file.path,
             data_change=True,

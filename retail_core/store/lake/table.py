@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 from pymongo.errors import PyMongoError
 
 from retail_core.errors import DependencyError, InputError, IntegrityError
@@ -119,6 +118,8 @@ def damage(lake_url: str) -> list[str]:
 
 
 def _apply(store: Store, progress: SyncProgress | None, *, from_scratch: bool) -> LakeState:
+    from deltalake.exceptions import DeltaError
+
     location = LakeLocation(store.settings.lake_url)
     try:
         with location.locked(store.settings.home_dir):
