@@ -4,8 +4,8 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14)
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3.14 python3; do \
   $$name -c '$(SUPPORTED)' 2>/dev/null && command -v $$name && break; done)
 BIN := .venv/bin
-# Worker processes of the tests.
-JOBS ?= 2
+# Worker processes of the tests: they wait for servers a third of the time, so three keep two cores busy.
+JOBS ?= 3
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo docs test test-unit bench-serving containers compose-test up down lint format lock clean
 

@@ -357,6 +357,8 @@ EXPECTED = {
     "attrmissing.csv": "canonical",
     "dup_unused.csv": "ga4",
     "floatids.csv": "canonical",
+    "ga4_daily.csv": "ga4",
+    "ga4_intraday.csv": "ga4",
     "ga4_sci.csv": "ga4",
     "optionalmissing.csv": "canonical",
     "sciids.csv": "canonical",
