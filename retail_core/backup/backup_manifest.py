@@ -18,6 +18,8 @@ from retail_core.times import iso
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
+PART_SUFFIX = ".part"
+"""Of the hidden folder in which a backup is written until it is complete."""
 COLLECTIONS_FOLDER = "mongodb"
 REGISTRY_FOLDER = "mlflow"
 SETTINGS_FILE = "retail.toml"
@@ -113,6 +115,11 @@ def read_manifest(folder: Path) -> Manifest:
         IntegrityError: the manifest is damaged.
     """
     path = folder / MANIFEST_FILE
+    if folder.resolve().name.endswith(PART_SUFFIX):
+        raise InputError(
+            f"{folder} is not a backup: the command that was writing it was killed.",
+            remedy="run `retail backup` again, which replaces it.",
+        )
     if not path.is_file():
         raise InputError(
             f"{folder} is not a backup: it has no {MANIFEST_FILE}.",

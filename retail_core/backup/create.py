@@ -21,6 +21,7 @@ from retail_core import __version__
 from retail_core.backup import collection_files, registry_files
 from retail_core.backup.backup_manifest import (
     COLLECTIONS_FOLDER,
+    PART_SUFFIX,
     REGISTRY_FOLDER,
     SETTINGS_FILE,
     Advance,
@@ -106,7 +107,7 @@ def _report(store: Store, folder: Path, manifest: Manifest) -> BackupReport:
 @contextmanager
 def _part_folder(target: Path) -> Iterator[Path]:
     """An empty private folder beside `target`, locked; removed where the block raises."""
-    part = target.with_name(f".{target.name}.part")
+    part = target.with_name(f".{target.name}{PART_SUFFIX}")
     create_private_folder(part)
     lock = try_lock(part / _LOCK_FILE)
     if lock is None:

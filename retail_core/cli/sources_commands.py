@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from retail_core.cli.output import JsonFlag, emit, print_line, print_rows
+from retail_core.csv_export import require_parent_folder
 from retail_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def detect(
     """
     from retail_core.sources.detection import detect as run
 
-    if write is not None and write.exists() and not force:
-        raise InputError(f"{write} exists.", remedy="name another file, or add --force to overwrite it.")
+    if write is not None:
+        _check_writable(write, force=force)
     result = run(file)
     if write is not None:
         write.write_text(result.text, encoding="utf-8")
@@ -57,6 +58,19 @@ def detect(
             print_line(f"Written: {write}. Next: retail ingest {file} --mapping {write} --dry-run")
     if problem is not None:
         raise problem
+
+
+def _check_writable(path: Path, *, force: bool) -> None:
+    """Check that a mapping can be written to `path`.
+
+    Raises:
+        InputError: its folder does not exist, it is a folder, or it exists and not `force`.
+    """
+    require_parent_folder(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder.", remedy="name a file to write.")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists.", remedy="name another file, or add --force to overwrite it.")
 
 
 def _print(result: Detection) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from retail_core.errors import DependencyError
+from retail_core.errors import DependencyError, InputError
 from retail_core.ingest.late_events import LateEvents
 from retail_core.ingest.link_warnings import link_notes, record_link_notes
 from retail_core.ingest.link_writer import added_counts, store_links
@@ -114,6 +114,9 @@ def ingest(  # noqa: PLR0913 - one option each
     for path in paths:
         file_kind(path)
     keys = [file_key(path, source) for path in paths]
+    if replace_earlier:
+        for key in keys:
+            _refuse_unreadable(key.path, source)
     file_ids = [_file_id(store, key, replace_earlier=replace_earlier, at=at) for key in keys]
     counts, skipped, late = RowCounts(), 0, LateEvents(store)
     links: dict[str, int] = {}
@@ -166,6 +169,23 @@ def file_key(path: Path, source: Source) -> FileKey:
         reading=source.options_json(),
         of_users=source.rows == "users",
         preset=preset is not None and source == replace(preset, timezone=source.timezone),
+    )
+
+
+def _refuse_unreadable(path: Path, source: Source) -> None:
+    """Refuse a file of which `source` reads no row of the first window: an undo would only remove events.
+
+    Raises:
+        InputError: the file cannot be read as `source`, or all these rows would be refused.
+    """
+    window = next(read_events(path, source), None)
+    if window is None or not window.refused or window.rows_read > len(window.refused):
+        return
+    first = window.refused[0]
+    raise InputError(
+        f"None of the first {window.rows_read:,} rows of {path} can be read with these options, line "
+        f"{first.line}: {first.field or 'row'}, {first.rule}; nothing was undone.",
+        remedy="correct the mapping; --dry-run shows what it reads.",
     )
 
 

@@ -91,8 +91,9 @@ def _user_values(document: Document, ledger_window: Mapping[str, Any]) -> list[s
 
 
 def _spellings(value: str) -> set[str | None]:
-    """A value as it is, as an id, and without the apostrophe that keeps spreadsheets from computing it."""
-    return {value, clean_id(value), value.removeprefix("'")}
+    """A value as it is, as an id, without the apostrophe of spreadsheets and without unclosed quotation."""
+    unquoted = value.strip('"')
+    return {value, clean_id(value), value.removeprefix("'"), unquoted, clean_id(unquoted)}
 
 
 def _row_format(ledger_window: Mapping[str, Any], source: str) -> RowFormat:

@@ -324,6 +324,17 @@ def test_refused_rows_with_quotation_marks_in_a_file_without_quoting(store: Stor
     assert erasure.count_stored(store, '"Sale')["quarantine"] == 0
 
 
+def test_refused_rows_with_an_unclosed_quotation_mark(store: Store, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(
+        "user_id,event_time,event_type\n"
+        'u-8,2025-01-01T10:00:00Z,view_item\n"u-8,2025-01-01T11:00:00Z,view_item\n'
+    )
+    report = ingest(store, [log], sources.get_preset("canonical"), at=AS_OF)
+    assert (report.events_inserted, report.quarantined) == (1, 1)
+    assert erasure.count_stored(store, "u-8")["quarantine"] == 1
+
+
 def test_refused_rows_are_found_by_ids_with_invisible_and_escaped_characters(
     store: Store, tmp_path: Path
 ) -> None:

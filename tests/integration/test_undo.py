@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from retail_core.sources import Source
 from retail_core.store.lake.table import Lake, rebuild, sync
 from retail_core.store.mongo import file_removal
 from retail_core.store.mongo.connection import Document, Store
+from retail_core.store.mongo.ingested_files import find_file
 
 pytestmark = pytest.mark.integration
 
@@ -105,6 +107,31 @@ def _lake_ids(store: Store) -> set[str]:
 
 def _event_ids(store: Store) -> set[str]:
     return set(store.events.distinct("_id"))
+
+
+@pytest.mark.parametrize("column", ["user_id", "event_time"])
+def test_a_file_is_undone_only_if_it_can_be_read_otherwise(store: Store, tmp_path: Path, column: str) -> None:
+    path = _file(tmp_path, [_row(user) for user in range(100, 160)], "log.csv")
+    ingest(store, [path], CANONICAL, at=AT)
+    before = _content(store)
+    changed = "absent" if column == "user_id" else "item_id"
+    unfit = replace(CANONICAL, columns={**CANONICAL.columns, column: (changed,)})
+    with pytest.raises(InputError, match=r"has no column 'absent'|nothing was undone"):
+        ingest(store, [path], unfit, at=AT, replace_earlier=True)
+    assert _content(store) == before
+    assert _undo(store, path).events_removed == 60
+
+
+def test_a_run_that_read_nothing_is_no_candidate_for_an_undo(store: Store, tmp_path: Path) -> None:
+    path = _file(tmp_path, [_row(user) for user in range(100, 160)], "log.csv")
+    unfit = replace(CANONICAL, columns={**CANONICAL.columns, "user_id": ("absent",)})
+    with pytest.raises(InputError, match="has no column 'absent'"):
+        ingest(store, [path], unfit, at=AT)
+    ingest(store, [path], CANONICAL, at=AT)
+    assert store.ledger.count_documents({"kind": "file"}) == 2
+    file = find_file(store, path.name, None)
+    assert file is not None
+    assert undo(store, file["_id"], at=AT).events_removed == 60
 
 
 def test_an_undone_file_leaves_nothing_and_can_be_ingested_again(store: Store, tmp_path: Path) -> None:

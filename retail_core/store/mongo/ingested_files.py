@@ -101,7 +101,8 @@ def find_file(store: Store, name: str, sha256: str | None) -> Document | None:
     if re.fullmatch(r"[0-9a-f]{8,64}", prefix):
         queries.append({"sha256": {"$regex": f"^{prefix}"}})
     for query in queries:
-        files = list(store.ledger.find({"kind": "file"} | query, sort=[("started_at", 1)]))
+        matching = list(store.ledger.find({"kind": "file"} | query, sort=[("started_at", 1)]))
+        files = [file for file in matching if _has_windows(store, file)] or matching[:1]
         if len(files) > 1:
             listed = ", ".join(f"{file['_id']} ({file['file']}, {iso(file['started_at'])})" for file in files)
             raise InputError(
@@ -111,3 +112,9 @@ def find_file(store: Store, name: str, sha256: str | None) -> Document | None:
         if files:
             return files[0]
     return None
+
+
+def _has_windows(store: Store, file: Document) -> bool:
+    """Whether rows of the file were read; a run that failed at its first line has none."""
+    query = {"kind": "window", "$or": [{"file_id": file["_id"]}, {"for_files": file["_id"]}]}
+    return file.get("state") == "done" or store.ledger.find_one(query, {"_id": 1}) is not None

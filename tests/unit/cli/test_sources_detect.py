@@ -90,3 +90,13 @@ def test_a_dry_run_counts_the_rows_of_a_file_of_users(tmp_path: Path) -> None:
         "users": 2,
         "quarantined": 1,
     }
+
+
+def test_a_mapping_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    log = tmp_path / "shop.csv"
+    log.write_text(LOG)
+    for target in (tmp_path / "missing" / "shop.yaml", tmp_path):
+        refused = retail("sources", "detect", str(log), "--write", str(target), "--force", home=tmp_path)
+        assert refused.returncode == 1
+        assert str(target) in refused.stderr
+        assert len(refused.stderr.strip().splitlines()) == 1
