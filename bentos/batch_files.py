@@ -76,8 +76,8 @@ class BatchReport:
 
     def header(self) -> str:
         """The report as one line of ASCII JSON for an HTTP header."""
-        first = {"warnings": self.warnings, "statement": self.statement}
-        return json.dumps(first | asdict(self), ensure_ascii=True, separators=(",", ":"))
+        header_fields = {"warnings": self.warnings, "statement": self.statement}
+        return json.dumps(header_fields | asdict(self), ensure_ascii=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -214,9 +214,9 @@ def _no_event(rows_read: int, notes: ParseNotes, examples: Sequence[Mapping[str,
         return InputError(
             f"{message}.", remedy="send a file with at least one event, or correct the mapping."
         )
-    first = examples[0]
-    place = f"line {first['line']}, column {first['field']}, rule {first['rule']}"
-    return InputError(f"{message}; the first: {place}.", remedy=f"{first['remedy']}.")
+    first_refused = examples[0]
+    place = f"line {first_refused['line']}, column {first_refused['field']}, rule {first_refused['rule']}"
+    return InputError(f"{message}; the first: {place}.", remedy=f"{first_refused['remedy']}.")
 
 
 def _columns(path: Path) -> tuple[str, ...]:
@@ -230,8 +230,8 @@ def _columns(path: Path) -> tuple[str, ...]:
                 remedy="write the file again and upload it.",
             ) from error
     with io.BufferedReader(DecompressedFile(path, kind)) as file:
-        first = file.readline(1 << 20)
-    header = first.decode("utf-8-sig", "replace").strip().split(",")
+        first_line = file.readline(1 << 20)
+    header = first_line.decode("utf-8-sig", "replace").strip().split(",")
     return tuple(name.strip().strip('"') for name in header)
 
 

@@ -195,11 +195,11 @@ class PredictionService:
                 task.cancel()
 
     async def _read(self, loaded: LoadedModel, items: Sequence[Item]) -> StoredInputs:
-        by_history = [item for item in items if isinstance(item, DecodedItem) and item.features is None]
-        if not by_history:
+        items_by_history = [item for item in items if isinstance(item, DecodedItem) and item.features is None]
+        if not items_by_history:
             return StoredInputs()
         feature_set = loaded.served.spec.feature_set
-        cutoffs = [(item.user_id, item.as_of) for item in by_history]
+        cutoffs = [(item.user_id, item.as_of) for item in items_by_history]
         lookback = timedelta(days=feature_set.task.lookback_days)
         try:
             periods = await self.persons.periods(cutoffs)
@@ -207,7 +207,7 @@ class PredictionService:
             events = await self.history.events(time_spans(ids, lookback))
             users = list({user_id for user_id, _ in ids})
             attributes = await self.history.attributes(users) if feature_set.attributes else {}
-            context = await self._read_context(feature_set, {item.as_of for item in by_history})
+            context = await self._read_context(feature_set, {item.as_of for item in items_by_history})
         except DependencyError as error:
             return StoredInputs(failure=error)
         return StoredInputs(periods, events, attributes, context)

@@ -13,6 +13,16 @@ from retail_core.store.mongo.connection import Document, Store
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
+SYNC_PROGRAM = (
+    "import sys; from pathlib import Path; from pydantic import SecretStr;"
+    "from retail_core.settings import Settings; from retail_core.store.mongo.connection import open_store;"
+    "from retail_core.store.lake.table import sync;"
+    "s = open_store(Settings(home=Path(sys.argv[1]), mongodb_uri=SecretStr(sys.argv[2]),"
+    " mongodb_database=sys.argv[3], lake=next(iter(sys.argv[4:]), None)));"
+    "print('ready', flush=True); print(sync(s).rows, flush=True); s.close()"
+)
+"""Synchronizes a lake in its own process: home, MongoDB's URI, database and, optionally, the lake's URL."""
+
 
 def event(number: int, window_id: int, *, day: int = 0, **more: object) -> Document:
     """An event document as ingestion writes it; `number` makes its id and its instant within the day."""

@@ -80,10 +80,10 @@ def restore_backup(
         open_store(settings, for_restore=True) as store,
         collection_files.translated_errors(store),
     ):
-        left_out: list[str] = []
+        omitted_settings: list[str] = []
         if not _is_done(store, manifest):
             _begin(store, source, manifest)
-            left_out = _restore_content(store, source, manifest, advance)
+            omitted_settings = _restore_content(store, source, manifest, advance)
         users = _erase_again(store, manifest, erasures, advance)
         store.restores.update_one({"_id": manifest.id}, [{"$set": {"state": "done", "ended": "$$NOW"}}])
         (settings.home_dir / MARKER_FILE).unlink(missing_ok=True)
@@ -96,7 +96,7 @@ def restore_backup(
         collections=dict(manifest.documents),
         versions=manifest.versions,
         erased=users,
-        settings_left_out=left_out,
+        settings_left_out=omitted_settings,
         notes=_notes(settings, manifest, erasures),
     )
 

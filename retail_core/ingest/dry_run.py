@@ -59,8 +59,8 @@ def dry_run(files: Sequence[Path], source: Source, *, timezone: str | None = Non
             refused.update((refusal.rule, refusal.field) for refusal in chunk.refused)
             rows += chunk.rows_read - len(chunk.refused)
     content = summary.summary(notes)
-    document = content.document()
-    warnings, filtered = document.pop("warnings"), document.pop("filtered")
+    summary_document = content.document()
+    warnings, filtered = summary_document.pop("warnings"), summary_document.pop("filtered")
     return DryRunReport(
         files=len(files),
         rows_read=rows + refused.total(),
@@ -73,5 +73,5 @@ def dry_run(files: Sequence[Path], source: Source, *, timezone: str | None = Non
         ),
         warnings=warnings,
         filtered=filtered,
-        summary=document,
+        summary=summary_document,
     )

@@ -69,12 +69,12 @@ def _isotonic(score: FloatArray, labels: BoolArray, weights: FloatArray) -> Cali
     rate of a block without buyers (non-buyers) is set to half a sampled row's weight above 0 (below 1); the
     weights of the two classes differ, and one weight for both would overestimate the rate of such a block.
     """
-    centre, rate, mass = _blocks(logit(score), labels.astype(np.float64), weights)
+    block_centers, rate, mass = _blocks(logit(score), labels.astype(np.float64), weights)
     buyer, non_buyer = weights[labels].mean(), weights[~labels].mean()
     bounded = np.clip(rate, 0.5 * buyer / (mass + buyer), 1 - 0.5 * non_buyer / (mass + non_buyer))
     # The rate of a block of very few rows may be moved beyond its neighbours': then they become one block.
-    centre, rate, _ = _blocks(centre, bounded, mass)
-    return Calibrator("isotonic", centre, logit(rate))
+    block_centers, rate, _ = _blocks(block_centers, bounded, mass)
+    return Calibrator("isotonic", block_centers, logit(rate))
 
 
 def _blocks(

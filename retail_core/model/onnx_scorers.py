@@ -35,7 +35,7 @@ def export_scorers(model: CalibratedRanker, folder: Path) -> list[Path]:
     Raises:
         IntegrityError: a score on the form's test rows differs by more than 1e-9.
     """
-    paths = []
+    scorer_files = []
     for policy, ranker in (model.rankers or {}).items():
         form = family_of(ranker).fast_form(ranker)
         if form is None:
@@ -44,8 +44,8 @@ def export_scorers(model: CalibratedRanker, folder: Path) -> list[Path]:
         path.write_bytes(form.onnx)
         scores = correct_prior(load_scorer(path)(form.test_rows), model.factor)
         _refuse_difference(float(np.max(np.abs(scores - model.raw_score(form.test_rows, policy)))))
-        paths.append(path)
-    return paths
+        scorer_files.append(path)
+    return scorer_files
 
 
 def load_scorers(folder: Path) -> dict[str, Scorer]:

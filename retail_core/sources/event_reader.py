@@ -122,7 +122,7 @@ def check_header(path: Path, source: Source, header: tuple[str, ...], *, complet
     Raises:
         InputError: it does not; the message names the column and the matching preset, if there is one.
     """
-    _check_text(path, source, header)
+    _refuse_non_text(path, source, header)
     if complete:
         _check_joins(path, source, header)
     missing = source.missing_columns(tuple(joined_names(source, header)))
@@ -148,7 +148,7 @@ def check_header(path: Path, source: Source, header: tuple[str, ...], *, complet
     )
 
 
-def _check_text(path: Path, source: Source, header: tuple[str, ...]) -> None:
+def _refuse_non_text(path: Path, source: Source, header: tuple[str, ...]) -> None:
     if not header:
         raise InputError(
             f"Line 1 of {path} begins as JSON but is not an object.",

@@ -70,16 +70,16 @@ def start(
 
 def family(mark: str, roots: Iterable[Identity] = ()) -> list[psutil.Process]:
     """Live processes whose stack id is `mark` or below it, or that descend from one of `roots`."""
-    members: dict[int, psutil.Process] = {}
+    marked_processes: dict[int, psutil.Process] = {}
     for root in roots:
         process = root.process()
         if process is not None:
-            members.update({member.pid: member for member in [process, *_children(process)]})
+            marked_processes.update({member.pid: member for member in [process, *_children(process)]})
     for process in psutil.process_iter():
-        if process.pid not in members and _has_mark(process, mark):
-            members[process.pid] = process
-    members.pop(os.getpid(), None)
-    return [process for process in members.values() if _alive(process)]
+        if process.pid not in marked_processes and _has_mark(process, mark):
+            marked_processes[process.pid] = process
+    marked_processes.pop(os.getpid(), None)
+    return [process for process in marked_processes.values() if _alive(process)]
 
 
 def end(mark: str, leaders: Sequence[Identity] = (), *, grace: float) -> int:
@@ -93,14 +93,14 @@ def end(mark: str, leaders: Sequence[Identity] = (), *, grace: float) -> int:
     Returns:
         Number of processes alive at the start.
     """
-    members = family(mark, leaders)
+    marked_processes = family(mark, leaders)
     for leader in leaders:
         process = leader.process()
         if process is not None:
             _signal(process, signal.SIGTERM)
     _wait(lambda: not any(leader.process() for leader in leaders), grace)
     end_remaining(mark, leaders, linger=min(LINGER_SECONDS, grace))
-    return len(members)
+    return len(marked_processes)
 
 
 def end_remaining(mark: str, leaders: Sequence[Identity], *, linger: float) -> None:

@@ -33,18 +33,10 @@ from retail_core.store.lake.table import FILES_PER_DAY, Lake, LakeState, damage,
 from retail_core.store.lake.table_specs import EVENTS
 from retail_core.store.mongo.connection import Document, Store, open_store
 from tests.examples import examples
-from tests.lake_windows import START, event, predictions_of, put
+from tests.lake_windows import START, SYNC_PROGRAM, event, predictions_of, put
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
-SYNC = (
-    "import sys; from pathlib import Path; from pydantic import SecretStr;"
-    "from retail_core.settings import Settings; from retail_core.store.mongo.connection import open_store;"
-    "from retail_core.store.lake.table import sync;"
-    "s = open_store(Settings(home=Path(sys.argv[1]), mongodb_uri=SecretStr(sys.argv[2]),"
-    " mongodb_database=sys.argv[3]));"
-    "print('ready', flush=True); print(sync(s).rows, flush=True); s.close()"
-)
 
 
 def commit(store: Store, window_id: int) -> None:
@@ -243,7 +235,7 @@ def test_user_attributes_are_mirrored(store: Store) -> None:
 def test_a_killed_sync_that_is_repeated_gives_the_same_lake(store: Store, mongod_uri: str) -> None:
     fill(store, windows=8, rows=4_000, days=30)
     generator = random.Random(5)
-    command = [sys.executable, "-c", SYNC, str(store.settings.home), mongod_uri, store.database.name]
+    command = [sys.executable, "-c", SYNC_PROGRAM, str(store.settings.home), mongod_uri, store.database.name]
     lake = Lake(store.settings.lake_url)
     for round_ in range(4):
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
@@ -334,7 +326,7 @@ def test_concurrent_syncs_and_readers_are_safe(store: Store, mongod_uri: str) ->
     state = sync(store)
     reader = Lake(store.settings.lake_url).snapshot()
     put(store, 5, [event(10**6 + i, 5, day=i % 9) for i in range(1_000)])
-    command = [sys.executable, "-c", SYNC, str(store.settings.home), mongod_uri, store.database.name]
+    command = [sys.executable, "-c", SYNC_PROGRAM, str(store.settings.home), mongod_uri, store.database.name]
     children = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
     outputs = [child.communicate(timeout=120)[0].split() for child in children]
     assert [child.returncode for child in children] == [0, 0]

@@ -25,19 +25,11 @@ from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.table import Lake, damage, sync
 from retail_core.store.lake.table_specs import EVENTS
 from retail_core.store.mongo.connection import Store
-from tests.lake_windows import START, event, predictions_of, put
+from tests.lake_windows import START, SYNC_PROGRAM, event, predictions_of, put
 
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
-SYNC = (
-    "import sys; from pathlib import Path; from pydantic import SecretStr;"
-    "from retail_core.settings import Settings; from retail_core.store.mongo.connection import open_store;"
-    "from retail_core.store.lake.table import sync;"
-    "s = open_store(Settings(home=Path(sys.argv[1]), mongodb_uri=SecretStr(sys.argv[2]),"
-    " mongodb_database=sys.argv[3], lake=sys.argv[4]));"
-    "print('ready', flush=True); print(sync(s).rows, flush=True); s.close()"
-)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +116,7 @@ def test_two_homes_that_sync_one_lake_add_every_window_once(
         children = [
             subprocess.Popen(
                 [
-                    *(sys.executable, "-c", SYNC, str(tmp_path / home), mongod_uri),
+                    *(sys.executable, "-c", SYNC_PROGRAM, str(tmp_path / home), mongod_uri),
                     *(remote.database.name, remote.settings.lake_url),
                 ],
                 cwd=ROOT,

@@ -41,8 +41,8 @@ def attribute_columns_as_of(
         attributes: what to encode; a missing number is NaN, a missing category 0 in all its columns.
     """
     rows, pairs = _of_persons(lake, _read_users(lake), pairs)
-    dated_only = _latest_rows(rows, pairs)
-    row_of_pair = {False: dated_only, True: dated_only}
+    latest_dated_rows = _latest_rows(rows, pairs)
+    row_of_pair = {False: latest_dated_rows, True: latest_dated_rows}
     if any(attribute.undated for attribute in attributes):
         row_of_pair[True] = _latest_rows(rows, pairs, include_undated=True)
     # The last row of `encoded` stands for a user without attributes.

@@ -111,8 +111,8 @@ def read_log_coverage(
     newest = last_covered_day({cast("date", day): int(n) for day, n in days["n"].items()})
     if newest is None:
         return LogCoverage(as_of, as_of, counts)
-    newest_event = from_micros(int(days["newest"][newest]))
-    return LogCoverage(as_of, known_until(newest_event, as_of, zone_name), counts, active_users)
+    newest_event_time = from_micros(int(days["newest"][newest]))
+    return LogCoverage(as_of, known_until(newest_event_time, as_of, zone_name), counts, active_users)
 
 
 def _local_days(frame: pd.DataFrame, zone_name: str) -> pd.DataFrame:

@@ -40,8 +40,8 @@ def shapley_values(model: CalibratedRanker, features: FeatureInput, policy: str 
     return np.asarray(family_of(ranker).shapley_values(ranker, to_matrix(features)), dtype=np.float64)
 
 
-def max_explainable_rows(model: CalibratedRanker, steps: float) -> int:
-    """How many rows of any policy `shapley_values` explains within `steps`; at least one.
+def max_explainable_rows(model: CalibratedRanker, step_budget: float) -> int:
+    """How many rows of any policy `shapley_values` explains within `step_budget`; at least one.
 
     A row costs TreeSHAP the leaves of all trees times the square of their depth: 0.2 million steps for
     300 trees of depth 5, 30 million for a forest of 200 deep ones.
@@ -51,7 +51,7 @@ def max_explainable_rows(model: CalibratedRanker, steps: float) -> int:
     """
     rankers = (model.rankers or {model.primary: model.ranker()}).values()
     steps_per_row = max(family_of(ranker).shapley_steps(ranker) for ranker in rankers)
-    return max(1, int(steps / max(steps_per_row, 1)))
+    return max(1, int(step_budget / max(steps_per_row, 1)))
 
 
 def global_importance(model: CalibratedRanker, features: FeatureInput) -> FloatArray:

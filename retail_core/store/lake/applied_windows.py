@@ -29,13 +29,13 @@ def read_ranges(version_of: Callable[[str], int | None]) -> Ranges:
     Args:
         version_of: newest version of an application transaction; None without one.
     """
-    ranges: list[tuple[int, int]] = []
+    window_ranges: list[tuple[int, int]] = []
     for slot in count():
         version = version_of(transaction_id(slot))
         if version is None:
-            return tuple(sorted(ranges))
+            return tuple(sorted(window_ranges))
         if version != _EMPTY:
-            ranges.append((version >> _BITS, version & (1 << _BITS) - 1))
+            window_ranges.append((version >> _BITS, version & (1 << _BITS) - 1))
     raise AssertionError
 
 
@@ -56,31 +56,31 @@ def changed_versions(before: Ranges, after: Ranges) -> dict[str, int]:
     return versions
 
 
-def _version(ranges: Ranges, slot: int) -> int:
-    if slot >= len(ranges):
+def _version(window_ranges: Ranges, slot: int) -> int:
+    if slot >= len(window_ranges):
         return _EMPTY
-    first, last = ranges[slot]
+    first, last = window_ranges[slot]
     return first << _BITS | last
 
 
-def contiguous(ranges: Ranges) -> int:
+def contiguous(window_ranges: Ranges) -> int:
     """The watermark: the highest window up to which all windows are applied."""
-    return ranges[0][1] if ranges and ranges[0][0] <= 1 else 0
+    return window_ranges[0][1] if window_ranges and window_ranges[0][0] <= 1 else 0
 
 
-def has_window(ranges: Ranges, window_id: int) -> bool:
+def has_window(window_ranges: Ranges, window_id: int) -> bool:
     """Whether the window is applied."""
-    return any(first <= window_id <= last for first, last in ranges)
+    return any(first <= window_id <= last for first, last in window_ranges)
 
 
-def add_to_ranges(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
+def add_to_ranges(window_ranges: Ranges, numbers: Iterable[int]) -> Ranges:
     """Inclusive ranges with `numbers` added, ascending and merged.
 
     >>> add_to_ranges(((1, 3), (7, 7)), [5, 4, 9])
     ((1, 5), (7, 7), (9, 9))
     """
     merged: list[tuple[int, int]] = []
-    for first, last in sorted([*ranges, *((number, number) for number in numbers)]):
+    for first, last in sorted([*window_ranges, *((number, number) for number in numbers)]):
         if merged and first <= merged[-1][1] + 1:
             merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
         else:

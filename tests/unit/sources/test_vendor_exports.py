@@ -23,6 +23,55 @@ from tests.unit.sources.event_rows import read_rows
 
 EXPORTS = Path(__file__).parent / "vendor_exports"
 
+SNOWPLOW_EVENTS = [
+    ('d-1 2025-03-01T10:00:00Z screen_view session_id=s-1 platform=web properties={"page_urlpath":"/"}'),
+    (
+        "d-1 2025-03-01T10:02:00Z view_item item_id=P1 category=apparel/t-shirt brand=Acme "
+        "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
+        'properties={"item_name":"Tee"}'
+    ),
+    (
+        "d-1 2025-03-01T10:03:00Z view_item_list item_id=P1 category=apparel/t-shirt "
+        "brand=Acme price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
+        'properties={"item_name":"Tee"}'
+    ),
+    (
+        "d-1 2025-03-01T10:03:00Z view_item_list item_id=P2 category=mugs price=5.00 "
+        "currency=EUR session_id=s-1 platform=web"
+    ),
+    (
+        "d-1 2025-03-01T10:04:00Z add_to_cart item_id=P1 category=apparel/t-shirt brand=Acme "
+        "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
+        'properties={"item_name":"Tee"}'
+    ),
+    "d-1 2025-03-01T10:05:00Z begin_checkout session_id=s-1 platform=web",
+    "d-1 2025-03-01T10:06:00Z checkout_step session_id=s-1 platform=web",
+    (
+        "u-7 2025-03-01T10:07:00Z purchase item_id=P1 category=apparel/t-shirt brand=Acme "
+        "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web order_id=T-1 "
+        'properties={"item_name":"Tee"}'
+    ),
+    (
+        "u-7 2025-03-01T10:07:00Z purchase item_id=P2 category=mugs price=5.00 quantity=1 "
+        "currency=EUR session_id=s-1 platform=web order_id=T-1"
+    ),
+    ("u-7 2025-03-01T10:08:00Z refund price=5.00 currency=EUR session_id=s-1 platform=web order_id=T-1"),
+    "d-1 2025-03-01T10:09:00Z size-guide session_id=s-1 platform=web",
+    "u-8 2025-03-01T10:10:00Z purchase currency=GBP session_id=s-1 platform=web order_id=T-2",
+    (
+        "u-8 2025-03-01T10:10:00Z purchase item_id=P9 category=clothing price=15.00 quantity=2 "
+        'currency=GBP session_id=s-1 platform=web order_id=T-2 properties={"item_name":"Blue '
+        't-shirt"}'
+    ),
+    (
+        "d-1 2025-03-01T10:11:00Z add_to_cart item_id=P9 category=clothing price=3.49 "
+        'quantity=2 currency=GBP session_id=s-1 platform=web properties={"item_name":"blue '
+        'tie"}'
+    ),
+    ('m-1 2025-03-01T10:12:00Z screen_view session_id=ms-1 platform=mob properties={"screen_name":"Cart"}'),
+]
+"""Of both forms of the export."""
+
 OUTCOMES: dict[str, list[str]] = {
     "online_retail-second.csv": [
         (
@@ -189,108 +238,14 @@ OUTCOMES: dict[str, list[str]] = {
         "filtered: Financial Status drop 3",
     ],
     "snowplow-sdk.jsonl": [
-        ('d-1 2025-03-01T10:00:00Z screen_view session_id=s-1 platform=web properties={"page_urlpath":"/"}'),
-        (
-            "d-1 2025-03-01T10:02:00Z view_item item_id=P1 category=apparel/t-shirt brand=Acme "
-            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
-            'properties={"item_name":"Tee"}'
-        ),
-        (
-            "d-1 2025-03-01T10:03:00Z view_item_list item_id=P1 category=apparel/t-shirt "
-            "brand=Acme price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
-            'properties={"item_name":"Tee"}'
-        ),
-        (
-            "d-1 2025-03-01T10:03:00Z view_item_list item_id=P2 category=mugs price=5.00 "
-            "currency=EUR session_id=s-1 platform=web"
-        ),
-        (
-            "d-1 2025-03-01T10:04:00Z add_to_cart item_id=P1 category=apparel/t-shirt brand=Acme "
-            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
-            'properties={"item_name":"Tee"}'
-        ),
-        "d-1 2025-03-01T10:05:00Z begin_checkout session_id=s-1 platform=web",
-        "d-1 2025-03-01T10:06:00Z checkout_step session_id=s-1 platform=web",
-        (
-            "u-7 2025-03-01T10:07:00Z purchase item_id=P1 category=apparel/t-shirt brand=Acme "
-            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web order_id=T-1 "
-            'properties={"item_name":"Tee"}'
-        ),
-        (
-            "u-7 2025-03-01T10:07:00Z purchase item_id=P2 category=mugs price=5.00 quantity=1 "
-            "currency=EUR session_id=s-1 platform=web order_id=T-1"
-        ),
-        ("u-7 2025-03-01T10:08:00Z refund price=5.00 currency=EUR session_id=s-1 platform=web order_id=T-1"),
-        "d-1 2025-03-01T10:09:00Z size-guide session_id=s-1 platform=web",
-        "u-8 2025-03-01T10:10:00Z purchase currency=GBP session_id=s-1 platform=web order_id=T-2",
-        (
-            "u-8 2025-03-01T10:10:00Z purchase item_id=P9 category=clothing price=15.00 quantity=2 "
-            'currency=GBP session_id=s-1 platform=web order_id=T-2 properties={"item_name":"Blue '
-            't-shirt"}'
-        ),
-        (
-            "d-1 2025-03-01T10:11:00Z add_to_cart item_id=P9 category=clothing price=3.49 "
-            'quantity=2 currency=GBP session_id=s-1 platform=web properties={"item_name":"blue '
-            'tie"}'
-        ),
-        (
-            "m-1 2025-03-01T10:12:00Z screen_view session_id=ms-1 platform=mob "
-            'properties={"screen_name":"Cart"}'
-        ),
+        *SNOWPLOW_EVENTS,
         "refused: line 15 user_id missing",
         "link: d-1 u-7 2025-03-01T10:07:00Z",
         "link: d-1 u-8 2025-03-01T10:10:00Z",
         "filtered: event_type event_type page_ping 1",
     ],
     "snowplow.tsv": [
-        ('d-1 2025-03-01T10:00:00Z screen_view session_id=s-1 platform=web properties={"page_urlpath":"/"}'),
-        (
-            "d-1 2025-03-01T10:02:00Z view_item item_id=P1 category=apparel/t-shirt brand=Acme "
-            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
-            'properties={"item_name":"Tee"}'
-        ),
-        (
-            "d-1 2025-03-01T10:03:00Z view_item_list item_id=P1 category=apparel/t-shirt "
-            "brand=Acme price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
-            'properties={"item_name":"Tee"}'
-        ),
-        (
-            "d-1 2025-03-01T10:03:00Z view_item_list item_id=P2 category=mugs price=5.00 "
-            "currency=EUR session_id=s-1 platform=web"
-        ),
-        (
-            "d-1 2025-03-01T10:04:00Z add_to_cart item_id=P1 category=apparel/t-shirt brand=Acme "
-            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web "
-            'properties={"item_name":"Tee"}'
-        ),
-        "d-1 2025-03-01T10:05:00Z begin_checkout session_id=s-1 platform=web",
-        "d-1 2025-03-01T10:06:00Z checkout_step session_id=s-1 platform=web",
-        (
-            "u-7 2025-03-01T10:07:00Z purchase item_id=P1 category=apparel/t-shirt brand=Acme "
-            "price=19.99 quantity=2 currency=EUR session_id=s-1 platform=web order_id=T-1 "
-            'properties={"item_name":"Tee"}'
-        ),
-        (
-            "u-7 2025-03-01T10:07:00Z purchase item_id=P2 category=mugs price=5.00 quantity=1 "
-            "currency=EUR session_id=s-1 platform=web order_id=T-1"
-        ),
-        ("u-7 2025-03-01T10:08:00Z refund price=5.00 currency=EUR session_id=s-1 platform=web order_id=T-1"),
-        "d-1 2025-03-01T10:09:00Z size-guide session_id=s-1 platform=web",
-        "u-8 2025-03-01T10:10:00Z purchase currency=GBP session_id=s-1 platform=web order_id=T-2",
-        (
-            "u-8 2025-03-01T10:10:00Z purchase item_id=P9 category=clothing price=15.00 quantity=2 "
-            'currency=GBP session_id=s-1 platform=web order_id=T-2 properties={"item_name":"Blue '
-            't-shirt"}'
-        ),
-        (
-            "d-1 2025-03-01T10:11:00Z add_to_cart item_id=P9 category=clothing price=3.49 "
-            'quantity=2 currency=GBP session_id=s-1 platform=web properties={"item_name":"blue '
-            'tie"}'
-        ),
-        (
-            "m-1 2025-03-01T10:12:00Z screen_view session_id=ms-1 platform=mob "
-            'properties={"screen_name":"Cart"}'
-        ),
+        *SNOWPLOW_EVENTS,
         "refused: line 15 user_id missing",
         "refused: line 16 None fields",
         "link: d-1 u-7 2025-03-01T10:07:00Z",
