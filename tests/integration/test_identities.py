@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +16,6 @@ from retail_core.cli.app import app
 from retail_core.ingest import ingest, replay, store_events, undo
 from retail_core.privacy import erasure
 from retail_core.stack.doctor import doctor
-from retail_core.store.lake.link_file import newest_link_file
-from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo import identities
 from retail_core.store.mongo.connection import Store
@@ -133,7 +132,7 @@ def test_erasure_follows_the_links_and_removes_them(store: Store, tmp_path: Path
     ]
     store_events(store, rows, CANONICAL)
     sync(store)
-    links_file = Lake(store.settings.lake_url)
+    lake = Lake(store.settings.lake_url)
     for asked in ("a1", "k1", "k2"):
         assert erasure.person_ids(store, asked, AT) == (asked, *sorted({"a1", "k1", "k2"} - {asked}))
     assert erasure.person_ids(store, "a2", AT) == ("a2",)
@@ -145,29 +144,49 @@ def test_erasure_follows_the_links_and_removes_them(store: Store, tmp_path: Path
     assert erasure.erase(store, *ids) == counts
     assert _links(store) == ["a9 k9 06"]
     assert store.events.distinct("user_id") == ["a9"]
-    path = newest_link_file(LakeLocation(store.settings.lake_url))
+    path = lake.identities_file()
     assert path is not None
-    assert [file.name for file in Path(path).parent.iterdir()] == [Path(path).name]
+    assert [file.name for file in Path(path).parent.glob("*.parquet")] == [Path(path).name]
     assert pq.read_table(path)["to_id"].to_pylist() == ["k9"]
-    assert links_file.files()
+    assert lake.files()
 
 
 def test_the_lake_has_the_links_that_are_stored(store: Store, tmp_path: Path) -> None:
-    folder = LakeLocation(store.settings.lake_url)
+    lake = Lake(store.settings.lake_url)
     sync(store)
-    assert newest_link_file(folder) is None
+    assert lake.identities_file() is None
     path = _write(tmp_path, "links.csv", LINK_HEADER + "a1,k1,2025-01-05\n")
     ingest(store, [path], LINKS, at=AT)
     sync(store)
-    first = newest_link_file(folder)
+    first = lake.identities_file()
     sync(store)
-    assert newest_link_file(folder) == first is not None
-    assert pq.read_table(first).to_pylist() == [
-        {"from_id": "a1", "to_id": "k1", "linked_at": datetime(2025, 1, 5, tzinfo=UTC)}
-    ]
+    assert lake.identities_file() == first is not None
+    link = {"from_id": "a1", "to_id": "k1", "linked_at": datetime(2025, 1, 5, tzinfo=UTC)}
+    assert pq.read_table(first).to_pylist() == [link]
+    reader = lake.snapshot()
     undo(store, _file_id(store, path), at=AT)
     sync(store)
-    assert len(pq.read_table(newest_link_file(folder))) == 0
+    assert lake.identities_file() is None
+    assert reader.identities_file() == first
+    assert pq.read_table(first).to_pylist() == [link]
+
+
+def test_a_plain_file_of_links_is_replaced_by_the_table(store: Store, tmp_path: Path) -> None:
+    """As it was before the lake had a table of links; also where MongoDB has no links any more."""
+    folder = Path(store.settings.lake_url) / "identities"
+    plain = folder / "00000001-0123456789abcdef.parquet"
+    for text in (LINK_HEADER + "a1,k1,2025-01-05\n", ""):
+        folder.mkdir(parents=True, exist_ok=True)
+        plain.write_bytes(b"links")
+        if text:
+            ingest(store, [_write(tmp_path, "links.csv", text)], LINKS, at=AT)
+        else:
+            shutil.rmtree(folder / "_delta_log")
+            store.identities.delete_many({})
+        sync(store)
+        path = Lake(store.settings.lake_url).identities_file()
+        assert (path is not None) == bool(text)
+        assert [str(file) for file in folder.glob("*.parquet")] == ([path] if path else [])
 
 
 def test_links_that_no_person_can_have_are_reported(store: Store, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from retail_core.errors import InputError, IntegrityError
 from retail_core.store.lake.applied_windows import Ranges, read_ranges
+from retail_core.store.lake.commit_attempts import CommitConflict
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.table_specs import TableSpec
 from retail_core.times import from_micros, to_micros
@@ -33,10 +34,6 @@ FORMAT = 2
 
 FORMAT_PROPERTY = "retail.format"
 _CHECKPOINT_COMMITS = "20"
-
-
-class CommitConflict(Exception):  # noqa: N818 - a signal to prepare the commit again, not an error
-    """Another process has committed since the table was opened."""
 
 
 class DamagedFileError(IntegrityError):

@@ -7,12 +7,20 @@ import logging
 from retail_core.settings import Settings
 from retail_core.store.lake import old_format
 from retail_core.store.lake.applied_windows import changed_versions
-from retail_core.store.lake.delta_table import CommitConflict, DamagedFileError, LakeTable
-from retail_core.store.lake.link_file import sync_links
+from retail_core.store.lake.commit_attempts import until_committed
+from retail_core.store.lake.delta_table import DamagedFileError, LakeTable
+from retail_core.store.lake.links import replace_links
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.parquet_files import Rows, user_rows, write_file
-from retail_core.store.lake.prediction_table import ATTEMPTS, busy, take_over_old_predictions
-from retail_core.store.lake.table_specs import EVENTS, PREDICTIONS, TABLES, USERS, TableSpec
+from retail_core.store.lake.prediction_table import take_over_old_predictions
+from retail_core.store.lake.table_specs import (
+    EVENTS,
+    IDENTITIES,
+    PREDICTIONS,
+    USER_TABLES,
+    USERS,
+    TableSpec,
+)
 from retail_core.store.mongo.connection import Store
 
 log = logging.getLogger(__name__)
@@ -30,7 +38,7 @@ def count_in_lake(settings: Settings, user_id: str) -> dict[str, int]:
     is_old = old_format.has_old_format(location)
     old_counts = old_format.count_old_rows(location, user_id) if is_old else {}
     counts = {}
-    for spec in TABLES:
+    for spec in USER_TABLES:
         table, rows = LakeTable.open(location, spec), old_counts.get(spec.name, 0)
         if table is not None:
             rows = sum(user_rows(table, file, user_id) for file in table.files)
@@ -54,28 +62,38 @@ def erase_from_lake(settings: Settings, user_id: str) -> None:
         if old_format.has_old_format(location):
             take_over_old_predictions(location)
             old_format.delete_old_files(location)
-        for spec in TABLES:
+        for spec in USER_TABLES:
             _erase_from_table(location, spec, user_id)
 
 
 def erase_links_from_lake(store: Store) -> None:
-    """Write the file of identity links without those removed from MongoDB, and delete all earlier files."""
+    """Write the identity links without those removed from MongoDB, and delete all earlier files.
+
+    Raises:
+        DependencyError: other processes write to the lake all the time.
+        IntegrityError: the log of the table is damaged.
+    """
     location = LakeLocation(store.settings.lake_url)
+
+    def attempt() -> None:
+        table = LakeTable.open(location, IDENTITIES)
+        if table is None:
+            # A release before this table left a file there, which the next synchronization replaces.
+            location.delete_folder(IDENTITIES.name)
+        else:
+            replace_links(store, table).delete_unreferenced(0)
+
     with location.locked(store.settings.home_dir):
-        sync_links(store, location, erased=True)
+        until_committed(location, attempt)
 
 
 def _erase_from_table(location: LakeLocation, spec: TableSpec, user_id: str) -> None:
-    for _ in range(ATTEMPTS):
+    def attempt() -> None:
         table = LakeTable.open(location, spec)
-        if table is None:
-            return
-        try:
+        if table is not None:
             _commit_without(table, user_id).delete_unreferenced(0)
-        except CommitConflict:
-            continue
-        return
-    raise busy(location)
+
+    until_committed(location, attempt)
 
 
 def _commit_without(table: LakeTable, user_id: str) -> LakeTable:

@@ -8,18 +8,15 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retail_core.errors import DependencyError
 from retail_core.store.lake import old_format
-from retail_core.store.lake.delta_table import CommitConflict, LakeTable
+from retail_core.store.lake.commit_attempts import until_committed
+from retail_core.store.lake.delta_table import LakeTable
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.parquet_files import Rows, write_file
 from retail_core.store.lake.table_specs import PREDICTIONS
 from retail_core.times import iso
 
 log = logging.getLogger(__name__)
-
-ATTEMPTS = 20
-"""How often a commit is prepared again because other processes committed meanwhile."""
 
 
 def replace_run(lake_url: str, rows: pa.Table, *, as_of: datetime, version: str) -> None:
@@ -77,21 +74,11 @@ def run_stamp(as_of: datetime) -> str:
 
 def _replace(location: LakeLocation, rows: pa.Table, run: tuple[str, str]) -> None:
     rows = rows.select(PREDICTIONS.files.names).cast(PREDICTIONS.files)
-    for _ in range(ATTEMPTS):
-        try:
-            table = LakeTable.open(location, PREDICTIONS) or LakeTable.create(location, PREDICTIONS)
-            file = write_file(table, Rows([rows]), run)
-            replaced = [old for old in table.files if old.partition == run]
-            table.commit([file] if file else [], replaced)
-        except CommitConflict:
-            continue
-        return
-    raise busy(location)
 
+    def attempt() -> None:
+        table = LakeTable.open(location, PREDICTIONS) or LakeTable.create(location, PREDICTIONS)
+        file = write_file(table, Rows([rows]), run)
+        replaced = [old for old in table.files if old.partition == run]
+        table.commit([file] if file else [], replaced)
 
-def busy(location: LakeLocation) -> DependencyError:
-    """The error of a commit that other processes forestalled again and again."""
-    return DependencyError(
-        f"Other processes write to the lake at {location.url_of('')} all the time.",
-        remedy="run the command again when fewer commands run.",
-    )
+    until_committed(location, attempt)

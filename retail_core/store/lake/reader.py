@@ -15,9 +15,8 @@ import pyarrow.parquet as pq
 
 from retail_core.log_coverage import last_covered_day
 from retail_core.store.lake.delta_table import LakeFile, LakeTable
-from retail_core.store.lake.link_file import newest_link_file
 from retail_core.store.lake.location import LakeLocation
-from retail_core.store.lake.table_specs import EVENTS, USERS, TableSpec
+from retail_core.store.lake.table_specs import EVENTS, IDENTITIES, USERS, TableSpec
 from retail_core.times import from_micros, to_micros
 
 log = logging.getLogger(__name__)
@@ -60,6 +59,7 @@ class _Version:
 
     events: LakeTable | None
     users: LakeTable | None
+    identities: LakeTable | None
 
 
 class Lake:
@@ -73,7 +73,6 @@ class Lake:
         """
         self._location = LakeLocation(url)
         self._pinned: _Version | None = None
-        self._pinned_links: str | None = None
 
     def snapshot(self) -> Lake:
         """A reader of the present version, which later syncs do not change.
@@ -83,8 +82,6 @@ class Lake:
         """
         pinned = object.__new__(Lake)
         pinned._location, pinned._pinned = self._location, self._version()
-        # Last, since a sync writes the links before the events.
-        pinned._pinned_links = self.identities_file()
         return pinned
 
     def state(self, before: datetime | None = None, *, hashed: bool = False) -> LakeState:
@@ -136,28 +133,31 @@ class Lake:
 
     def users_file(self) -> str | None:
         """Parquet file of `user_id, valid_from, attributes`; None if there are no user attributes."""
-        users = self._version(with_files=True).users
-        return users.url_of(users.files[0]) if users and users.files else None
+        return _only_file(self._version(with_files=True).users)
 
     def identities_file(self) -> str | None:
         """Parquet file of `from_id, to_id, linked_at`; None if there are no identity links."""
-        return self._pinned_links if self._pinned else newest_link_file(self._location)
+        return _only_file(self._version(with_files=True).identities)
 
     def _version(self, *, with_files: bool = False) -> _Version:
         """The pinned version, or the newest one if none is pinned or files of the pinned one were deleted."""
         if self._pinned and with_files and not _has_files(self._pinned):
             log.warning("Files of the pinned version of the lake were deleted; the newest version is read.")
-            self._pinned, self._pinned_links = self._newest(), newest_link_file(self._location)
+            self._pinned = self._newest()
         return self._pinned or self._newest()
 
     def _newest(self) -> _Version:
         # Events first: the other tables are committed before them.
         events = LakeTable.open(self._location, EVENTS)
-        return _Version(events, LakeTable.open(self._location, USERS))
+        return _Version(events, *(LakeTable.open(self._location, spec) for spec in (USERS, IDENTITIES)))
+
+
+def _only_file(table: LakeTable | None) -> str | None:
+    return table.url_of(table.files[0]) if table and table.files else None
 
 
 def _has_files(version: _Version) -> bool:
-    tables = (table for table in (version.events, version.users) if table)
+    tables = (table for table in (version.events, version.users, version.identities) if table)
     return all(
         {file.path for file in table.files} <= table.location.sizes(table.spec.name).keys()
         for table in tables

@@ -23,11 +23,12 @@ from retail_core.schemas import EVENT_ARROW
 from retail_core.sources.source import Chunk
 from retail_core.store.lake import old_format
 from retail_core.store.lake.applied_windows import add_to_ranges, changed_versions
-from retail_core.store.lake.delta_table import CommitConflict, DamagedFileError, LakeFile, LakeTable
-from retail_core.store.lake.link_file import sync_links
+from retail_core.store.lake.commit_attempts import CommitConflict, until_committed
+from retail_core.store.lake.delta_table import DamagedFileError, LakeFile, LakeTable
+from retail_core.store.lake.links import STATE, links_state, replace_links
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.parquet_files import Rows, write_file
-from retail_core.store.lake.prediction_table import ATTEMPTS, busy, take_over_old_predictions
+from retail_core.store.lake.prediction_table import take_over_old_predictions
 from retail_core.store.lake.reader import Lake, LakeState
 from retail_core.store.lake.rows import (
     PendingWindow,
@@ -37,7 +38,15 @@ from retail_core.store.lake.rows import (
     read_window_users,
     source_transactions,
 )
-from retail_core.store.lake.table_specs import EVENTS, PREDICTIONS, USERS, USERS_ARROW, TableSpec
+from retail_core.store.lake.table_specs import (
+    EVENTS,
+    IDENTITIES,
+    PREDICTIONS,
+    TABLES,
+    USERS,
+    USERS_ARROW,
+    TableSpec,
+)
 from retail_core.store.mongo.connection import Store, mongodb_error
 
 __all__ = ["Lake", "LakeState", "SyncProgress", "damage", "pending", "rebuild", "sync"]
@@ -107,7 +116,7 @@ def pending(store: Store) -> int:
 def damage(lake_url: str) -> list[str]:
     """One sentence for each file of the lake that is missing, of another size or unreadable."""
     sentences: list[str] = []
-    for spec in (EVENTS, USERS, PREDICTIONS):
+    for spec in TABLES:
         try:
             table = LakeTable.open(LakeLocation(lake_url), spec)
         except IntegrityError as error:
@@ -144,26 +153,42 @@ def _apply_locked(
             "The lake at %s has the format of an earlier release and is written anew as Delta Lake.",
             location.url_of(""),
         )
-    for _ in range(ATTEMPTS):
+
+    def attempt(*, from_scratch: bool = from_scratch) -> None:
         run = _Sync(store, location, progress, from_scratch, source_transactions(store))
         try:
             # The reader opens events first, so that links and attributes are never older than they are.
-            sync_links(store, location)
+            _synchronize_links(run)
             _synchronize(run, USERS)
             _synchronize(run, EVENTS)
             _tidy_predictions(location)
         except CommitConflict:
             log.info("Another process has written to the lake; the synchronization starts again.")
-            continue
+            raise
         except DamagedFileError as error:
             log.warning("%s The lake is rebuilt from MongoDB.", error.message)
-            from_scratch = True
-            continue
-        if replaces_old:
-            take_over_old_predictions(location)
-            old_format.delete_old_files(location)
-        return Lake(store.settings.lake_url).state()
-    raise busy(location)
+            attempt(from_scratch=True)
+
+    until_committed(location, attempt)
+    if replaces_old:
+        take_over_old_predictions(location)
+        old_format.delete_old_files(location)
+    return Lake(store.settings.lake_url).state()
+
+
+def _synchronize_links(run: _Sync) -> None:
+    table, is_rebuilt = _present_table(run, IDENTITIES)
+    if table is None:
+        # A release before this table left a file there.
+        has_links = run.store.identities.find_one({}, {"_id": 1}) or run.location.sizes(IDENTITIES.name)
+        if not has_links:
+            return
+        table = LakeTable.create(run.location, IDENTITIES)
+    if is_rebuilt or table.transaction(STATE) != links_state(run.store):
+        table = replace_links(run.store, table, run.source)
+    elif not run.location.is_local:
+        return
+    _delete_unreferenced(table)
 
 
 def _synchronize(run: _Sync, spec: TableSpec) -> None:

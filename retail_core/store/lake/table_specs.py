@@ -18,7 +18,7 @@ class TableSpec:
     Attributes:
         name: folder of the table.
         files: columns of the data files.
-        keys: columns that identify a row; the first is `user_id`. Files are sorted by them.
+        keys: columns that identify a row. Files are sorted by them.
         partitions: columns that are in the log and in the names of folders only.
         time: the one column whose smallest and largest values are in the log. Columns with ids have none
             there, so that an erased user is in no version of the log.
@@ -71,4 +71,19 @@ PREDICTIONS = TableSpec(
 )
 """One partition per scoring run: the run's cut-off, such as `20250131T000000Z`, and the model version."""
 
-TABLES = (EVENTS, USERS, PREDICTIONS)
+IDENTITIES = TableSpec(
+    "identities",
+    pa.schema(
+        [
+            pa.field("from_id", pa.string(), nullable=False),
+            pa.field("to_id", pa.string(), nullable=False),
+            pa.field("linked_at", _INSTANT, nullable=False),
+        ]
+    ),
+    ("from_id", "to_id"),
+    time="linked_at",
+)
+
+TABLES = (EVENTS, USERS, IDENTITIES, PREDICTIONS)
+USER_TABLES = (EVENTS, USERS, PREDICTIONS)
+"""Those whose first key is `user_id`."""

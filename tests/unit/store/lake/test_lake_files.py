@@ -23,7 +23,8 @@ from retail_core.store.lake.applied_windows import (
     has_window,
     read_ranges,
 )
-from retail_core.store.lake.delta_table import CommitConflict, DamagedFileError, LakeTable
+from retail_core.store.lake.commit_attempts import CommitConflict
+from retail_core.store.lake.delta_table import DamagedFileError, LakeTable
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.parquet_files import Rows, user_rows, write_file
 from retail_core.store.lake.rows import Spool
