@@ -9,6 +9,7 @@ renamed kind makes stored models incompatible.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -207,6 +208,15 @@ class Feature:
     kind: Kind
     window: FeatureWindow | None
     definition: FeatureDefinition
+
+
+def coded_types(features: Iterable[Feature]) -> tuple[str, ...]:
+    """Event types that these features tell apart, by their code; all others share one more code.
+
+    Those of carts come first, in the order in which they count at equal times.
+    """
+    types = (getattr(feature.kind, "event_type", None) for feature in features)
+    return tuple(dict.fromkeys([*CART_EVENT_ORDER, *(name for name in types if name)]))
 
 
 def event_value(price_minor: int | None, quantity: int | None) -> int | None:

@@ -10,7 +10,6 @@ from ibis.expr.types import StringColumn, Table
 
 from retail_core.features.event_columns import EVENT_KEYS
 from retail_core.features.kinds import (
-    CART_EVENT_ORDER,
     Cart,
     Concentration,
     Distinct,
@@ -18,6 +17,7 @@ from retail_core.features.kinds import (
     Kind,
     MeanPrice,
     Total,
+    coded_types,
 )
 
 _COLUMNS_OF_KIND: Mapping[type[Kind], tuple[str, ...]] = {
@@ -33,8 +33,7 @@ class RequiredColumns:
     """The columns and event types that the features of one run read.
 
     Attributes:
-        types: event types by their code; those of carts come first, in the order in which they count at
-            equal times. All others share one more code.
+        types: event types by their code (`coded_types`).
         names: columns besides `uid`, `ts` and `code`: keys of `EVENT_KEYS`, `tie`, prices, quantities.
         types_with_key: for each key the event types whose key is read; None among them stands for all.
     """
@@ -46,8 +45,8 @@ class RequiredColumns:
     @classmethod
     def of(cls, features: Iterable[Feature]) -> RequiredColumns:
         """Columns and types that these features read."""
+        features = tuple(features)
         kinds = list(dict.fromkeys(feature.kind for feature in features))
-        types = [event_type for kind in kinds if (event_type := getattr(kind, "event_type", None))]
         names = {name for kind in kinds for name in _COLUMNS_OF_KIND.get(type(kind), ())}
         types_with_key: dict[str, frozenset[str | None]] = {}
         if "item" in names:
@@ -57,7 +56,7 @@ class RequiredColumns:
                 event_type = kind.event_type if isinstance(kind, Distinct) else None
                 types_with_key[kind.key] = types_with_key.get(kind.key, frozenset()) | {event_type}
         return cls(
-            tuple(dict.fromkeys([*CART_EVENT_ORDER, *types])),
+            coded_types(features),
             frozenset(names | types_with_key.keys()),
             types_with_key,
         )

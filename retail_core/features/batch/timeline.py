@@ -28,11 +28,13 @@ class EventSubset:
         positions: positions of these events in the timeline, ascending.
         starts: index in the list of the first event of each window, shape (windows, pairs).
         end: index in the list of the first event that is not before the cut-off, shape (pairs,).
+        sort_keys: user and time of each of these events as one number, ascending.
     """
 
     positions: IntArray
     starts: IntArray
     end: IntArray
+    sort_keys: IntArray
 
     @property
     def counts(self) -> IntArray:
@@ -89,7 +91,8 @@ class Timeline:
         starts = np.empty((len(windows), self.n_pairs), np.int64)
         for row, window in zip(starts, windows, strict=True):
             row[:] = self.count_before(self.as_of - window.micros)
-        self.all_events = EventSubset(np.arange(self.n_events), starts, self.count_before(self.as_of))
+        end = self.count_before(self.as_of)
+        self.all_events = EventSubset(np.arange(self.n_events), starts, end, self._sort_keys)
         self._subsets: dict[str | None, EventSubset] = {None: self.all_events}
         self._key_codes: dict[str, IntArray] = {}
         self._filled: dict[str, tuple[IntArray, BoolArray]] = {}
@@ -108,7 +111,7 @@ class Timeline:
             subset: None for all events.
             pairs: None for all pairs.
         """
-        keys = self._sort_keys if subset is None else self._sort_keys[subset.positions]
+        keys = self._sort_keys if subset is None else subset.sort_keys
         users = self._pair_user if pairs is None else self._pair_user[pairs]
         return np.asarray(np.searchsorted(keys, self._sort_key(users, instants)), np.int64)
 
@@ -121,13 +124,12 @@ class Timeline:
 
     def _subset(self, mask: BoolArray) -> EventSubset:
         positions = np.flatnonzero(mask)
+        starts, end = self.all_events.starts, self.all_events.end
         if not len(positions):
-            return EventSubset(
-                positions, np.zeros_like(self.all_events.starts), np.zeros_like(self.all_events.end)
-            )
+            return EventSubset(positions, np.zeros_like(starts), np.zeros_like(end), positions)
         running_sums = np.zeros(self.n_events + 1, np.int64)
         np.cumsum(mask, out=running_sums[1:])
-        return EventSubset(positions, running_sums[self.all_events.starts], running_sums[self.all_events.end])
+        return EventSubset(positions, running_sums[starts], running_sums[end], self._sort_keys[positions])
 
     def numbers(self, column: str, positions: IntArray) -> tuple[IntArray, BoolArray]:
         """Numbers of these events, 0 where null, and whether they are not null."""
@@ -139,12 +141,21 @@ class Timeline:
         return values[positions], not_null[positions]
 
     def key_codes(self, key: str) -> IntArray:
-        """Values of a key (see `EVENT_KEYS`) of all events as integer codes, -1 where null."""
+        """Values of a key (see `EVENT_KEYS`) of all events as integer codes, -1 where null.
+
+        A column of integers has such codes already; they may mean different values for different users.
+        """
         if key not in self._key_codes:
-            encoded = self._table.column(key).dictionary_encode().unify_dictionaries()
-            chunks = [chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks]
-            self._key_codes[key] = np.concatenate([np.empty(0, np.int64), *chunks]).astype(np.int64)
+            self._key_codes[key] = self._encode(self._table.column(key))
         return self._key_codes[key]
+
+    @staticmethod
+    def _encode(keys: pyarrow.ChunkedArray) -> IntArray:
+        if pyarrow.types.is_integer(keys.type):
+            return np.asarray(keys.to_numpy(), np.int64)
+        encoded = keys.dictionary_encode().unify_dictionaries()
+        chunks = [chunk.indices.fill_null(-1).to_numpy() for chunk in encoded.chunks]
+        return np.concatenate([np.empty(0, np.int64), *chunks]).astype(np.int64)
 
     @cached_property
     def first_pair_after(self) -> IntArray:
