@@ -30,6 +30,11 @@ def run_command(command: Callable[..., None]) -> None:
 
 def _prefect_unreachable(error: Exception) -> RetailError | None:
     message = str(error)
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403}:
+        return DependencyError(
+            "Prefect refused the credentials.",
+            remedy="correct PREFECT_API_AUTH_STRING (user:password), or PREFECT_API_KEY of Prefect Cloud.",
+        )
     if isinstance(error, httpx.HTTPError) or "Prefect API" in message or "Failed to reach API" in message:
         first_line = message.splitlines()[0] if message else type(error).__name__
         return DependencyError(

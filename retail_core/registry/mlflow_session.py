@@ -33,6 +33,18 @@ T = TypeVar("T")
 
 PROBE_SECONDS = 5.0
 _REMEDY = "start it with `retail up`, or correct or unset MLFLOW_TRACKING_URI."
+_REFUSALS = {
+    "UNAUTHENTICATED": (
+        "refused the credentials",
+        "correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+    ),
+    "PERMISSION_DENIED": (
+        "does not permit this user what the command needs",
+        "give the user of MLFLOW_TRACKING_USERNAME the permission EDIT on the experiment and on the "
+        "registered model of this name, or the right to create them.",
+    ),
+}
+"""What is wrong and what to do, by MLflow's error code."""
 
 
 @dataclass(frozen=True)
@@ -242,5 +254,8 @@ def _translate_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
+        if error.error_code in _REFUSALS:
+            cause, remedy = _REFUSALS[error.error_code]
+            raise DependencyError(f"MLflow at {uri} {cause}.", remedy=remedy) from error
         line = str(error).splitlines()[0]
         raise DependencyError(f"MLflow at {uri} failed: {line}", remedy=_REMEDY) from error

@@ -20,6 +20,7 @@ from retail_core.settings import Settings
 from retail_core.stack import processes
 from retail_core.stack.child import is_healthy
 from retail_core.stack.commands import status
+from retail_core.stack.registry_probe import tracking_credentials
 from retail_core.stack.services import api_url, runs_mlflow, services
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.store.mongo.ledger import shop_zone
@@ -164,13 +165,27 @@ def _stack(settings: Settings) -> DoctorCheck:
 
 def _mlflow(settings: Settings) -> DoctorCheck:
     if not runs_mlflow(settings):
-        import httpx
-
-        httpx.get(settings.tracking_uri, timeout=5).raise_for_status()
-        return DoctorCheck("mlflow", "ok", f"{settings.tracking_uri} answers")
+        return _own_mlflow(settings.tracking_uri)
     served = is_healthy(f"http://127.0.0.1:{settings.mlflow_port}/health")
     how = f"port {settings.mlflow_port} answers" if served else "read directly; no server runs"
     return DoctorCheck("mlflow", "ok", f"embedded below {settings.home_dir}, {how}")
+
+
+def _own_mlflow(url: str) -> DoctorCheck:
+    """Whether the tracking server answers and accepts the credentials."""
+    import httpx
+
+    query = f"{url.rstrip('/')}/api/2.0/mlflow/registered-models/search"
+    try:
+        answer = httpx.get(query, params={"max_results": 1}, timeout=5, auth=tracking_credentials())
+        if answer.status_code in {401, 403}:
+            remedy = "correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+            return DoctorCheck("mlflow", "fail", f"{url} refused the credentials", remedy)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        remedy = "start it, or correct or unset MLFLOW_TRACKING_URI."
+        return DoctorCheck("mlflow", "fail", f"{url} cannot be used: {error}", remedy)
+    return DoctorCheck("mlflow", "ok", f"{url} answers")
 
 
 def _champion(settings: Settings) -> DoctorCheck:

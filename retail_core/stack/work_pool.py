@@ -7,10 +7,13 @@ deployment's only slot forever. Uses HTTP, since importing Prefect takes seconds
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from retail_core.errors import DependencyError
 from retail_core.stack.services import POOL
 
 if TYPE_CHECKING:
@@ -27,7 +30,8 @@ def ensure_pool(client: httpx.Client) -> bool:
         httpx.HTTPError: the server refuses or does not answer.
     """
     existing = client.get(f"/work_pools/{POOL}")
-    if existing.is_success:
+    if existing.status_code != HTTPStatus.NOT_FOUND:
+        existing.raise_for_status()
         return False
     client.post("/work_pools/", json={"name": POOL, "type": "process"}).raise_for_status()
     return True
@@ -54,20 +58,51 @@ def crash_lost_runs(client: httpx.Client) -> int:
     return count
 
 
-def main() -> None:
-    """Prepare the server at PREFECT_API_URL, authenticated by PREFECT_API_KEY where set."""
+def main() -> int:
+    """Prepare the server at PREFECT_API_URL; the exit code.
+
+    It is authenticated by PREFECT_API_AUTH_STRING (`user:password`, a server of one's own) or PREFECT_API_KEY
+    (Prefect Cloud), as Prefect's own client is.
+    """
     import httpx
 
     own_server = "--own-server" in sys.argv
-    api_key = os.environ.get("PREFECT_API_KEY")
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     api = os.environ["PREFECT_API_URL"]
-    with httpx.Client(base_url=api, timeout=60, headers=headers, trust_env=not own_server) as client:
-        created = ensure_pool(client)
-        lost = crash_lost_runs(client) if own_server else 0
+    with httpx.Client(base_url=api, timeout=60, headers=_credentials(), trust_env=not own_server) as client:
+        try:
+            created = ensure_pool(client)
+            lost = crash_lost_runs(client) if own_server else 0
+        except httpx.HTTPError as error:
+            refusal = _refusal(api, error)
+            sys.stderr.write(f"{refusal}\n")
+            return refusal.exit_code
     state = "created" if created else "exists"
     sys.stdout.write(f"pool {POOL} {state}; {lost} lost runs marked as crashed\n")
+    return 0
+
+
+def _credentials() -> dict[str, str]:
+    """The header of a request to Prefect."""
+    if auth_string := os.environ.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(auth_string.encode()).decode()}"}
+    if api_key := os.environ.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {api_key}"}
+    return {}
+
+
+def _refusal(api: str, error: httpx.HTTPError) -> DependencyError:
+    import httpx
+
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in {401, 403}:
+        return DependencyError(
+            f"Prefect at {api} refused the credentials.",
+            remedy="correct PREFECT_API_AUTH_STRING (user:password), or PREFECT_API_KEY of Prefect Cloud.",
+        )
+    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DependencyError(
+        f"Prefect at {api} cannot be used: {first_line}.", remedy="start it, or correct PREFECT_API_URL."
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

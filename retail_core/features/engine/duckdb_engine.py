@@ -49,12 +49,16 @@ class DuckDBEngine(QueryEngine):
 
     def parquet(self, files: list[str]) -> Table:
         """See `QueryEngine`."""
-        if "://" not in files[0]:
+        if not any("://" in file for file in files):
             with _explained_errors():
                 return self._backend.read_parquet(files)
         # DuckDB itself would download an extension to read an object store.
-        filesystem, paths = open_files(files)
-        events = dataset.dataset(paths, schema=EVENT_ARROW, filesystem=filesystem)
+        events = dataset.dataset(
+            [
+                dataset.dataset(paths, schema=EVENT_ARROW, filesystem=filesystem)
+                for filesystem, paths in open_files(files)
+            ]
+        )
         name = ibis.util.gen_name("events")
         self._backend.con.register(name, events)
         return self._backend.table(name)

@@ -122,10 +122,18 @@ def open_url(url: str) -> tuple[fs.FileSystem, str]:
     return filesystem, str(root)
 
 
-def open_files(urls: list[str]) -> tuple[Any, list[str]]:
-    """One file system and the paths in it of files of one lake."""
-    filesystem, _ = open_url(urls[0])
-    return filesystem, [url.partition("://")[2] if "://" in url else url for url in urls]
+def open_files(urls: list[str]) -> list[tuple[Any, list[str]]]:
+    """Each file system that holds some of the files, with their paths in it.
+
+    A lake in an object store is read together with a local file where a part of it was written anew.
+    """
+    kinds: dict[str, list[str]] = {}
+    for url in urls:
+        kinds.setdefault(url.partition("://")[0] if "://" in url else "", []).append(url)
+    return [
+        (open_url(group[0])[0], [url.partition("://")[2] if kind else url for url in group])
+        for kind, group in kinds.items()
+    ]
 
 
 def _s3_at(endpoint: str) -> fs.FileSystem:

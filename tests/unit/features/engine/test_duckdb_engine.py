@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pyarrow
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
+from retail_core.features.engine import open_engine
 from retail_core.features.engine.duckdb_engine import map_in_threads, user_partitions
+from retail_core.schemas import EVENT_ARROW
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def reader(users: list[int], batch: int) -> pyarrow.RecordBatchReader:
@@ -51,3 +59,16 @@ def test_an_error_in_a_thread_reaches_the_caller() -> None:
 
     with pytest.raises(ArithmeticError):
         list(map_in_threads(fail, [(pyarrow.table({}), pyarrow.table({}))] * 3, 2))
+
+
+def test_files_of_an_object_store_and_of_this_machine_are_read_together(tmp_path: Path) -> None:
+    """As the leakage guard reads a lake in an object store whose last day it has cut off."""
+    ids = ["in-the-store", "on-this-machine"]
+    for event_id in ids:
+        row = {"event_id": event_id, "user_id": "u", "event_time": START, "event_type": "view_item"}
+        table = pyarrow.Table.from_pylist([row], schema=EVENT_ARROW)
+        parquet.write_table(table, tmp_path / f"{event_id}.parquet")
+    files = [(tmp_path / f"{ids[0]}.parquet").as_uri(), str(tmp_path / f"{ids[1]}.parquet")]
+    with open_engine() as engine:
+        rows = engine.to_arrow(engine.parquet(files).select("event_id"))
+    assert sorted(rows["event_id"].to_pylist()) == ids
