@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 LONGEST_FIRST = (
+    "tests/e2e/test_own_services.py",
     "tests/integration/test_prefect_deploy.py",
     "tests/integration/test_service.py",
     "tests/integration/test_swap.py",
