@@ -47,6 +47,13 @@ class Settings(BaseSettings):
         None,
         description="Folder or URL (`s3://bucket/prefix`) of the lake. Unset: a folder below the home.",
     )
+    lake_retention_days: int = Field(
+        30,
+        ge=1,
+        le=3_650,
+        description="Days for which the lake keeps the files of a version that a training read, so that "
+        "`retail models reproduce` can read exactly these rows.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri"),

@@ -30,7 +30,8 @@ from retail_core.model.sampling import Sampling, plan_sampling
 from retail_core.settings import Settings
 from retail_core.sources.event_reader import read_events
 from retail_core.sources.source import Source
-from retail_core.store.lake.table import Lake, scratch_lake
+from retail_core.store.lake.reader import Lake
+from retail_core.store.lake.scratch_lake import scratch_lake
 from retail_core.times import last_midnight
 
 KEYS = ("user_id", "as_of", "policy")

@@ -22,7 +22,8 @@ from retail_core.model.leakage.guard_data import draw_sample
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.sources.event_reader import read_events
-from retail_core.store.lake.table import Lake, scratch_lake
+from retail_core.store.lake.reader import Lake
+from retail_core.store.lake.scratch_lake import scratch_lake
 from retail_core.times import last_midnight
 from retail_core.training.leakage_inspection import build_guard_data
 from tests.command_line import retail

@@ -27,7 +27,8 @@ from retail_core.features.feature_set import default_feature_set
 from retail_core.features.online.online_interpreter import compute_user_features
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.sources.event_reader import read_events
-from retail_core.store.lake.table import Lake, scratch_lake
+from retail_core.store.lake.reader import Lake
+from retail_core.store.lake.scratch_lake import scratch_lake
 from retail_core.times import parse_instant
 from tests.feature_logs import FolderLake, write_lake
 

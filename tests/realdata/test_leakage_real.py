@@ -20,7 +20,7 @@ from retail_core.model.leakage import inspect_leakage
 from retail_core.schemas import Pairs
 from retail_core.settings import Settings
 from retail_core.sources.event_reader import read_events
-from retail_core.store.lake.table import scratch_lake
+from retail_core.store.lake.scratch_lake import scratch_lake
 from retail_core.times import parse_instant
 from retail_core.training.leakage_inspection import build_guard_data, inspect_log
 from tests.command_line import retail

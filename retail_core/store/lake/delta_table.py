@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ FORMAT = 2
 
 FORMAT_PROPERTY = "retail.format"
 _CHECKPOINT_COMMITS = "20"
+_LOG_PROPERTY = "delta.logRetentionDuration"
 
 
 class DamagedFileError(IntegrityError):
@@ -99,6 +100,18 @@ class LakeTable:
             raise _damaged_log(url, reason) from error
 
     @classmethod
+    def open_version(cls, location: LakeLocation, spec: TableSpec, version: int) -> LakeTable | None:
+        """A past version; None where the log does not have it any more, or never had."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        try:
+            url, options = location.url_of(spec.name), location.storage_options
+            return cls(location, spec, DeltaTable(url, version=version, storage_options=options))
+        except DeltaError:
+            return None
+
+    @classmethod
     def create(cls, location: LakeLocation, spec: TableSpec) -> LakeTable:
         """The table at its newest version, created if there is none."""
         from deltalake import DeltaTable, Schema
@@ -117,6 +130,16 @@ class LakeTable:
             raise_if_key_not_exists=False,
         )
         return cls(location, spec, delta)
+
+    @property
+    def version(self) -> int:
+        """Delta version."""
+        return int(self._delta.version())
+
+    @property
+    def table_id(self) -> str:
+        """Delta's id of the table; a table that is deleted and created again has another."""
+        return str(self._delta.metadata().id)
 
     @property
     def rows(self) -> int:
@@ -173,7 +196,29 @@ class LakeTable:
         for file in files:
             self.location.delete(f"{self.spec.name}/{file.path}")
 
-    def delete_unreferenced(self, hours: int, *, stray_hours: int | None = None) -> LakeTable:
+    def keep_log(self, days: int) -> LakeTable:
+        """Keep the log of past versions for `days`, by a commit where that changes; raises as `commit`."""
+        from deltalake import CommitProperties
+        from deltalake.exceptions import CommitFailedError
+
+        interval = {_LOG_PROPERTY: f"interval {days} days"}
+        if interval.items() <= self._delta.metadata().configuration.items():
+            return self
+        try:
+            self._delta.alter.set_table_properties(
+                interval, commit_properties=CommitProperties(max_commit_retries=0)
+            )
+        except CommitFailedError as error:
+            raise CommitConflict(str(error)) from error
+        return LakeTable(self.location, self.spec, self._delta)
+
+    def delete_unreferenced(
+        self,
+        hours: int,
+        *,
+        stray_hours: int | None = None,
+        pinned: Callable[[LakeTable], set[str]] | None = None,
+    ) -> LakeTable:
         """Delete files that no version of the last `hours` has: superseded ones and those of killed runs.
 
         An empty commit comes before the deletion. It makes writers start again whose new files are among
@@ -182,6 +227,7 @@ class LakeTable:
         Args:
             hours: age since a file was superseded.
             stray_hours: age of files that no version has; None means `hours`.
+            pinned: returns paths of files to keep; called only where there is something to delete.
 
         Raises:
             CommitConflict: another process has committed since this version.
@@ -190,6 +236,8 @@ class LakeTable:
         strays -= self._unreferenced(0, full=False)
         unreferenced = strays | self._unreferenced(hours, full=False)
         unreferenced &= self.location.sizes(self.spec.name).keys()
+        if unreferenced and pinned is not None:
+            unreferenced -= pinned(self)
         if not unreferenced:
             return self
         after = self.commit()

@@ -7,6 +7,7 @@ of appended to. A cut-off uses the links before it.
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -15,6 +16,7 @@ from retail_core.store.lake.parquet_files import Rows, write_file
 from retail_core.store.lake.table_specs import IDENTITIES
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.identities import read_links
+from retail_core.times import to_micros
 
 STATE = "links"
 """Application transaction with the `links_state` that the table has."""
@@ -44,8 +46,14 @@ def replace_links(store: Store, table: LakeTable, source: dict[str, int] | None 
     """
     # Before the links are read: those that are added meanwhile change it again.
     state = links_state(store)
-    columns = list(zip(*read_links(store), strict=True)) or [(), (), ()]
-    instants = pa.array(columns[2], pa.int64()).cast(IDENTITIES.files.field("linked_at").type)
-    rows = pa.table([columns[0], columns[1], instants], schema=IDENTITIES.files)
-    file = write_file(table, Rows([rows]))
+    file = write_file(table, Rows([stored_links_table(store)]))
     return table.commit([file] if file else [], table.files, {STATE: state} | (source or {}))
+
+
+def stored_links_table(store: Store, before: datetime | None = None) -> pa.Table:
+    """MongoDB's links, those before an instant (aware; None: all), with the columns of `IDENTITIES`."""
+    limit = None if before is None else to_micros(before)
+    links = [link for link in read_links(store) if limit is None or link.linked_at < limit]
+    columns = list(zip(*links, strict=True)) or [(), (), ()]
+    instants = pa.array(columns[2], pa.int64()).cast(IDENTITIES.files.field("linked_at").type)
+    return pa.table([columns[0], columns[1], instants], schema=IDENTITIES.files)

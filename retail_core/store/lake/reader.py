@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from retail_core.log_coverage import last_covered_day
 from retail_core.store.lake.delta_table import LakeFile, LakeTable
 from retail_core.store.lake.location import LakeLocation
-from retail_core.store.lake.table_specs import EVENTS, IDENTITIES, USERS, TableSpec
+from retail_core.store.lake.row_hashes import hash_tables, table_version
+from retail_core.store.lake.table_specs import EVENTS, IDENTITIES, READ_TABLES, USERS
+from retail_core.store.lake.table_version import TableVersion
+from retail_core.store.lake.version_pins import pin_version
 from retail_core.times import from_micros, to_micros
 
 log = logging.getLogger(__name__)
@@ -53,13 +54,8 @@ class _Day:
     last: int
 
 
-@dataclass(frozen=True)
-class _Version:
-    """One version of each table; None without a table."""
-
-    events: LakeTable | None
-    users: LakeTable | None
-    identities: LakeTable | None
+_Tables = Mapping[str, LakeTable]
+"""One version of each of `READ_TABLES` that there is, by name."""
 
 
 class Lake:
@@ -72,16 +68,51 @@ class Lake:
             InputError: the URL is of an unknown kind.
         """
         self._location = LakeLocation(url)
-        self._pinned: _Version | None = None
+        self._pinned: _Tables | None = None
+        self._is_intact = True
 
     def snapshot(self) -> Lake:
         """A reader of the present version, which later syncs do not change.
 
-        Its files are kept for `KEPT_HOURS`, unless a user is erased: then the next call of `files` pins the
-        newest version instead.
+        Its files are kept for `KEPT_HOURS`, and longer with `pin`, unless a user is erased: then the next
+        call of `files` reads the newest version instead, and `is_intact` is false.
         """
         pinned = object.__new__(Lake)
-        pinned._location, pinned._pinned = self._location, self._version()
+        pinned._location, pinned._pinned, pinned._is_intact = self._location, self._version(), True
+        return pinned
+
+    def pin(self) -> None:
+        """Keep the files of the present version for the setting `lake_retention_days`."""
+        for table in self._version().values():
+            pin_version(table)
+
+    def is_intact(self) -> bool:
+        """Whether a snapshot has read one version throughout, and its files are still there."""
+        self._version(with_files=True)
+        return self._is_intact
+
+    def table_versions(self) -> dict[str, TableVersion]:
+        """The present version of each table, with the hash of its rows; reads every row."""
+        return {name: table_version(table) for name, table in self._version().items()}
+
+    def at_versions(self, versions: Mapping[str, TableVersion]) -> Lake | None:
+        """A reader of past versions of the tables; None where one of them, or a file of it, is gone.
+
+        Args:
+            versions: by name of the table.
+        """
+        tables = {}
+        for spec in READ_TABLES:
+            if spec.name in versions:
+                past = versions[spec.name]
+                table = LakeTable.open_version(self._location, spec, past.version)
+                if table is None or table.table_id != past.table_id:
+                    return None
+                tables[spec.name] = table
+        if not _has_files(tables):
+            return None
+        pinned = object.__new__(Lake)
+        pinned._location, pinned._pinned, pinned._is_intact = self._location, tables, True
         return pinned
 
     def state(self, before: datetime | None = None, *, hashed: bool = False) -> LakeState:
@@ -94,8 +125,8 @@ class Lake:
         Raises:
             IntegrityError: the log is damaged.
         """
-        version = self._version()
-        table = version.events
+        tables = self._version()
+        table = tables.get(EVENTS.name)
         days = _days(table, before) if table else {}
         newest = last_covered_day({date.fromisoformat(day): entry.rows for day, entry in days.items()})
         state = LakeState(
@@ -106,11 +137,11 @@ class Lake:
             last_event=_instant(max((day.last for day in days.values()), default=None)),
             newest_event=_instant(days[newest.isoformat()].last if newest else None),
         )
-        return replace(state, data_hash=_data_hash(version, before)) if hashed else state
+        return replace(state, data_hash=hash_tables(tables, before)) if hashed else state
 
     def rows_by_day(self) -> dict[str, int]:
         """Number of events by UTC day (YYYY-MM-DD), ascending."""
-        table = self._version().events
+        table = self._version().get(EVENTS.name)
         return {day: entry.rows for day, entry in _days(table, None).items()} if table else {}
 
     def files(self, start: datetime | None = None, end: datetime | None = None) -> list[str]:
@@ -124,7 +155,7 @@ class Lake:
         """
         first = start.astimezone(UTC).date().isoformat() if start else ""
         last = (end.astimezone(UTC) - timedelta(microseconds=1)).date().isoformat() if end else "9999-12-31"
-        table = self._version(with_files=True).events
+        table = self._version(with_files=True).get(EVENTS.name)
         return (
             [table.url_of(file) for file in table.files if first <= file.partition[0] <= last]
             if table
@@ -133,34 +164,32 @@ class Lake:
 
     def users_file(self) -> str | None:
         """Parquet file of `user_id, valid_from, attributes`; None if there are no user attributes."""
-        return _only_file(self._version(with_files=True).users)
+        return _only_file(self._version(with_files=True).get(USERS.name))
 
     def identities_file(self) -> str | None:
         """Parquet file of `from_id, to_id, linked_at`; None if there are no identity links."""
-        return _only_file(self._version(with_files=True).identities)
+        return _only_file(self._version(with_files=True).get(IDENTITIES.name))
 
-    def _version(self, *, with_files: bool = False) -> _Version:
+    def _version(self, *, with_files: bool = False) -> _Tables:
         """The pinned version, or the newest one if none is pinned or files of the pinned one were deleted."""
-        if self._pinned and with_files and not _has_files(self._pinned):
+        if self._pinned is not None and with_files and not _has_files(self._pinned):
             log.warning("Files of the pinned version of the lake were deleted; the newest version is read.")
-            self._pinned = self._newest()
-        return self._pinned or self._newest()
+            self._pinned, self._is_intact = self._newest(), False
+        return self._newest() if self._pinned is None else self._pinned
 
-    def _newest(self) -> _Version:
-        # Events first: the other tables are committed before them.
-        events = LakeTable.open(self._location, EVENTS)
-        return _Version(events, *(LakeTable.open(self._location, spec) for spec in (USERS, IDENTITIES)))
+    def _newest(self) -> _Tables:
+        opened = {spec.name: LakeTable.open(self._location, spec) for spec in READ_TABLES}
+        return {name: table for name, table in opened.items() if table is not None}
 
 
 def _only_file(table: LakeTable | None) -> str | None:
     return table.url_of(table.files[0]) if table and table.files else None
 
 
-def _has_files(version: _Version) -> bool:
-    tables = (table for table in (version.events, version.users, version.identities) if table)
+def _has_files(tables: _Tables) -> bool:
     return all(
         {file.path for file in table.files} <= table.location.sizes(table.spec.name).keys()
-        for table in tables
+        for table in tables.values()
     )
 
 
@@ -195,32 +224,3 @@ def _entry(table: LakeTable, file: LakeFile, before: int | None) -> _Day:
 
 def _instant(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
-
-
-def _data_hash(version: _Version, before: datetime | None) -> str:
-    """Hash of the sums of the rows' hashes, which no order of rows or files changes."""
-    limit = "" if before is None else f"where epoch_us(event_time) < {to_micros(before)}"
-    sums = [
-        _sum_of_hashes(version.events, EVENTS, limit),
-        _sum_of_hashes(version.users, USERS, ""),
-    ]
-    return hashlib.blake2b("\n".join(sums).encode(), digest_size=16).hexdigest()
-
-
-def _sum_of_hashes(table: LakeTable | None, spec: TableSpec, limit: str) -> str:
-    """Number of rows and sums of both halves of their MD5, as text."""
-    if table is None or not table.files:
-        return f"{spec.name} 0"
-    location = table.location
-    paths = [location.path_of(f"{spec.name}/{file.path}") for file in table.files]
-    values = (
-        f"epoch_us({field.name})" if pa.types.is_timestamp(field.type) else field.name for field in spec.files
-    )
-    # Nulls and separators are characters that no value has.
-    row = ", ".join(f"coalesce({value}::varchar, chr(1))" for value in values)
-    sums = "count(*), sum(md5_number_lower(row)), sum(md5_number_upper(row))"
-    with duckdb.connect() as connection:
-        connection.register("rows", ds.dataset(paths, schema=spec.files, filesystem=location.filesystem))
-        query = f"select {sums} from (select concat_ws(chr(2), {row}) as row from rows {limit})"  # noqa: S608 - names of columns
-        count, lower, upper = connection.execute(query).fetchall()[0]
-    return f"{spec.name} {count} {lower or 0} {upper or 0}"

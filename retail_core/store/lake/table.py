@@ -12,15 +12,10 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
 from pymongo.errors import PyMongoError
 
 from retail_core.errors import DependencyError, InputError, IntegrityError
-from retail_core.schemas import EVENT_ARROW
-from retail_core.sources.source import Chunk
 from retail_core.store.lake import old_format
 from retail_core.store.lake.applied_windows import add_to_ranges, changed_versions
 from retail_core.store.lake.commit_attempts import CommitConflict, until_committed
@@ -44,9 +39,9 @@ from retail_core.store.lake.table_specs import (
     PREDICTIONS,
     TABLES,
     USERS,
-    USERS_ARROW,
     TableSpec,
 )
+from retail_core.store.lake.version_pins import pinned_files
 from retail_core.store.mongo.connection import Store, mongodb_error
 
 __all__ = ["Lake", "LakeState", "SyncProgress", "damage", "pending", "rebuild", "sync"]
@@ -61,7 +56,7 @@ FILES_PER_DAY = 8
 """A sync appends a file to a day; a day with this many files is written anew as one."""
 
 KEPT_HOURS = 24
-"""How long a superseded file is kept for readers."""
+"""How long a superseded file is kept for readers. Versions that a training read: `lake_retention_days`."""
 
 UNRECORDED_WINDOWS = 1_000
 """Windows without user attributes are recorded in that table once there are this many."""
@@ -188,7 +183,7 @@ def _synchronize_links(run: _Sync) -> None:
         table = replace_links(run.store, table, run.source)
     elif not run.location.is_local:
         return
-    _delete_unreferenced(table)
+    _delete_unreferenced(run, table)
 
 
 def _synchronize(run: _Sync, spec: TableSpec) -> None:
@@ -201,7 +196,7 @@ def _synchronize(run: _Sync, spec: TableSpec) -> None:
     if not is_rebuilt and not _is_due(windows, spec):
         # Listing an object store is slow: its files are tidied after commits only.
         if table is not None and run.location.is_local:
-            _delete_unreferenced(table)
+            _delete_unreferenced(run, table)
         return
     if table is None:
         # Created before MongoDB is read: an erasure meanwhile commits to it, and this sync starts again.
@@ -214,12 +209,18 @@ def _synchronize(run: _Sync, spec: TableSpec) -> None:
     removed = table.files if is_rebuilt else superseded
     after = add_to_ranges(applied, (window.window_id for window in windows))
     transactions = changed_versions(table.applied, after) | run.source
-    _delete_unreferenced(table.commit(added, removed, transactions))
+    _delete_unreferenced(run, table.commit(added, removed, transactions))
 
 
-def _delete_unreferenced(table: LakeTable) -> None:
+def _delete_unreferenced(run: _Sync, table: LakeTable) -> None:
     """Files that no version has are those of killed runs where the lock excludes all other writers."""
-    table.delete_unreferenced(KEPT_HOURS, stray_hours=0 if table.location.is_local else None)
+    days = run.store.settings.lake_retention_days
+    # A day longer than the files, so that a pinned version can be opened to its end.
+    table.keep_log(days + 1).delete_unreferenced(
+        KEPT_HOURS,
+        stray_hours=0 if table.location.is_local else None,
+        pinned=lambda version: pinned_files(version, days),
+    )
 
 
 def _tidy_predictions(location: LakeLocation) -> None:
@@ -291,11 +292,13 @@ def _new_event_files(
                 run.progress(copied, total)
         full = {day: files for day, files in by_day.items() if len(files) >= FILES_PER_DAY}
         superseded = {day: full.get(day, []) for day in spool.days()}
-        added = _write_days(table, spool, superseded)
+        added = write_days(table, spool, superseded)
     return added, [file for files in superseded.values() for file in files]
 
 
-def _write_days(table: LakeTable, spool: Spool, superseded: dict[str, list[LakeFile]]) -> list[LakeFile]:
+def write_days(table: LakeTable, spool: Spool, superseded: dict[str, list[LakeFile]]) -> list[LakeFile]:
+    """One new file per day of the spool, with the rows of the files that it replaces."""
+
     def write_day(day: str) -> LakeFile | None:
         return write_file(table, Rows(spool.tables(day), superseded[day]), (day,))
 
@@ -312,32 +315,3 @@ def _new_user_files(
         return [], []
     file = write_file(table, Rows([rows], present))
     return [file] if file else [], present
-
-
-def scratch_lake(chunks: Iterable[Chunk], folder: Path) -> Lake:
-    """Temporary lake below `folder`, written from parsed chunks without MongoDB or refused rows."""
-    location, users = LakeLocation(str(folder / "lake")), [USERS_ARROW.empty_table()]
-    events = LakeTable.create(location, EVENTS)
-    with Spool(folder / "spool") as spool:
-        for chunk in chunks:
-            spool.add(_arrow_table(chunk.events, EVENT_ARROW))
-            if len(chunk.users):
-                users.append(_arrow_table(chunk.users, USERS_ARROW))
-        events.commit(_write_days(events, spool, {day: [] for day in spool.days()}))
-    if len(users) > 1:
-        attributes = LakeTable.create(location, USERS)
-        file = write_file(attributes, Rows(users))
-        attributes.commit([file] if file else [])
-    return Lake(str(folder / "lake"))
-
-
-def _arrow_table(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
-    """The columns of `frame` with the types of `schema`; times are UTC."""
-    columns = []
-    for field in schema:
-        column = frame[field.name]
-        if isinstance(column.dtype, pd.DatetimeTZDtype):
-            column = column.dt.tz_localize(None)
-        values = pa.array(column, from_pandas=True)
-        columns.append(values.cast(pa.timestamp("us")) if pa.types.is_timestamp(values.type) else values)
-    return pa.table(columns, names=schema.names).cast(schema)

@@ -87,3 +87,6 @@ IDENTITIES = TableSpec(
 TABLES = (EVENTS, USERS, IDENTITIES, PREDICTIONS)
 USER_TABLES = (EVENTS, USERS, PREDICTIONS)
 """Those whose first key is `user_id`."""
+
+READ_TABLES = (EVENTS, USERS, IDENTITIES)
+"""Tables that features are computed from. Events are opened first: the others are committed before them."""
