@@ -70,15 +70,15 @@ def _file_id(store: Store, name: str) -> str:
     Raises:
         InputError: no file matches, or several.
     """
-    from retail_core.sources.compressed_files import content_hash
+    from retail_core.sources.content_hashes import content_hashes
     from retail_core.store.mongo.ingested_files import find_file, find_undone
 
     path = Path(name)
-    sha256 = content_hash(path) if path.is_file() else None
-    file = find_file(store, name, sha256)
+    content = content_hashes(path) if path.is_file() and path.stat().st_size else None
+    file = find_file(store, name, content)
     if file is not None:
         return str(file["_id"])
-    undone = find_undone(store, name, sha256)
+    undone = find_undone(store, name, content)
     if undone is None:
         raise InputError(
             f"{name} was not ingested.", remedy="name a file as it was ingested, or its id in the ledger."

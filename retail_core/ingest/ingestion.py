@@ -29,7 +29,8 @@ from retail_core.ingest.window_writer import (
     row_format_of,
     store_window,
 )
-from retail_core.sources.compressed_files import content_hash, file_kind
+from retail_core.sources.compressed_files import file_kind
+from retail_core.sources.content_hashes import content_hashes
 from retail_core.sources.event_reader import parse_rows, read_events
 from retail_core.sources.parse_notes import ParseNotes
 from retail_core.sources.presets import PRESETS
@@ -157,10 +158,11 @@ def ingest(  # noqa: PLR0913 - one option each
 
 def file_key(path: Path, source: Source) -> FileKey:
     """Identity of a file that is read as `source`."""
-    preset = PRESETS.get(source.name)
+    preset, content = PRESETS.get(source.name), content_hashes(path)
     return FileKey(
         path=path,
-        sha256=content_hash(path),
+        sha256=content.sha256,
+        text_sha256=content.text_sha256,
         source=source.name,
         options=source.options_hash(),
         timezone=source.timezone if source.rows == "events" else None,
@@ -190,16 +192,18 @@ def _refuse_unreadable(path: Path, source: Source) -> None:
 
 
 def _file_id(store: Store, key: FileKey, *, replace_earlier: bool, at: datetime) -> str:
-    """`_id` of the file's ledger document, which an earlier release may have made of other options.
+    """`_id` of the file's ledger document, perhaps that of a copy, or as an earlier release made it.
 
     Raises:
-        InputError: the file was ingested with other options and not `replace_earlier`.
+        InputError: the content was ingested with other options and not `replace_earlier`.
     """
     if ingested_files.is_done(store, key.file_id):
         return key.file_id
-    for file in ingested_files.same_content(store, key):
-        if ingested_files.is_same_preset(file, key):
+    files = ingested_files.same_content(store, key)
+    for file in files:
+        if ingested_files.is_same_reading(file, key):
             return str(file["_id"])
+    for file in files:
         if not replace_earlier:
             raise ingested_files.other_reading(file, key)
         undo(store, file["_id"], at=at)

@@ -66,7 +66,7 @@ class DecompressedFile(io.RawIOBase):
     def __init__(self, path: Path, kind: str) -> None:
         super().__init__()
         self._file = path.open("rb")
-        self._blocks = _BLOCKS[kind](self._file)
+        self._blocks = BLOCKS[kind](self._file)
         self._buffered = memoryview(b"")
         self._line_bytes = 0
         self.position = 0
@@ -133,7 +133,8 @@ def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
             yield block
 
 
-_BLOCKS = {"plain": _plain_blocks, "gz": _gzip_blocks, "zst": _zstd_blocks}
+BLOCKS = {"plain": _plain_blocks, "gz": _gzip_blocks, "zst": _zstd_blocks}
+"""Decompressed blocks of an open file, by its kind."""
 
 
 def looks_utf16(path: Path) -> bool:

@@ -177,7 +177,7 @@ def test_user_attributes_are_stored_once_with_their_time(store: Store, tmp_path:
         "user_id,first_visit_date,age,screen_list,purchase_date\n1,4/29/23,66,cart,4/29/23\n2,4/30/23,7,,\n"
     )
     for name in ("a", "b"):
-        (tmp_path / name).write_text(text + "\n" * (name == "b"))
+        (tmp_path / name).write_text(text.replace("\n", "\n\n", 1) if name == "b" else text)
         report = ingest(store, [tmp_path / name], sources.get_preset("app_profile"), at=AT)
     assert _counts(report) == (2, 0, 2, 0)
     users = list(store.users.find({}, {"_id": 0}, sort=[("user_id", 1)]))
@@ -322,7 +322,7 @@ def test_a_refused_row_of_a_changed_copy_is_in_quarantine_once(store: Store, tmp
     ingest(store, [_file(tmp_path, broken)], _mapping(tmp_path, f"extends: canonical\n{mapping}"), at=AT)
     assert [row["rule"] for row in quarantine.list_refused(store)] == ["time", "quantity_negative", "time"]
     second_source = _mapping(tmp_path, f"extends: canonical\nname: other\n{mapping}")
-    assert ingest(store, [_file(tmp_path, [*broken, "\n"])], second_source, at=AT).quarantined == 3
+    assert ingest(store, [_file(tmp_path, ["\n", *broken])], second_source, at=AT).quarantined == 3
     assert quarantine.count_refused(store) == 6
     assert replay(store, CANONICAL, at=AT).rows == 3
 
@@ -348,7 +348,7 @@ def test_an_export_of_a_vendor_that_is_ingested_again_gives_duplicates_only(
     first = ingest(store, [path], source, at=AT)
     assert first.rows_read == first.events_inserted + first.quarantined > 0
     copy = tmp_path / path.name
-    copy.write_bytes(path.read_bytes() + b"\n")
+    copy.write_bytes(path.read_bytes().replace(b"\n", b"\n\n", 1))
     second = ingest(store, [copy], source, at=AT)
     assert _counts(second) == (first.rows_read, 0, first.events_inserted, first.quarantined)
     replayed = replay(store, source, at=AT)

@@ -52,6 +52,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         _index("window_id"),
         _index("file_id", partial=True),
         _index("sha256", partial=True),
+        _index("text_sha256", partial=True),
         _index("undone", partial=True),
         _index("links", partial=True),
     ],

@@ -53,6 +53,7 @@ def begin(store: Store, file: Mapping[str, Any], at: datetime) -> Document:
         "file": file["file"],
         "path": file.get("path"),
         "content": file.get("sha256"),
+        "text_sha256": file.get("text_sha256"),
         "source": file["source"],
         "ingested_at": file["started_at"],
         "started_at": at,

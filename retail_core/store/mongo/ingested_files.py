@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retail_core.errors import InputError
+from retail_core.sources.content_hashes import ContentHashes
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.ledger import FileKey
 from retail_core.times import iso
@@ -18,10 +19,31 @@ _SHOWN_CHARACTERS = 80
 
 
 def same_content(store: Store, key: FileKey) -> list[Document]:
-    """Files with the content of `key` of which the ledger has rows, other than `key` itself, oldest first."""
-    query = {"sha256": key.sha256, "_id": {"$ne": key.file_id}}
-    files = store.ledger.find(query, sort=[("started_at", 1), ("_id", 1)])
-    return [file for file in files if store.ledger.find_one({"file_id": file["_id"]}, {"_id": 1})]
+    """Files with the content of `key` of which the ledger has rows, other than `key` itself, oldest first.
+
+    Copies count that differ in compression, byte-order mark or line breaks. A copy that was not ingested to
+    its end with the same options is left out: its rows count as duplicates.
+    """
+    query = {"$or": _queries_by_text(ContentHashes(key.sha256, key.text_sha256))}
+    others = query | {"kind": "file", "_id": {"$ne": key.file_id}}
+    files = store.ledger.find(others, sort=[("started_at", 1), ("_id", 1)])
+    return [
+        file
+        for file in files
+        if store.ledger.find_one({"file_id": file["_id"]}, {"_id": 1})
+        and not (_is_unfinished_copy(file, key) and is_same_reading(file, key))
+    ]
+
+
+def _is_unfinished_copy(file: Mapping[str, Any], key: FileKey) -> bool:
+    """Whether a copy with other bytes was not ingested to its end; its windows need not be those of `key`."""
+    return file["sha256"] != key.sha256 and file.get("state") != "done"
+
+
+def _queries_by_text(content: ContentHashes) -> list[dict[str, Any]]:
+    """Queries for the same bytes, and for copies; earlier releases recorded the hash of the bytes only."""
+    texts = [{"sha256": content.text_sha256}, {"text_sha256": content.text_sha256}]
+    return [{"sha256": content.sha256}, *texts]
 
 
 def is_done(store: Store, file_id: str) -> bool:
@@ -29,8 +51,10 @@ def is_done(store: Store, file_id: str) -> bool:
     return store.ledger.find_one({"_id": file_id, "state": "done"}, {"_id": 1}) is not None
 
 
-def is_same_preset(file: Mapping[str, Any], key: FileKey) -> bool:
-    """Whether `file` was read with the preset of `key`, perhaps as an earlier release had it."""
+def is_same_reading(file: Mapping[str, Any], key: FileKey) -> bool:
+    """Whether `file` was read with the options of `key`, or its preset as an earlier release had it."""
+    if str(file["_id"]).endswith(f":{key.source}:{key.options}"):
+        return True
     was_preset = file.get("preset", file.get("identity_rule") in {None, "v1"})
     same = file["source"] == key.source and file["timezone"] == key.timezone
     return bool(key.preset and was_preset and same)
@@ -69,30 +93,30 @@ def _short(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."
 
 
-def find_undone(store: Store, name: str, sha256: str | None) -> str | None:
+def find_undone(store: Store, name: str, content: ContentHashes | None) -> str | None:
     """`_id` that an undone file had in the ledger, by the same names as in `find_file`; the latest one."""
     names: list[dict[str, Any]] = [{"undone": name}, {"path": name}, {"file": Path(name).name}]
-    if sha256 is not None:
-        names.append({"content": sha256})
+    if content is not None:
+        names += [{"content": content.sha256}, {"text_sha256": content.text_sha256}]
     query = {"undone": {"$exists": True}, "$or": names}
     record = store.ledger.find_one(query, sort=[("started_at", -1)])
     return None if record is None else str(record["undone"])
 
 
-def find_file(store: Store, name: str, sha256: str | None) -> Document | None:
+def find_file(store: Store, name: str, content: ContentHashes | None) -> Document | None:
     """The ingested file that a user means by a path, a file name or a ledger id; None if there is none.
 
     Args:
         store: the database.
         name: path or name as it was ingested, an id of the ledger, or the first characters of its hash.
-        sha256: hash of the content if the file is there.
+        content: hashes of the content if the file is there; a copy of an ingested file is that file.
 
     Raises:
         InputError: several files match; the message names their ids.
     """
     queries: list[dict[str, Any]] = [{"_id": name}]
-    if sha256 is not None:
-        queries.append({"sha256": sha256})
+    if content is not None:
+        queries += _queries_by_text(content)
     queries += [
         {"path": name, "sha256": {"$exists": True}},
         {"file": Path(name).name, "sha256": {"$exists": True}},

@@ -65,7 +65,8 @@ class FileKey:
 
     Attributes:
         path: of the file, as the user named it.
-        sha256: hash of its content.
+        sha256: hash of its bytes.
+        text_sha256: hash of its text, see `ContentHashes`.
         source: name of the source.
         options: hash of the source's options.
         timezone: IANA zone of times without an offset; None of a file of users.
@@ -78,6 +79,7 @@ class FileKey:
 
     path: Path
     sha256: str
+    text_sha256: str
     source: str
     options: str
     timezone: str | None
@@ -99,6 +101,7 @@ class FileKey:
             "file": self.path.name,
             "path": str(self.path),
             "sha256": self.sha256,
+            "text_sha256": self.text_sha256,
         }
         names = ("source", "timezone", "policy", "identity_rule", "reading", "preset")
         rows = {"rows": "users"} if self.of_users else {}
