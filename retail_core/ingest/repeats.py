@@ -33,8 +33,15 @@ class RepeatedId:
     stored_window: int | None = None
 
 
-def split_repeated_ids(documents: list[Document]) -> tuple[list[Document], list[RepeatedId]]:
-    """The first document of each id, and the further ones."""
+def split_repeated_ids(
+    documents: list[Document], same_by_identity: Collection[str] = ()
+) -> tuple[list[Document], list[RepeatedId]]:
+    """The first document of each id, and the further ones.
+
+    Args:
+        documents: of a window.
+        same_by_identity: ids that the source's identity made; equal ones are one event, whatever its content.
+    """
     if len({document["_id"] for document in documents}) == len(documents):
         return documents, []
     first: dict[str, Document] = {}
@@ -42,7 +49,8 @@ def split_repeated_ids(documents: list[Document]) -> tuple[list[Document], list[
     for document in documents:
         first_document = first.setdefault(document["_id"], document)
         if first_document is not document:
-            repeats.append(RepeatedId(document, first_document == document, document["_id"]))
+            same = first_document == document or document["_id"] in same_by_identity
+            repeats.append(RepeatedId(document, same, document["_id"]))
     return list(first.values()), repeats
 
 

@@ -11,6 +11,7 @@ from enum import Enum
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
+from retail_core.arrow_compute import pc
 from retail_core.errors import IntegrityError
 from retail_core.ingest.documents import event_documents, user_documents
 from retail_core.ingest.link_writer import added_counts, store_links
@@ -132,14 +133,16 @@ def insert_window(
         check_v1: whether events may be stored under the id that release 0.1.0 gave them.
     """
     chunk = window.chunk
-    unique, repeats = split_repeated_ids(window.events)
+    same_by_identity = _ids_made_by_identity(chunk)
+    unique, repeats = split_repeated_ids(window.events, same_by_identity)
     if check_v1:
         v1_ids = ids_by_v1(window.events, chunk.v1_ids())
         unique, stored = split_stored_under_v1(store, v1_ids, unique, window_id)
         repeats += stored
     has_source_ids = chunk.source_ids.null_count < len(chunk.source_ids)
     compare = Comparison.LENIENT if check_v1 else Comparison.EXACT
-    events = _Inserter(store, store.events, window_id, compare if has_source_ids else Comparison.NONE)
+    compare = compare if has_source_ids else Comparison.NONE
+    events = _Inserter(store, store.events, window_id, compare, same_by_identity)
     users = _Inserter(store, store.users, window_id, Comparison.NONE)
     if chunk.once_per_order:
         unique, stored = split_repeated_orders(store, unique, window_id, events.adopt_abandoned)
@@ -163,6 +166,12 @@ def insert_window(
     new_events = [document for document in window.events if id(document) not in repeated]
     new_users = len(window.users) - len(repeated_users)
     return InsertedWindow(counts, _conflict_refusals(window, conflicts), new_events, new_users)
+
+
+def _ids_made_by_identity(chunk: Chunk) -> frozenset[str]:
+    """Ids of the events without an id of their own: where they are equal, the content may differ."""
+    without_id = pc.indices_nonzero(chunk.source_ids.is_null()).to_numpy()
+    return frozenset(chunk.events["event_id"].iloc[without_id])
 
 
 def _stored_ids(repeats: list[RepeatedId]) -> list[str]:
@@ -201,6 +210,7 @@ class _Inserter:
     collection: Collection[Document]
     window_id: int
     comparison: Comparison
+    same_by_identity: frozenset[str] = frozenset()
 
     def insert(self, documents: list[Document]) -> list[RepeatedId]:
         """Insert documents and return those that are stored already.
@@ -237,7 +247,8 @@ class _Inserter:
         raise IntegrityError("Documents vanish while they are ingested.", remedy="run the command again.")
 
     def _repeat(self, document: Document, stored: Document) -> RepeatedId:
-        same = self.comparison is Comparison.NONE or _is_same(stored, document, self.comparison)
+        is_compared = self.comparison is not Comparison.NONE and document["_id"] not in self.same_by_identity
+        same = not is_compared or _is_same(stored, document, self.comparison)
         return RepeatedId(document, same, document["_id"], stored.get("window_id", 0))
 
     def claim_undone(self, repeats: list[RepeatedId]) -> list[RepeatedId]:

@@ -9,11 +9,13 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from retail_core.arrays import IntArray
 from retail_core.arrow_compute import pc
+from retail_core.schemas import EARLIEST, LATEST
 from retail_core.sources.number_parsing import BrokenRules
 from retail_core.sources.source_options import TimeFormat
 from retail_core.sources.text_cleaning import NULL_MARKERS, as_text_column, cleaned_text
@@ -210,20 +212,30 @@ def _parse_iso(column: pa.Array, zone: str, days: int = 0) -> IntArray:
 
 
 def _parse_formats(column: pa.Array, formats: tuple[str, ...], zone: str, days: int = 0) -> IntArray:
+    """Instants by the first format that gives one in the years of events, else by the first that gives any.
+
+    Unix times in seconds, milliseconds and microseconds differ by their number of digits in these years.
+    """
     instants = np.full(len(column), NOT_A_TIME, dtype=np.int64)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     for form in formats:
-        unread = np.flatnonzero((instants == NOT_A_TIME) & present)
+        unread = np.flatnonzero(~_is_event_time(instants) & present)
         if not len(unread):
             break
-        text = column.take(pa.array(unread))
+        text, before = column.take(pa.array(unread)), instants[unread]
         if form in UNIX_UNITS:
-            instants[unread] = _parse_unix(text, UNIX_UNITS[form])
+            parsed = _parse_unix(text, UNIX_UNITS[form])
         elif form == "iso":
-            instants[unread] = _parse_iso(text, zone, days)
+            parsed = _parse_iso(text, zone, days)
         else:
-            instants[unread] = _parse_strptime(text, form, zone, days)
+            parsed = _parse_strptime(text, form, zone, days)
+        instants[unread] = np.where(_is_event_time(parsed) | (before == NOT_A_TIME), parsed, before)
     return instants
+
+
+def _is_event_time(instants: IntArray) -> npt.NDArray[np.bool_]:
+    """Which instants are in the years that events may have."""
+    return (instants >= EARLIEST.value // 10**6) & (instants < LATEST.value // 10**6)
 
 
 def _parse_strptime(column: pa.Array, form: str, zone: str, days: int) -> IntArray:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from retail_core.arrays import IntArray
 from retail_core.schemas import EARLIEST, LATEST, MAX_ID_LENGTH
+from retail_core.sources.identity import Identity
 from retail_core.sources.raw_table import Problems, RawTable
 from retail_core.sources.source import Source
 from retail_core.sources.source_options import TimeFormat
@@ -151,5 +152,6 @@ APP_PROFILE = Source(
     },
     needs=("user_id", "first_visit_date", "screen_list", "purchase_date"),
     derived=("event_time", "event_type"),
+    identity=Identity(columns=("user_id", "event_time", "event_type", "category", "position")),
     prepare=prepare_profiles,
 )

@@ -10,6 +10,7 @@ without persons have the distinct id only.
 
 from __future__ import annotations
 
+from retail_core.sources.identity import Identity
 from retail_core.sources.identity_links import LinkColumns
 from retail_core.sources.presets.ecommerce_spec import (
     SPEC_COLUMNS,
@@ -44,6 +45,7 @@ POSTHOG = Source(
     needs=("uuid", "distinct_id", "event"),
     reads=TOTALS,
     prepare=order_values,
+    identity=Identity(repeats="once_per_order"),
     links=LinkColumns(
         previous=("properties.$anon_distinct_id", "properties.alias"),
         events=("$identify", "$create_alias", "$merge_dangerously"),

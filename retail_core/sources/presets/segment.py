@@ -12,6 +12,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from retail_core.arrow_compute import pc
+from retail_core.sources.identity import Identity
 from retail_core.sources.identity_links import LinkColumns
 from retail_core.sources.presets.ecommerce_spec import (
     SPEC_COLUMNS,
@@ -54,6 +55,7 @@ SEGMENT = Source(
     derived=("event_type",),
     reads=("event", "anonymousId", "previousId", *TOTALS),
     prepare=prepare_calls,
+    identity=Identity(repeats="once_per_order"),
     links=LinkColumns(
         anonymous=("anonymousId",), previous=("previousId",), events=("identify", "alias"), of_format=True
     ),

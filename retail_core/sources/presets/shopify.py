@@ -156,9 +156,7 @@ SHOPIFY = Source(
             "Source",
         ),
     ),
-    identity=Identity(
-        columns=("Name", "event_type", *_ITEM_COLUMNS, "Lineitem price", "Lineitem quantity"), repeats="count"
-    ),
+    identity=Identity(columns=("Name", "event_type", *_ITEM_COLUMNS), repeats="count"),
     prepare=prepare_orders,
 )  # fmt: skip
-"""A CSV line has no id: its identity leaves out the status of the order, which later exports change."""
+"""A CSV line has no id: its identity leaves out what a later export changes, such as status and quantity."""

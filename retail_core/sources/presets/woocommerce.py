@@ -7,7 +7,8 @@ REST: https://woocommerce.github.io/woocommerce-rest-api-docs/#order-properties
 
 Times of the CSV are in the time zone of the shop, those of the API that end with `_gmt` in UTC. The amount
 of a line is decimal, after discounts, without tax, of all pieces together. A guest has the customer id 0.
-An order is a purchase when it was placed; its refund is an event of its own, as in preset `shopify`.
+An order is a purchase when it was placed; its refund is an event of its own, as in preset `shopify`. A refund
+has no id: its time and amount are those of the order's latest change, which the next export may have moved.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from retail_core.sources.identity import Identity
 from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.presets.record_tables import (
     Record,
@@ -74,7 +76,7 @@ def _csv_records(table: RawTable, source: Source) -> Iterator[Record]:
                 {
                     "event_type": "refund",
                     "event_time": max(dates).replace("\\", ""),
-                    "event_id": f"refund-{event_id}" if event_id else None,
+                    "event_id": None,
                     "item_total": amount,
                     "item_quantity": _positive(refunded["item_refunded_qty"][row]),
                 },
@@ -101,15 +103,7 @@ def _json_records(table: RawTable, source: Source) -> Iterator[Record]:
             event = {"order_id": order} | item
             yield row, event | {"event_type": "purchase", "event_time": placed[row], "event_id": event_id}
             if is_refunded:
-                yield (
-                    row,
-                    event
-                    | {
-                        "event_type": "refund",
-                        "event_time": changed[row],
-                        "event_id": f"refund-{event_id}",
-                    },
-                )
+                yield row, event | {"event_type": "refund", "event_time": changed[row], "event_id": None}
 
 
 def _utc_times(table: RawTable, source: Source, name: str) -> list[str | None]:
@@ -152,5 +146,10 @@ WOOCOMMERCE = Source(
         "date_modified_gmt", "total", "refunds", "item_refunded", "item_refunded_qty",
     ),
     rules=RowRules(drop=(ColumnValues("status", _WITHOUT_SALE),)),
+    identity=Identity(
+        columns=("order_id", "event_type", "item_id", "item_sku", "item_product_id", "item_name"),
+        repeats="count",
+    ),
     prepare=prepare_orders,
 )  # fmt: skip
+"""The identity leaves out what a later export of an order changes: status, dates, refunds and amounts."""

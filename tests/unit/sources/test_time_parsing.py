@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from itertools import permutations
 
 import pyarrow as pa
 import pytest
@@ -35,6 +36,24 @@ def _instants(values: list[str | None], form: TimeFormat = ISO, zone: str = "UTC
         .replace("+00:00", "Z")
         for row, instant in enumerate(instants.tolist())
     ]
+
+
+@pytest.mark.parametrize("order", list(permutations(["unix_s", "unix_ms", "unix_us", "iso"])))
+def test_units_of_unix_times_are_told_apart_by_their_range(order: tuple[str, ...]) -> None:
+    seconds = (631_152_000, 1_738_317_600, 4_102_444_799)
+    values = [f"{second}{zeros}" for second in seconds for zeros in ("", "000", "000000", ".5", "e0")]
+    expected = [datetime.fromtimestamp(second, UTC) for second in seconds for _ in range(5)]
+    instants, rules = parse_times(pa.array(values, pa.string()), _formats(*order), "UTC")
+    assert not rules
+    assert [instant // 1000 for instant in instants.tolist()] == [time.timestamp() for time in expected]
+
+
+def test_a_time_out_of_range_is_read_by_the_next_format() -> None:
+    values = ["1012013120", "2025013120", "0001-01-01", "12", "99999999999999999", "x"]
+    assert _instants(values, _formats("%Y%m%d%H", "iso", "unix_s")) == [
+        "2002-01-26T02:45:20Z", "2025-01-31T20:00:00Z", "0001-01-01T00:00:00Z", "1970-01-01T00:00:12Z",
+        "time", "time",
+    ]  # fmt: skip
 
 
 def test_iso_times_become_utc_rounded_down_to_milliseconds() -> None:
