@@ -18,6 +18,7 @@ from prefect.states import Completed
 from flows.command_line import JsonFlag, print_result, run_command
 from flows.flow_runtime import ReportFields, current_time, fail_with_message, retryable_task
 from retail_core import sources
+from retail_core.cli.dialect import MappingOption, SourceOption, refuse_both
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
 from retail_core.scoring.shop_context import store_shop_context
@@ -45,7 +46,7 @@ def find_files(files: list[Path], folder: Path | None) -> list[Path]:
 @retryable_task("store the events")
 def store_events(
     files: list[Path],
-    source: str,
+    source: str | None,
     mapping: Path | None,
     timezone: str | None,
     at: datetime,
@@ -55,7 +56,9 @@ def store_events(
 
     With `replace_earlier`, what a file brought that was ingested with other options is undone first.
     """
-    dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
+    if source is not None and mapping is not None:
+        raise InputError("A file has a source or a mapping, not both.", remedy="give one of the parameters.")
+    dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source or "canonical")
     with open_store(load_settings()) as store:
         return asdict(
             ingest(store, files, dialect, timezone=timezone, at=at, replace_earlier=replace_earlier)
@@ -86,7 +89,7 @@ def show_counts(report: ReportFields, files: list[Path], lake_rows: int) -> None
 @fail_with_message
 def ingest_flow(
     files: list[Path] | None = None,
-    source: str = "canonical",
+    source: str | None = None,
     mapping: Path | None = None,
     timezone: str | None = None,
     folder: Path | None = None,
@@ -94,6 +97,7 @@ def ingest_flow(
 ) -> State[ReportFields]:
     """Ingest `files` and every file in `folder`; files that are already ingested are skipped.
 
+    They are of the preset `source`, `canonical` by default, or as the `mapping` describes.
     With `replace_earlier`, a file that was ingested with other options is undone first.
     """
     paths = find_files(files or [], folder)
@@ -104,8 +108,8 @@ def ingest_flow(
 
 def main(
     files: Annotated[list[Path], typer.Argument(help="CSV, .gz, .zst, Parquet or JSON lines.")],
-    source: Annotated[str, typer.Option(help="Preset: the dialect of the file.")] = "canonical",
-    mapping: Annotated[Path | None, typer.Option(help="YAML that maps any other CSV.")] = None,
+    source: SourceOption = None,
+    mapping: MappingOption = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of times without one.")] = None,
     replace_earlier: Annotated[
         bool, typer.Option("--again", help="Undo a file first that was ingested with other options.")
@@ -116,6 +120,7 @@ def main(
 
     Example: python -m flows.ingest log.csv --source canonical --json
     """
+    refuse_both(source, mapping)
     state = ingest_flow(files, source, mapping, timezone, replace_earlier=replace_earlier, return_state=True)
     print_result(state, title="Ingested", json_output=json_output)
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from retail_core.cli.dialect import MappingOption, SourceOption, dialect_of
 from retail_core.cli.engine import EngineOption, with_engine
 from retail_core.cli.output import JsonFlag, emit, print_line, print_rows, progress
 from retail_core.cli.undo_command import IngestCommand
@@ -20,9 +21,6 @@ from retail_core.settings import load_settings
 quarantine_app = typer.Typer(
     help="Refused rows and their reasons; replay them after a fix.", no_args_is_help=True
 )
-
-SourceOption = Annotated[str, typer.Option("--source", help="Preset: the dialect of the file.")]
-MappingOption = Annotated[Path | None, typer.Option("--mapping", help="YAML that maps any other CSV.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +57,7 @@ def simulate(  # noqa: PLR0913, PLR0917 - one option each
 
 def ingest(  # noqa: PLR0913, PLR0917 - one option each
     files: Annotated[list[Path], typer.Argument(help="CSV, .gz, .zst, Parquet or JSON lines.")],
-    source: SourceOption = "canonical",
+    source: SourceOption = None,
     mapping: MappingOption = None,
     timezone: Annotated[str | None, typer.Option(help="Zone of times without one.")] = None,
     replace_earlier: Annotated[
@@ -76,14 +74,13 @@ def ingest(  # noqa: PLR0913, PLR0917 - one option each
 
     Example: retail ingest 2019-Oct.csv.gz --source rees46
     """
-    from retail_core import sources
     from retail_core.ingest import dry_run
     from retail_core.ingest import ingest as run
     from retail_core.scoring.shop_context import store_shop_context
     from retail_core.store.mongo.connection import open_store
     from retail_core.workspace import Workspace
 
-    dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
+    dialect = dialect_of(source, mapping)
     if without_storing:
         result = asdict(dry_run(files, dialect, timezone=timezone))
         _print_ingest(result, title="Dry run, nothing is stored", json_output=json_output)
@@ -207,19 +204,18 @@ def export_quarantine(file: Path, json_output: JsonFlag = False) -> None:
 
 @quarantine_app.command("replay")
 def replay_quarantine(
-    source: SourceOption = "canonical", mapping: MappingOption = None, json_output: JsonFlag = False
+    source: SourceOption = None, mapping: MappingOption = None, json_output: JsonFlag = False
 ) -> None:
     """Parse the refused rows of a source again with the current rules and mapping.
 
     Example: retail quarantine replay --mapping shop.yaml
     """
-    from retail_core import sources
     from retail_core.ingest import replay
     from retail_core.scoring.shop_context import store_shop_context
     from retail_core.store.mongo.connection import open_store
     from retail_core.workspace import Workspace
 
-    dialect = sources.from_mapping(mapping) if mapping else sources.get_preset(source)
+    dialect = dialect_of(source, mapping)
     with open_store(load_settings()) as store:
         report = replay(store, dialect, at=datetime.now(UTC))
         store_shop_context(Workspace.synchronized(store))

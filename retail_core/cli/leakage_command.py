@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from retail_core.cli.dialect import dialect_of
 from retail_core.cli.output import emit, print_line, print_rows, printable
 from retail_core.errors import InputError
 from retail_core.settings import Settings
@@ -55,15 +56,11 @@ def examine(
 
 
 def _source(path: Path, dialect: tuple[str | None, Path | None], label: str) -> Source | None:
-    from retail_core import sources
-    from retail_core.sources.presets import matching_preset
+    from retail_core.sources.presets import get_preset, matching_preset
     from retail_core.training.leakage_inspection import columns_of
 
-    preset, mapping = dialect
-    if mapping:
-        return sources.from_mapping(mapping)
-    if preset:
-        return sources.get_preset(preset)
+    if any(dialect):
+        return dialect_of(*dialect)
     header = columns_of(path)
     if label in header:
         return None
@@ -73,4 +70,4 @@ def _source(path: Path, dialect: tuple[str | None, Path | None], label: str) -> 
             f"{path} has no column {label!r} and is of no source that is known by its columns.",
             remedy="name its --source or --mapping, or the --label column of a table.",
         )
-    return sources.get_preset(fits)
+    return get_preset(fits)

@@ -135,7 +135,7 @@ class Client:
         self,
         path: Path,
         *,
-        source: str = "canonical",
+        source: str | None = None,
         mapping: Path | None = None,
         as_of: datetime | None = None,
         explained_users: int = 0,
@@ -144,18 +144,22 @@ class Client:
 
         Args:
             path: CSV, .gz, .zst, Parquet or JSON lines.
-            source: preset of the dialect.
-            mapping: YAML file that maps the file, used instead of the source.
+            source: preset of the dialect; `canonical` without a mapping.
+            mapping: YAML file that maps the file, instead of a source.
             as_of: aware cut-off; None: the default of lists, from the newest event of the file.
             explained_users: number of most likely buyers that get reasons.
 
         Raises:
-            InputError: the file is refused; the message says why.
+            InputError: the file is refused, the message says why; or there are a source and a mapping.
             DependencyError: the service does not answer, or took longer than an hour.
         """
+        if source is not None and mapping is not None:
+            raise InputError("A file has a source or a mapping, not both.", remedy="leave out one of them.")
         cutoff = iso(as_of) if as_of else ""
         text = _mapping_text(mapping) if mapping else ""
-        upload = FileToScore(path.name, path.read_bytes(), source, cutoff, explained_users, text)
+        upload = FileToScore(
+            path.name, path.read_bytes(), source or "canonical", cutoff, explained_users, text
+        )
         return self.score_upload(upload)
 
     def score_upload(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pymongo import UpdateOne
 
-from retail_core.errors import IntegrityError
+from retail_core.errors import InputError, IntegrityError
 from retail_core.ingest.link_writer import added_counts, store_links
 from retail_core.ingest.window_writer import insert_window, prepare_window, row_format_of
 from retail_core.sources.csv_tables import RecordParser, rows_table
@@ -61,10 +61,12 @@ def replay(
         progress: called with "replay", rows done and rows in total.
 
     Raises:
-        InputError: another replay of this source is running.
+        InputError: no row of this source was ever refused, but rows of others are; or another replay of it is
+            running.
         IntegrityError: the counts do not add up; the current window was not committed.
     """
     started = time.perf_counter()
+    _refuse_unknown_source(store, source.name)
     description = {"kind": "replay", "file": "the quarantine", "source": source.name, "rows": source.rows}
     run = ledger.begin_run(store, f"replay:{source.name}", description, at)
     if run is None:
@@ -85,6 +87,18 @@ def replay(
         duplicates=counts.duplicates,
         quarantined=counts.quarantined,
         seconds=round(time.perf_counter() - started, 3),
+    )
+
+
+def _refuse_unknown_source(store: Store, name: str) -> None:
+    """Raise InputError if rows are refused, but none of source `name`, also none that was replayed."""
+    counts = quarantine.refused_by_source(store)
+    if not counts or store.quarantine.find_one({"source": name}, {"_id": 1}):
+        return
+    listed = ", ".join(f"{source} ({count:,})" for source, count in counts.items())
+    raise InputError(
+        f"No refused row is of source {name}; the quarantine has rows of {listed}.",
+        remedy="name one of these sources; a mapping replays the rows of the source with its name.",
     )
 
 

@@ -480,3 +480,17 @@ def test_another_catalogue_is_another_reading_and_replay_joins_the_present_one(
     stored = store.events.find_one({"user_id": "u2"}) or {}
     assert (stored["item_id"], store.quarantine.count_documents({"state": "refused"})) == ("b", 0)
     _ledger_adds_up(store)
+
+
+def test_a_replay_of_a_source_without_refused_rows_names_those_with_some(
+    store: Store, tmp_path: Path
+) -> None:
+    shop = _mapping(tmp_path, "extends: canonical\nname: shop\n")
+    assert replay(store, shop, at=AT).rows == 0
+    ingest(store, [_file(tmp_path, [BROKEN, _row(1)])], CANONICAL, at=AT)
+    with pytest.raises(InputError, match=r"is of source shop; .* rows of canonical \(1\)") as error:
+        replay(store, shop, at=AT)
+    assert "source with its name" in error.value.remedy
+    assert store.ledger.count_documents({"_id": "replay:shop"}) == 1
+    store.quarantine.update_many({}, {"$set": {"state": "replayed"}})
+    assert replay(store, CANONICAL, at=AT).rows == 0

@@ -213,6 +213,16 @@ def count_refused(store: Store) -> int:
     return store.quarantine.count_documents({"state": "refused"})
 
 
+def refused_by_source(store: Store) -> dict[str, int]:
+    """Number of refused rows that have not been replayed, by source, in order of name."""
+    stages: list[dict[str, Any]] = [
+        {"$match": {"state": "refused"}},
+        {"$group": {"_id": "$source", "rows": {"$sum": 1}}},
+        {"$sort": {"_id": 1}},
+    ]
+    return {entry["_id"]: entry["rows"] for entry in store.quarantine.aggregate(stages)}
+
+
 def list_refused(store: Store, limit: int = 50) -> list[dict[str, object]]:
     """Refused rows that have not been replayed, newest first, with the keys `COLUMNS`; `at` in ISO 8601."""
     documents = store.quarantine.find({"state": "refused"}, sort=[("_id", DESCENDING)], limit=limit)
