@@ -87,19 +87,23 @@ def _print(result: Detection) -> None:
         _print_trial(trial, f" if the time format is {name}" if name else "")
     for question in result.questions:
         print_line(f"Decide ({question.key}): {question.text}")
+        for line in question.choices:
+            print_line(f"  {line}")
+        for line in question.alternatives:
+            print_line(f"  or {line}")
     for note in document["notes"]:
         print_line(f"Note: {note}")
 
 
 def _print_trial(trial: Trial, condition: str) -> None:
-    if trial.problem is not None or not trial.events + trial.refused:
+    if trial.problem is not None or not trial.events + trial.links + trial.users + trial.refused:
         return
-    rows = [
-        {"line": row["line"], "raw": _short(row["raw"]), "event": _event(row["event"])}
-        for row in trial.preview
-    ]
-    print_rows(rows, title=f"First events{condition}")
-    print_line(f"Of the first rows {trial.events:,} become events, {trial.refused:,} would be refused.")
+    print_rows([_preview(row) for row in trial.preview], title=f"First rows{condition}")
+    links = f" {trial.links:,} give links of ids," if trial.links else ""
+    users = f" {trial.users:,} give attributes of users," if trial.users else ""
+    print_line(
+        f"Of the first rows {trial.events:,} become events,{links}{users} {trial.refused:,} would be refused."
+    )
     if trial.event_types:
         types = ", ".join(f"{name} {count:,}" for name, count in trial.event_types.items())
         print_line(f"Event types: {types}")
@@ -112,6 +116,12 @@ def _print_trial(trial: Trial, condition: str) -> None:
         print_line(f"Left out: {filtered['count']:,} rows ({condition}).")
     if trial.unread_columns:
         print_line(f"Columns that nothing reads: {', '.join(trial.unread_columns)}")
+
+
+def _preview(row: Mapping[str, Any]) -> dict[str, Any]:
+    if "event" in row:
+        return {"line": row["line"], "raw": _short(row["raw"]), "event": _event(row["event"])}
+    return {name: _event(values) for name, values in row.items()}
 
 
 def _event(event: Mapping[str, Any]) -> str:

@@ -38,9 +38,11 @@ def _structures(cell: str, cells: CellList) -> str | None:
 
     >>> _structures(";a;2,;b", CellList("c", fields=("category", "sku", "quantity")))
     '[{"sku": "a", "quantity": "2"}, {"sku": "b"}]'
+    >>> _structures("['a', 'b']", CellList("c", fields=("sku",), strip="[]'"))
+    '[{"sku": "a"}, {"sku": "b"}]'
     """
     elements = []
-    for element in cell.split(cells.separator):
+    for element in cells.values(cell):
         values = zip(cells.fields, element.split(cells.field_separator), strict=False)
         elements.append({name: text for name, value in values if (text := value.strip())})
     return json.dumps([element for element in elements if element], ensure_ascii=False)
@@ -52,5 +54,5 @@ def _first_value(cell: str, cells: CellList) -> str | None:
     >>> _first_value("2,1,100", CellList("c", first_of=("1", "2")))
     '1'
     """
-    values = {value.strip() for value in cell.split(cells.separator)}
+    values = set(cells.values(cell))
     return next((value for value in cells.first_of if value in values), None)

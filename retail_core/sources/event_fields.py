@@ -21,6 +21,7 @@ from retail_core.sources.number_parsing import (
     divide_by_quantity,
     parse_prices,
     parse_quantities,
+    pieces_of_rows,
     split_currency,
 )
 from retail_core.sources.parse_notes import WarningCollector
@@ -208,8 +209,10 @@ def _amount_fields(
         _report(source.raw_name(name), rules, raw[name], problems, warnings)
     rounded = below_cent_rows(texts["price"], values["price"])
     warnings.add(source.raw_name("price"), "price_below_cent", rounded, raw["price"])
-    if source.numbers.price_per == "line":
-        values["price"], rules = divide_by_quantity(values["price"], values["quantity"])
+    if source.numbers.price_per != "unit":
+        is_of_row = source.numbers.price_per == "row"
+        pieces = pieces_of_rows(values["quantity"], table.lines) if is_of_row else values["quantity"]
+        values["price"], rules = divide_by_quantity(values["price"], pieces)
         _report(source.raw_name("price"), rules, raw["price"], problems, warnings)
     return {
         "price_minor": values["price"],

@@ -21,6 +21,7 @@ from retail_core.sources.identity_text import v1_amounts, v1_columns
 from retail_core.sources.joined_files import join_columns, without_matches
 from retail_core.sources.link_parsing import event_ids_of_links, links_of_events, take_identity_events
 from retail_core.sources.parse_notes import ParseNotes, WarningCollector
+from retail_core.sources.plain_elements import PLAIN_ELEMENT, take_plain_elements
 from retail_core.sources.raw_table import RawTable
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.row_rules import drop_event_types, filter_rows
@@ -50,12 +51,12 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
         return parse_users(table, source)
     table = with_file_columns(table, source)
     raw_names = table.file_columns or ()
-    raw_columns = tuple(dict.fromkeys([*raw_names, *table.columns]))
+    raw_columns = tuple(name for name in dict.fromkeys([*raw_names, *table.columns]) if name != PLAIN_ELEMENT)
     path_names = set(raw_columns) - set(raw_names)
     table, filtered = filter_rows(join_columns(table, source), source)
     if source.prepare is not None:
         table = source.prepare(table, source)
-        raw_names = tuple(table.columns)
+        raw_names = tuple(name for name in table.columns if name != PLAIN_ELEMENT)
     table, types, links, linking = take_identity_events(table, raw_event_types(table, source), source)
     table, types, dropped = drop_event_types(table, types, source)
     table, unmatched = without_matches(table)
@@ -64,6 +65,7 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
         key = source.joins[0].on[0][0]
         keys = table.columns.get(key, pa.nulls(len(table), pa.string()))
         warnings.add(key, "join", unmatched, as_text_column(keys))
+    table = take_plain_elements(table, source, warnings)
     columns, problems = typed_columns(table, types, source, warnings)
     linked_ids = event_ids_of_links(table, source, warnings)
     all_lines, accepted = table.lines, np.arange(len(table))

@@ -15,7 +15,7 @@ from retail_core.errors import InputError
 from retail_core.schemas import EventFrame
 from retail_core.sources.event_ids import RepeatCounter, number_repeats
 from retail_core.sources.event_parser import parse_table
-from retail_core.sources.file_columns import json_window
+from retail_core.sources.file_columns import json_window, with_spelled_columns
 from retail_core.sources.joined_files import absent_keys, ambiguous_columns, joined_names
 from retail_core.sources.json_tables import json_lines, object_table
 from retail_core.sources.parquet_tables import CheckHeader
@@ -105,7 +105,7 @@ def _filled_tables(
         return
     filling = FillDown(source)
     for table, position in read_raw_tables(path, source, check):
-        filled = filling.fill(table)
+        filled = filling.fill(with_spelled_columns(table, source))
         if table.last > skip:
             yield filled, position
 

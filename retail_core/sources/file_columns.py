@@ -17,6 +17,7 @@ from retail_core.sources.cell_lists import split_cells
 from retail_core.sources.json_columns import JsonColumns
 from retail_core.sources.json_tables import flat_json_lines
 from retail_core.sources.nested_paths import resolve_paths
+from retail_core.sources.plain_elements import PLAIN_ELEMENT
 from retail_core.sources.raw_table import RawTable
 from retail_core.sources.source import Source
 
@@ -28,9 +29,7 @@ def with_file_columns(table: RawTable, source: Source) -> RawTable:
     """`table` with the columns as `source` spells them, and those that it finds inside of others."""
     if table.file_columns is not None:
         return table
-    if source.spellings:
-        columns = dict(zip(source.spelled(table.columns), table.columns.values(), strict=True))
-        table = replace(table, columns=columns, header=source.spelled(table.header))
+    table = with_spelled_columns(table, source)
     is_nested = any(pa.types.is_nested(column.type) for column in _typed_columns(table))
     if not is_nested or len(table) <= _SLICE_ROWS:
         return _with_nested_columns(table, source)
@@ -53,6 +52,15 @@ def with_file_columns(table: RawTable, source: Source) -> RawTable:
         file_columns=tuple(table.columns),
         exploded=any(piece.exploded for piece in slices),
     )
+
+
+def with_spelled_columns(table: RawTable, source: Source) -> RawTable:
+    """`table` with the names of columns as `source` spells them."""
+    names = tuple(table.columns)
+    if isinstance(table.columns, JsonColumns) or (spelled := source.spelled(names)) == names:
+        return table
+    columns = dict(zip(spelled, table.columns.values(), strict=True))
+    return replace(table, columns=columns, header=source.spelled(table.header))
 
 
 def _typed_columns(table: RawTable) -> Iterable[pa.Array]:
@@ -116,7 +124,7 @@ def _only_read(table: RawTable, source: Source) -> RawTable:
     """`table` with the columns that `source` reads; all, where a row is identified by all."""
     names = tuple(table.columns)
     if source.properties is not None and source.identity.columns:
-        read = set(source.mapped_columns())
+        read = {*source.mapped_columns(), PLAIN_ELEMENT}
         names = tuple(name for name in names if name in read)
     return replace(table, columns={name: table.columns[name] for name in names})
 

@@ -79,9 +79,10 @@ def from_mapping(path: Path) -> Source:
     return replace(source, joins=tuple(_joined(join, path.parent, source) for join in mapping.joins))
 
 
-def mapping_from_text(text: str) -> Source:
-    """The source of events that the text of a mapping describes, which may come from anyone.
+def mapping_from_text(text: str, *, users: bool = False) -> Source:
+    """The source of events (with `users` also of users) that the text of a mapping describes.
 
+    The text may come from anyone.
     Text of more than `MAX_TEXT_BYTES` and YAML aliases are refused, so that time and memory are bounded.
 
     Raises:
@@ -91,7 +92,7 @@ def mapping_from_text(text: str) -> Source:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         raise MappingError(subject, f"is larger than {MAX_TEXT_BYTES // 1024} KiB")
     mapping = _checked_mapping(_load_yaml(text, _TextLoader, subject), subject)
-    if mapping.describes_users:
+    if mapping.describes_users and not users:
         rule = "event_time and event_type are missing: a log of events is needed"
         raise MappingError(subject, rule, "columns")
     if mapping.joins:
@@ -209,6 +210,7 @@ def _cell_list(cells: ListMapping) -> CellList:
         tuple(cells.fields_ or ()),
         cells.field_separator,
         tuple(cells.first_of or ()),
+        cells.strip or "",
     )
 
 

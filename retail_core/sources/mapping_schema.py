@@ -88,6 +88,7 @@ class ListMapping(BaseModel):
     fields_: Names | None = Field(None, alias="fields")
     field_separator: Annotated[str, Field(min_length=1, max_length=8)] = ";"
     first_of: Names | None = None
+    strip: Annotated[str, Field(min_length=1, max_length=16)] | None = None
 
     @model_validator(mode="after")
     def _one_reading(self) -> ListMapping:
@@ -150,7 +151,7 @@ class SourceMapping(BaseModel):
     nulls: list[Text] | None = None
     decimal: Literal[".", ","] | None = None
     currency_signs: dict[Text, Annotated[str, Field(min_length=1, max_length=8)]] | None = None
-    price_per: Literal["unit", "line"] | None = None
+    price_per: Literal["unit", "line", "row"] | None = None
     where: Conditions = Field(default_factory=dict)
     drop: Conditions = Field(default_factory=dict)
     fill_down: FillDownMapping | None = None

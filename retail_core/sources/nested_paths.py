@@ -19,6 +19,7 @@ from retail_core.arrays import IntArray
 from retail_core.arrow_compute import pc
 from retail_core.sources.json_columns import JsonColumns, as_text, text_array
 from retail_core.sources.json_tables import load_json
+from retail_core.sources.plain_elements import with_plain_elements
 from retail_core.sources.raw_paths import path_root
 from retail_core.sources.raw_table import RawTable
 from retail_core.sources.source import Source
@@ -107,12 +108,13 @@ def resolve_paths(table: RawTable, source: Source) -> RawTable:
         return table
     content = roots[path_root(lists[0])].at(parse_path(lists[0]).steps)
     table, elements = _explode(table, source, content)
+    listed = {name: paths for name, paths in columns.items() if name not in flat}
+    table = with_plain_elements(table, elements, [path for paths in listed.values() for path in paths])
     values = _PathValues(elements)
     return table.with_columns(
         {
             name: _first_texts([values.at(parse_path(path).steps) for path in paths])
-            for name, paths in columns.items()
-            if name not in flat
+            for name, paths in listed.items()
         }
     )
 
@@ -139,7 +141,7 @@ def _explode(table: RawTable, source: Source, content: Sequence[object]) -> tupl
 
     A record without elements stays one record. Event ids of further elements get the suffix `#2`, `#3`, ...
     """
-    lists = [value if isinstance(value, list) and value else [value] for value in content]
+    lists = [(value or [None]) if isinstance(value, list) else [value] for value in content]
     elements = [element for entries in lists for element in entries]
     if len(elements) == len(table):
         return table, elements

@@ -35,12 +35,13 @@ class NumberFormat:
         decimal: sign between units and decimals. If it is stated, digits may be grouped by threes with the
             other of point and comma, a blank or an apostrophe; None means a point, without grouping.
         currency_signs: currency code by the sign or code that stands before or after a price.
-        price_per: `unit`, or `line` where the price is that of all pieces of a row together.
+        price_per: `unit`, `line` where the price is that of all pieces of an event together, or `row` where
+            it is that of all pieces of all events of a row.
     """
 
     decimal: Literal[".", ","] | None = None
     currency_signs: Mapping[str, str] = field(default_factory=dict)
-    price_per: Literal["unit", "line"] = "unit"
+    price_per: Literal["unit", "line", "row"] = "unit"
 
 
 def parse_distinct(column: pa.Array, parse: Callable[[str], int | str]) -> tuple[pa.Array, BrokenRules]:
@@ -196,3 +197,14 @@ def divide_by_quantity(prices: pa.Array, quantities: pa.Array) -> tuple[pa.Array
             else int((Decimal(total) / count).to_integral_value(ROUND_HALF_EVEN))
         )
     return pa.array(values, pa.int64()), rules
+
+
+def pieces_of_rows(quantities: pa.Array, lines: IntArray) -> pa.Array:
+    """For each record the pieces of all records of its line together; a missing quantity counts as 1.
+
+    >>> pieces_of_rows(pa.array([2, None, 5]), np.array([7, 7, 8])).to_pylist()
+    [3, 3, 5]
+    """
+    _, groups = np.unique(lines, return_inverse=True)
+    pieces = pc.fill_null(quantities, 1).to_numpy(zero_copy_only=False)
+    return pa.array(np.bincount(groups, weights=pieces)[groups].astype(np.int64) if len(lines) else pieces)

@@ -32,6 +32,7 @@ REMEDIES: dict[str, str] = {
     "undated": "fill in the date since when the values are known; else they count in first-visit rows only",
     "scientific": "export the column as text: a number such as 1.23E+15 has lost its last digits",
     "nested": "write one value, or name the value inside with a path such as user.id in a mapping",
+    "list_element": "name the values of the list themselves in the mapping, with a path such as items[]",
     "invisible": "remove the invisible characters from the ids; they were left out",
     "event_type_similar": "map the name to the known event type under event_types, if it means the same",
     "large_user": "check that the id is one person; list a placeholder under nulls, or drop its rows",

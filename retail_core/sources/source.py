@@ -22,7 +22,7 @@ from retail_core.sources.identity import Identity
 from retail_core.sources.identity_links import LinkColumns, no_links
 from retail_core.sources.number_parsing import NumberFormat
 from retail_core.sources.parse_notes import ParseNotes
-from retail_core.sources.raw_paths import has_column, path_root
+from retail_core.sources.raw_paths import has_column, names_by_folded_case, path_root
 from retail_core.sources.raw_table import RawTable
 from retail_core.sources.refusals import Refusal
 from retail_core.sources.source_options import CellList, JoinedFile, Layout, RowRules, TimeFormat
@@ -211,7 +211,23 @@ class Source:
             for other, name in self.spellings.items()
             if name not in names and other not in self.mapped_columns()
         }
-        return tuple(replaced.get(name, name) for name in names)
+        return self._in_own_case(tuple(replaced.get(name, name) for name in names))
+
+    def _in_own_case(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """`names` with the letter case of this source, where only that makes a file readable.
+
+        Mappings and the canonical format name columns exactly, and a file that can be read without this keeps
+        its columns.
+        """
+        is_exact = self.required_columns or self.properties is None or self.layout.kind == "jsonl"
+        if is_exact or not self._missing(names):
+            return names
+        known_names = (*self.mapped_columns(), *map(path_root, self.mapped_columns()), *self.spellings)
+        own_names = names_by_folded_case(known_names, self.forms, names)
+        in_own_case = tuple(own_names.get(name.casefold(), name) for name in names)
+        in_own_case = tuple(self.spellings.get(name, name) for name in in_own_case)
+        is_usable = len(set(in_own_case)) == len(set(names)) and not self._missing(in_own_case)
+        return in_own_case if is_usable else names
 
     def absent_columns(self, present: Collection[str]) -> tuple[str, ...]:
         """Mapped raw columns that are not `present`; of several of one field only those a mapping names."""
@@ -233,12 +249,15 @@ class Source:
 
     def missing_columns(self, header: tuple[str, ...]) -> list[str]:
         """Raw columns that this source requires and `header` lacks."""
+        return self._missing(self.spelled(header))
+
+    def _missing(self, names: tuple[str, ...]) -> list[str]:
         fields = {**self.columns, "user_id": (*self.columns.get("user_id", ()), *self.links.anonymous)}
         required = (
             [] if self.layout.kind == "jsonl" else [fields.get(name) or (name,) for name in self._required()]
         )
         groups = required + [(name,) for name in self.needs]
-        present = set(self.spelled(header))
+        present = set(names)
         present |= {name for name, cells in self.lists.items() if cells.column in present}
         missing = [names[0] for names in groups if not any(has_column(name, present) for name in names)]
         absent_of_forms = [[name for name in form if not has_column(name, present)] for form in self.forms]
@@ -292,6 +311,8 @@ _FIRST_LAYOUT = ("kind", "delimiter", "encoding", "header")
 
 
 def _as_dict(value: object) -> object:
+    if isinstance(value, CellList):
+        return value.options()
     return dict(value) if isinstance(value, Mapping) else vars(value)
 
 

@@ -89,6 +89,7 @@ class CellList:
         field_separator: between the parts of a value.
         first_of: the cell is the first of these values that it contains, missing without any; empty if the
             cell is a list of values with `fields`.
+        strip: characters around a cell and around each value that are left out, such as brackets.
     """
 
     column: str
@@ -96,6 +97,15 @@ class CellList:
     fields: tuple[str, ...] = ()
     field_separator: str = ";"
     first_of: tuple[str, ...] = ()
+    strip: str = ""
+
+    def options(self) -> dict[str, object]:
+        """The options for the hash of a source's options; `strip`, which came later, only where it is set."""
+        return {name: value for name, value in vars(self).items() if name != "strip" or value}
+
+    def values(self, cell: str) -> list[str]:
+        """The values of a cell, without white space and `strip` around them."""
+        return [value.strip().strip(self.strip) for value in cell.strip(self.strip).split(self.separator)]
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,17 @@ def goods_cells(column: Column) -> GoodsCells | None:
     sku = next(
         (place for place, values in enumerate(part_values) if len(values) >= 0.9 * len(elements)), None
     )
-    if sku is None:
+    if sku is None or _is_list(part_values, sku):
         return None
-    return _named_parts(part_values, sku)
+    cells_of_goods = _named_parts(part_values, sku)
+    return None if cells_of_goods.fields == ("sku",) else cells_of_goods
+
+
+def _is_list(part_values: Sequence[Sequence[str]], sku: int) -> bool:
+    """Whether the parts are several ids: values of the first one stand at other places too."""
+    first = set(part_values[sku])
+    others = {value for values in part_values[sku + 1 :] for value in values}
+    return bool(others) and len(first & others) * 2 >= min(len(first), len(others))
 
 
 def _part(elements: Sequence[Sequence[str]], place: int) -> list[str]:

@@ -24,7 +24,8 @@ _NAMES: Mapping[str, Mapping[float, str]] = {
         "consumerid contactid subscriberid householdkey customeremail useremail klientid uid "
         "fullvisitorid mcvisid puid cardid",
         0.8: "email mail emailaddress account member person customerhash visid clientkey",
-        0.6: "deviceid anonymousid cookieid browserid anonid installationid externalid profileid",
+        0.6: "deviceid anonymousid cookieid browserid anonid installationid externalid profileid guestid "
+        "besucherid visiteurid idvisiteur idvisitante bezoekerid geraeteid fingerprint",
     },
     "event_time": {
         1.0: "eventtime eventtimestamp timestamp occurredat eventdatetime zeitstempel horodatage",
@@ -118,8 +119,21 @@ _DESCRIBING = word_set(
 )
 """Words after which a column describes a user, an item or an order instead of identifying it."""
 
+_GENERIC = word_set("id uuid key name type code number no nr value amount date time timestamp at ts")
+"""Words of keys of nested values that mean something only with the key before them."""
+
+_CONTAINERS = word_set(
+    "properties property data payload attributes params parameters details detail context body message "
+    "record row fields meta metadata info traits content value values source document"
+)
+"""Words of keys that only hold others."""
+
+_STRONG = 0.85
+"""Score from which the key before a generic one decides what it means."""
+
 _ANONYMOUS = word_set(
-    "device anonymous anon cookie browser installation visitor visid pseudo guest session appareil geraet"
+    "device anonymous anon cookie browser installation visitor visid pseudo guest session appareil geraet "
+    "besucher visiteur visitante bezoeker fingerprint"
 )
 """Words of the names of ids before a login."""
 
@@ -151,8 +165,24 @@ def words(name: str) -> list[str]:
 
 
 def leaf(path: str) -> str:
-    """The last key of a path: `properties.items[].sku` is `sku`."""
-    return re.split(r"\.|\]", path)[-1] or path
+    """The last key of a path: `properties.items[].sku` is `sku`, and `order.items[]` is `items`."""
+    return _keys(path)[-1]
+
+
+def qualified_name(path: str) -> str:
+    """The last key of a path, after the key before it where it says little alone.
+
+    >>> qualified_name("order.items[].id"), qualified_name("properties.id"), qualified_name("user.email")
+    ('item id', 'id', 'email')
+    """
+    *parents, short = _keys(path)
+    if not parents or not set(words(short)) <= _GENERIC or set(words(parents[-1])) & _CONTAINERS:
+        return short
+    return f"{parents[-1].removesuffix('s')} {short}"
+
+
+def _keys(path: str) -> list[str]:
+    return [key for key in re.split(r"\.|\[[^\]]*\]", path) if key] or [path]
 
 
 @cache
@@ -162,10 +192,19 @@ def name_scores(name: str) -> dict[str, float]:
     >>> name_scores("properties.items[].product_id")["item_id"], name_scores("Kundennummer")["user_id"]
     (1.0, 1.0)
     """
-    short = leaf(name)
+    short, qualified = leaf(name), qualified_name(name)
+    if qualified != short:
+        scores, strong = _name_scores(short), _name_scores(qualified)
+        if max(strong.values(), default=0.0) < _STRONG:
+            return {field: max(scores.get(field, 0.0), strong.get(field, 0.0)) for field in scores | strong}
+        return {field: max(score, scores.get(field, 0.0)) for field, score in strong.items()}
+    return _name_scores(short)
+
+
+def _name_scores(short: str) -> dict[str, float]:
     plain = re.sub(r"\s*\(.*?\)\s*$", "", short)
     if plain and plain != short:
-        return {field: round(score * _QUALIFIED, 4) for field, score in name_scores(plain).items()}
+        return {field: round(score * _QUALIFIED, 4) for field, score in _name_scores(plain).items()}
     name_words = words(short)
     if not name_words:
         return {}
@@ -223,7 +262,7 @@ def is_known_name(name: str) -> bool:
 
 def is_anonymous_id(name: str) -> bool:
     """Whether a column has the ids of devices, browsers or visitors that are not logged in."""
-    return bool(_ANONYMOUS & set(words(leaf(name))))
+    return bool(_ANONYMOUS & set(words(qualified_name(name))))
 
 
 def is_of_another_time(name: str) -> bool:

@@ -64,6 +64,11 @@ class Column:
         return frozenset(self.rows)
 
     @property
+    def is_plain_list(self) -> bool:
+        """Whether the path is a list of plain values: `items[]`."""
+        return self.list_path is not None and self.name == f"{self.list_path}[]"
+
+    @property
     def fill(self) -> float:
         """Share of the records that have a value."""
         return len(self.filled_rows) / self.records if self.records else 0.0
@@ -211,10 +216,11 @@ def _list_leaves(
     value: list[object], path: str, place: tuple[str | None, int], depth: int
 ) -> Iterator[tuple[str, str | None, int, str]]:
     """A mapping explodes one list; of a list inside its elements only the first element is reached."""
-    if not any(isinstance(entry, Mapping) for entry in value):
+    if not value:
         return
     if place[0] is not None:
         yield from _leaves(value[0], f"{path}[0]", place, depth + 1)
         return
     for number, entry in enumerate(value):
-        yield from _leaves(entry, f"{path}[]", (path, number), depth + 1)
+        if not isinstance(entry, list):
+            yield from _leaves(entry, f"{path}[]", (path, number), depth + 1)

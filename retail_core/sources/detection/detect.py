@@ -14,10 +14,12 @@ from retail_core.errors import InputError
 from retail_core.sources.detection.columns import SAMPLE_ROWS, Column, sample_columns
 from retail_core.sources.detection.event_names import canonical_event
 from retail_core.sources.detection.file_layout import FileLayout, file_layout
+from retail_core.sources.detection.link_files import propose_links
 from retail_core.sources.detection.mapping_builder import Question
 from retail_core.sources.detection.mapping_text import mapping_text, preset_text
 from retail_core.sources.detection.proposal import Proposal, propose
 from retail_core.sources.detection.trial import Trial, try_source
+from retail_core.sources.detection.user_files import propose_users
 from retail_core.sources.mapping import mapping_from_text
 from retail_core.sources.presets import PRESETS
 from retail_core.sources.presets.canonical import CANONICAL
@@ -75,6 +77,11 @@ class Detection:
                 "name these columns in the proposed mapping (--write); if each row describes one user, map "
                 "attributes instead (docs/sources.md, files of users)."
             )
+        if self.proposal is not None and self.proposal.kind == "links":
+            return InputError(
+                f"{self.path} looks like a file of identity links, but has no column of times.",
+                remedy="add the time from which on the two ids are one person; docs/identity.md says why.",
+            )
         names = " and ".join(self.missing)
         return InputError(f"{self.path} has no column that looks like {names}.", remedy=remedy)
 
@@ -85,6 +92,7 @@ class Detection:
         return {
             "file": str(self.path),
             "preset": self.preset,
+            "rows_are": proposal.kind if proposal else _rows_of(self.trial),
             "kind": self.layout.kind if self.layout else None,
             "layout": list(self.layout.reasons) if self.layout else [],
             "fields": [_field(guess) for guess in proposal.fields.values()] if proposal else [],
@@ -93,6 +101,12 @@ class Detection:
             "notes": list(proposal.warnings) if proposal else [],
             **trial,
         }
+
+
+def _rows_of(trial: Trial) -> str:
+    if trial.users and not trial.events:
+        return "users"
+    return "links" if trial.links and not trial.events else "events"
 
 
 def _field(guess: Any) -> dict[str, Any]:
@@ -120,7 +134,11 @@ def detect(path: Path) -> Detection:
 
 
 def _proposed(path: Path, layout_guess: FileLayout, columns: Sequence[Column]) -> Detection:
-    proposal = propose(path, layout_guess, columns)
+    proposal = (
+        propose_links(path, layout_guess, columns)
+        or propose_users(path, layout_guess, columns)
+        or propose(path, layout_guess, columns)
+    )
     text = mapping_text(proposal, f"Proposed by `retail sources detect {path.name}`: check it, then ingest.")
     if proposal.missing:
         return Detection(path, text, Trial(), layout_guess, proposal=proposal)
@@ -136,7 +154,7 @@ def _proposed(path: Path, layout_guess: FileLayout, columns: Sequence[Column]) -
 
 def _try_proposal(path: Path, proposal: Proposal) -> Trial:
     """The trial of a mapping as it would be read from its file."""
-    return try_source(path, mapping_from_text(mapping_text(proposal, "trial")))
+    return try_source(path, mapping_from_text(mapping_text(proposal, "trial"), users=True))
 
 
 def _sample(path: Path, layout_guess: FileLayout) -> RawTable:
@@ -171,7 +189,7 @@ def _matching_preset(path: Path) -> tuple[str, Trial] | None:
 def _fits(source: Source, trial: Trial) -> bool:
     """Whether the events have types that the preset knows, or such that nothing needs to be translated."""
     types: Mapping[str, int] = trial.event_types or {}
-    if source.vocabulary and source.layout.header is not None:
+    if source.vocabulary and source.layout.header is not None and not source.needs:
         canonical_types = {value for value in source.vocabulary.values() if value}
         return sum(types.get(name, 0) for name in canonical_types) * 2 > trial.events
     translated = [name for name in types if canonical_event(name) not in {None, name}]

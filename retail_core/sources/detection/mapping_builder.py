@@ -15,11 +15,13 @@ class Question:
         key: key of the mapping that states the answer.
         text: the question, with what is proposed.
         choices: lines of a mapping, one of which is the answer; empty if any value can be.
+        alternatives: lines of a mapping that can replace what is proposed.
     """
 
     key: str
     text: str
     choices: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
 
 
 class MappingBuilder:
@@ -37,13 +39,21 @@ class MappingBuilder:
         if comment:
             self.comments[key] = comment
 
-    def ask(self, key: str, text: str, *choices: str) -> None:
-        """Add a question; `choices` are lines of a mapping, of which one is the answer."""
-        self.questions.append(Question(key, text, choices))
+    def ask(self, key: str, text: str, *choices: str, alternatives: tuple[str, ...] = ()) -> None:
+        """Add a question; `choices` are lines of a mapping, of which one is the answer.
+
+        `alternatives` are lines that can replace what is proposed; without an answer the proposal holds.
+        """
+        self.questions.append(Question(key, text, choices, alternatives))
 
     def columns(self) -> dict[str, object]:
         """The columns by event field, to be changed in place."""
         return self._section("columns")
+
+    def lists(self) -> dict[str, object]:
+        """The columns made of cells with several values, by name; empty without any."""
+        lists = self.mapping.get("lists")
+        return lists if isinstance(lists, dict) else {}
 
     def add_list(self, name: str, cells: dict[str, object]) -> None:
         """Add a column made of cells with several values."""

@@ -43,7 +43,8 @@ def _entry(key: str, value: object, comments: Mapping[str, str]) -> list[str]:
 
 
 def _question(question: Question) -> list[str]:
-    choices = [f"#   {choice}" for choice in question.choices]
+    choices = [f"#   {_comment(choice)}" for choice in question.choices]
+    choices += [f"#   or {_comment(line)}" for line in question.alternatives]
     return [f"# Decide ({question.key}): {_comment(question.text)}", *choices]
 
 

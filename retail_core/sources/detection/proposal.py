@@ -6,15 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from retail_core.sources.detection.amounts import amount_format
-from retail_core.sources.detection.column_names import is_anonymous_id
 from retail_core.sources.detection.columns import Column
 from retail_core.sources.detection.event_proposal import add_event_types, add_goods, name_orders
 from retail_core.sources.detection.file_layout import FileLayout
+from retail_core.sources.detection.item_lists import add_item_lists, add_row_amounts
 from retail_core.sources.detection.mapping_builder import MappingBuilder, MappingValue, Question
 from retail_core.sources.detection.order_lines import fill_down
 from retail_core.sources.detection.roles import FieldGuess, assign_fields
+from retail_core.sources.detection.user_ids import add_user_ids, user_ids
 from retail_core.sources.detection.value_roles import ids_by_values
 from retail_core.sources.presets import PRESETS
 from retail_core.sources.source import REQUIRED
@@ -31,6 +33,7 @@ class Proposal:
         missing: required event fields for which no column was found.
         questions: what has to be decided.
         warnings: what is not or not completely read.
+        kind: what the rows are.
     """
 
     mapping: Mapping[str, MappingValue]
@@ -39,6 +42,7 @@ class Proposal:
     missing: tuple[str, ...] = ()
     questions: tuple[Question, ...] = ()
     warnings: tuple[str, ...] = ()
+    kind: Literal["events", "links", "users"] = "events"
 
     @property
     def undecided(self) -> bool:
@@ -56,6 +60,9 @@ class Proposal:
 def propose(path: Path, layout_guess: FileLayout, columns: Sequence[Column]) -> Proposal:
     """The mapping of a file with these columns."""
     fields = ids_by_values(columns, assign_fields(columns), named=layout_guess.layout.header is None)
+    ids = user_ids(columns, fields)
+    if ids is not None:
+        fields["user_id"] = ids.guess
     builder = MappingBuilder()
     builder.set("name", source_name(path))
     builder.set("columns", {name: _names(guess) for name, guess in fields.items()})
@@ -64,11 +71,13 @@ def propose(path: Path, layout_guess: FileLayout, columns: Sequence[Column]) -> 
     add_event_types(builder, path, fields, columns)
     name_orders(builder)
     add_goods(builder, fields)
-    _add_time(builder, fields.get("event_time"))
-    _add_layout(builder, layout_guess)
+    add_item_lists(builder, fields, columns)
+    add_row_amounts(builder, fields)
+    add_time(builder, fields.get("event_time"))
+    add_layout(builder, layout_guess)
     _add_amounts(builder, fields)
     _add_order_lines(builder, fields, columns)
-    _add_ids(builder, fields)
+    add_user_ids(builder, ids)
     _add_list_warning(builder, fields)
     constants = builder.mapping.get("constants")
     provided_fields = {*fields, *(constants if isinstance(constants, dict) else ())}
@@ -95,7 +104,8 @@ def _names(guess: FieldGuess) -> str | list[str]:
     return names[0] if len(names) == 1 else names
 
 
-def _add_time(builder: MappingBuilder, guess: FieldGuess | None) -> None:
+def add_time(builder: MappingBuilder, guess: FieldGuess | None) -> None:
+    """Propose how the times of a column are read."""
     if guess is None or guess.columns[0].typed_times:
         return
     times = guess.columns[0].times
@@ -142,7 +152,8 @@ def _ask_for_the_order(builder: MappingBuilder, column: Column) -> None:
     )
 
 
-def _add_layout(builder: MappingBuilder, layout_guess: FileLayout) -> None:
+def add_layout(builder: MappingBuilder, layout_guess: FileLayout) -> None:
+    """Propose how the file is laid out."""
     layout = layout_guess.layout
     if layout.encoding != "utf-8":
         builder.set("encoding", layout.encoding, "a guess" if layout_guess.encoding_guessed else "")
@@ -183,7 +194,7 @@ def _add_amounts(builder: MappingBuilder, fields: Mapping[str, FieldGuess]) -> N
         builder.ask(
             "constants.currency", "Which currency are the prices in? Add `constants: {currency: EUR}`."
         )
-    if price and quantity and _is_total(price):
+    if price and quantity and _is_total(price) and "price_per" not in builder.mapping:
         builder.ask(
             "price_per",
             f"Is {price.names[0]} the price of one piece or of the line? Of the line: add `price_per: line`.",
@@ -208,32 +219,6 @@ def _add_order_lines(
     )
     if "order_id" not in fields:
         builder.columns()["order_id"] = by
-
-
-def _add_ids(builder: MappingBuilder, fields: Mapping[str, FieldGuess]) -> None:
-    """A second id of users: that before the login is proposed as anonymous id, any other is asked about."""
-    guess = fields.get("user_id")
-    if guess is None or len(guess.columns) == 1:
-        return
-    first, *fallback_names = guess.names
-    if all(is_anonymous_id(name) for name in fallback_names):
-        builder.columns()["user_id"] = first
-        builder.set(
-            "anonymous_id",
-            fallback_names[0] if len(fallback_names) == 1 else fallback_names,
-            f"where {first} is empty",
-        )
-        builder.ask(
-            "anonymous_id",
-            f"Is {fallback_names[0]} the id of the same person before the login? A row with both ids links "
-            "them; remove the key if devices are shared.",
-        )
-        return
-    builder.ask(
-        "columns.user_id",
-        f"Are {' and '.join(guess.names)} ids of the same users? Where the first is empty the second is "
-        "used, so that one person can become two users; keep one of them if every event has it.",
-    )
 
 
 def _add_list_warning(builder: MappingBuilder, fields: Mapping[str, FieldGuess]) -> None:

@@ -33,6 +33,9 @@ _FALLBACK: Mapping[str, float] = {"price": 0.8, "quantity": 0.8, "event_time": 0
 _WEIGHTS: Mapping[str, float] = {"user_id": 3.0, "event_time": 3.0, "event_type": 3.0, "item_id": 2.0}
 """Importance of a field for the choice of the list that is exploded; 1 by default."""
 
+_OF_USERS = 0.5
+"""Strength of a name from which a column has ids of users, though each value may occur once in a sample."""
+
 _CURRENCY = re.compile(r"^[A-Z]{3}$")
 _KNOWN_CURRENCIES = word_set(
     "EUR USD GBP CHF PLN SEK NOK DKK CZK HUF JPY CNY INR BRL CAD AUD MXN TRY RUB KRW"
@@ -67,14 +70,14 @@ def assign_fields(columns: Sequence[Column]) -> dict[str, FieldGuess]:
     best: tuple[float, dict[str, FieldGuess]] = (-1.0, {})
     for list_path in (None, *lists):
         usable = [column for column in columns if column.list_path in {None, list_path}]
-        guesses = _assign(usable, _places(usable))
+        guesses = _assign(usable, event_places(usable))
         score = sum(_WEIGHTS.get(name, 1.0) * guess.confidence for name, guess in guesses.items())
         if score > best[0] + 0.05:
             best = (score, guesses)
     return best[1]
 
 
-def _places(columns: Sequence[Column]) -> frozenset[Place]:
+def event_places(columns: Sequence[Column]) -> frozenset[Place]:
     """The future events: each element of the exploded list, and each record without one."""
     elements = frozenset(place for column in columns if column.list_path for place in column.places)
     with_elements = {row for row, _ in elements}
@@ -122,7 +125,11 @@ def _ranked(name: str, columns: Sequence[Column], fills: Sequence[float]) -> lis
 
 def field_score(name: str, column: Column, fill: float) -> float:
     """Confidence from 0 to 1 that `column`, which has a value in a share `fill` of the events, is a field."""
+    if column.is_plain_list and name != "item_id":
+        return 0.0  # a list of categories or tags must not multiply the events
     by_name = name_scores(column.name).get(name, 0.0)
+    if name == "event_id" and name_scores(column.name).get("user_id", 0.0) >= _OF_USERS:
+        return 0.0
     alone = _VALUES_ALONE[name](column) if name in _VALUES_ALONE else 0.0
     if not by_name and not alone:
         return 0.0
@@ -176,7 +183,8 @@ def _reason(name: str, columns: Sequence[Column]) -> str:
     return f"{why}; {detail}"
 
 
-def _id_check(column: Column) -> float:
+def id_check(column: Column) -> float:
+    """How far the values of a column can be ids, from 0 to 1."""
     if not column.values or max(map(len, column.counts)) > 512:
         return 0.0
     if column.times is not None and not all(value.isdigit() for value in column.values[:50]):
@@ -257,10 +265,10 @@ def _time_alone(column: Column) -> float:
 
 
 _VALUE_CHECKS: Mapping[str, Callable[[Column], float]] = {
-    "user_id": _id_check,
-    "item_id": _id_check,
-    "order_id": _id_check,
-    "session_id": _id_check,
+    "user_id": id_check,
+    "item_id": id_check,
+    "order_id": id_check,
+    "session_id": id_check,
     "event_time": _time_check,
     "event_type": _type_check,
     "event_id": _unique_check,

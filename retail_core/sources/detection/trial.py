@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ class Trial:
 
     Attributes:
         events: events.
+        links: identity links, of events and of rows that are no events.
+        users: rows of attributes of a file of users.
         refused: refused rows.
         event_types: number of events by type.
-        preview: line, raw row and event of the first rows.
+        preview: line, raw row and event of the first rows; without events their links or attributes.
         refusals: rule, raw field, count, and line and value of the first case.
         warnings: counted values that would be left out, as `retail ingest` reports them.
         filtered: counted rows that the mapping leaves out.
@@ -42,6 +45,8 @@ class Trial:
     """
 
     events: int = 0
+    links: int = 0
+    users: int = 0
     refused: int = 0
     event_types: Mapping[str, int] | None = None
     preview: tuple[Mapping[str, Any], ...] = ()
@@ -53,8 +58,9 @@ class Trial:
 
     @property
     def accepted(self) -> float:
-        """Share of the rows read that become events."""
-        return self.events / (self.events + self.refused) if self.events else 0.0
+        """Share of the rows read that become events, or only links or attributes of users."""
+        used = self.events or self.users or self.links
+        return used / (used + self.refused) if used else 0.0
 
 
 def try_source(path: Path, source: Source) -> Trial:
@@ -73,9 +79,11 @@ def _trial(chunk: Chunk) -> Trial:
     notes = chunk.notes.documents()
     return Trial(
         events=len(events),
+        links=len(chunk.links),
+        users=len(chunk.users) if chunk.has_user_rows else 0,
         refused=len(chunk.refused),
         event_types={str(name): int(count) for name, count in types.items()},
-        preview=tuple(_preview(chunk, row) for row in range(min(PREVIEW_ROWS, len(events)))),
+        preview=_first_rows(chunk),
         refusals=_refusals(chunk),
         warnings=tuple(notes["warnings"]),
         filtered=tuple(notes["filtered"]),
@@ -83,10 +91,31 @@ def _trial(chunk: Chunk) -> Trial:
     )
 
 
+def _first_rows(chunk: Chunk) -> tuple[Mapping[str, Any], ...]:
+    if len(chunk.events):
+        return tuple(_preview(chunk, row) for row in range(min(PREVIEW_ROWS, len(chunk.events))))
+    if chunk.has_user_rows:
+        users = chunk.users.head(PREVIEW_ROWS).to_dict("records")
+        return tuple({"user": {str(name): _shown(value) for name, value in user.items()}} for user in users)
+    links = chunk.links.slice(0, PREVIEW_ROWS).drop_columns("row").to_pylist()
+    return tuple({"link": {name: _shown(value) for name, value in link.items()}} for link in links)
+
+
+def _shown(value: object) -> str:
+    """A value of a preview as text; a time in UTC, nothing for a missing one."""
+    if pd.isna(value):  # type: ignore[call-overload]
+        return ""
+    return _utc(pd.Timestamp(value)) if isinstance(value, datetime) else str(value)
+
+
+def _utc(instant: pd.Timestamp) -> str:
+    return instant.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+
+
 def _preview(chunk: Chunk, row: int) -> dict[str, Any]:
     values = chunk.events.iloc[row]
     event = {name: values[name] for name in _FIELDS if pd.notna(values[name])}
-    event["event_time"] = event["event_time"].strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    event["event_time"] = _utc(event["event_time"])
     if "price_minor" in event:
         event["price"] = f"{int(event.pop('price_minor')) / 100:.2f}"
     if "quantity" in event:

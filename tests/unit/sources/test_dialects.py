@@ -170,7 +170,7 @@ def _matomo() -> Iterator[Row]:
                 continue
             first = (action.get("itemDetails") or [{}])[0]
             yield _row(
-                visit["visitorId"],
+                visit.get("userId") or visit["visitorId"],
                 datetime.fromtimestamp(action["timestamp"], UTC),
                 types.get(action["type"], action["type"]),
                 item_id=action.get("productViewSku") or first.get("itemSKU"),

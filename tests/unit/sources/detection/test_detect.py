@@ -15,6 +15,7 @@ import yaml
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.sources.detection import Detection, detect
+from tests.unit.sources.detection.preset_files import PRESET_FILES
 from tests.unit.sources.event_rows import event_rows
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -373,20 +374,6 @@ def test_the_cases_are_recognised(path: Path) -> None:
     assert result.missing == (("event_type",) if path.name in WITHOUT_TYPE else ())
 
 
-PRESET_FILES = {
-    "taobao": "1,2268318,2520377,pv,1511544070\n1,2268318,2520377,buy,1511544071\n",
-    "rees46": "event_time,event_type,product_id,category_id,category_code,brand,price,user_id,user_session\n"
-    "2019-10-01 00:00:00 UTC,view,44600062,21038,,shiseido,35.79,541312140,s1\n",
-    "retailrocket": "timestamp,visitorid,event,itemid,transactionid\n1433221332117,257597,view,355908,\n",
-    "online_retail": "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n"
-    "536365,85123A,LIGHT HOLDER,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom\n",
-    "otto": '{"session": 1, "events": [{"aid": 5, "ts": 1661724000278, "type": "clicks"}]}\n',
-    "ga4": "event_timestamp,event_name,user_pseudo_id\n1735725600123456,purchase,p1\n",
-    "canonical": "user_id,event_time,event_type\nu1,2025-01-01T10:00:00Z,view_item\n",
-    "app_profile": "user_id,first_visit_date,screen_list,purchase_date\n1,4/29/23,ProductDetail,\n",
-}
-
-
 @pytest.mark.parametrize("preset", PRESET_FILES)
 def test_presets_are_recognised(tmp_path: Path, preset: str) -> None:
     result = _detect(tmp_path, PRESET_FILES[preset])
@@ -444,10 +431,3 @@ def test_counts_under_names_that_say_nothing_are_no_user_ids(tmp_path: Path) -> 
     rows = [f"{70000 + row % 7},{row % 5},buy,{time}" for row, time in enumerate(_times(60))]
     columns = _mapping(_detect(tmp_path, _lines("foo,bar,event,time", rows)))["columns"]
     assert columns["user_id"] == "foo"
-
-
-def test_a_file_of_users_is_named_as_a_possibility(tmp_path: Path) -> None:
-    text = _lines("customer_id,segment,age", [f"c{row},new,{20 + row}" for row in range(30)])
-    problem = _detect(tmp_path, text).problem()
-    assert problem is not None
-    assert "if each row describes one user" in problem.remedy
