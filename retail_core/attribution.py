@@ -62,6 +62,7 @@ class ImplausibleLinks:
         links: number of their links.
         cycle: whether links lead back to an id; otherwise there are more than `MAX_LINKED_IDS` ids.
         since: the link that made them implausible was made at this time.
+        members: the connected ids.
     """
 
     example: str
@@ -69,6 +70,7 @@ class ImplausibleLinks:
     links: int
     cycle: bool
     since: int
+    members: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -287,4 +289,4 @@ def _report(group: _Group) -> ImplausibleLinks:
         for user_id in (*to_ids, *[from_id] * len(to_ids)):
             counts[user_id] = counts.get(user_id, 0) + 1
     example = max(sorted(counts), key=counts.__getitem__)
-    return ImplausibleLinks(example, group.size, group.links, group.cycle, group.since or 0)
+    return ImplausibleLinks(example, group.size, group.links, group.cycle, group.since or 0, tuple(group.ids))

@@ -134,7 +134,7 @@ def ingest(  # noqa: PLR0913 - one option each
         summary.merge(result.summary)
     linking_files = [file_id for file_id, count in links.items() if count]
     if linking_files:
-        link_warnings = link_notes(store, source)
+        link_warnings = link_notes(store, source, linking_files)
         record_link_notes(store, linking_files, link_warnings)
         notes += link_warnings
     content = summary.summary(notes).document()

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from retail_core.attribution import ImplausibleLinks, resolve
 from retail_core.sources.parse_notes import Example, ParseNotes, ValueWarning
 from retail_core.sources.refusals import REMEDIES
 from retail_core.sources.source import Source
 from retail_core.store.mongo.connection import Store
-from retail_core.store.mongo.identities import read_links
+from retail_core.store.mongo.identities import linked_ids_of_files, read_links
 
 RULE = "identity_implausible"
 
 
-def link_notes(store: Store, source: Source) -> ParseNotes:
-    """One warning for all stored links that are not applied, with the ids of the largest groups."""
-    groups = resolve(read_links(store)).implausible
+def link_notes(store: Store, source: Source, file_ids: Sequence[str]) -> ParseNotes:
+    """One warning for the links that are not applied, with the ids of the largest groups.
+
+    Groups of connected ids count to which a link of one of the files belongs.
+    """
+    group_of = {member: group for group in resolve(read_links(store)).implausible for member in group.members}
+    if not group_of:
+        return ParseNotes()
+    linked_ids = linked_ids_of_files(store, file_ids)
+    groups = {group_of[user_id] for user_id in linked_ids if user_id in group_of}
     if not groups:
         return ParseNotes()
     largest = sorted(groups, key=lambda group: (-group.links, group.example))[:3]

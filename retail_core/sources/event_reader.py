@@ -19,7 +19,7 @@ from retail_core.sources.file_columns import json_window, with_spelled_columns
 from retail_core.sources.joined_files import absent_keys, ambiguous_columns, joined_names
 from retail_core.sources.json_tables import json_lines, object_table
 from retail_core.sources.parquet_tables import CheckHeader
-from retail_core.sources.presets import get_preset, matching_preset
+from retail_core.sources.presets import get_preset, matching_preset, preset_of_line
 from retail_core.sources.raw_paths import has_column
 from retail_core.sources.raw_table import RawTable
 from retail_core.sources.raw_tables import read_raw_tables
@@ -144,7 +144,7 @@ def check_header(path: Path, source: Source, header: tuple[str, ...], *, complet
     raise InputError(
         f"{path} has no column {missing[0]!r}, which source {source.name} needs; "
         f"its columns are {', '.join(header)[:200]}.",
-        remedy=f"use --source {preset}." if preset else _mapping_advice(header, source, complete=complete),
+        remedy=_wrong_columns_remedy(header, source, missing[0], complete=complete),
     )
 
 
@@ -198,15 +198,43 @@ def _check_joins(path: Path, source: Source, header: tuple[str, ...]) -> None:
         )
 
 
+def _wrong_columns_remedy(header: tuple[str, ...], source: Source, absent: str, *, complete: bool) -> str:
+    """What to do about a file without column `absent`: use the fitting preset, or correct the mapping."""
+    preset, is_mapping = matching_preset(header), bool(source.required_columns)
+    close = get_close_matches(absent, header, 1)
+    if is_mapping and (close or (complete and len(header) > 1)):
+        other = preset if preset not in {None, "canonical", source.name} else None
+        hint = f": the file has {close[0]!r}" if close else ""
+        alternative = f"; or use --source {other} instead" if other else ""
+        return f"correct the name of the column in the mapping{hint}{alternative}."
+    return f"use --source {preset}." if preset else _mapping_advice(header, source, complete=complete)
+
+
 def _mapping_advice(header: tuple[str, ...], source: Source, *, complete: bool) -> str:
     if not complete and len(header) == 1:
         return "if its one key has a list of records, write one of these per line, without the list."
+    if complete and (advice := _preset_advice(source.layout.delimiter.join(header))):
+        return advice
     separator = next((mark for mark in ";\t|" if mark in header[0] and mark != source.layout.delimiter), None)
     if separator is not None:
         return f"the fields seem to be separated by {separator!r}: set delimiter in a mapping."
     return (
         "choose the source the file is from, or name the columns in a mapping (--mapping FILE.yaml); "
         "`retail sources detect FILE` proposes one."
+    )
+
+
+def _preset_advice(line: str) -> str | None:
+    """How to read a file with the preset that fits its first line, whatever the delimiter; None without."""
+    fitting = preset_of_line(line)
+    if fitting is None:
+        return None
+    preset, delimiter = fitting
+    if delimiter == get_preset(preset).layout.delimiter:
+        return f"use --source {preset}."
+    return (
+        f"it has the columns of {preset}, separated by {delimiter!r}: set delimiter in a mapping with "
+        f"`extends: {preset}`."
     )
 
 
@@ -222,12 +250,10 @@ def _check_readable(path: Path, source: Source, table: RawTable) -> None:
 
 
 def _no_readable_row(path: Path, source: Source, first: Refusal) -> InputError:
-    header = tuple(name.strip(' "') for name in first.raw.split(","))
-    preset = matching_preset(header)
     detail = first.value or first.rule
     return InputError(
         f"No row of {path} can be read as source {source.name}; line {first.line}: {first.rule} ({detail}).",
-        remedy=f"use --source {preset}." if preset else "choose the source the file is from, or a mapping.",
+        remedy=_preset_advice(first.raw) or "choose the source the file is from, or a mapping.",
     )
 
 

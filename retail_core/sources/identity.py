@@ -23,6 +23,8 @@ class Identity:
             the same order id at another time.
         spellings: the column that another one is a spelling of, so that both give one id.
         numbers: columns of numbers, in which decimals of 0 do not matter.
+        of_format: whether the columns belong to the format itself rather than to a mapping; then they are no
+            part of the hash of the source's options.
     """
 
     of: Literal["row", "values"] = "row"
@@ -30,6 +32,7 @@ class Identity:
     repeats: Literal["duplicates", "count", "once_per_order"] = "duplicates"
     spellings: Mapping[str, str] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
+    of_format: bool = False
 
     @property
     def rule(self) -> IdentityRule:
@@ -38,5 +41,7 @@ class Identity:
 
     def options(self) -> dict[str, object]:
         """The options a mapping sets, for the hash of a source's options; empty at their defaults."""
-        options: dict[str, object] = {"columns": list(self.columns)} if self.columns else {}
+        options: dict[str, object] = (
+            {"columns": list(self.columns)} if self.columns and not self.of_format else {}
+        )
         return options | ({"repeats": self.repeats} if self.repeats != "duplicates" else {})

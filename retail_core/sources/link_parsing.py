@@ -94,6 +94,7 @@ def _links_of_identity_events(table: RawTable, source: Source) -> tuple[pa.Table
                 problems.setdefault(row, (name, rule, ids[row].as_py()))
     if source.links.strict:
         _require_ids(named, problems)
+        _require_different_ids(source, previous, aliased, problems)
     accepted = np.ones(len(table), dtype=bool)
     accepted[list(problems)] = False
     valid = pa.array(accepted)
@@ -109,6 +110,11 @@ def _require_ids(named: Sequence[tuple[str, pa.Array]], problems: Problems) -> N
     for name, ids in named:
         for row in np.flatnonzero(ids.is_null().to_numpy(zero_copy_only=False)).tolist():
             problems.setdefault(row, (name, "missing", None))
+
+
+def _require_different_ids(source: Source, from_ids: pa.Array, to_ids: pa.Array, problems: Problems) -> None:
+    for row in pc.indices_nonzero(pc.fill_null(pc.equal(from_ids, to_ids), False)).to_pylist():
+        problems.setdefault(row, (source.links.previous[0], "link_self", from_ids[row].as_py()))
 
 
 def _within_range(instants: pa.Array, source: Source, problems: Problems) -> pa.Array:

@@ -218,6 +218,7 @@ def _identity(mapping: SourceMapping, base: Identity) -> Identity:
     return replace(
         base,
         columns=base.columns if mapping.identity is None else tuple(mapping.identity),
+        of_format=base.of_format and mapping.identity is None,
         repeats=mapping.repeats or base.repeats,
     )
 

@@ -36,6 +36,7 @@ REMEDIES: dict[str, str] = {
     "invisible": "remove the invisible characters from the ids; they were left out",
     "event_type_similar": "map the name to the known event type under event_types, if it means the same",
     "large_user": "check that the id is one person; list a placeholder under nulls, or drop its rows",
+    "link_self": "give two different ids; an id is the same person as itself anyway",
     "identity_implausible": "list a placeholder id under nulls, or remove the links; they are not applied",
     "column_absent": "correct the name of the column in the mapping",
     "adjustment": "nothing: it is the shop's own bookkeeping, not something a user did",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal, cast
@@ -124,6 +125,7 @@ class Source:
         required_columns: raw columns that a mapping names and does not mark as optional.
         identity: which rows without an event id are the same event.
         reads: further raw columns and paths that `prepare` reads where a file has them.
+        reads_matching: regular expression of further raw columns that `prepare` reads.
         forms: sets of raw columns, of which a file must have one completely: the forms in which a vendor
             exports the same data.
         spellings: column name of the source by another name that some editions of a file use.
@@ -157,6 +159,7 @@ class Source:
     required_columns: tuple[str, ...] = ()
     identity: Identity = field(default_factory=Identity)
     reads: tuple[str, ...] = ()
+    reads_matching: str | None = None
     forms: tuple[tuple[str, ...], ...] = ()
     spellings: Mapping[str, str] = field(default_factory=dict)
     rows: Literal["events", "users"] = "events"
@@ -245,7 +248,10 @@ class Source:
         if self.properties is None or self.layout.kind == "jsonl":
             return ()
         read = {*self.mapped_columns(), *map(path_root, self.mapped_columns()), *self.unused}
-        return tuple(name for name in present if name not in read)
+        pattern = re.compile(self.reads_matching) if self.reads_matching else None
+        return tuple(
+            name for name in present if name not in read and not (pattern and pattern.fullmatch(name))
+        )
 
     def missing_columns(self, header: tuple[str, ...]) -> list[str]:
         """Raw columns that this source requires and `header` lacks."""
@@ -306,7 +312,7 @@ _FIRST_OPTIONS = (
     "name", "columns", "timezone", "policy", "vocabulary", "constants", "properties", "attributes", "needs",
     "derived",
 )  # fmt: skip
-_NOT_SHOWN = ("prepare", "derive", "v1_reading", "joins")
+_NOT_SHOWN = ("prepare", "derive", "v1_reading", "joins", "reads_matching")
 _FIRST_LAYOUT = ("kind", "delimiter", "encoding", "header")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from retail_core.arrays import IntArray
@@ -23,7 +24,10 @@ INVISIBLE = "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2
 
 _NO_BREAK_AROUND = "^[ \t]*\u00a0|\u00a0[ \t]*$"
 _INTEGRAL = r"^(-?\d+)\.0+$"
-_SCIENTIFIC = r"^-?\d([.,]\d+)?[eE]\+\d{2,3}$"
+_SCIENTIFIC = r"^-?\d(?:[.,]\d+[eE][+-]?|[eE]\+)\d{1,3}$"
+_PLAIN_SCIENTIFIC = r"^-?\d[eE]\d{1,3}$"
+"""It is also how an id of hexadecimal digits or of letters and digits may look."""
+_NUMBER = r"^-?\d+(?:[.,]\d+)?(?:[eE][+-]?\d{1,3})?$"
 _NO_TEXT = pa.scalar(None, pa.string())
 _EXACT = float(1 << 53)
 """Up to here a float represents every whole number exactly."""
@@ -75,10 +79,28 @@ def integral_text(text: pa.Array) -> pa.Array:
 
 
 def scientific_rows(text: pa.Array) -> IntArray:
-    """Rows with a number in scientific notation, such as `1.23E+15`: its last digits are lost."""
-    if not _has_bytes(text, byte=ord("+")):
+    """Rows with a number in scientific notation, such as `1.23E+15` or `1e5`: its last digits may be lost.
+
+    `1e5`, without decimals and sign, counts only in a column that has nothing but numbers: `3f2a9c` beside it
+    says that it is an id of hexadecimal digits.
+    """
+    if not _has_exponent(text):
         return np.empty(0, dtype=np.int64)
-    return _rows(pc.match_substring_regex(text, _SCIENTIFIC))
+    scientific = pc.match_substring_regex(text, _SCIENTIFIC)
+    plain = pc.match_substring_regex(text, _PLAIN_SCIENTIFIC)
+    if plain.true_count and pc.all(pc.match_substring_regex(text, _NUMBER), min_count=0).as_py():
+        scientific = pc.or_(scientific, plain)
+    return _rows(scientific)
+
+
+def _has_exponent(text: pa.Array) -> bool:
+    """Whether an `e` or `E` follows a digit, anywhere in the column."""
+    content = _content_bytes(text)
+    if len(content) < 3:
+        return False
+    is_exponent = (content[1:] | 0x20) == ord("e")
+    after_digit = (content[:-1] >= ord("0")) & (content[:-1] <= ord("9"))
+    return bool((is_exponent & after_digit).any())
 
 
 def nested_rows(text: pa.Array) -> IntArray:
@@ -108,15 +130,22 @@ def _has_bytes(
 
     Looking at the bytes of a column is ten times faster than a string kernel.
     """
-    _, offsets, data = text.buffers()
-    if data is None or len(text) == 0:
+    content = _content_bytes(text)
+    if not len(content):
         return False
-    bounds = np.frombuffer(offsets, np.int32)[[text.offset, text.offset + len(text)]]
-    content = np.frombuffer(data, np.uint8)[bounds[0] : bounds[1]]
     if byte is not None:
         return bool((content == byte).any())
     beyond_ascii = bool((content >= 0x80).any())
     return beyond_ascii if non_ascii else beyond_ascii or (trimmed and bool((content <= ord(" ")).any()))
+
+
+def _content_bytes(text: pa.Array) -> npt.NDArray[np.uint8]:
+    """The bytes of all texts of a column, one after the other."""
+    _, offsets, content = text.buffers()
+    if content is None or len(text) == 0:
+        return np.empty(0, np.uint8)
+    bounds = np.frombuffer(offsets, np.int32)[[text.offset, text.offset + len(text)]]
+    return np.frombuffer(content, np.uint8)[bounds[0] : bounds[1]]
 
 
 def as_text_column(column: pa.Array) -> pa.Array:

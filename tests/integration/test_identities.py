@@ -72,6 +72,15 @@ def test_a_file_of_links_counts_none_of_its_rows_as_events(store: Store, tmp_pat
     assert _links(store) == ["$a $set 08", "a1 k1 05", "a2 k1 06"]
 
 
+def test_a_link_of_an_id_to_itself_is_refused_and_the_rows_add_up(store: Store, tmp_path: Path) -> None:
+    rows = "a4,a4,2025-01-05\n a4 ,a4,2025-01-05\n4.0,4,2025-01-05\na4,k1,2025-01-05\n"
+    report = ingest(store, [_write(tmp_path, "links.csv", LINK_HEADER + rows)], LINKS, at=AT)
+    assert (report.links, report.rows_read, report.quarantined) == (1, 3, 3)
+    assert [entry["count"] for entry in report.filtered] == [1]
+    refused = [(row["line"], row["field"], row["rule"]) for row in store.quarantine.find(sort=[("_id", 1)])]
+    assert refused == [(line, "from_id", "link_self") for line in (2, 3, 4)]
+
+
 def test_the_earliest_time_of_several_files_counts_and_undo_restores_the_other(
     store: Store, tmp_path: Path
 ) -> None:
@@ -201,8 +210,13 @@ def test_links_that_no_person_can_have_are_reported(store: Store, tmp_path: Path
     file = store.ledger.find_one({"_id": _file_id(store, path)}) or {}
     (stored,) = file["summary"]["warnings"]
     assert (stored["count"], stored["examples"][0]["value"]) == (101, None)
+    other = _write(tmp_path, "others.csv", LINK_HEADER + "c1,c2,2025-01-05\n")
+    assert ingest(store, [other], LINKS, at=AT).warnings == []
+    joining = _write(tmp_path, "joining.csv", LINK_HEADER + "c3,unknown,2025-01-06\n")
+    (warning,) = ingest(store, [joining], LINKS, at=AT).warnings
+    assert (warning["rule"], warning["count"]) == ("identity_implausible", 102)
     (check,) = (entry for entry in doctor(store.settings) if entry["name"] == "identities")
-    assert (check["state"], "unknown: 102 connected ids" in check["what"]) == ("warn", True)
+    assert (check["state"], "unknown: 103 connected ids" in check["what"]) == ("warn", True)
 
 
 def test_the_commands_name_all_ids_of_the_person(

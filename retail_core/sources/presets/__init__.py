@@ -45,6 +45,8 @@ PRESETS = MappingProxyType(
 _SNOWPLOW_TABS = 100
 """Tabs from which on a line without known column names is an enriched event, which has 130."""
 
+_DELIMITERS = ",\t;|"
+
 RESERVED_NAMES = frozenset(
     {"canonical", "taobao", "rees46", "retailrocket", "online_retail", "otto", "ga4", "app_profile"}
 )
@@ -73,4 +75,19 @@ def matching_preset(header: tuple[str, ...]) -> str | None:
     # A row of an enriched event, whichever delimiter it was split by.
     if ",".join(header).count("\t") >= _SNOWPLOW_TABS:
         return SNOWPLOW.name
+    return None
+
+
+def preset_of_line(line: str) -> tuple[str, str] | None:
+    """Preset and delimiter that the first line of a text file fits; None if it fits no preset.
+
+    >>> preset_of_line("timestamp;visitorid;event;itemid;transactionid")
+    ('retailrocket', ';')
+    """
+    if line.count("\t") >= _SNOWPLOW_TABS:
+        return SNOWPLOW.name, "\t"
+    for delimiter in _DELIMITERS:
+        fields = tuple(field.strip(' "') for field in line.rstrip("\r\n").split(delimiter))
+        if len(fields) > 1 and (preset := matching_preset(fields)) is not None:
+            return preset, delimiter
     return None

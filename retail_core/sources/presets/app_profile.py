@@ -152,6 +152,8 @@ APP_PROFILE = Source(
     },
     needs=("user_id", "first_visit_date", "screen_list", "purchase_date"),
     derived=("event_time", "event_type"),
-    identity=Identity(columns=("user_id", "event_time", "event_type", "category", "position")),
+    identity=Identity(
+        columns=("user_id", "event_time", "event_type", "category", "position"), of_format=True
+    ),
     prepare=prepare_profiles,
 )

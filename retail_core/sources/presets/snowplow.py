@@ -60,6 +60,12 @@ _SESSION_COLUMN = f"contexts_{_SESSION}_1[0]"
 _LEGACY = (f"{_SNOWPLOW}_add_to_cart", f"{_SNOWPLOW}_remove_from_cart")
 _SCREEN = "com_snowplowanalytics_mobile_screen_view"
 _SCHEMA = re.compile(r"^iglu:([^/]+)/([^/]+)/")
+_READ_ENTITIES = "|".join(
+    (
+        _ACTION, _SESSION, _SCREEN, *_LEGACY,
+        *(f"{_ECOMMERCE}_{name}" for name in ("product", "checkout_step", "transaction", "refund")),
+    )
+)  # fmt: skip
 _SDK_COLUMN = re.compile(r"^(?:contexts|unstruct_event)_(.+?)_\d+(?:_\d+_\d+)?$")
 
 Entities = dict[str, list[Mapping[str, object]]]
@@ -209,6 +215,7 @@ SNOWPLOW = Source(
     needs=("event_id", "event", "collector_tstamp"),
     derived=("event_type",),
     reads=(*_FIELDS, "contexts", "derived_contexts", "unstruct_event"),
+    reads_matching=rf"(?:contexts|unstruct_event)_(?:{_READ_ENTITIES})_\d+(?:_\d+_\d+)?",
     prepare=prepare_events,
     links=LinkColumns(anonymous=("domain_userid", f"{_SESSION_COLUMN}.userId"), of_format=True),
 )

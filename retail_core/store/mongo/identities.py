@@ -128,6 +128,13 @@ def ids_of_person(store: Store, user_id: str, as_of: datetime) -> tuple[str, ...
     return (user_id, *sorted(ids - {user_id}))
 
 
+def linked_ids_of_files(store: Store, file_ids: Iterable[str]) -> Iterator[str]:
+    """The ids that the links of some files lead from, in any order."""
+    query = {"brought.file_id": {"$in": list(file_ids)}}
+    for document in store.identities.find(query, {"from_id": 1}):
+        yield str(document["from_id"])
+
+
 def count_of_file(store: Store, file_id: str, *, only: bool = False) -> int:
     """Number of links that a file brought; `only` counts those that nothing else brought."""
     return store.identities.count_documents(_only_of(file_id) if only else {"brought.file_id": file_id})

@@ -103,14 +103,38 @@ def test_characters_that_shape_a_script_stay_in_categories() -> None:
     assert events["category"].tolist() == ["\u0645\u06cc\u200c\u062e"]
 
 
-@pytest.mark.parametrize("text", ["1.23E+15", "1.23457e+17", "1,23E+15", "5E+09"])
-def test_scientific_notation_is_pointed_at(text: str) -> None:
-    chunk = parse_rows([{"user_id": "u", "item_id": text} | ROW], CANONICAL)
+@WRITERS
+@pytest.mark.parametrize("beside", ["17850", "3.0", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["1.23E+15", "1.23457e+17", "1,23E+15", "5E+09", "1.2345678E+7", "1.5e3", "5e+0", "1e5", "1E5", "-2e10"],
+)
+def test_scientific_notation_is_pointed_at(tmp_path: Path, write: Writer, text: str, beside: str) -> None:
+    path, text = tmp_path / "log", text.replace(",", "." if write is _as_csv else ",")
+    write(path, [{"user_id": "u", "item_id": item, "price": 1} | ROW for item in (text, beside)])
+    chunk = _read(path)
     assert note_rows(chunk.notes) == ["warning: item_id scientific 1"]
-    assert chunk.events["item_id"].tolist() == [text]
+    assert chunk.events["item_id"].iloc[0] == text
 
 
-@pytest.mark.parametrize("text", ["1E5", "12E+10", "ab1E+10", "1E-05"])
+def test_a_json_number_is_no_other_than_its_text(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"user_id": 1e5, "event_time": "2025-01-01", "event_type": "search"}\n')
+    assert note_rows(_read(path).notes) == ["warning: user_id scientific 1"]
+
+
+@WRITERS
+@pytest.mark.parametrize("beside", ["3f2a9c", "4e6b", "A-7", "12c4"])
+def test_ids_of_hexadecimal_digits_and_letters_are_no_scientific_notation(
+    tmp_path: Path, write: Writer, beside: str
+) -> None:
+    path = tmp_path / "log"
+    rows = [{"user_id": user, "item_id": user} | ROW for user in ("1e5", "2E10", "9e9", "17", beside)]
+    write(path, rows)
+    assert not _read(path).notes.warnings
+
+
+@pytest.mark.parametrize("text", ["12E+10", "ab1E+10", "1E-05", "12e5", "1e5f", "e5", "1e"])
 def test_codes_with_an_e_are_no_scientific_notation(text: str) -> None:
     chunk = parse_rows([{"user_id": "u", "item_id": text} | ROW], CANONICAL)
     assert not chunk.notes.warnings
