@@ -156,6 +156,8 @@ def _replay_batch(replay: _Replay, group: _RowGroup, batch: list[Document]) -> N
     window_id = ledger.open_window(store, run, extent, row_format_of(chunk, source), group.files).window_id
     keys = [document["_id"] for document in batch]
     store.quarantine.update_many({"_id": {"$in": keys}}, {"$set": {"replay_window": window_id}})
+    joined = {keys[line - 1]: ids for line, ids in chunk.joined_user_ids.items()}
+    quarantine.add_user_ids(store, joined)
     window = prepare_window(chunk, source.name)
     inserted = insert_window(store, window, window_id, check_v1=run.check_v1)
     _update_quarantine(store, batch, [*chunk.refused, *inserted.conflicts], replay.at)

@@ -100,7 +100,9 @@ def store_window(
         quarantine.remove_window(store, window_id)
     inserted = insert_window(store, window, window_id, check_v1=run.check_v1)
     links = store_links(store, chunk, inserted.conflicts, [run.file_id], source.name)
-    origin = quarantine.RefusalOrigin(run.file_id, run.name, source.name, window_id, at, row_format)
+    origin = quarantine.RefusalOrigin(
+        run.file_id, run.name, source.name, window_id, at, row_format, chunk.joined_user_ids
+    )
     quarantine_refusals(store, [*chunk.refused, *inserted.conflicts], origin, inserted.counts)
     added = added_counts(inserted.users, links)
     notes = chunk.notes.of_file(run.name)

@@ -28,16 +28,21 @@ _FORMAT_FIELDS = {"header": 1, "delimiter": 1, "user_columns": 1}
 def refused_rows(store: Store, user_id: str) -> Iterator[Document]:
     """Documents of the quarantine whose raw row has the user's id in one of its source's user columns.
 
-    User columns and delimiter are those of the ledger window that refused the row, and of the window that
-    last replayed it; a window of an older release does not record them, then those of the source's preset
-    apply. A row without any of these columns belongs to the user if any of its values is the id.
+    Where a row had its id from a joined file, its document names it. User columns and delimiter are those of
+    the ledger window that refused the row, and of the window that last replayed it; a window of an older
+    release does not record them, then those of the source's preset apply. A row without any of these columns
+    belongs to the user if any of its values is the id.
     """
 
     @cache
     def ledger_window(window_id: int) -> Document:
         return store.ledger.find_one({"_id": f"window:{window_id}"}, _FORMAT_FIELDS) or {}
 
-    for document in store.quarantine.find({"raw": {"$regex": _id_pattern(user_id)}}):
+    written = {"raw": {"$regex": _id_pattern(user_id)}}
+    for document in store.quarantine.find({"$or": [written, {"user_ids": user_id}]}):
+        if user_id in document.get("user_ids", ()):
+            yield document
+            continue
         window_ids = [int(document[name]) for name in ("window_id", "replay_window") if name in document]
         if any(_belongs_to(user_id, document, ledger_window(window_id)) for window_id in window_ids):
             yield document
@@ -51,6 +56,7 @@ def refused_user_ids(store: Store) -> Iterator[str]:
         return store.ledger.find_one({"_id": f"window:{window_id}"}, _FORMAT_FIELDS) or {}
 
     for document in store.quarantine.find({"raw": {"$exists": True}}):
+        yield from document.get("user_ids", ())
         for name in ("window_id", "replay_window"):
             if name in document:
                 values = _user_values(document, ledger_window(int(document[name])))
@@ -86,7 +92,9 @@ def _user_values(document: Document, ledger_window: Mapping[str, Any]) -> list[s
     """Values of the row's user columns; all its values if it has none of these columns."""
     row_format = _row_format(ledger_window, str(document["source"]))
     values = _values_by_column(str(document["raw"]), row_format)
-    columns = tuple(name for name in row_format.user_columns if name in values) or tuple(values)
+    columns = tuple(name for name in row_format.user_columns if name in values)
+    if not columns and "user_ids" not in document:
+        columns = tuple(values)
     return [values[name] for name in columns]
 
 

@@ -18,7 +18,7 @@ from retail_core.sources.event_fields import TEXT_FIELDS, public_columns, raw_ev
 from retail_core.sources.event_ids import event_ids, hash_keys, value_keys
 from retail_core.sources.file_columns import with_file_columns
 from retail_core.sources.identity_text import v1_amounts, v1_columns
-from retail_core.sources.joined_files import join_columns, without_matches
+from retail_core.sources.joined_files import join_columns, joined_user_ids, without_matches
 from retail_core.sources.link_parsing import event_ids_of_links, links_of_events, take_identity_events
 from retail_core.sources.parse_notes import ParseNotes, WarningCollector
 from retail_core.sources.plain_elements import PLAIN_ELEMENT, take_plain_elements
@@ -53,7 +53,9 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
     raw_names = table.file_columns or ()
     raw_columns = tuple(name for name in dict.fromkeys([*raw_names, *table.columns]) if name != PLAIN_ELEMENT)
     path_names = set(raw_columns) - set(raw_names)
-    table, filtered = filter_rows(join_columns(table, source), source)
+    table = join_columns(table, source)
+    joined_users = joined_user_ids(table, source)
+    table, filtered = filter_rows(table, source)
     if source.prepare is not None:
         table = source.prepare(table, source)
         raw_names = tuple(name for name in table.columns if name != PLAIN_ELEMENT)
@@ -103,6 +105,7 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
         ),
         absent_columns=source.absent_columns({*raw_columns, *table.columns}),
         unread_columns=source.unread_columns(raw_columns),
+        joined_user_ids=joined_users,
         once_per_order=source.identity.repeats == "once_per_order",
         links=pa.concat_tables([links, links_of_events(linked_ids, columns, valid)]),
     )

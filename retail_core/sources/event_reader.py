@@ -123,8 +123,7 @@ def check_header(path: Path, source: Source, header: tuple[str, ...], *, complet
         InputError: it does not; the message names the column and the matching preset, if there is one.
     """
     _refuse_non_text(path, source, header)
-    if complete:
-        _check_joins(path, source, header)
+    _check_joins(path, source, header, complete=complete)
     missing = source.missing_columns(tuple(joined_names(source, header)))
     if source.layout.kind == "jsonl" and len(missing) < len(source.needs):
         # One key is enough to recognise the source; an object without the others is a refused row.
@@ -183,9 +182,9 @@ def _check_mapped_columns(path: Path, source: Source, header: tuple[str, ...]) -
         )
 
 
-def _check_joins(path: Path, source: Source, header: tuple[str, ...]) -> None:
+def _check_joins(path: Path, source: Source, header: tuple[str, ...], *, complete: bool) -> None:
     """Raise InputError if a key of a joined file is absent, or a joined column is there already."""
-    if absent := absent_keys(source, header):
+    if complete and (absent := absent_keys(source, header)):
         raise InputError(
             f"{path} has no column {absent[0]!r}, by which a file is joined; its columns are "
             f"{', '.join(header)[:200]}.",

@@ -6,7 +6,7 @@ still read in windows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -135,6 +135,12 @@ def join_columns(table: RawTable, source: Source) -> RawTable:
     """`table` with the columns of the joined files and `MATCHED`; rows without a match have null there."""
     if not source.joins:
         return table
+    if (repeated := next(ambiguous_columns(source, table.columns), None)) is not None:
+        raise InputError(
+            f"The rows of lines {table.first:,} to {table.last:,} and a joined file both have {repeated!r}; "
+            "the rows before are kept.",
+            remedy="rename one of them, or leave it out of the columns to join.",
+        )
     columns = dict(table.columns)
     matched: npt.NDArray[np.bool_] = np.ones(len(table), dtype=bool)
     for joined in source.joins:
@@ -155,7 +161,28 @@ def without_matches(table: RawTable) -> tuple[RawTable, npt.NDArray[np.int64]]:
     return replace(table, columns=columns), np.flatnonzero(~matched)
 
 
-def ambiguous_columns(source: Source, header: Sequence[str]) -> Iterator[str]:
+def joined_user_ids(table: RawTable, source: Source) -> dict[int, tuple[str, ...]]:
+    """Ids of users that rows have from joined files only, by line; empty where joined files have none.
+
+    Args:
+        table: the rows with their joined columns.
+        source: dialect of the rows.
+    """
+    joined_names = {name for joined in source.joins for name in joined.columns}
+    columns = [
+        cleaned_ids(table.columns[name], source.nulls).to_pylist()
+        for name in (*source.user_columns(), *source.links.previous)
+        if name in joined_names
+    ]
+    by_line: dict[int, tuple[str, ...]] = {}
+    for line, *values in zip(table.lines.tolist(), *columns, strict=True) if columns else ():
+        if any(values):
+            ids = (*by_line.get(line, ()), *(value for value in values if value))
+            by_line[line] = tuple(dict.fromkeys(ids))
+    return by_line
+
+
+def ambiguous_columns(source: Source, header: Iterable[str]) -> Iterator[str]:
     """Columns that both the log and a joined file have, and those that two joined files have."""
     present = set(header)
     for joined in source.joins:

@@ -58,6 +58,7 @@ class Chunk:
         has_user_rows: whether its file has one row of attributes per user and no events.
         once_per_order: whether a second purchase with a user's order id is a duplicate.
         links: identity links of the window, a table of `LINKS_ARROW`.
+        joined_user_ids: ids of users that its rows have from joined files only, by line.
     """
 
     events: EventFrame
@@ -79,6 +80,7 @@ class Chunk:
     has_user_rows: bool = False
     once_per_order: bool = False
     links: pa.Table = field(default_factory=no_links)
+    joined_user_ids: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def rows_read(self) -> int:

@@ -24,8 +24,9 @@ from starlette.responses import Response
 from retail_core import sources
 from retail_core.csv_export import escape_formula
 from retail_core.errors import DataError, DependencyError, InputError
-from retail_core.ingest import ingest
+from retail_core.ingest import ingest, replay
 from retail_core.privacy import erasure
+from retail_core.privacy.refused_rows import refused_user_ids
 from retail_core.scoring.audience_selection import refuse_erased_users
 from retail_core.scoring.prediction_storage import write_lake_predictions
 from retail_core.sources.presets.snowplow import TSV_COLUMNS
@@ -306,6 +307,31 @@ def test_refused_rows_are_found_by_the_cleaned_and_by_a_nested_id(store: Store, 
     ingest(store, [nested], sources.from_mapping(mapping), at=AS_OF)
     assert erasure.count_stored(store, "17850")["quarantine"] == 2
     assert erasure.count_stored(store, "7")["quarantine"] == 1
+
+
+@pytest.mark.parametrize("name", ["lines.csv", "lines.jsonl"])
+def test_refused_rows_whose_user_is_in_a_joined_file_are_found(
+    store: Store, tmp_path: Path, name: str
+) -> None:
+    log, mapping, orders = tmp_path / name, tmp_path / "shop.yaml", tmp_path / "orders.csv"
+    rows = [("1", "soon"), ("1.0", "later"), ("2", "soon"), ("3", "2025-01-01"), ("u1", "soon")]
+    csv_text = "o,t\n" + "".join(f"{order},{time}\n" for order, time in rows)
+    json_text = "".join(json.dumps({"o": order, "t": time}) + "\n" for order, time in rows)
+    log.write_text(csv_text if name == "lines.csv" else json_text)
+    orders.write_text("id,u\n1,u1\n2,u2\nu1,u4\n")
+    mapping.write_text(
+        "name: shop\ncolumns: {user_id: u, event_time: t, order_id: o}\nconstants: {event_type: purchase}\n"
+        "join: {file: orders.csv, on: {o: id}, columns: [u]}\n"
+    )
+    assert ingest(store, [log], sources.from_mapping(mapping), at=AS_OF).quarantined == 5
+    assert {"u1", "u2", "u4"} <= set(refused_user_ids(store))
+    orders.write_text("id,u\n1,u5\n2,u2\n3,u3\nu1,u4\n")
+    assert replay(store, sources.from_mapping(mapping), at=AS_OF).events_inserted == 1
+    expected = {"u1": 2, "u5": 2, "u2": 1, "u3": 1, "u4": 1, "1": 0}
+    assert {user: erasure.count_stored(store, user)["quarantine"] for user in expected} == expected
+    assert erasure.erase(store, "u1")["quarantine"] == 2
+    assert erasure.erase(store, "u3")["quarantine"] == 1
+    assert store.quarantine.count_documents({}) == 2
 
 
 def test_refused_rows_with_quotation_marks_in_a_file_without_quoting(store: Store, tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ class RefusalOrigin:
         window_id: ledger window.
         at: time of ingestion.
         row_format: how the raw rows are written.
+        user_ids: ids of users that are not in the raw rows, by line.
     """
 
     file_id: str
@@ -55,6 +56,7 @@ class RefusalOrigin:
     window_id: int
     at: datetime
     row_format: RowFormat = field(default_factory=RowFormat)
+    user_ids: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 def remove_window(store: Store, window_id: int) -> None:
@@ -160,6 +162,21 @@ def _update_reasons(store: Store, documents: list[Document]) -> None:
         )
         for document in documents
     ]
+    updates += [
+        UpdateOne({"row": document["row"]}, {"$addToSet": {"user_ids": {"$each": document["user_ids"]}}})
+        for document in documents
+        if "user_ids" in document
+    ]
+    if updates:
+        store.quarantine.bulk_write(updates, ordered=False)
+
+
+def add_user_ids(store: Store, user_ids: Mapping[str, Iterable[str]]) -> None:
+    """Record users that stored rows are about and that their raw text does not name, by `_id` of the row."""
+    updates = [
+        UpdateOne({"_id": key}, {"$addToSet": {"user_ids": {"$each": list(ids)}}})
+        for key, ids in user_ids.items()
+    ]
     if updates:
         store.quarantine.bulk_write(updates, ordered=False)
 
@@ -193,6 +210,8 @@ def _document(
     } | reason_fields(refused_row)
     if document["raw"] != refused_row.raw:
         document["raw_bytes"] = refused_row.raw[:RAW_LIMIT].encode("utf-8", "surrogateescape")
+    if user_ids := origin.user_ids.get(refused_row.line):
+        document["user_ids"] = list(user_ids)
     return document
 
 

@@ -11,6 +11,7 @@ import pytest
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.sources import Source, joined_files
+from retail_core.sources.raw_tables import WINDOW_ROWS
 from tests.unit.sources.event_rows import read_rows
 
 MAPPING = """
@@ -138,3 +139,29 @@ def test_a_preset_that_rewrites_its_rows_has_no_join(tmp_path: Path) -> None:
     write(tmp_path)
     with pytest.raises(InputError, match="not possible with preset online_retail"):
         source_of(tmp_path, "extends: online_retail\n" + JOIN)
+
+
+KEYED = '{"u": "u1", "t": "2025-01-01", "i": "7"}\n'
+AMBIGUOUS = '{"u": "u1", "t": "2025-01-01", "i": "7", "maker": "own"}\n'
+
+
+def test_a_key_of_json_lines_that_is_also_joined_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path)
+    path, source = tmp_path / "log.jsonl", source_of(tmp_path)
+    path.write_text(AMBIGUOUS + KEYED)
+    with pytest.raises(InputError, match=r"log.jsonl and a joined file both have a column 'maker'"):
+        list(sources.read_events(path, source))
+    path.write_text(KEYED * WINDOW_ROWS + AMBIGUOUS)
+    windows = sources.read_events(path, source)
+    assert set(next(windows).events["brand"]) == {"acme"}
+    with pytest.raises(InputError, match="lines 25,001 to 25,001 and a joined file both have 'maker'"):
+        next(windows)
+
+
+def test_two_joined_files_with_one_column_are_an_error_for_json_lines_too(tmp_path: Path) -> None:
+    write(tmp_path)
+    path = tmp_path / "log.jsonl"
+    path.write_text(KEYED)
+    twice = "join:\n" + "  - {file: items.csv, on: {i: id}, columns: [kind, maker]}\n" * 2
+    with pytest.raises(InputError, match="both have a column 'kind'"):
+        list(sources.read_events(path, source_of(tmp_path, MAPPING + twice)))
