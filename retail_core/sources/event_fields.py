@@ -209,6 +209,9 @@ def _amount_fields(
         _report(source.raw_name(name), rules, raw[name], problems, warnings)
     rounded = below_cent_rows(texts["price"], values["price"])
     warnings.add(source.raw_name("price"), "price_below_cent", rounded, raw["price"])
+    if source.numbers.price_unit == "hundredths":
+        hundred = pa.array([100] * len(table), pa.int64())
+        values["price"], _ = divide_by_quantity(values["price"], hundred)
     if source.numbers.price_per != "unit":
         is_of_row = source.numbers.price_per == "row"
         pieces = pieces_of_rows(values["quantity"], table.lines) if is_of_row else values["quantity"]

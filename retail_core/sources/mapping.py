@@ -279,6 +279,7 @@ def _numbers(mapping: SourceMapping, base: NumberFormat) -> NumberFormat:
         decimal=mapping.decimal or base.decimal,
         currency_signs=base.currency_signs if signs is None else signs,
         price_per=mapping.price_per or base.price_per,
+        price_unit=mapping.price_unit or base.price_unit,
     )
 
 

@@ -152,6 +152,7 @@ class SourceMapping(BaseModel):
     decimal: Literal[".", ","] | None = None
     currency_signs: dict[Text, Annotated[str, Field(min_length=1, max_length=8)]] | None = None
     price_per: Literal["unit", "line", "row"] | None = None
+    price_unit: Literal["whole", "hundredths"] | None = None
     where: Conditions = Field(default_factory=dict)
     drop: Conditions = Field(default_factory=dict)
     fill_down: FillDownMapping | None = None

@@ -37,11 +37,17 @@ class NumberFormat:
         currency_signs: currency code by the sign or code that stands before or after a price.
         price_per: `unit`, `line` where the price is that of all pieces of an event together, or `row` where
             it is that of all pieces of all events of a row.
+        price_unit: `whole`, or `hundredths` where prices are in cents.
     """
 
     decimal: Literal[".", ","] | None = None
     currency_signs: Mapping[str, str] = field(default_factory=dict)
     price_per: Literal["unit", "line", "row"] = "unit"
+    price_unit: Literal["whole", "hundredths"] = "whole"
+
+    def options(self) -> dict[str, object]:
+        """The options for the hash of a source's options; `price_unit`, which came later, only where set."""
+        return {name: value for name, value in vars(self).items() if name != "price_unit" or value != "whole"}
 
 
 def parse_distinct(column: pa.Array, parse: Callable[[str], int | str]) -> tuple[pa.Array, BrokenRules]:

@@ -319,7 +319,7 @@ _FIRST_LAYOUT = ("kind", "delimiter", "encoding", "header")
 
 
 def _as_dict(value: object) -> object:
-    if isinstance(value, CellList):
+    if isinstance(value, CellList | NumberFormat):
         return value.options()
     return dict(value) if isinstance(value, Mapping) else vars(value)
 

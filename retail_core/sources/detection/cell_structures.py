@@ -58,8 +58,8 @@ def goods_cells(column: Column) -> GoodsCells | None:
 def _is_list(part_values: Sequence[Sequence[str]], sku: int) -> bool:
     """Whether the parts are several ids: values of the first one stand at other places too."""
     first = set(part_values[sku])
-    others = {value for values in part_values[sku + 1 :] for value in values}
-    return bool(others) and len(first & others) * 2 >= min(len(first), len(others))
+    later_values = {value for values in part_values[sku + 1 :] for value in values}
+    return bool(later_values) and len(first & later_values) * 2 >= min(len(first), len(later_values))
 
 
 def _part(elements: Sequence[Sequence[str]], place: int) -> list[str]:

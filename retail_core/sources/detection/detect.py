@@ -14,12 +14,12 @@ from retail_core.errors import InputError
 from retail_core.sources.detection.columns import SAMPLE_ROWS, Column, sample_columns
 from retail_core.sources.detection.event_names import canonical_event
 from retail_core.sources.detection.file_layout import FileLayout, file_layout
-from retail_core.sources.detection.link_files import propose_links
+from retail_core.sources.detection.link_proposal import propose_links
 from retail_core.sources.detection.mapping_builder import Question
 from retail_core.sources.detection.mapping_text import mapping_text, preset_text
 from retail_core.sources.detection.proposal import Proposal, propose
 from retail_core.sources.detection.trial import Trial, try_source
-from retail_core.sources.detection.user_files import propose_users
+from retail_core.sources.detection.user_proposal import propose_users
 from retail_core.sources.mapping import mapping_from_text
 from retail_core.sources.presets import PRESETS
 from retail_core.sources.presets.canonical import CANONICAL

@@ -18,7 +18,9 @@ from retail_core.sources.detection.event_names import canonical_event
 from retail_core.sources.detection.event_types import (
     ORDER_COMMENT,
     EventTypes,
+    PurchaseFlag,
     describe_types,
+    purchase_flag,
     purchases_only,
 )
 from retail_core.sources.detection.mapping_builder import MappingBuilder
@@ -33,7 +35,9 @@ def add_event_types(
     """Propose the meaning of event types, or that every row is a purchase."""
     guess = fields.get("event_type")
     if guess is None:
-        if evidence := purchases_only(path, fields, columns):
+        if flag := purchase_flag(columns, fields):
+            _add_purchase_flag(builder, flag)
+        elif evidence := purchases_only(path, fields, columns):
             builder.set("constants", {"event_type": "purchase"}, f"no column of event types, but {evidence}")
             builder.ask(
                 "constants.event_type",
@@ -48,6 +52,17 @@ def add_event_types(
     if types.vocabulary:
         builder.set("event_types", dict(types.vocabulary), types.comment)
     _ask_about_types(builder, guess.columns[0], types)
+
+
+def _add_purchase_flag(builder: MappingBuilder, flag: PurchaseFlag) -> None:
+    builder.columns()["event_type"] = flag.name
+    builder.comments["columns.event_type"] = "no column of event types, but a mark of purchases"
+    builder.set("event_types", dict(flag.vocabulary), "by the values of the mark")
+    builder.ask(
+        "event_types",
+        f"Is a row a purchase where {flag.name} is {flag.true}? The other rows are read as {flag.other}.",
+        alternatives=(f"event_types: {{'{flag.false}': null}}: the other rows are left out",),
+    )
 
 
 def name_orders(builder: MappingBuilder) -> None:
@@ -69,6 +84,14 @@ def _ask_about_types(builder: MappingBuilder, column: Column, types: EventTypes)
         states = ", ".join(types.unsure)
         builder.ask(
             "event_types", f"Column {column.name} has states of orders. Do these mean a purchase: {states}?"
+        )
+    if types.refunded:
+        shown = ", ".join(types.refunded)
+        builder.ask(
+            "event_types",
+            f"Orders with the state {shown} are refunds at the time of their row, and their purchase is not "
+            "in the log. Is that the time of the refund? If it is that of the order, keep the purchase.",
+            alternatives=tuple(f"event_types: {{{name}: purchase}}" for name in types.refunded),
         )
     if types.unknown:
         shown = ", ".join(f"{name} ({count:,})" for name, count in types.unknown[:12])

@@ -29,6 +29,47 @@ _ORDER_WORDS = word_set(
 )
 
 
+_BOUGHT_WORDS = word_set(
+    "purchase purchased bought buy converted conversion ordered gekauft kauf achete achat comprado compra "
+    "acquistato"
+)
+_TRUE, _FALSE = word_set("1 true t yes y ja oui si"), word_set("0 false f no n nein non")
+
+
+@dataclass(frozen=True)
+class PurchaseFlag:
+    """A column that marks purchases by true or false.
+
+    Attributes:
+        name: of the column.
+        true: value of purchases.
+        false: value of other rows.
+        other: event type of other rows.
+    """
+
+    name: str
+    true: str
+    false: str
+    other: str
+
+    @property
+    def vocabulary(self) -> dict[str, str]:
+        """Event type by value."""
+        return {self.true: "purchase", self.false: self.other}
+
+
+def purchase_flag(columns: Sequence[Column], fields: Mapping[str, FieldGuess]) -> PurchaseFlag | None:
+    """The column that marks some rows as purchases; None if there is none."""
+    for column in columns:
+        values = {value.lower(): value for value in column.counts}
+        true, false = values.keys() & _TRUE, values.keys() & _FALSE
+        is_flag = len(values) == 2 and len(true) == len(false) == 1 and column.list_path is None
+        if is_flag and _BOUGHT_WORDS & set(words(column.name)):
+            other = "view_item" if "item_id" in fields else "screen_view"
+            return PurchaseFlag(column.name, values[true.pop()], values[false.pop()], other)
+    return None
+
+
 @dataclass(frozen=True)
 class EventTypes:
     """What the values of a column of event types mean.
@@ -39,6 +80,7 @@ class EventTypes:
         unknown: names without a known meaning, with the number of their rows.
         unsure: states of orders that shops use differently.
         comment: what the vocabulary is based on.
+        refunded: states of orders that were given back.
     """
 
     vocabulary: Mapping[str, str | None]
@@ -46,6 +88,7 @@ class EventTypes:
     unknown: tuple[tuple[str, int], ...] = ()
     unsure: tuple[str, ...] = ()
     comment: str = ""
+    refunded: tuple[str, ...] = ()
 
 
 def describe_types(column: Column) -> EventTypes:
@@ -53,7 +96,8 @@ def describe_types(column: Column) -> EventTypes:
     counts = column.counts.most_common(_MAX_TYPES)
     states = sum(count for name, count in counts if order_status(name))
     rows_with_meaning = sum(count for name, count in counts if canonical_event(name))
-    return _states(counts) if states > rows_with_meaning else _names(counts)
+    only_states = all(order_status(name) for name, _ in counts)
+    return _states(counts) if only_states or states > rows_with_meaning else _names(counts)
 
 
 def _states(counts: Sequence[tuple[str, int]]) -> EventTypes:
@@ -64,7 +108,9 @@ def _states(counts: Sequence[tuple[str, int]]) -> EventTypes:
     }
     canonical = frozenset(event_type for event_type in vocabulary.values() if event_type)
     unsure = tuple(name for name in names if is_unsure_status(name) or not order_status(name))
-    return EventTypes(vocabulary, canonical, (), unsure, f"{ORDER_COMMENT}; null leaves the order out")
+    refunded = tuple(name for name, event_type in vocabulary.items() if event_type == "refund")
+    comment = f"{ORDER_COMMENT}; null leaves the order out"
+    return EventTypes(vocabulary, canonical, (), unsure, comment, refunded)
 
 
 def _names(counts: Sequence[tuple[str, int]]) -> EventTypes:

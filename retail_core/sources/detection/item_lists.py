@@ -63,11 +63,11 @@ def item_list(column: Column) -> ItemList | None:
         split = [
             (cell, [p.strip().strip(strip) for p in cell.strip(strip).split(separator)]) for cell, _ in cells
         ]
-        several = [(cell, parts) for cell, parts in split if len(parts) > 1]
-        well_formed = [(cell, parts) for cell, parts in several if all(map(_PART.match, parts))]
+        several = [(cell, ids) for cell, ids in split if len(ids) > 1]
+        well_formed = [(cell, ids) for cell, ids in several if all(map(_PART.match, ids))]
         if not well_formed or len(well_formed) < 0.9 * len(several):
             continue
-        shown = bool(_BRACKETS.keys() & set(strip)) or _is_shown_by_values([parts for _, parts in split])
+        shown = bool(_BRACKETS.keys() & set(strip)) or _is_shown_by_values([ids for _, ids in split])
         if separator in _IN_MANY_IDS and not shown:
             continue
         certain = shown or _is_named_as_list(column)
@@ -97,13 +97,13 @@ def _is_shown_by_values(cells: Sequence[Sequence[str]]) -> bool:
 
     A part of a composite id (`TS-1;red`) always stands at the same place, an id in a list at any.
     """
-    singles = {parts[0] for parts in cells if len(parts) == 1}
+    singles = {ids[0] for ids in cells if len(ids) == 1}
     places_by_part: dict[str, set[int]] = {}
-    for parts in cells:
-        for place, part in enumerate(parts if len(parts) > 1 else ()):
+    for ids in cells:
+        for place, part in enumerate(ids if len(ids) > 1 else ()):
             places_by_part.setdefault(part, set()).add(place)
-    known = sum(part in singles or len(places) > 1 for part, places in places_by_part.items())
-    return known >= _KNOWN_PARTS * len(places_by_part)
+    known_count = sum(part in singles or len(places) > 1 for part, places in places_by_part.items())
+    return known_count >= _KNOWN_PARTS * len(places_by_part)
 
 
 def add_item_lists(

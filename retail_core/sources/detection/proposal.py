@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from retail_core.sources.detection.amounts import amount_format
+from retail_core.sources.detection.amount_proposal import add_amounts
 from retail_core.sources.detection.columns import Column
 from retail_core.sources.detection.event_proposal import add_event_types, add_goods, name_orders
 from retail_core.sources.detection.file_layout import FileLayout
@@ -16,6 +16,7 @@ from retail_core.sources.detection.item_lists import add_item_lists, add_row_amo
 from retail_core.sources.detection.mapping_builder import MappingBuilder, MappingValue, Question
 from retail_core.sources.detection.order_lines import fill_down
 from retail_core.sources.detection.roles import FieldGuess, assign_fields
+from retail_core.sources.detection.row_flags import add_row_flags
 from retail_core.sources.detection.user_ids import add_user_ids, user_ids
 from retail_core.sources.detection.value_roles import ids_by_values
 from retail_core.sources.presets import PRESETS
@@ -75,12 +76,13 @@ def propose(path: Path, layout_guess: FileLayout, columns: Sequence[Column]) -> 
     add_row_amounts(builder, fields)
     add_time(builder, fields.get("event_time"))
     add_layout(builder, layout_guess)
-    _add_amounts(builder, fields)
+    add_amounts(builder, fields)
+    add_row_flags(builder, fields, columns)
     _add_order_lines(builder, fields, columns)
     add_user_ids(builder, ids)
     _add_list_warning(builder, fields)
     constants = builder.mapping.get("constants")
-    provided_fields = {*fields, *(constants if isinstance(constants, dict) else ())}
+    provided_fields = {*fields, *builder.columns(), *(constants if isinstance(constants, dict) else ())}
     missing = tuple(name for name in REQUIRED if name not in provided_fields)
     return Proposal(
         builder.mapping, fields, builder.comments, missing, tuple(builder.questions), tuple(builder.warnings)
@@ -169,42 +171,6 @@ def add_layout(builder: MappingBuilder, layout_guess: FileLayout) -> None:
                 builder.set(key, value)
         if layout.header:
             builder.set("header", list(layout.header), "the file has no header line: rename the columns")
-
-
-def _add_amounts(builder: MappingBuilder, fields: Mapping[str, FieldGuess]) -> None:
-    price, quantity = fields.get("price"), fields.get("quantity")
-    amounts = [
-        value for guess in (price, quantity) if guess for column in guess.columns for value in column.counts
-    ]
-    if not amounts:
-        return
-    form = amount_format(amounts)
-    if form.decimal:
-        builder.set("decimal", form.decimal)
-    if form.unsure:
-        builder.ask(
-            "decimal",
-            f"Is {form.unsure!r} a number of thousands or has it decimals? State decimal: '.' or ','.",
-        )
-    if form.signs:
-        builder.set("currency_signs", dict(form.signs))
-    if form.negative:
-        builder.set("refunds", {"negative": True}, "there are negative amounts")
-    if price and not form.signs and "currency" not in fields:
-        builder.ask(
-            "constants.currency", "Which currency are the prices in? Add `constants: {currency: EUR}`."
-        )
-    if price and quantity and _is_total(price) and "price_per" not in builder.mapping:
-        builder.ask(
-            "price_per",
-            f"Is {price.names[0]} the price of one piece or of the line? Of the line: add `price_per: line`.",
-        )
-
-
-def _is_total(price: FieldGuess) -> bool:
-    return bool(
-        re.search(r"total|revenue|amount|betrag|montant|importe|umsatz|sum", price.names[0], re.IGNORECASE)
-    )
 
 
 def _add_order_lines(

@@ -37,9 +37,7 @@ _OF_USERS = 0.5
 """Strength of a name from which a column has ids of users, though each value may occur once in a sample."""
 
 _CURRENCY = re.compile(r"^[A-Z]{3}$")
-_KNOWN_CURRENCIES = word_set(
-    "EUR USD GBP CHF PLN SEK NOK DKK CZK HUF JPY CNY INR BRL CAD AUD MXN TRY RUB KRW"
-)
+KNOWN_CURRENCIES = word_set("EUR USD GBP CHF PLN SEK NOK DKK CZK HUF JPY CNY INR BRL CAD AUD MXN TRY RUB KRW")
 
 
 @dataclass(frozen=True)
@@ -253,7 +251,7 @@ def _currency_check(column: Column) -> float:
 
 
 def _currency_alone(column: Column) -> float:
-    return 0.6 if column.counts and set(column.counts) <= _KNOWN_CURRENCIES else 0.0
+    return 0.6 if column.counts and set(column.counts) <= KNOWN_CURRENCIES else 0.0
 
 
 def _text_check(column: Column) -> float:

@@ -60,8 +60,10 @@ def user_ids(columns: Sequence[Column], fields: Mapping[str, FieldGuess]) -> Use
         return None
     exploded = next((c.list_path for field in fields.values() for c in field.columns if c.list_path), None)
     places = event_places([column for column in columns if column.list_path in {None, exploded}])
-    taken = {name for field, other in fields.items() if field not in _SHARED for name in other.names}
-    candidates = [c for c in columns if c.list_path in {None, exploded} and c.name not in taken and _is_id(c)]
+    used_names = {name for field, other in fields.items() if field not in _SHARED for name in other.names}
+    candidates = [
+        c for c in columns if c.list_path in {None, exploded} and c.name not in used_names and _is_id(c)
+    ]
     ranked = sorted(candidates, key=lambda column: _rank(column, places))
     if not ranked or _kind(ranked[0]) == _SESSION:
         return None
@@ -94,13 +96,13 @@ def _rank(column: Column, places: frozenset[Place]) -> tuple[int, float]:
 
 
 def _with_others(
-    first: Column, others: Sequence[Column], places: frozenset[Place], guess: FieldGuess
+    first: Column, other_columns: Sequence[Column], places: frozenset[Place], guess: FieldGuess
 ) -> UserIds:
-    """The ids of users, with those of `others` that give an id to events without one."""
+    """The ids of users, with those of `other_columns` that give an id to events without one."""
     uncovered = missing = places - first.covered(places)
     fallbacks: list[Column] = []
     linked: list[Column] = []
-    for column in others:
+    for column in other_columns:
         gained = missing & column.covered(places)
         if not gained or len(gained) < _MIN_GAIN * len(missing) or len(fallbacks) + len(linked) == 2:
             continue
@@ -108,7 +110,9 @@ def _with_others(
         (linked if _kind(column) >= _CLIENT or _same_persons(first, column) else fallbacks).append(column)
         missing -= gained
     used = (first, *fallbacks, *linked)
-    unused = [c for c in others if c not in used and _kind(c) == _ACCOUNT and _name(c) >= _ACCOUNT_NAME]
+    unused = [
+        c for c in other_columns if c not in used and _kind(c) == _ACCOUNT and _name(c) >= _ACCOUNT_NAME
+    ]
     second = next(iter((*linked, *fallbacks, *unused)), None)
     together = second.covered(places) & first.covered(places) if second else frozenset[Place]()
     confidence = round(field_score("user_id", first, 1 - len(missing) / len(places)), 2)

@@ -32,9 +32,9 @@ def propose_links(path: Path, layout_guess: FileLayout, columns: Sequence[Column
     ids = [column for column in columns if _is_id(column)]
     previous = next((column for column in ids if _is_previous(column)), None)
     anonymous = previous or next((column for column in ids if _is_anonymous(column, ids)), None)
-    known = next((column for column in _by_rank(ids) if column is not anonymous), None)
+    account = next((column for column in _by_rank(ids) if column is not anonymous), None)
     fields = assign_fields(columns)
-    if anonymous is None or known is None or "event_type" in fields:
+    if anonymous is None or account is None or "event_type" in fields:
         return None
     if any(
         name_scores(c.name).get(name, 0.0) >= _NAMED for c in columns if c not in ids for name in _OF_EVENTS
@@ -43,7 +43,7 @@ def propose_links(path: Path, layout_guess: FileLayout, columns: Sequence[Column
     times = sorted((c for c in columns if c.times), key=lambda c: -field_score("event_time", c, c.fill))
     if len(columns) - len(times) - 2 > _MAX_OTHER_COLUMNS:
         return None
-    guesses = {"user_id": _guess("user_id", known), "previous id": _guess("previous id", anonymous)}
+    guesses = {"user_id": _guess("user_id", account), "previous id": _guess("previous id", anonymous)}
     if times:
         guesses["event_time"] = _guess("event_time", times[0])
     builder = _links_mapping(path, guesses, previous=previous is not None)
@@ -57,7 +57,7 @@ def propose_links(path: Path, layout_guess: FileLayout, columns: Sequence[Column
 
 
 def _links_mapping(path: Path, guesses: dict[str, FieldGuess], *, previous: bool) -> MappingBuilder:
-    known, anonymous = guesses["user_id"].names[0], guesses["previous id"].names[0]
+    account, anonymous = guesses["user_id"].names[0], guesses["previous id"].names[0]
     builder = MappingBuilder()
     builder.set("name", source_name(path))
     builder.set(
@@ -69,10 +69,10 @@ def _links_mapping(path: Path, guesses: dict[str, FieldGuess], *, previous: bool
     builder.set(key, anonymous)
     builder.ask(
         "identity_events",
-        f"Does each row say that {anonymous} is the person {known} from then on? The file has two ids and no "
-        "event type, so that its rows are read as identity links and give no events.",
+        f"Does each row say that {anonymous} is the person {account} from then on? The file has two ids and "
+        "no event type, so that its rows are read as identity links and give no events.",
         alternatives=(
-            f"user_id: {anonymous} and {key}: {known}, if it is the other way round",
+            f"user_id: {anonymous} and {key}: {account}, if it is the other way round",
             "constants: {event_type: screen_view} without identity_events, if each row is an act of a user",
         ),
     )
@@ -113,8 +113,10 @@ def _by_rank(ids: Sequence[Column]) -> list[Column]:
         is_new = bool(_KNOWN & set(_name_words(column)))
         return -(name_scores(column.name).get("user_id", 0.0) + is_new)
 
-    known = [c for c in ids if not is_anonymous_id(c.name) and not _is_previous(c)]
+    lasting_ids = [c for c in ids if not is_anonymous_id(c.name) and not _is_previous(c)]
     named = [
-        c for c in known if name_scores(c.name).get("user_id", 0.0) >= 0.5 or _KNOWN & set(_name_words(c))
+        c
+        for c in lasting_ids
+        if name_scores(c.name).get("user_id", 0.0) >= 0.5 or _KNOWN & set(_name_words(c))
     ]
     return sorted(named, key=rank)
