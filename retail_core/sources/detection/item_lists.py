@@ -23,6 +23,7 @@ _IN_MANY_IDS = frozenset({"/", "+", " "})
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _QUOTES = "'\""
 _PART = re.compile(r"^[^\s|;,]{1,64}$")
+_PIECES = {sign: re.compile(rf"^[^{sign}]+[{sign}]\d{{1,3}}$") for sign in ":*="}
 _MAX_CELLS = 2_000
 _LIST_WORDS = frozenset({"list", "ids", "skus", "array", "set", "liste", "lista"})
 _KNOWN_PARTS = 0.3
@@ -38,6 +39,7 @@ class ItemList:
         strip: characters around a cell and its ids.
         cells: number of cells with several ids.
         example: one of them.
+        quantity: sign between an id and its number of pieces; None where ids stand alone.
         certain: whether the values show that these are lists, not ids that contain the separator.
     """
 
@@ -46,10 +48,13 @@ class ItemList:
     cells: int
     example: str
     certain: bool
+    quantity: str | None = None
 
     def options(self, column: str) -> dict[str, object]:
         """The entry of a mapping under `lists`."""
         options: dict[str, object] = {"column": column, "separator": self.separator, "fields": ["sku"]}
+        if self.quantity:
+            options |= {"fields": ["sku", "quantity"], "field_separator": self.quantity}
         return options | ({"strip": self.strip} if self.strip else {})
 
 
@@ -72,8 +77,14 @@ def item_list(column: Column) -> ItemList | None:
             continue
         certain = shown or _is_named_as_list(column)
         count = sum(column.counts[cell] for cell, _ in several)
-        return ItemList(separator, strip, count, several[0][0], certain)
+        quantity = _quantity_sign([value for _, ids in well_formed for value in ids])
+        return ItemList(separator, strip, count, several[0][0], certain, quantity)
     return None
+
+
+def _quantity_sign(values: Sequence[str]) -> str | None:
+    """The sign in `SKU-1:2` between an id and its number of pieces, if every value has it."""
+    return next((sign for sign in ":*=" if all(_PIECES[sign].match(value) for value in values)), None)
 
 
 def _strip(cells: Sequence[tuple[str, int]]) -> str:
@@ -128,6 +139,9 @@ def add_item_lists(
     builder.add_list(GOODS, items.options(name))
     builder.columns()["item_id"] = f"{GOODS}[].sku"
     builder.comments["columns.item_id"] = f"each value in a cell of {name}"
+    if items.quantity:
+        builder.columns()["quantity"] = f"{GOODS}[].quantity"
+        builder.comments["columns.quantity"] = f"the number after {items.quantity!r}"
     builder.ask(
         f"lists.{GOODS}",
         f"{shown} Each becomes an event of its own. Is that right?",

@@ -16,12 +16,18 @@ from retail_core.sources.detection.column_names import (
 from retail_core.sources.detection.columns import Column, Place
 from retail_core.sources.detection.mapping_builder import MappingBuilder
 from retail_core.sources.detection.roles import FieldGuess, event_places, field_score, id_check
+from retail_core.sources.text_cleaning import NULL_MARKERS
 
 _ACCOUNT, _CONTACT, _CLIENT, _ANONYMOUS, _SESSION = range(5)
 """Kinds of ids; of several the first kind names the user, and the last ones live the shortest."""
 
 _CONTACT_WORDS = word_set("email mail phone telephone telefon mobile")
 _SESSION_WORDS = word_set("session visit sitzung sesion sessione seance")
+_PLACEHOLDERS = word_set(
+    "0 -1 guest anonymous anon unknown undefined none nobody visitor gast invite invitado default test (none)"
+)
+"""Values of ids that stand for no user."""
+
 _MIN_NAME = 0.5
 _ACCOUNT_NAME = 0.9
 """Strength of a name from which a second id of accounts is asked about although no row needs it."""
@@ -82,7 +88,8 @@ def _kind(column: Column) -> int:
         return _ANONYMOUS
     if name_words & _CONTACT_WORDS:
         return _CONTACT
-    return _CLIENT if words(qualified_name(column.name))[:1] == ["client"] else _ACCOUNT
+    is_client = "client" in name_words and words(qualified_name(column.name))[0] != "id"
+    return _CLIENT if is_client else _ACCOUNT
 
 
 def _is_id(column: Column) -> bool:
@@ -145,6 +152,7 @@ def add_user_ids(builder: MappingBuilder, ids: UserIds | None) -> None:
     if ids is None:
         return
     first = ids.guess.names[0]
+    _ask_about_placeholder(builder, ids.guess.columns[0])
     builder.columns()["user_id"] = [first, *(column.name for column in ids.fallbacks)]
     if not ids.fallbacks:
         builder.columns()["user_id"] = first
@@ -167,6 +175,24 @@ def add_user_ids(builder: MappingBuilder, ids: UserIds | None) -> None:
             f"have both); {first} is proposed, and {other} is not read.",
             alternatives=(f"user_id: {other}", f"user_id: [{other}, {first}]"),
         )
+
+
+def _ask_about_placeholder(builder: MappingBuilder, column: Column) -> None:
+    """Ask about a value that stands for no user; as an id it would be one giant user."""
+    placeholders = [value for value in column.counts if value.lower() in _PLACEHOLDERS]
+    count = sum(column.counts[value] for value in placeholders)
+    if not placeholders or count < _MIN_GAIN * len(column.values):
+        return
+    shown = ", ".join(map(repr, placeholders))
+    builder.ask(
+        "nulls",
+        f"Is {shown} in {column.name} ({count:,} of {len(column.values):,} values) a placeholder? As it is "
+        "proposed these rows are of one user. `nulls` replaces the list of missing values for all columns.",
+        alternatives=(
+            f"nulls: [{', '.join([*map(repr, placeholders), *map(repr, NULL_MARKERS)])}]",
+            f"drop: {{{column.name}: [{shown}]}}, to leave these rows out",
+        ),
+    )
 
 
 def _propose_links(builder: MappingBuilder, first: str, ids: UserIds) -> None:

@@ -133,3 +133,14 @@ def test_lists_in_json_lines_and_parquet(tmp_path: Path, items: list[object], co
 def test_a_list_of_tags_does_not_multiply_the_events(tmp_path: Path) -> None:
     result = detected(tmp_path, _lines(None).replace("tags", "categories"), "log.jsonl")
     assert result.trial.events == 30
+
+
+def test_the_number_of_pieces_after_an_id_is_its_quantity(tmp_path: Path) -> None:
+    result = _detected(tmp_path, ["A1:2,B1:1", "A2:3"], "items")
+    mapping = mapping_of(result)
+    assert mapping["columns"]["quantity"] == "goods[].quantity"
+    events = [row["event"] for row in result.trial.preview[:2]]
+    assert [(event["item_id"], event["quantity"], event["price"]) for event in events] == [
+        ("A1", 2, "3.00"),
+        ("B1", 1, "3.00"),
+    ]

@@ -98,3 +98,19 @@ def test_ids_inside_of_json_objects(tmp_path: Path) -> None:
     assert (mapping["columns"]["user_id"], mapping["anonymous_id"]) == ("user.id", "device.id")
     assert "event_id" not in mapping["columns"]
     assert result.trial.events == 60
+
+
+def test_the_id_of_a_client_of_a_tracker_is_no_account(tmp_path: Path) -> None:
+    result = detected(tmp_path, csv_lines("email_sha256,ga_client_id,event,time", _rows("ab{}", "GA1.2.{}")))
+    mapping = mapping_of(result)
+    assert (mapping["columns"]["user_id"], mapping["anonymous_id"]) == ("email_sha256", "ga_client_id")
+
+
+@pytest.mark.parametrize("placeholder", ["guest", "0", "-1", "anonymous"])
+def test_a_placeholder_is_asked_about(tmp_path: Path, placeholder: str) -> None:
+    rows = [
+        f"{f'u{row % 9}' if row % 3 == 0 else placeholder},view,{time}" for row, time in enumerate(hours(60))
+    ]
+    question = question_of(detected(tmp_path, csv_lines("user_id,event,time", rows)), "nulls")
+    assert f"'{placeholder}' in user_id (40 of 60 values) a placeholder?" in question
+    assert f"drop: {{user_id: ['{placeholder}']}}" in question
