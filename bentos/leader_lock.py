@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import glob
 import logging
 import os
+import platform
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -26,7 +28,8 @@ START_TIMEOUT_SECONDS = 120.0
 MIN_MEMORY_BYTES = 1536 * 1024 * 1024
 """Memory that a container needs for two real-time processes beside BentoML's own and the batch runner."""
 
-FILE_NAME = "api-{supervisor}.lock"
+FILE_NAME = "api-{host}-{supervisor}.lock"
+"""Containers that share a folder have equal process ids and host names of their own."""
 
 log = logging.getLogger("bentoml.serve")
 _MEMORY_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -40,10 +43,12 @@ class LeaderLock:
     Args:
         supervisor: process id of the workers' parent.
         folder: where the lock files are.
+        host: name of this machine or container.
     """
 
-    def __init__(self, supervisor: int, folder: Path) -> None:
-        self._path = folder / FILE_NAME.format(supervisor=supervisor)
+    def __init__(self, supervisor: int, folder: Path, host: str = platform.node()) -> None:
+        self._host = host
+        self._path = folder / FILE_NAME.format(host=host, supervisor=supervisor)
         self._descriptor: int | None = None
 
     def try_acquire(self) -> bool:
@@ -53,7 +58,7 @@ class LeaderLock:
     def _opened(self) -> int:
         if self._descriptor is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_stale_files(self._path.parent)
+            _remove_stale_files(self._path.parent, self._host)
             self._descriptor = _open(self._path)
         return self._descriptor
 
@@ -88,10 +93,11 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _remove_stale_files(folder: Path) -> None:
-    """Remove unlocked files whose supervisor is gone (or runs in another container, and is starting)."""
-    for path in folder.glob(FILE_NAME.format(supervisor="*")):
-        supervisor = path.stem.removeprefix("api-")
+def _remove_stale_files(folder: Path, host: str) -> None:
+    """Remove unlocked files of this host whose supervisor is gone."""
+    prefix = FILE_NAME.format(host=host, supervisor="").removesuffix(".lock")
+    for path in folder.glob(f"{glob.escape(prefix)}*.lock"):
+        supervisor = path.stem.removeprefix(prefix)
         if not supervisor.isdigit() or psutil.pid_exists(int(supervisor)):
             continue
         with suppress(OSError):

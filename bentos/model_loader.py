@@ -17,14 +17,18 @@ from pymongo.asynchronous.collection import AsyncCollection
 from bentos.model_store import default_tag, stored_model, tag_of_version, variables
 from bentos.mongo_connection import Document, MongoConnection
 from bentos.service_metrics import ServiceMetrics
-from retail_core.errors import IntegrityError, RetailError
+from retail_core.errors import DataError, IntegrityError, RetailError
 from retail_core.model.served_model import ServedModel, load_served_model
 from retail_core.settings import Settings
 from retail_core.subprocesses import call_json
 
 MODEL_FOLDER = "mlflow_model"
+FIRST_RETRY_SECONDS = 5.0
 RETRY_SECONDS = 60.0
-"""How long after a failed attempt to load a promoted version the next one is made."""
+"""Time after a failed attempt to load a promoted version until the next: at first, and doubled up to.
+
+A promotion is recorded a moment before the alias is set, so the first attempt may come too early.
+"""
 
 TIMEOUT_SECONDS = 2.0
 log = logging.getLogger("bentoml.serve")
@@ -36,6 +40,22 @@ class LoadedModel:
 
     tag: str
     served: ServedModel
+
+
+def first_model(settings: Settings) -> LoadedModel | None:
+    """The model to start with; None if there is none and the settings allow that.
+
+    Raises:
+        DataError: there is none, and `wait_for_model` is not set.
+        IntegrityError: as `load_model`.
+    """
+    try:
+        return load_model(settings)
+    except DataError:
+        if not settings.wait_for_model:
+            raise
+        log.info("No model is in production: only events are accepted until one is promoted.")
+        return None
 
 
 def load_model(settings: Settings, tag: str | None = None) -> LoadedModel:
@@ -75,21 +95,22 @@ async def import_again(settings: Settings) -> str:
 
 @dataclass
 class ModelReloader:
-    """Holds the model in use. A swap is one assignment to `loaded`, which each request reads once.
+    """Holds the model in use. A swap is one assignment to `current`, which each request reads once.
 
     Attributes:
-        loaded: the model in use.
+        current: the model in use; None before the first promotion (`RETAIL_WAIT_FOR_MODEL`).
         reload_error: why the promoted version was refused; None if it was not.
     """
 
     settings: Settings
     connection: MongoConnection
     metrics: ServiceMetrics
-    loaded: LoadedModel
+    current: LoadedModel | None
     reload_error: str | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _attempted_version: str = ""
     _attempted_at: float = 0.0
+    _retry_seconds: float = FIRST_RETRY_SECONDS
 
     async def reload(self) -> LoadedModel:
         """Import, load and test the model under `production`; the old model stays if any of it fails.
@@ -108,13 +129,16 @@ class ModelReloader:
                 await self._follow_promotion()
             except RetailError as error:
                 log.warning("The model was not changed: %s", error)
+            except Exception:
+                # A bug here must not end the following of promotions.
+                log.exception("The model was not changed")
 
     async def catch_up(self) -> None:
         """Load the model that the previous leader may have used, without waiting for an import."""
         try:
             tag = await self._imported_tag()
-            if tag and tag != self.loaded.tag:
-                self.loaded = await asyncio.to_thread(load_model, self.settings, tag)
+            if tag and (self.current is None or tag != self.current.tag):
+                self.current = await asyncio.to_thread(load_model, self.settings, tag)
         except RetailError as error:
             log.warning("The model was not changed: %s", error)
 
@@ -140,8 +164,12 @@ class ModelReloader:
         if promoted == self.version:
             return
         elapsed = time.perf_counter() - self._attempted_at
-        if promoted == self._attempted_version and elapsed < RETRY_SECONDS:
+        if promoted != self._attempted_version:
+            self._retry_seconds = FIRST_RETRY_SECONDS
+        elif elapsed < self._retry_seconds:
             return
+        else:
+            self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS)
         self._attempted_version, self._attempted_at = promoted, time.perf_counter()
         async with self._lock:
             await self._swap(promoted)
@@ -158,15 +186,26 @@ class ModelReloader:
             raise
         self.reload_error = None
         self.metrics.record_reload("taken")
-        log.info("Version %s replaces version %s.", loaded.served.spec.version, self.version)
-        self.loaded = loaded
+        log.info("Version %s replaces version %s.", loaded.served.spec.version, self.version or "none")
+        self.current = loaded
         freeze_live_objects()
         return loaded
 
     @property
+    def loaded(self) -> LoadedModel:
+        """The model in use; requests that need one are refused while there is none.
+
+        Raises:
+            DataError: there is none.
+        """
+        if self.current is None:
+            raise DataError("No model version is in production.", remedy="run `retail train`.")
+        return self.current
+
+    @property
     def version(self) -> str:
-        """The version in use."""
-        return self.loaded.served.spec.version
+        """The version in use; empty without one."""
+        return self.current.served.spec.version if self.current else ""
 
 
 def freeze_live_objects() -> None:

@@ -69,8 +69,11 @@ def stored_model(tag: str) -> bentoml.Model:
 def tag_of_version(settings: Settings, version: str) -> str | None:
     """The tag of that model version, if the store has it."""
     import bentoml
+    from bentoml.exceptions import NotFound
 
-    for model in bentoml.models.list(settings.model_name):
-        if str(model.info.metadata.get("version")) == version:
-            return str(model.tag)
-    return None
+    try:
+        models = bentoml.models.list(settings.model_name)
+    except NotFound:
+        return None
+    tags = (str(model.tag) for model in models if str(model.info.metadata.get("version")) == version)
+    return next(tags, None)

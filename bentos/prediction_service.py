@@ -79,7 +79,7 @@ class PredictionService:
     def __init__(
         self,
         settings: Settings,
-        loaded: LoadedModel,
+        loaded: LoadedModel | None,
         metrics: ServiceMetrics,
         context_refresher: ContextRefresher | None = None,
     ) -> None:
@@ -101,12 +101,18 @@ class PredictionService:
         self._parser_threads = ThreadPoolExecutor(PARSER_THREADS, "event-parser")
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def has_model(self) -> bool:
+        """Whether it can predict: a model is loaded."""
+        return self.reloader.current is not None
+
     def _register_gauges(self) -> None:
         log, gauge = self.prediction_log, self.metrics.register_gauge
         gauge("retail_prediction_log_waiting", "Answers not yet in the prediction log", lambda: len(log))
         gauge("retail_prediction_log_dropped", "Answers the prediction log lost", lambda: log.dropped)
         gauge("retail_prediction_log_written", "Answers in the prediction log", lambda: log.written)
         reloader = self.reloader
+        gauge("retail_model_loaded", "1 once a model is loaded", lambda: self.has_model)
         gauge("retail_reload_refused", "1 while production is refused", lambda: bool(reloader.reload_error))
 
     def start(self) -> None:

@@ -10,7 +10,7 @@ import sys
 
 from bentos.import_model import import_production
 from bentos.model_store import MODEL_VARIABLE, ROOT, newest_model, prepare_environment
-from retail_core.errors import DependencyError, InputError, RetailError
+from retail_core.errors import DataError, DependencyError, InputError, RetailError
 from retail_core.settings import Settings, load_settings
 from retail_core.subprocesses import port_is_free
 
@@ -50,12 +50,17 @@ def _become_server(host: str, port: int) -> int:
 
 
 def _import_model(settings: Settings) -> str:
-    """Import the production model and say which is served: the newest imported one without MLflow."""
+    """Import the production model and say which is served.
+
+    It is the newest imported one without MLflow, and none if the settings allow to start without a model.
+    """
     try:
         imported = import_production(settings)
-    except DependencyError as error:
-        newest = newest_model(settings.model_name)
+    except (DataError, DependencyError) as error:
+        newest = newest_model(settings.model_name) if isinstance(error, DependencyError) else None
         if newest is None:
+            if settings.wait_for_model:
+                return f"serving no model yet: {error.message}"
             raise
         return f"serving {newest.tag} as imported before: {error.message}"
     return f"serving {imported.tag}: version {imported.version}"

@@ -22,7 +22,7 @@ from bentos.http.fast_path import FastPath, FastPathMiddleware
 from bentos.http.guard import Guard
 from bentos.http.routes import create_app
 from bentos.leader_lock import LeaderLock, is_second_worker, memory_allows_standby
-from bentos.model_loader import LoadedModel, load_model
+from bentos.model_loader import LoadedModel, first_model, load_model
 from bentos.model_store import variables
 from bentos.prediction_service import PredictionService
 from bentos.problems import as_error_text
@@ -115,7 +115,7 @@ class PurchaseService:
         if is_second_worker():
             own_app.state.leader_lock.wait_for_other_holder()
         refresher = ContextRefresher(self._refresh_context, SETTINGS.context_refresh_seconds)
-        self.predictions = PredictionService(SETTINGS, load_model(SETTINGS), fast_path.metrics, refresher)
+        self.predictions = PredictionService(SETTINGS, first_model(SETTINGS), fast_path.metrics, refresher)
         own_app.state.service = fast_path.service = self.predictions
 
     async def _refresh_context(self) -> None:

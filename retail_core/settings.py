@@ -143,6 +143,11 @@ class Settings(BaseSettings):
     )
     access_log: bool = Field(True, description="Write the API's access log.")
     prediction_log: bool = Field(True, description="Store every answer in the collection `prediction_log`.")
+    wait_for_model: bool = Field(
+        False,
+        description="Start the API without a model in production: it stores events, answers 503 to "
+        "predictions and `/readyz`, and loads the first version that is promoted.",
+    )
     standby: bool = Field(True, description="Keep a second API process loaded that can take over.")
 
     @property

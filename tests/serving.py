@@ -113,17 +113,20 @@ class Service:
 
 
 @contextmanager
-def running_service(settings: Settings, log: Path, *, ends_well: bool = True) -> Iterator[httpx.Client]:
+def running_service(
+    settings: Settings, log: Path, *, ends_well: bool = True, health: str = "/readyz"
+) -> Iterator[httpx.Client]:
     """The service on a free port, as `retail serve` runs it; yields a client that sends the key.
 
-    A test that kills one of its processes does not expect exit code 0 (`ends_well`).
+    A test that kills one of its processes does not expect exit code 0 (`ends_well`). One of a service without
+    a model waits for `/livez` only.
     """
     port = free_port()
     served = settings.model_copy(update={"api_port": port})
     process = start("bentos.serve", ["--host", "127.0.0.1", "--port", str(port)], environment(served), log)
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: is_reachable(f"{url}/readyz"), process, log)
+        wait_until(lambda: is_reachable(f"{url}{health}"), process, log)
         headers = {"X-API-Key": KEY} if settings.api_keys else {}
         with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
             yield client

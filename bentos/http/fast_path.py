@@ -28,6 +28,9 @@ KNOWN_ROUTES = OWN_ROUTES | {
     *("/livez", "/readyz", "/healthz", "/metrics", "/score_batch"),
     *(f"/score_batch/{step}" for step in ("submit", "status", "get", "cancel")),
 }
+MODEL_ROUTES = frozenset({"/predict", "/model", "/readyz", "/score_batch", "/score_batch/submit"})
+"""Routes that are refused while no model is loaded."""
+
 WITHHELD_ROUTES = frozenset({"/score_batch/retry"})
 """Routes of BentoML that are answered with 404: a retry would need the upload, which is not stored."""
 
@@ -65,7 +68,7 @@ class FastPath:
             return
         started = time.perf_counter()
         exchange = Exchange(self.guard.limit_bytes(scope["path"]), receive, send)
-        problem = self.guard.refusal(scope, started)
+        problem = self.guard.refusal(scope, started) or self._missing_model(scope["path"])
         if problem is not None:
             await exchange.send_problem(problem)
         elif scope["path"] == "/predict" and self.service is not None:
@@ -75,6 +78,12 @@ class FastPath:
             headers = [pair for pair in scope["headers"] if pair[0] != b"x-api-key"]
             await exchange.run(self._app_of(scope["path"]), {**scope, "headers": headers})
         self._record(scope, exchange, time.perf_counter() - started)
+
+    def _missing_model(self, path: str) -> Problem | None:
+        if self.service is None or self.service.has_model or path not in MODEL_ROUTES:
+            return None
+        detail = "No model version is in production yet; events are accepted."
+        return Problem(503, "no-model", detail, retry=True, remedy="run `retail train`.")
 
     def _app_of(self, path: str) -> ASGIApp:
         is_own = path in OWN_ROUTES or path in WITHHELD_ROUTES or path.startswith(DOCS_PREFIX)

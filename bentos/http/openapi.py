@@ -144,7 +144,7 @@ def _model_paths() -> Json:
                 "The loaded model",
                 None,
                 {"200": _content("The loaded model", _ref(ModelAnswer))},
-                (),
+                (503,),
             )
         },
         "/model/reload": {
@@ -176,7 +176,8 @@ def _secured(path: str, item: Json) -> Json:
             continue
         responses = {str(status): response for status, response in operation["responses"].items()}
         successes = {status: response for status, response in responses.items() if status.startswith("2")}
-        failures = {} if is_open else {str(status): _problem(status) for status in (*ALWAYS, 400, 404, 422)}
+        statuses = () if is_open else (*ALWAYS, 400, 404, 422, 503)
+        failures = {str(status): _problem(status) for status in statuses}
         documented = {**operation, "responses": {**successes, **failures}}
         if path == CANCEL:
             documented |= {**NO_CANCEL, "responses": failures}
@@ -208,7 +209,7 @@ _DESCRIPTIONS = {
     415: "The body has to be JSON, and its content-type to say so",
     422: "A field breaks a rule, or an upload is not a form with one file",
     429: "The rate limit of this key is exceeded; see Retry-After",
-    503: "MongoDB is unreachable; see Retry-After",
+    503: "MongoDB is unreachable, or no model is in production yet; see Retry-After",
 }
 
 

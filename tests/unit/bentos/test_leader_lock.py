@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from bentos.leader_lock import MIN_MEMORY_BYTES, LeaderLock, memory_allows_standby
+from bentos.leader_lock import FILE_NAME, MIN_MEMORY_BYTES, LeaderLock, memory_allows_standby
 
 HOLDER = """
 import sys, time
@@ -42,11 +43,21 @@ def test_the_turn_passes_when_its_holder_is_killed(tmp_path: Path) -> None:
     assert not LeaderLock(7, tmp_path).try_acquire()
 
 
+def lock_name(supervisor: int) -> str:
+    return FILE_NAME.format(host=platform.node(), supervisor=supervisor)
+
+
 async def wait_while_killing(lock: LeaderLock, holder: subprocess.Popen[str]) -> bool:
     waiting = asyncio.create_task(lock.wait())
     await asyncio.sleep(0)
     holder.kill()
     return await asyncio.wait_for(waiting, 60)
+
+
+def test_containers_that_share_a_folder_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    """The service is process 1 in each of them."""
+    locks = [LeaderLock(1, tmp_path, host) for host in ("api-5d9c-x2x", "api-5d9c")]
+    assert [lock.try_acquire() for lock in locks] == [True, True]
 
 
 def test_services_of_other_supervisors_do_not_wait_for_each_other(tmp_path: Path) -> None:
@@ -63,11 +74,11 @@ def test_a_file_is_made_when_it_is_needed_and_those_left_over_go(tmp_path: Path)
     with holder(folder, gone.pid) as other_holder:
         try:
             assert lock.try_acquire()
-            assert names(folder) == {f"api-{gone.pid}.lock", f"api-{os.getpid()}.lock"}
+            assert names(folder) == {lock_name(gone.pid), lock_name(os.getpid())}
         finally:
             other_holder.kill()
     assert LeaderLock(os.getppid(), folder).try_acquire()
-    assert names(folder) == {f"api-{os.getpid()}.lock", f"api-{os.getppid()}.lock"}
+    assert names(folder) == {lock_name(os.getpid()), lock_name(os.getppid())}
 
 
 def names(folder: Path) -> set[str]:
