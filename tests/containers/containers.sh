@@ -85,7 +85,9 @@ lean() { # WORK
 }
 
 clean() { # WORK
-  podman rm -fa >/dev/null 2>&1 || true
+  # With --depend also those whose network others use; a network that stays would keep its name server running.
+  podman rm -fa --depend >/dev/null 2>&1 || true
+  podman network prune -f >/dev/null 2>&1 || true
   podman rmi -fa >/dev/null 2>&1 || true
   findmnt -rno TARGET | grep -F "$1/" | sort -r | xargs -r umount 2>/dev/null || true
   rm -rf "$1"

