@@ -57,7 +57,8 @@ def with_file_columns(table: RawTable, source: Source) -> RawTable:
 def with_spelled_columns(table: RawTable, source: Source) -> RawTable:
     """`table` with the names of columns as `source` spells them."""
     names = tuple(table.columns)
-    if isinstance(table.columns, JsonColumns) or (spelled := source.spelled(names)) == names:
+    spelled = source.spelled(names)
+    if spelled == names:
         return table
     columns = dict(zip(spelled, table.columns.values(), strict=True))
     return replace(table, columns=columns, header=source.spelled(table.header))

@@ -168,3 +168,17 @@ def test_a_snowplow_log_of_ecommerce_actions_is_recognised(tmp_path: Path, kept:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert detect(path).preset == "snowplow"
     assert len(TSV_COLUMNS) == 131
+
+
+@pytest.mark.parametrize("name", ["online_retail-second.csv", "rees46", "retailrocket"])
+@pytest.mark.parametrize("rename", [str, str.upper])
+def test_json_lines_with_other_spellings_give_the_same_events(
+    tmp_path: Path, name: str, rename: Callable[[str], str]
+) -> None:
+    preset, path, other = sources.get_preset(_preset(name)), tmp_path / "a", tmp_path / "b"
+    header, *rows = _records(name)
+    path.write_text(FILES[name], encoding="utf-8")
+    names = [rename(column) for column in header]
+    other.write_text("".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows))
+    (chunk,), (other_chunk,) = (list(sources.read_events(file, preset)) for file in (path, other))
+    assert other_chunk.events.drop(columns="event_id").equals(chunk.events.drop(columns="event_id"))
