@@ -198,7 +198,9 @@ def read_links_table(lake: LakeReader) -> pyarrow.Table | None:
         return None
     filesystem, name = open_url(path)
     columns = ["from_id", "to_id", "linked_at"]
-    return parquet.read_table(name, filesystem=filesystem, columns=columns, partitioning=None)
+    return parquet.read_table(
+        name, filesystem=filesystem, columns=columns, partitioning=None, page_checksum_verification=True
+    )
 
 
 def read_persons(lake: LakeReader) -> Persons | None:

@@ -373,57 +373,6 @@ def test_a_reader_whose_files_were_deleted_reads_the_newest_version(
     assert reader.state().rows == 1
 
 
-DAMAGE = {
-    "cut commit": "cannot be read",
-    "empty commit": "is empty",
-    "missing file": "is missing",
-    "cut file": "bytes instead of",
-    "torn file": "cannot be read",
-}
-
-
-@pytest.mark.parametrize("kind", DAMAGE)
-def test_damage_is_named_and_repaired_by_the_next_sync(
-    store: Store, kind: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    fill(store, windows=2, rows=50)
-    state = sync(store)
-    lake = Lake(store.settings.lake_url)
-    commit_file = lake_folder(store, "events") / "_delta_log" / "00000000000000000001.json"
-    path = Path(lake.files()[2])
-    if kind == "cut commit":
-        commit_file.write_text(commit_file.read_text()[:300])
-        with pytest.raises(IntegrityError, match=r"log of the lake's table .*events cannot be read"):
-            lake.state()
-    elif kind == "empty commit":
-        commit_file.write_text("")
-    elif kind == "missing file":
-        path.unlink()
-    elif kind == "cut file":
-        path.write_bytes(path.read_bytes()[:-9])
-    else:
-        path.write_bytes(b"x" * path.stat().st_size)
-    (sentence,) = damage(store.settings.lake_url)
-    assert DAMAGE[kind] in sentence
-    assert sync(store) == state
-    assert "rebuilt from MongoDB" in caplog.text
-    assert damage(store.settings.lake_url) == []
-    assert_mirrors(store, {1, 2})
-
-
-def test_a_damaged_page_is_found_when_its_day_is_written_anew(store: Store) -> None:
-    for window_id in range(1, FILES_PER_DAY + 1):
-        put(store, window_id, [event(window_id * 100 + i, window_id) for i in range(90)])
-        sync(store)
-    path = Path(Lake(store.settings.lake_url).files()[0])
-    content = bytearray(path.read_bytes())
-    content[len(content) // 4] ^= 0xFF
-    path.write_bytes(content)
-    put(store, 99, [event(9_999, 99)])
-    sync(store)
-    assert_mirrors(store, {*range(1, FILES_PER_DAY + 1), 99})
-
-
 @pytest.mark.parametrize("kind", ["log", "file"])
 def test_damaged_predictions_are_taken_out(store: Store, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     put(store, 1, [event(1, 1)])

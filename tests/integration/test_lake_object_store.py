@@ -16,13 +16,13 @@ import pytest
 from deltalake import DeltaTable
 from pyarrow import fs
 
-from retail_core.errors import DependencyError
+from retail_core.errors import DependencyError, IntegrityError
 from retail_core.features.engine import open_engine
 from retail_core.scoring.prediction_storage import read_lake_predictions, write_lake_predictions
 from retail_core.store.lake.delta_table import LakeTable
 from retail_core.store.lake.erase import count_in_lake, erase_from_lake
 from retail_core.store.lake.location import LakeLocation
-from retail_core.store.lake.table import Lake, damage, sync
+from retail_core.store.lake.table import Lake, damage, rebuild, sync
 from retail_core.store.lake.table_specs import EVENTS
 from retail_core.store.mongo.connection import Store
 from tests.lake_windows import START, SYNC_PROGRAM, event, predictions_of, put
@@ -163,6 +163,28 @@ def test_a_missing_object_is_rebuilt(remote: Store) -> None:
     location.delete(f"events/{table.files[0].path}")
     assert "is missing" in damage(remote.settings.lake_url)[0]
     assert sync(remote) == state
+    assert ids_read(Lake(remote.settings.lake_url)) == sorted(remote.events.distinct("_id"))
+
+
+def test_a_damaged_object_is_named_when_it_is_read_or_checked(remote: Store) -> None:
+    fill(remote, range(1, 2), 3_000)
+    sync(remote)
+    location = LakeLocation(remote.settings.lake_url)
+    table = LakeTable.open(location, EVENTS)
+    assert table is not None
+    path = location.path_of(f"events/{table.files[0].path}")
+    with location.filesystem.open_input_file(path) as stream:
+        content = bytearray(stream.read())
+    content[len(content) // 3] ^= 4
+    with location.filesystem.open_output_stream(path) as stream:
+        stream.write(bytes(content))
+    assert damage(remote.settings.lake_url) == []
+    with pytest.raises(IntegrityError, match="retail lake rebuild"):
+        ids_read(Lake(remote.settings.lake_url))
+    (sentence,) = damage(remote.settings.lake_url, read_objects=True)
+    assert "has other content than was committed" in sentence
+    rebuild(remote)
+    assert damage(remote.settings.lake_url, read_objects=True) == []
     assert ids_read(Lake(remote.settings.lake_url)) == sorted(remote.events.distinct("_id"))
 
 

@@ -119,7 +119,9 @@ def read_users_table(lake: LakeReader) -> pyarrow.Table | None:
         return None
     filesystem, name = open_url(path)
     columns = ["user_id", "valid_from", "attributes"]
-    return parquet.read_table(name, filesystem=filesystem, columns=columns, partitioning=None)
+    return parquet.read_table(
+        name, filesystem=filesystem, columns=columns, partitioning=None, page_checksum_verification=True
+    )
 
 
 def _read_users(lake: LakeReader) -> pd.DataFrame:

@@ -53,9 +53,12 @@ class DuckDBEngine(QueryEngine):
             with _explained_errors():
                 return self._backend.read_parquet(files)
         # DuckDB itself would download an extension to read an object store.
+        # Files of an object store are not checked before, see `retail_core.store.lake.file_checks`.
+        pages = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
+        parquet = dataset.ParquetFileFormat(default_fragment_scan_options=pages)
         events = dataset.dataset(
             [
-                dataset.dataset(paths, schema=EVENT_ARROW, filesystem=filesystem)
+                dataset.dataset(paths, schema=EVENT_ARROW, format=parquet, filesystem=filesystem)
                 for filesystem, paths in open_files(files)
             ]
         )
@@ -100,7 +103,7 @@ def _explained_errors() -> Iterator[None]:
         yield
     except duckdb.Error as error:
         reason = str(error).partition("\n")[0].rstrip(".")
-        if ".parquet" not in reason:
+        if ".parquet" not in reason and "CRC checksum" not in reason:
             raise
         raise IntegrityError(
             f"Events cannot be read: {reason}.",

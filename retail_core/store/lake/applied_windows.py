@@ -29,13 +29,20 @@ def read_ranges(version_of: Callable[[str], int | None]) -> Ranges:
     Args:
         version_of: newest version of an application transaction; None without one.
     """
-    window_ranges: list[tuple[int, int]] = []
-    for slot in count():
-        version = version_of(transaction_id(slot))
+    versions = stored_versions(version_of).values()
+    return tuple(
+        sorted((version >> _BITS, version & (1 << _BITS) - 1) for version in versions if version != _EMPTY)
+    )
+
+
+def stored_versions(version_of: Callable[[str], int | None]) -> dict[str, int]:
+    """Newest version of each transaction that holds a range."""
+    versions: dict[str, int] = {}
+    for name in map(transaction_id, count()):
+        version = version_of(name)
         if version is None:
-            return tuple(sorted(window_ranges))
-        if version != _EMPTY:
-            window_ranges.append((version >> _BITS, version & (1 << _BITS) - 1))
+            return versions
+        versions[name] = version
     raise AssertionError
 
 

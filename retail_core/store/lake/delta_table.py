@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from retail_core.errors import InputError, IntegrityError
-from retail_core.store.lake.applied_windows import Ranges, read_ranges
+from retail_core.store.lake.applied_windows import Ranges, read_ranges, stored_versions
 from retail_core.store.lake.commit_attempts import CommitConflict
+from retail_core.store.lake.file_checks import damages
+from retail_core.store.lake.lake_file import DamagedFileError, LakeFile
 from retail_core.store.lake.location import LakeLocation
+from retail_core.store.lake.table_digest import DIGEST, table_digest
 from retail_core.store.lake.table_specs import TableSpec
 from retail_core.times import from_micros, to_micros
 
@@ -33,33 +34,11 @@ FORMAT = 2
 """Stored in each table. 1 was the format of releases before Delta Lake."""
 
 FORMAT_PROPERTY = "retail.format"
+TRANSACTIONS = ("database", "removals", "links")
+"""Application transactions beside the applied windows and the digest."""
+
 _CHECKPOINT_COMMITS = "20"
 _LOG_PROPERTY = "delta.logRetentionDuration"
-
-
-class DamagedFileError(IntegrityError):
-    """A data file that cannot be read."""
-
-    def __init__(self, file: str, reason: str) -> None:
-        super().__init__(
-            f"{file} cannot be read: {reason}.",
-            remedy="run `retail lake rebuild`, which writes the lake anew from MongoDB.",
-        )
-
-
-@dataclass(frozen=True)
-class LakeFile:
-    """A data file: path below its table, rows, bytes, partition values, first and last time of its rows.
-
-    Times are microseconds since 1970 UTC; None where the rows have no time.
-    """
-
-    path: str
-    rows: int
-    size: int
-    partition: tuple[str, ...] = ()
-    first: int | None = None
-    last: int | None = None
 
 
 class LakeTable:
@@ -77,7 +56,6 @@ class LakeTable:
             InputError: a newer release has written the table.
             IntegrityError: its log is damaged.
         """
-        from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
 
         url = location.url_of(spec.name)
@@ -86,14 +64,10 @@ class LakeTable:
                 return None
             _refuse_empty_commits(location, spec)
         try:
-            delta = DeltaTable(url, storage_options=location.storage_options)
-            stored = int(delta.metadata().configuration.get(FORMAT_PROPERTY, FORMAT))
-            if stored > FORMAT:
-                raise _newer(url, f"format {stored}")
-            return cls(location, spec, delta)
+            return cls._load(location, spec, url)
         except TableNotFoundError:
             return None
-        except DeltaError as error:
+        except (DeltaError, ValueError, LookupError, TypeError) as error:
             reason = str(error).partition("\n")[0]
             if "Unsupported" in reason or "not supported" in reason:
                 raise _newer(url, reason.rpartition("Unsupported: ")[2]) from error
@@ -101,15 +75,28 @@ class LakeTable:
 
     @classmethod
     def open_version(cls, location: LakeLocation, spec: TableSpec, version: int) -> LakeTable | None:
-        """A past version; None where the log does not have it any more, or never had."""
-        from deltalake import DeltaTable
+        """A past version; None where it is damaged, or the log does not have it any more, or never had."""
         from deltalake.exceptions import DeltaError
 
         try:
-            url, options = location.url_of(spec.name), location.storage_options
-            return cls(location, spec, DeltaTable(url, version=version, storage_options=options))
-        except DeltaError:
+            return cls._load(location, spec, location.url_of(spec.name), version)
+        except (DeltaError, IntegrityError, ValueError, LookupError, TypeError):
             return None
+
+    @classmethod
+    def _load(
+        cls, location: LakeLocation, spec: TableSpec, url: str, version: int | None = None
+    ) -> LakeTable:
+        from deltalake import DeltaTable, Schema
+
+        delta = DeltaTable(url, version=version, storage_options=location.storage_options)
+        stored = int(delta.metadata().configuration.get(FORMAT_PROPERTY, FORMAT))
+        if stored > FORMAT:
+            raise _newer(url, f"format {stored}")
+        table = cls(location, spec, delta)
+        if not (table._is_intact() and delta.schema() == Schema.from_arrow(spec.schema)):
+            raise _damaged_log(url, "it is not what was committed")
+        return table
 
     @classmethod
     def create(cls, location: LakeLocation, spec: TableSpec) -> LakeTable:
@@ -155,6 +142,18 @@ class LakeTable:
         """Newest version of an application transaction; None without one."""
         return self._delta.transaction_version(name)
 
+    def _transactions(self) -> dict[str, int]:
+        named = ((name, self.transaction(name)) for name in TRANSACTIONS)
+        present = {name: version for name, version in named if version is not None}
+        return stored_versions(self.transaction) | present
+
+    def _is_intact(self) -> bool:
+        """Whether the log says what was committed; nothing was committed to a table without a digest."""
+        transactions, digest = self._transactions(), self.transaction(DIGEST)
+        if digest is None:
+            return not self.files and not transactions
+        return digest == table_digest(self.files, transactions)
+
     def url_of(self, file: LakeFile) -> str:
         """Absolute path or URL of a file."""
         return self.location.url_of(f"{self.spec.name}/{file.path}")
@@ -175,8 +174,11 @@ class LakeTable:
         from deltalake import CommitProperties, Transaction
         from deltalake.exceptions import CommitFailedError
 
-        added = tuple(added)
-        applications = [Transaction(name, version) for name, version in (transactions or {}).items()]
+        added, removed = tuple(added), tuple(removed)
+        changed = dict(transactions or {})
+        after = {*self.files} - {*removed} | {*added}
+        changed[DIGEST] = table_digest(after, self._transactions() | changed)
+        applications = [Transaction(name, version) for name, version in changed.items()]
         try:
             self._delta.create_write_transaction(
                 [*map(self._add_action, added), *map(self._remove_action, removed)],
@@ -245,23 +247,24 @@ class LakeTable:
             self.location.delete(f"{self.spec.name}/{path}")
         return after
 
-    def damage(self) -> list[str]:
-        """One sentence per damaged file: missing, of another size, or, in a local lake, no Parquet."""
-        return list(self.damaged_files().values())
+    def damaged_files(self, *, read_objects: bool = False) -> dict[LakeFile, str]:
+        """Data files that are not what was committed, with a sentence about each.
 
-    def damaged_files(self) -> dict[LakeFile, str]:
-        """Damaged data files, with a sentence about each."""
-        sizes = self.location.sizes(self.spec.name)
-        return {file: text for file in self.files if (text := self._damage_of(file, sizes))}
+        Args:
+            read_objects: also read the objects of an object store; otherwise only their sizes are checked.
+        """
+        return damages(self.location, self.spec.name, self.files, read_objects=read_objects)
 
-    def _damage_of(self, file: LakeFile, sizes: Mapping[str, int]) -> str:
-        size, name = sizes.get(file.path), self.url_of(file)
-        if size is None:
-            return f"{name} is missing"
-        if size != file.size:
-            return f"{name} has {size:,} bytes instead of {file.size:,}"
-        reason = _unreadable(name) if self.location.is_local else None
-        return f"{name} cannot be read: {reason}" if reason else ""
+    def urls_of(self, files: Sequence[LakeFile]) -> list[str]:
+        """Absolute paths or URLs of files that, in a local lake, are what was committed.
+
+        Raises:
+            DamagedFileError: one is not.
+        """
+        if self.location.is_local:
+            for damage in damages(self.location, self.spec.name, files).values():
+                raise DamagedFileError(damage)
+        return [self.url_of(file) for file in files]
 
     def _unreferenced(self, hours: int, *, full: bool) -> set[str]:
         """Superseded files; with `full` also those that no version has."""
@@ -295,7 +298,11 @@ class LakeTable:
 
 
 def _now_ms() -> int:
-    """Wall clock of this machine, which Delta requires in every action."""
+    """Wall clock of this machine, which Delta requires in every action.
+
+    It is read here, below the edges, because other writers compare it with their clocks to know since when a
+    file is superseded. With the `at` of a command in its place, one of the past would delete readers' files.
+    """
     return time.time_ns() // 1_000_000
 
 
@@ -323,14 +330,6 @@ def _stats_text(micros: int) -> str:
     return from_micros(micros).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _unreadable(path: str) -> str | None:
-    try:
-        pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
-        return str(error).partition("\n")[0].rstrip(".")
-    return None
-
-
 def _newer(url: str, what: str) -> InputError:
     return InputError(
         f"The lake's table {url} is of a newer release ({what}).",
@@ -341,5 +340,5 @@ def _newer(url: str, what: str) -> InputError:
 def _damaged_log(url: str, reason: str) -> IntegrityError:
     return IntegrityError(
         f"The log of the lake's table {url} cannot be read: {reason}.",
-        remedy="run `retail train` or `retail score`: they rebuild the lake from MongoDB.",
+        remedy="run `retail lake rebuild`; `retail train` and `retail score` rebuild the lake too.",
     )

@@ -8,7 +8,8 @@ from retail_core.settings import Settings
 from retail_core.store.lake import old_format
 from retail_core.store.lake.applied_windows import changed_versions
 from retail_core.store.lake.commit_attempts import until_committed
-from retail_core.store.lake.delta_table import DamagedFileError, LakeTable
+from retail_core.store.lake.delta_table import LakeTable
+from retail_core.store.lake.lake_file import DamagedFileError
 from retail_core.store.lake.links import replace_links
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.parquet_files import Rows, user_rows, write_file

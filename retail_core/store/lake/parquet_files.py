@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +18,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from retail_core.store.lake.delta_table import DamagedFileError, LakeFile, LakeTable
+from retail_core.store.lake.delta_table import LakeTable
+from retail_core.store.lake.file_checks import checksum
+from retail_core.store.lake.lake_file import DamagedFileError, LakeFile
+from retail_core.store.lake.location import LakeLocation
 
 RANGE_BYTES = 48_000_000
 ROW_GROUP_ROWS = 131_072
 SAMPLE_ROWS = 100_000
+_COPY_BYTES = 1 << 20
 _MOSTLY_DISTINCT = ("event_id", "event_time", "session_id", "order_id", "properties", "attributes")
 _FILTERED_ON = ("user_id", "event_time")
 
@@ -57,29 +63,35 @@ def write_file(
     Raises:
         DamagedFileError: a present file cannot be read.
     """
-    spec = table.spec
-    folders = (f"{field.name}={value}/" for field, value in zip(spec.partitions, partition, strict=True))
-    path = f"{''.join(folders)}{uuid.uuid4().hex}.parquet"
-    count, times = 0, []
-    with _output(table, path) as stream, _writer(stream, spec.files) as writer:
-        for user_range in _user_ranges(table, rows, range_bytes):
-            part = _sort_unique(_read_range(table, rows, user_range), spec.keys)
-            writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
-            count += len(part)
-            times += [
-                t for t in pc.min_max(part[spec.time].cast(pa.int64())).as_py().values() if t is not None
-            ]
-    size = int(table.location.filesystem.get_file_info(_full_path(table, path)).size)
-    file = LakeFile(path, count, size, partition, min(times, default=None), max(times, default=None))
-    if not count:
-        table.discard([file])
-        return None
-    return file
+    spec, count, times = table.spec, 0, []
+    names = (f"{field.name}={value}/" for field, value in zip(spec.partitions, partition, strict=True))
+    folder = "".join(names)
+    with _unnamed_file(table.location, f"{spec.name}/{folder}") as path:
+        with path.open("wb") as stream:
+            with _writer(stream, spec.files) as writer:
+                for user_range in _user_ranges(table, rows, range_bytes):
+                    part = _sort_unique(_read_range(table, rows, user_range), spec.keys)
+                    writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
+                    count += len(part)
+                    times += [
+                        t
+                        for t in pc.min_max(part[spec.time].cast(pa.int64())).as_py().values()
+                        if t is not None
+                    ]
+            stream.flush()
+            os.fsync(stream.fileno())
+        if not count:
+            return None
+        with path.open("rb") as stream:
+            name = f"{folder}{uuid.uuid4().hex}-{checksum(stream)}.parquet"
+        size = path.stat().st_size
+        _move(path, table.location, f"{spec.name}/{name}")
+    return LakeFile(name, count, size, partition, min(times, default=None), max(times, default=None))
 
 
 def user_rows(table: LakeTable, file: LakeFile, user_id: str) -> int:
     """Number of the user's rows in a file."""
-    return len(_read(table, file, ["user_id"], pc.field("user_id") == user_id))
+    return len(read_rows(table, file, ["user_id"], pc.field("user_id") == user_id))
 
 
 def _full_path(table: LakeTable, path: str) -> str:
@@ -87,21 +99,32 @@ def _full_path(table: LakeTable, path: str) -> str:
 
 
 @contextmanager
-def _output(table: LakeTable, path: str) -> Iterator[Any]:
-    """The stream of a new file, which is deleted if the block raises; a local one is synced to disk."""
-    full_path, location = _full_path(table, path), table.location
+def _unnamed_file(location: LakeLocation, folder: str) -> Iterator[Path]:
+    """Path of a file whose name its content gives: in `folder`, for an object store in a temporary one."""
+    if not location.is_local:
+        with tempfile.TemporaryDirectory(prefix="retail-") as temporary:
+            yield Path(temporary) / "unnamed.parquet"
+        return
+    path = Path(location.path_of(folder)) / f"{uuid.uuid4().hex}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if location.is_local:
-            Path(full_path).parent.mkdir(parents=True, exist_ok=True)
-            with Path(full_path).open("wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-        else:
-            with location.filesystem.open_output_stream(full_path) as stream:
-                yield stream
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _move(path: Path, location: LakeLocation, name: str) -> None:
+    if location.is_local:
+        path.rename(location.path_of(name))
+        return
+    try:
+        with (
+            path.open("rb") as content,
+            location.filesystem.open_output_stream(location.path_of(name)) as out,
+        ):
+            shutil.copyfileobj(content, out, _COPY_BYTES)
     except BaseException:
-        location.delete(f"{table.spec.name}/{path}")
+        location.delete(name)
         raise
 
 
@@ -126,7 +149,7 @@ def _user_ranges(table: LakeTable, rows: Rows, range_bytes: int) -> list[tuple[s
     if count == 1:
         return [(None, None)]
     users = [part["user_id"] for part in rows.tables]
-    users += [_read(table, file, ["user_id"])["user_id"] for file in rows.files]
+    users += [read_rows(table, file, ["user_id"])["user_id"] for file in rows.files]
     sample = np.sort(np.concatenate([_sample(column) for column in users]))
     boundaries = [str(sample[len(sample) * number // count]) for number in range(1, count)]
     bounds = [None, *sorted(set(boundaries)), None]
@@ -151,11 +174,19 @@ def _read_range(table: LakeTable, rows: Rows, user_range: tuple[str | None, str 
     for part in conditions:
         condition = part if condition is None else condition & part
     selected = [part if condition is None else part.filter(condition) for part in rows.tables]
-    selected += [_read(table, file, None, condition).cast(table.spec.files) for file in rows.files]
+    selected += [read_rows(table, file, None, condition).cast(table.spec.files) for file in rows.files]
     return pa.concat_tables(selected)
 
 
-def _read(table: LakeTable, file: LakeFile, columns: list[str] | None, condition: Any = None) -> pa.Table:
+def read_rows(
+    table: LakeTable, file: LakeFile, columns: list[str] | None = None, condition: Any = None
+) -> pa.Table:
+    """Rows of a file that fulfil a condition.
+
+    Raises:
+        DamagedFileError: the file is not what was committed.
+    """
+    table.urls_of([file])
     try:
         return pq.read_table(
             _full_path(table, file.path),
@@ -168,7 +199,7 @@ def _read(table: LakeTable, file: LakeFile, columns: list[str] | None, condition
         )
     except (OSError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0].rstrip(".")
-        raise DamagedFileError(table.url_of(file), reason) from error
+        raise DamagedFileError(f"{table.url_of(file)} cannot be read: {reason}") from error
 
 
 def _sort_unique(table: pa.Table, keys: tuple[str, ...]) -> pa.Table:

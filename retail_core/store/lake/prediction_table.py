@@ -12,7 +12,7 @@ from retail_core.store.lake import old_format
 from retail_core.store.lake.commit_attempts import until_committed
 from retail_core.store.lake.delta_table import LakeTable
 from retail_core.store.lake.location import LakeLocation
-from retail_core.store.lake.parquet_files import Rows, write_file
+from retail_core.store.lake.parquet_files import Rows, read_rows, write_file
 from retail_core.store.lake.table_specs import PREDICTIONS
 from retail_core.times import iso
 
@@ -36,15 +36,14 @@ def read_run(lake_url: str, *, as_of: datetime, version: str) -> pa.Table:
 
     Raises:
         FileNotFoundError: the lake has no predictions of that cut-off and version.
+        IntegrityError: they are damaged.
     """
     table = LakeTable.open(LakeLocation(lake_url), PREDICTIONS)
     run = (run_stamp(as_of), version)
     files = [file for file in table.files if file.partition == run] if table else []
     if table is None or not files:
         raise FileNotFoundError(f"{lake_url} has no predictions of {iso(as_of)} and version {version}")
-    filesystem = table.location.filesystem
-    paths = [table.location.path_of(f"{PREDICTIONS.name}/{file.path}") for file in files]
-    return pa.concat_tables(pq.read_table(path, filesystem=filesystem, partitioning=None) for path in paths)
+    return pa.concat_tables(read_rows(table, file) for file in files)
 
 
 def take_over_old_predictions(location: LakeLocation) -> None:

@@ -9,11 +9,12 @@ from datetime import UTC, date, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from retail_core.log_coverage import last_covered_day
-from retail_core.store.lake.delta_table import LakeFile, LakeTable
+from retail_core.store.lake.delta_table import LakeTable
+from retail_core.store.lake.lake_file import LakeFile
 from retail_core.store.lake.location import LakeLocation
+from retail_core.store.lake.parquet_files import read_rows
 from retail_core.store.lake.row_hashes import hash_tables, table_version
 from retail_core.store.lake.table_specs import EVENTS, IDENTITIES, READ_TABLES, USERS
 from retail_core.store.lake.table_version import TableVersion
@@ -152,15 +153,16 @@ class Lake:
         Args:
             start: aware; None means from the beginning.
             end: aware; None means to the end.
+
+        Raises:
+            IntegrityError: a file is not what was committed.
         """
         first = start.astimezone(UTC).date().isoformat() if start else ""
         last = (end.astimezone(UTC) - timedelta(microseconds=1)).date().isoformat() if end else "9999-12-31"
         table = self._version(with_files=True).get(EVENTS.name)
-        return (
-            [table.url_of(file) for file in table.files if first <= file.partition[0] <= last]
-            if table
-            else []
-        )
+        if table is None:
+            return []
+        return table.urls_of([file for file in table.files if first <= file.partition[0] <= last])
 
     def users_file(self) -> str | None:
         """Parquet file of `user_id, valid_from, attributes`; None if there are no user attributes."""
@@ -183,7 +185,7 @@ class Lake:
 
 
 def _only_file(table: LakeTable | None) -> str | None:
-    return table.url_of(table.files[0]) if table and table.files else None
+    return table.urls_of(table.files)[0] if table and table.files else None
 
 
 def _has_files(tables: _Tables) -> bool:
@@ -213,11 +215,7 @@ def _entry(table: LakeTable, file: LakeFile, before: int | None) -> _Day:
         return _Day(file.rows, first, last)
     if first >= before:
         return _Day(0, 0, 0)
-    path = table.location.path_of(f"{table.spec.name}/{file.path}")
-    column = pq.read_table(
-        path, filesystem=table.location.filesystem, columns=["event_time"], partitioning=None
-    )
-    times = column["event_time"].cast(pa.int64())
+    times = read_rows(table, file, ["event_time"])["event_time"].cast(pa.int64())
     early = times.filter(pc.less(times, before))
     return _Day(len(early), first, pc.max(early).as_py() if len(early) else first)
 

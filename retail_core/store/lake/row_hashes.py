@@ -43,6 +43,7 @@ def _sum_of_hashes(table: LakeTable | None, spec: TableSpec, before: datetime | 
     if table is None or not table.files:
         return f"{spec.name} 0"
     location = table.location
+    table.urls_of(table.files)
     paths = [location.path_of(f"{spec.name}/{file.path}") for file in table.files]
     values = (
         f"epoch_us({field.name})" if pa.types.is_timestamp(field.type) else field.name for field in spec.files

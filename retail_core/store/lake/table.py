@@ -19,7 +19,8 @@ from retail_core.errors import DependencyError, InputError, IntegrityError
 from retail_core.store.lake import old_format
 from retail_core.store.lake.applied_windows import add_to_ranges, changed_versions
 from retail_core.store.lake.commit_attempts import CommitConflict, until_committed
-from retail_core.store.lake.delta_table import DamagedFileError, LakeFile, LakeTable
+from retail_core.store.lake.delta_table import LakeTable
+from retail_core.store.lake.lake_file import DamagedFileError, LakeFile
 from retail_core.store.lake.links import STATE, links_state, replace_links
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.parquet_files import Rows, write_file
@@ -108,8 +109,8 @@ def pending(store: Store) -> int:
     return len(pending_windows(store, table.applied if table else ()))
 
 
-def damage(lake_url: str) -> list[str]:
-    """One sentence for each file of the lake that is missing, of another size or unreadable."""
+def damage(lake_url: str, *, read_objects: bool = False) -> list[str]:
+    """One sentence for each file of the lake that is not what was committed, see `file_checks`."""
     sentences: list[str] = []
     for spec in TABLES:
         try:
@@ -117,7 +118,7 @@ def damage(lake_url: str) -> list[str]:
         except IntegrityError as error:
             sentences.append(error.message.rstrip("."))
         else:
-            sentences += table.damage() if table else []
+            sentences += table.damaged_files(read_objects=read_objects).values() if table else []
     return sentences
 
 
@@ -269,8 +270,8 @@ def _present_table(run: _Sync, spec: TableSpec) -> tuple[LakeTable | None, bool]
             f"The lake at {run.location.url_of('')} is of another MongoDB database.",
             remedy="set RETAIL_LAKE to another place, or replace the lake with `retail lake rebuild`.",
         )
-    damages = table.damage()
-    for damaged in damages:
+    damages = table.damaged_files()
+    for damaged in damages.values():
         log.warning("%s. The lake is rebuilt from MongoDB.", damaged)
     is_other_source = None not in source.values() and source != run.source
     return table, bool(damages) or is_other_source

@@ -23,7 +23,8 @@ from retail_core.features.prediction_task import PredictionTask
 from retail_core.log_coverage import last_covered_day
 from retail_core.model.feature_matrix import to_matrix
 from retail_core.schemas import EVENT_ARROW
-from retail_core.store.lake.delta_table import LakeFile, LakeTable
+from retail_core.store.lake.delta_table import LakeTable
+from retail_core.store.lake.lake_file import LakeFile
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.reader import Lake
 from retail_core.store.lake.table_specs import EVENTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retail_core.errors import InputError
+from retail_core.errors import InputError, RetailError
 from retail_core.schemas import EVENT_ARROW, EVENT_COLUMNS
 from retail_core.store.lake.applied_windows import (
     add_to_ranges,
@@ -24,7 +25,8 @@ from retail_core.store.lake.applied_windows import (
     read_ranges,
 )
 from retail_core.store.lake.commit_attempts import CommitConflict
-from retail_core.store.lake.delta_table import DamagedFileError, LakeTable
+from retail_core.store.lake.delta_table import LakeTable
+from retail_core.store.lake.lake_file import DamagedFileError
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.parquet_files import Rows, user_rows, write_file
 from retail_core.store.lake.rows import Spool
@@ -128,30 +130,63 @@ def test_superseded_files_are_kept_for_readers_and_strays_are_not(events: LakeTa
 
 
 def test_every_page_has_a_checksum(events: LakeTable) -> None:
+    """Readers of an object store verify them; this program checks a local file as a whole."""
     table = _add(events, list(range(2_000)))
     path = Path(table.url_of(table.files[0]))
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 0xFF
     path.write_bytes(content)
-    assert table.damage() == []
-    with pytest.raises(DamagedFileError, match=r"cannot be read.*lake rebuild"):
+    with pytest.raises(OSError, match="CRC checksum verification failed"):
+        pq.read_table(path, page_checksum_verification=True)
+    with pytest.raises(DamagedFileError, match=r"other content than was committed.*lake rebuild"):
         write_file(table, Rows(files=table.files), (DAY,))
 
 
 def test_damaged_files_are_named(events: LakeTable) -> None:
-    for number in range(4):
+    for number in range(5):
         events = _add(events, [number])
-    missing, cut, torn, whole = (Path(events.url_of(file)) for file in events.files)
+    missing, cut, torn, taken, whole = (Path(events.url_of(file)) for file in events.files)
     missing.unlink()
     cut.write_bytes(cut.read_bytes()[:-9])
     torn.write_bytes(b"x" * torn.stat().st_size)
-    sentences = events.damage()
-    damaged = [missing.name, cut.name, torn.name]
-    assert [name in text for name, text in zip(damaged, sentences, strict=True)] == [True] * 3
-    assert sentences[0].endswith("is missing")
-    assert "bytes instead of" in sentences[1]
-    assert "cannot be read" in sentences[2]
-    assert not any(whole.name in text for text in sentences)
+    taken.unlink()
+    taken.mkdir()
+    sentences = list(events.damaged_files().values())
+    expected = ["is missing", "bytes instead of", "has other content than was committed", "is not a file"]
+    paths = (missing, cut, torn, taken)
+    for path, ending, sentence in zip(paths, expected, sentences, strict=True):
+        assert sentence.startswith(f"{path} ")
+        assert ending in sentence
+    assert events.urls_of(events.files[-1:]) == [str(whole)]
+    with pytest.raises(DamagedFileError, match="is missing"):
+        events.urls_of(events.files)
+
+
+@pytest.mark.parametrize("commits", [3, 23])
+def test_no_flipped_bit_of_a_log_changes_what_is_read(
+    events: LakeTable, tmp_path: Path, commits: int
+) -> None:
+    """Either the log says the same (the bit is not used), or the table is refused in one line."""
+    for number in range(commits):
+        events = _add(events, [number], ((1, number + 1),))
+    log = tmp_path / "lake" / "events" / "_delta_log"
+    generator, refusals = random.Random(commits), []
+    for path in [path for path in sorted(log.iterdir()) if path.is_file()][-4:]:
+        content = path.read_bytes()
+        for _ in range(8):
+            damaged = bytearray(content)
+            damaged[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+            path.write_bytes(damaged)
+            try:
+                opened = LakeTable.open(events.location, EVENTS)
+            except RetailError as error:
+                refusals.append(error.message)
+            else:
+                assert opened is not None
+                assert (opened.files, opened.applied) == (events.files, events.applied)
+        path.write_bytes(content)
+    assert refusals
+    assert not any("\n" in refusal for refusal in refusals)
 
 
 def test_the_log_has_no_values_of_columns_with_ids(events: LakeTable) -> None:
