@@ -180,11 +180,11 @@ def _cutoff_columns(
     """Clock and context of every item, as far as the features read them."""
     columns: dict[str, FloatArray] = {}
     kinds = {feature.kind for feature in plan}
-    parts = {kind.part for kind in kinds if isinstance(kind, Clock)}
-    if parts:
+    clock_parts = {kind.part for kind in kinds if isinstance(kind, Clock)}
+    if clock_parts:
         zone = feature_set.task.timezone
         clocks = {as_of: clock_features(as_of, zone) for as_of in {item.as_of for item in items}}
-        for part in parts:
+        for part in clock_parts:
             columns[f"clock_{part}"] = np.array([clocks[item.as_of][part] for item in items], np.float64)
     for name in {kind.name for kind in kinds if isinstance(kind, Context)}:
         values = [item.context.get(name) for item in items]

@@ -24,9 +24,9 @@ def same_content(store: Store, key: FileKey) -> list[Document]:
     Copies count that differ in compression, byte-order mark or line breaks. A copy that was not ingested to
     its end with the same options is left out: its rows count as duplicates.
     """
-    query = {"$or": _queries_by_text(ContentHashes(key.sha256, key.text_sha256))}
-    others = query | {"kind": "file", "_id": {"$ne": key.file_id}}
-    files = store.ledger.find(others, sort=[("started_at", 1), ("_id", 1)])
+    query: dict[str, Any] = {"$or": _queries_by_text(ContentHashes(key.sha256, key.text_sha256))}
+    query |= {"kind": "file", "_id": {"$ne": key.file_id}}
+    files = store.ledger.find(query, sort=[("started_at", 1), ("_id", 1)])
     return [
         file
         for file in files
