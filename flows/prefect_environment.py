@@ -11,7 +11,7 @@ from pathlib import Path
 
 from retail_core.errors import InputError
 from retail_core.file_locks import create_private_folder
-from retail_core.settings import load_settings
+from retail_core.settings import load_settings, sqlite_url
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",
@@ -32,6 +32,10 @@ def configure_prefect() -> None:
         home = load_settings().home_dir
     except InputError:
         return  # the flow reads the settings again and reports the error
-    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+    prefect_home = os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+    database = Path(prefect_home).expanduser() / "prefect.db"
+    url = sqlite_url(database, "sqlite+aiosqlite")
+    if not url.endswith(f"/{database}"):  # Prefect's own default does not quote
+        os.environ.setdefault("PREFECT_API_DATABASE_CONNECTION_URL", url)
     with suppress(OSError):  # Prefect reports a folder it cannot write to, but creates no parent folders
         create_private_folder(Path(os.environ["PREFECT_HOME"]).expanduser())

@@ -40,9 +40,16 @@ class Settings(BaseSettings):
         description="Folder of all local data: embedded MongoDB, lake, MLflow, Prefect, logs.",
     )
     mongodb_uri: SecretStr | None = Field(
-        None, description="Your own MongoDB, a replica set. Unset: the embedded `mongod` below the home."
+        None,
+        description="Your own MongoDB, a replica set: `mongodb://user:password@host/?tls=true`. "
+        "Unset: the embedded `mongod` below the home.",
     )
-    mongodb_database: str = Field("retail", description="Name of the MongoDB database.")
+    mongodb_database: str = Field(
+        "retail",
+        max_length=63,
+        pattern=r'^[^/\\. "$*<>:|?\x00]+$',
+        description="Name of the MongoDB database, one per shop. The user needs the role readWrite on it.",
+    )
     lake: str | None = Field(
         None,
         description="Folder or URL (`s3://bucket/prefix`) of the lake. Unset: a folder below the home.",
@@ -163,7 +170,7 @@ class Settings(BaseSettings):
     @property
     def tracking_uri(self) -> str:
         """MLflow tracking URI; SQLite below `home` unless MLFLOW_TRACKING_URI is set."""
-        return self.mlflow_tracking_uri or f"sqlite:///{self.home_dir / 'mlflow' / 'mlflow.db'}"
+        return self.mlflow_tracking_uri or sqlite_url(self.home_dir / "mlflow" / "mlflow.db")
 
     @property
     def artifact_root(self) -> str | None:
@@ -203,6 +210,15 @@ def variable_name(name: str) -> str:
         ('RETAIL_HORIZON_HOURS', 'MLFLOW_TRACKING_URI')
     """
     return name.upper() if name in _UNPREFIXED else f"RETAIL_{name.upper()}"
+
+
+def sqlite_url(file: Path, driver: str = "sqlite") -> str:
+    """URL of a SQLite file for SQLAlchemy, which decodes `%..` and takes what follows a `?` as options.
+
+    >>> sqlite_url(Path("/srv/50% off?/mlflow.db"))
+    'sqlite:////srv/50%25 off%3F/mlflow.db'
+    """
+    return f"{driver}:///" + str(file).replace("%", "%25").replace("?", "%3F")
 
 
 def s3_endpoint() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import logging
+import os
 import sys
 import urllib.error
 import urllib.request
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PROBE_SECONDS = 5.0
+_SCHEMA_REMEDY = (
+    "if a newer release has written it, install that release; if an older MLflow has, back it up and run "
+    "`mlflow db upgrade`."
+)
 _REMEDY = "start it with `retail up`, or correct or unset MLFLOW_TRACKING_URI."
 _REFUSALS = {
     "UNAUTHENTICATED": (
@@ -185,9 +190,18 @@ def open_session(settings: Settings) -> Iterator[MlflowSession]:
             client = mlflow.MlflowClient(uri, uri)
             yield MlflowSession(client, _experiment(client, settings), settings.model_name)
         finally:
+            _remove_misnamed_folder(uri)
             # MLflow exports the URI as MLFLOW_TRACKING_URI, which settings read later would obey.
             if settings.mlflow_tracking_uri is None:
                 mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+
+
+def _remove_misnamed_folder(uri: str) -> None:
+    """Remove the folder that MLflow creates for a quoted SQLite URL without decoding it."""
+    folder = Path(uri.removeprefix("sqlite:///")).parent
+    if uri.startswith("sqlite:///") and "%" in uri:
+        with contextlib.suppress(OSError):
+            os.removedirs(folder)
 
 
 def _experiment(client: MlflowClient, settings: Settings) -> str:
@@ -258,4 +272,5 @@ def _translate_errors(uri: str) -> Iterator[None]:
             cause, remedy = _REFUSALS[error.error_code]
             raise DependencyError(f"MLflow at {uri} {cause}.", remedy=remedy) from error
         line = str(error).splitlines()[0]
-        raise DependencyError(f"MLflow at {uri} failed: {line}", remedy=_REMEDY) from error
+        remedy = _SCHEMA_REMEDY if "out-of-date database schema" in line else _REMEDY
+        raise DependencyError(f"MLflow at {uri} failed: {line}", remedy=remedy) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 import retail_core
-from retail_core.settings import Settings, variable_name
+from retail_core.settings import Settings, sqlite_url, variable_name
 from retail_core.stack.child import Service
 from retail_core.subprocesses import free_port
 
@@ -123,7 +123,7 @@ def _prefect(settings: Settings) -> Service:
         url=f"http://{LOOPBACK}:{port}",
         health=f"http://{LOOPBACK}:{port}/api/health",
         environment={
-            "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}",
+            "PREFECT_API_DATABASE_CONNECTION_URL": sqlite_url(database, "sqlite+aiosqlite"),
             "PREFECT_UI_API_URL": f"http://{LOOPBACK}:{port}/api",
         },
     )

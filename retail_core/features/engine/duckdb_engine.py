@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -40,6 +41,9 @@ def epoch_us(instant):  # type: ignore[no-untyped-def]
     """Microseconds since 1970; DuckDB's own function."""
 
 
+_GLOB = re.compile(r"[*?\[]")
+
+
 class DuckDBEngine(QueryEngine):
     """DuckDB in this process."""
 
@@ -49,10 +53,10 @@ class DuckDBEngine(QueryEngine):
 
     def parquet(self, files: list[str]) -> Table:
         """See `QueryEngine`."""
-        if not any("://" in file for file in files):
+        if not any("://" in file or _GLOB.search(file) for file in files):
             with _explained_errors():
                 return self._backend.read_parquet(files)
-        # DuckDB itself would download an extension to read an object store.
+        # DuckDB itself would download an extension to read an object store, and read a path as a pattern.
         # Files of an object store are not checked before, see `retail_core.store.lake.file_checks`.
         pages = dataset.ParquetFragmentScanOptions(page_checksum_verification=True)
         parquet = dataset.ParquetFileFormat(default_fragment_scan_options=pages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from retail_core.errors import InputError
 from retail_core.file_locks import exclusive_lock
 from retail_core.settings import s3_endpoint, s3_region
 
+_UNUSABLE = re.compile(r"[\[\]|^`\\]|%[0-9A-Fa-f]{2}")
 _S3_OPTIONS = {"aws_conditional_put": "etag", "max_retries": "4", "retry_timeout": "30s"}
 """Commits are conditional puts, so that two writers cannot write the same version."""
 
@@ -27,9 +29,11 @@ class LakeLocation:
             url: a folder, or a URL that `pyarrow.fs` knows (`file://`, `s3://`, `gs://`).
 
         Raises:
-            InputError: the URL is of an unknown kind.
+            InputError: the URL is of an unknown kind, or delta-rs cannot open the folder's path.
         """
         self.filesystem, root = open_url(url)
+        if self.is_local:
+            _refuse_unusable_folder(root)
         self._root = root.rstrip("/")
         self._prefix = "" if self.is_local else url.partition("://")[0] + "://"
 
@@ -88,6 +92,16 @@ class LakeLocation:
             return exclusive_lock(Path(self._root) / "sync.lock")
         name = hashlib.blake2b(self.url_of("").encode(), digest_size=6).hexdigest()
         return exclusive_lock(home / f"lake-{name}.lock")
+
+
+def _refuse_unusable_folder(root: str) -> None:
+    """Refuse a path that delta-rs 1.6 would decode a second time, or end the process for."""
+    unusable = _UNUSABLE.search(root)
+    if unusable:
+        raise InputError(
+            f"The lake's folder {root} has {unusable.group()} in its path, which delta-rs cannot open.",
+            remedy="set RETAIL_LAKE to a folder without [ ] | ^ ` \\, and % before two of 0-9, a-f.",
+        )
 
 
 def has_lake(url: str) -> bool:

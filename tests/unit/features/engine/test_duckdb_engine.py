@@ -18,6 +18,18 @@ from retail_core.schemas import EVENT_ARROW
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
+def test_a_path_is_no_pattern(tmp_path: Path) -> None:
+    """A folder `a*` is read without its neighbour `ab`, which a copied home may be."""
+    row = {name: [None] for name in EVENT_ARROW.names}
+    for folder in ("a*", "ab"):
+        (tmp_path / folder).mkdir()
+        events = pyarrow.table(row | {"user_id": [folder]}).cast(EVENT_ARROW)
+        parquet.write_table(events, tmp_path / folder / "events.parquet")
+    with open_engine() as engine:
+        events = engine.parquet([str(tmp_path / "a*" / "events.parquet")])
+        assert events.user_id.execute().tolist() == ["a*"]
+
+
 def reader(users: list[int], batch: int) -> pyarrow.RecordBatchReader:
     table = pyarrow.table({"uid": pyarrow.array(users, pyarrow.int64()), "row": range(len(users))})
     return pyarrow.RecordBatchReader.from_batches(table.schema, table.to_batches(batch))

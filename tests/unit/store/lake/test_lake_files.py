@@ -280,3 +280,19 @@ def test_ranges_survive_storage_as_application_transactions(groups: list[set[int
     assert len(stored) == gaps
     stored |= changed_versions(ranges, ())
     assert read_ranges(stored.get) == ()
+
+
+@pytest.mark.parametrize("name", ["a[b", "a]", "a|b", "a^b", "a`b", "a\\b", "a%20b"])
+def test_a_folder_that_delta_rs_cannot_open_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="delta-rs cannot open") as caught:
+        LakeLocation(str(tmp_path / name))
+    assert "RETAIL_LAKE" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "name", ["50% off", "a?b", "a#b", "*", "ü", "{a}", "a b", "'\"", "a&b;c=d", "a:b", "<>"]
+)
+def test_a_folder_with_special_characters_is_read_and_written(tmp_path: Path, name: str) -> None:
+    table = LakeTable.create(LakeLocation(str(tmp_path / name)), EVENTS)
+    assert LakeTable.open(table.location, EVENTS) is not None
+    assert [path.name for path in tmp_path.iterdir()] == [name]
