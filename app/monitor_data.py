@@ -9,13 +9,13 @@ import pandas as pd
 from pymongo import DESCENDING
 from pymongo.errors import PyMongoError
 
-from retail_core.errors import DependencyError
 from retail_core.monitoring.live_metrics import live_metrics
 from retail_core.settings import Settings
 from retail_core.store.lake.table import Lake
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.store.mongo.ledger import shop_zone
 from retail_core.store.mongo.predictions import read_outcomes
+from retail_core.store.mongo.server_errors import mongodb_error
 
 RECENT_DOCUMENTS = 200
 _COUNTS = ("rows_read", "inserted", "duplicates", "quarantined")
@@ -68,9 +68,7 @@ def read_snapshot(settings: Settings) -> Snapshot:
                 predictions=store.predictions.estimated_document_count(),
             )
         except PyMongoError as error:
-            raise DependencyError(
-                f"MongoDB stopped answering ({type(error).__name__}).", remedy="see `retail status`."
-            ) from error
+            raise mongodb_error(settings, error) from error
 
 
 def _files(store: Store) -> pd.DataFrame:

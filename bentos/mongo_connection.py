@@ -12,10 +12,14 @@ import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError, ServerSelectionTimeoutError
 
-from retail_core.errors import DependencyError, RetailError
+from retail_core.errors import DependencyError, InputError, RetailError
 from retail_core.settings import Settings
+from retail_core.store.mongo.schema_versions import COLLECTION as SCHEMA_COLLECTION
+from retail_core.store.mongo.schema_versions import check_versions
+from retail_core.store.mongo.server_errors import check_options, client_error, mongodb_error
 from retail_core.store.mongod.embedded import ensure_mongod
 
 TIMEOUT_MS = 500
@@ -41,6 +45,7 @@ class MongoConnection:
         self._client: AsyncMongoClient[Document] | None = None
         self._connecting: asyncio.Task[AsyncMongoClient[Document]] | None = None
         self._unreachable_until = 0.0
+        self._has_checked_schema = False
 
     async def run(
         self,
@@ -53,7 +58,8 @@ class MongoConnection:
         Times in documents are integer milliseconds.
 
         Raises:
-            DependencyError: MongoDB does not answer within the limit.
+            DependencyError: MongoDB does not answer within the limit, or a newer release has written the
+                database.
         """
         if time.perf_counter() < self._unreachable_until:
             raise unreachable("it did not answer a moment ago")
@@ -62,12 +68,22 @@ class MongoConnection:
             client = await self._connected()
             database = client.get_database(self._settings.mongodb_database, _MILLISECONDS)
             with pymongo.timeout(timeout_seconds):
+                if not self._has_checked_schema:
+                    await self._check_schema(database)
                 return await operation(database[collection_name])
         except PyMongoError as error:
             if not is_operation_timeout(error):
                 await self._disconnect(client)
-            log.warning("MongoDB does not answer: %s", type(error).__name__)
+            log.warning("MongoDB does not answer: %s", mongodb_error(self._settings, error))
             raise unreachable(type(error).__name__) from error
+
+    async def _check_schema(self, database: AsyncDatabase[Document]) -> None:
+        try:
+            check_versions(database.name, await database[SCHEMA_COLLECTION].find().to_list())
+        except InputError as error:
+            log.warning("%s", error)
+            raise DependencyError(error.message, remedy=error.remedy) from error
+        self._has_checked_schema = True
 
     async def close(self) -> None:
         """Close the client."""
@@ -92,12 +108,18 @@ class MongoConnection:
         except RetailError as error:
             self._unreachable_until = time.perf_counter() + PAUSE_SECONDS
             raise unreachable(str(error)) from error
-        return AsyncMongoClient(
-            uri,
-            serverSelectionTimeoutMS=TIMEOUT_MS,
-            connectTimeoutMS=TIMEOUT_MS,
-            appname="retail-api",
-        )
+        try:
+            check_options(uri)
+            return AsyncMongoClient(
+                uri,
+                serverSelectionTimeoutMS=TIMEOUT_MS,
+                connectTimeoutMS=TIMEOUT_MS,
+                appname="retail-api",
+            )
+        except (PyMongoError, ValueError, OSError) as error:
+            cause = client_error(self._settings, error)
+            log.warning("MongoDB cannot be used: %s", cause)
+            raise unreachable(type(cause).__name__) from None
 
     def _uri(self) -> str:
         if self._settings.mongodb_uri is not None:

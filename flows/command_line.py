@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,6 +15,7 @@ from prefect import State
 from retail_core.cli.edge import run_with_exit_code, user_error_of
 from retail_core.cli.model_commands import AsOf
 from retail_core.cli.output import JsonFlag, emit
+from retail_core.disk_space import full_disk, has_space
 from retail_core.errors import DependencyError, RetailError
 from retail_core.settings import load_settings
 from retail_core.store.mongo.connection import open_store
@@ -36,6 +39,9 @@ def _prefect_unreachable(error: Exception) -> RetailError | None:
             remedy="correct PREFECT_API_AUTH_STRING (user:password), or PREFECT_API_KEY of Prefect Cloud.",
         )
     if isinstance(error, httpx.HTTPError) or "Prefect API" in message or "Failed to reach API" in message:
+        prefect_home = Path(os.environ.get("PREFECT_HOME", load_settings().home_dir)).expanduser()
+        if not has_space(prefect_home):
+            return full_disk(prefect_home)
         first_line = message.splitlines()[0] if message else type(error).__name__
         return DependencyError(
             f"Prefect cannot be reached or started: {first_line}",

@@ -13,9 +13,9 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Failed
-from pymongo.errors import ConnectionFailure
 
-from retail_core.errors import DependencyError, RetailError
+from retail_core.cli.edge import user_error_of
+from retail_core.errors import AccessError, DependencyError, RetailError
 from retail_core.settings import load_settings
 from retail_core.times import to_utc_ms
 from retail_core.workspace import open_workspace
@@ -44,22 +44,17 @@ for _name in ("prefect.task_runs", "prefect.flow_runs"):
 
 def user_facing_error(error: BaseException) -> RetailError | None:
     """`error` as one with a message and a remedy for the user; None where it is a bug."""
-    if isinstance(error, RetailError):
-        return error
-    if isinstance(error, ConnectionFailure):
-        return DependencyError(
-            "The connection to MongoDB was lost.", remedy="see `retail doctor`, then run the flow again."
-        )
-    return None
+    return user_error_of(error) if isinstance(error, Exception) else None
 
 
 def _dependency_unreachable(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     failure: object = state.data
-    return isinstance(failure, Exception) and isinstance(user_facing_error(failure), DependencyError)
+    expected = user_facing_error(failure) if isinstance(failure, Exception) else None
+    return isinstance(expected, DependencyError) and not isinstance(expected, AccessError)
 
 
 def retryable_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Decorator for an idempotent task: retried while a dependency is unreachable."""
+    """Decorator for an idempotent task: retried while a dependency is unreachable, not if it refuses us."""
     return task(
         name=name,
         cache_policy=NO_CACHE,

@@ -44,5 +44,9 @@ class DependencyError(RetailError):
     exit_code = 3
 
 
+class AccessError(DependencyError):
+    """A dependency refuses the credentials, or they lack a right: trying again does not help."""
+
+
 class LeakageError(DataError):
     """A column reveals the label, or a model is too accurate to be plausible."""

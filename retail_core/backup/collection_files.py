@@ -21,7 +21,9 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from retail_core.backup.backup_manifest import Advance, DigestWriter, FileDigest
 from retail_core.errors import DependencyError, IntegrityError
-from retail_core.store.mongo.connection import Store, mongodb_error
+from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.schema_versions import COLLECTION as SCHEMA_COLLECTION
+from retail_core.store.mongo.server_errors import mongodb_error
 
 HISTORY_PARAMETER = "minSnapshotHistoryWindowInSeconds"
 HISTORY_SECONDS = 4 * 3600
@@ -90,11 +92,10 @@ def longer_history(store: Store) -> Iterator[None]:
 @contextmanager
 def translated_errors(store: Store) -> Iterator[None]:
     """Errors of MongoDB in the block as a `DependencyError` that names the server."""
-    uri = store.settings.mongodb_uri
     try:
         yield
     except PyMongoError as error:
-        raise mongodb_error(uri.get_secret_value() if uri else "the embedded server", error) from error
+        raise mongodb_error(store.settings, error) from error
 
 
 def is_snapshot_lost(error: OperationFailure) -> bool:
@@ -112,8 +113,9 @@ def snapshot_too_old() -> DependencyError:
 
 
 def has_documents(store: Store) -> bool:
-    """Whether any collection, that of restores aside, has a document."""
-    return any(store.database[name].find_one({}, {"_id": 1}) for name in _collection_names(store))
+    """Whether any collection has a document; those of restores and of schema versions do not count."""
+    names = [name for name in _collection_names(store) if name != SCHEMA_COLLECTION]
+    return any(store.database[name].find_one({}, {"_id": 1}) for name in names)
 
 
 def drop_collections(store: Store) -> None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 from typer.exceptions import Abort, TyperException
 
 from retail_core.cli.output import emit_error, printable
-from retail_core.errors import DependencyError, InputError, RetailError
+from retail_core.disk_space import disk_error
+from retail_core.errors import InputError, RetailError
+from retail_core.settings import Settings, load_settings
 
 INTERRUPTED = 130
-_MACHINE_ERRORS = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
-}
+_MACHINE_ERRORS = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EFBIG}
 
 
 def run_with_exit_code(
@@ -46,23 +46,30 @@ def run_with_exit_code(
 
 
 def user_error_of(error: Exception) -> RetailError | None:
-    """Our own errors, a lost MongoDB and a full or unwritable disk, as an error with a remedy; else None."""
+    """Our own errors, failures of MongoDB, and a full or unwritable disk with a remedy; else None."""
+    if type(error).__module__.startswith("pymongo"):
+        from retail_core.store.mongo.server_errors import known_mongodb_error
+
+        return known_mongodb_error(load_settings(), error)
+    disk_failure = disk_error(error, _home())
+    if disk_failure is not None:
+        return disk_failure
     if isinstance(error, RetailError):
         return error
     if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
         return InputError(
             f"{error.filename or 'A file'} cannot be read or written: {error.strerror}.",
-            remedy="free disk space, or use a writable folder (RETAIL_HOME sets the data folder).",
+            remedy="use a writable folder (RETAIL_HOME sets the data folder).",
         )
-    if type(error).__module__.startswith("pymongo"):
-        from pymongo.errors import ConnectionFailure
-
-        if isinstance(error, ConnectionFailure):
-            return DependencyError(
-                "The connection to MongoDB was lost while the command ran.",
-                remedy="check MongoDB with `retail doctor`, then run the command again.",
-            )
     return None
+
+
+def _home() -> Path:
+    """The home of the settings; the default one where they are not usable."""
+    try:
+        return load_settings().home_dir
+    except InputError:
+        return Settings.model_construct().home_dir
 
 
 def _report_exit(end: SystemExit) -> None:

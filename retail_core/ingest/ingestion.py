@@ -16,7 +16,7 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from retail_core.errors import DependencyError, InputError
+from retail_core.errors import InputError
 from retail_core.ingest.late_events import LateEvents
 from retail_core.ingest.link_warnings import link_notes, record_link_notes
 from retail_core.ingest.undo import undo
@@ -35,6 +35,7 @@ from retail_core.sources.summary_collector import SummaryCollector
 from retail_core.store.mongo import ingested_files, ledger
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.ledger import FileKey, IngestionRun, RowCounts
+from retail_core.store.mongo.server_errors import mongodb_error
 
 IngestProgress = Callable[[str, int, int], None]
 """Called after each window with the file's name, the bytes of it that are stored, and its size in bytes."""
@@ -239,10 +240,9 @@ def _ingest_file(ingestion: _Ingestion, key: FileKey, file_id: str) -> _FileResu
             result = _FileResult(run.counts - before, run.notes, summary, links)
             ledger.finish_run(store, run, at, summary.summary(notes_before + run.notes, stored=True))
     except PyMongoError as error:
-        raise DependencyError(
-            f"MongoDB failed while {key.path} was ingested: {error}.",
-            remedy="run the same command again; it continues after the last committed window.",
-        ) from error
+        failure = mongodb_error(store.settings, error)
+        remedy = f"{failure.remedy} Run the same command again: it continues after the last committed window."
+        raise type(failure)(failure.message, remedy=remedy) from error
     return result
 
 

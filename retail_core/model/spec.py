@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from retail_core.errors import IntegrityError
+from retail_core import __version__
+from retail_core.errors import InputError, IntegrityError
 from retail_core.features.feature_set import FeatureSet
 from retail_core.times import iso, parse_instant
+
+FORMAT = 1
+"""Raised by a release whose specs earlier ones would misread. Specs without one are of release 0.1.0."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class ModelSpec:
             "feature_set_hash": self.feature_set.hash,
             "certificate": self.certificate,
             "base_rate": self.base_rate,
+            "format": FORMAT,
+            "release": __version__,
         }
 
     @classmethod
@@ -87,8 +93,16 @@ class ModelSpec:
         """Inverse of `to_dict`.
 
         Raises:
+            InputError: a newer release has written it.
             IntegrityError: the features it was trained on are no longer defined as they were.
         """
+        if content.get("format", 1) > FORMAT:
+            raise InputError(
+                f"Model version {content['version'] or '(unregistered)'} has spec format {content['format']} "
+                f"of release {content['release']}; this is release {__version__}, which reads up to format "
+                f"{FORMAT}.",
+                remedy=f"install release {content['release']} or newer, or promote an older version.",
+            )
         feature_set = FeatureSet.from_dict(content["feature_set"])
         if feature_set.hash != content["feature_set_hash"]:
             raise IntegrityError(

@@ -21,7 +21,8 @@ from pymongo.errors import OperationFailure
 
 from retail_core.errors import DependencyError, InputError
 from retail_core.settings import Settings
-from retail_core.store.mongo.connection import open_store, redact
+from retail_core.store.mongo.connection import open_store
+from retail_core.store.mongo.server_errors import redact
 from retail_core.store.mongod.embedded import ensure_mongod, mongod_status, stop_mongod
 from retail_core.store.mongod.process import ServerFiles, command_line, find_running, locate_binary
 from retail_core.store.mongod.replica_set import initiate_replica_set

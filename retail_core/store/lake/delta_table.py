@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from retail_core import __version__
 from retail_core.errors import InputError, IntegrityError
 from retail_core.store.lake.applied_windows import Ranges, read_ranges, stored_versions
 from retail_core.store.lake.commit_attempts import CommitConflict
@@ -332,8 +333,9 @@ def _stats_text(micros: int) -> str:
 
 def _newer(url: str, what: str) -> InputError:
     return InputError(
-        f"The lake's table {url} is of a newer release ({what}).",
-        remedy="use that release, or set RETAIL_LAKE to another folder.",
+        f"The lake's table {url} is of a newer release ({what}); this is {__version__}, "
+        f"which reads format {FORMAT}.",
+        remedy="install that release, or set RETAIL_LAKE to another folder.",
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pymongo.errors import PyMongoError
 
-from retail_core.errors import DependencyError, InputError, IntegrityError
+from retail_core.errors import InputError, IntegrityError
 from retail_core.store.lake import old_format
 from retail_core.store.lake.applied_windows import add_to_ranges, changed_versions
 from retail_core.store.lake.commit_attempts import CommitConflict, until_committed
@@ -34,6 +34,7 @@ from retail_core.store.lake.rows import (
     read_window_users,
     source_transactions,
 )
+from retail_core.store.lake.storage_errors import lake_error
 from retail_core.store.lake.table_specs import (
     EVENTS,
     IDENTITIES,
@@ -43,7 +44,8 @@ from retail_core.store.lake.table_specs import (
     TableSpec,
 )
 from retail_core.store.lake.version_pins import pinned_files
-from retail_core.store.mongo.connection import Store, mongodb_error
+from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.server_errors import mongodb_error
 
 __all__ = ["Lake", "LakeState", "SyncProgress", "damage", "pending", "rebuild", "sync"]
 
@@ -130,14 +132,9 @@ def _apply(store: Store, progress: SyncProgress | None, *, from_scratch: bool) -
         with location.locked(store.settings.home_dir):
             return _apply_locked(store, location, progress, from_scratch=from_scratch)
     except PyMongoError as error:
-        uri = store.settings.mongodb_uri
-        raise mongodb_error(uri.get_secret_value() if uri else "the embedded server", error) from error
+        raise mongodb_error(store.settings, error) from error
     except (OSError, DeltaError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise DependencyError(
-            f"The lake at {location.url_of('')} cannot be written: {reason}.",
-            remedy="free space or correct RETAIL_LAKE; nothing was committed, run the command again.",
-        ) from error
+        raise lake_error(location, error) from error
 
 
 def _apply_locked(

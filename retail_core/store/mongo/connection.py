@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,10 +11,13 @@ from typing import Any, Self
 from pymongo import ASCENDING, IndexModel, MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, ConfigurationError, InvalidURI, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
-from retail_core.errors import DependencyError, InputError
+from retail_core.errors import InputError
 from retail_core.settings import Settings
+from retail_core.store.mongo.schema_versions import COLLECTION as SCHEMA_COLLECTION
+from retail_core.store.mongo.schema_versions import check_versions, record_versions
+from retail_core.store.mongo.server_errors import check_options, client_error, mongodb_error, standalone_error
 from retail_core.store.mongod.embedded import ensure_mongod
 
 Document = dict[str, Any]
@@ -23,7 +25,6 @@ SELECT_SECONDS = 10
 LOG_SECONDS = 30 * 24 * 3600
 """Entries of the prediction log expire after 30 days."""
 
-_AUTHENTICATION_ERRORS = (13, 18)
 _DUPLICATE_KEY = 11_000
 
 
@@ -144,6 +145,11 @@ class Store:
         return self.database["erasures"]
 
     @property
+    def schema_versions(self) -> Collection[Document]:
+        """Schema version of each collection; see `store.mongo.schema_versions`."""
+        return self.database[SCHEMA_COLLECTION]
+
+    @property
     def restores(self) -> Collection[Document]:
         """Backups that this database was restored from; not part of backups."""
         return self.database["restores"]
@@ -176,22 +182,27 @@ def open_store(
         select_seconds: server selection timeout of this and all later operations, unless the URI has one.
         for_restore: open the database as it is, without indexes, also while it is being restored.
 
+    A user with the role readWrite on the database suffices for this and for everything that is done later.
+
     Raises:
-        DependencyError: the server is unreachable, refuses the credentials or is no replica set.
-        InputError: RETAIL_MONGODB_URI is no MongoDB URI, or a restore of the database has not ended.
+        DependencyError: the server is unreachable or no replica set.
+        AccessError: the server refuses the credentials, or they lack a right.
+        InputError: RETAIL_MONGODB_URI is no MongoDB URI, a newer release has written the database, or its
+            restore has not ended.
     """
-    secret_uri = settings.mongodb_uri
-    uri = secret_uri.get_secret_value() if secret_uri else ensure_mongod(settings)
-    client = _connect(uri, select_seconds)
+    client = _connect(settings, select_seconds)
     try:
-        _require_replica_set(client, redact(uri))
+        _require_replica_set(settings, client)
         store = Store(settings, client, client[settings.mongodb_database])
+        stored_versions = list(store.schema_versions.find())
+        check_versions(store.database.name, stored_versions)
         if not for_restore:
             _refuse_unfinished_restore(store)
             store.create_indexes()
+            record_versions(store.schema_versions, stored_versions)
     except PyMongoError as error:
         client.close()
-        raise mongodb_error(uri, error) from None
+        raise mongodb_error(settings, error) from None
     except BaseException:
         client.close()
         raise
@@ -226,35 +237,13 @@ def duplicate_key_documents(error: BulkWriteError) -> list[Document]:
     return [entry["op"] for entry in write_errors]
 
 
-def redact(uri: str) -> str:
-    """`uri` without user, password and options, for messages.
-
-    >>> redact("mongodb://app:s3cr@t@db.example:27017/?tlsCertificateKeyFilePassword=x")
-    'mongodb://***@db.example:27017/'
-    """
-    return re.sub(r"//.*@", "//***@", uri).split("?", 1)[0]
-
-
-def mongodb_error(uri: str, error: PyMongoError) -> DependencyError:
-    """The error to raise for a failure of the server at `uri`; its text has no secrets."""
-    if isinstance(error, OperationFailure) and error.code in _AUTHENTICATION_ERRORS:
-        return DependencyError(
-            f"MongoDB at {redact(uri)} refused the credentials.",
-            remedy="correct user, password and authSource in RETAIL_MONGODB_URI.",
-        )
-    detail = str(error).split(", Timeout:", 1)[0].replace(uri, redact(uri))
-    return DependencyError(
-        f"MongoDB at {redact(uri)} cannot be used: {detail}.",
-        remedy="start it, correct RETAIL_MONGODB_URI, or unset it to use the embedded server.",
-    )
-
-
-def _connect(uri: str, select_seconds: float) -> MongoClient[Document]:
+def _connect(settings: Settings, select_seconds: float) -> MongoClient[Document]:
+    uri = settings.mongodb_uri.get_secret_value() if settings.mongodb_uri else ensure_mongod(settings)
     timeout: dict[str, Any] = {"serverSelectionTimeoutMS": round(select_seconds * 1000)}
     if "serverselectiontimeoutms=" in uri.lower():
         timeout = {}  # the driver prefers arguments to the options of the URI
-    # The driver's message may quote a malformed URI with its password, so it is not shown.
     try:
+        check_options(uri)
         return MongoClient(
             uri,
             tz_aware=True,
@@ -263,18 +252,11 @@ def _connect(uri: str, select_seconds: float) -> MongoClient[Document]:
             appname="retail",
             **timeout,
         )
-    except (InvalidURI, ConfigurationError, ValueError):
-        raise InputError(
-            f"RETAIL_MONGODB_URI ({redact(uri)}) is not a usable MongoDB URI.",
-            remedy="write it as mongodb://user:password@host:27017/?replicaSet=rs0, "
-            "with special characters percent-encoded.",
-        ) from None
+    except (PyMongoError, ValueError, OSError) as error:
+        raise client_error(settings, error) from None
 
 
-def _require_replica_set(client: MongoClient[Document], shown: str) -> None:
+def _require_replica_set(settings: Settings, client: MongoClient[Document]) -> None:
     hello = client.admin.command("hello")
     if "setName" not in hello and hello.get("msg") != "isdbgrid":
-        raise DependencyError(
-            f"MongoDB at {shown} is a standalone server; retryable writes need a replica set.",
-            remedy="start it with --replSet and run rs.initiate() once (a set of one is enough).",
-        )
+        raise standalone_error(settings)

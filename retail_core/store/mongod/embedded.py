@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
+from retail_core.disk_space import full_disk, has_space
 from retail_core.errors import DependencyError
 from retail_core.file_locks import try_lock
 from retail_core.settings import Settings
@@ -165,6 +166,8 @@ def _make_primary(server: RunningServer, files: ServerFiles) -> None:
                 problem = str(error)
                 if lost := access.wrong_key(error, files.key_file):
                     raise lost from error
+                if find_running(files) is None and not has_space(files.folder):
+                    raise full_disk(files.folder) from error
                 if find_running(files) is None:
                     raise cannot_run(f"it ended while starting (log: {files.log}).") from error
             time.sleep(0.02)

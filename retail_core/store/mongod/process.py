@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from retail_core.disk_space import full_disk, full_disk_text, has_space
 from retail_core.errors import DependencyError, InputError
 from retail_core.file_locks import create_private_folder, exclusive_lock, write_atomically
 from retail_core.store.mongod.access import USER, ensure_key
@@ -256,6 +257,8 @@ def launch(files: ServerFiles, binary: Path, attempts: int = 5) -> RunningServer
             time.sleep(0.2 * 2**attempt)
         else:
             break
+    if full_disk_text(reason) or not has_space(files.folder):
+        raise full_disk(files.folder)
     raise cannot_run(reason)
 
 
