@@ -20,7 +20,7 @@ from retail_core.settings import load_settings, setting_origins
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
-    for command in (serve, up, down, status, config, doctor):
+    for command in (serve, up, down, rotate_key, status, config, doctor):
         app.command()(command)
 
 
@@ -98,6 +98,16 @@ def down(json_output: JsonFlag = False) -> None:
     from retail_core import stack
 
     emit(stack.down(load_settings()), json_output=json_output, title="Stopped")
+
+
+def rotate_key(json_output: JsonFlag = False) -> None:
+    """Replace the key of the embedded MongoDB; the data stay. Run `retail down` before.
+
+    Example: retail rotate-key
+    """
+    from retail_core.store.mongod.embedded import rotate_key as rotate
+
+    emit({"key_file": rotate(load_settings())}, json_output=json_output, title="Key replaced")
 
 
 def status(json_output: JsonFlag = False) -> None:

@@ -23,7 +23,8 @@ from retail_core.errors import DependencyError, InputError
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongo.server_errors import redact
-from retail_core.store.mongod.embedded import ensure_mongod, mongod_status, stop_mongod
+from retail_core.store.mongod import access
+from retail_core.store.mongod.embedded import ensure_mongod, mongod_status, rotate_key, stop_mongod
 from retail_core.store.mongod.process import ServerFiles, command_line, find_running, locate_binary
 from retail_core.store.mongod.replica_set import initiate_replica_set
 from retail_core.subprocesses import free_port
@@ -364,6 +365,27 @@ def test_a_server_of_a_release_without_authentication_gets_it(isolated: Settings
         pytest.raises(OperationFailure, match="requires authentication"),
     ):
         client.retail.events.find_one()
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_rotated_key_replaces_the_old_one_and_data_stay(isolated: Settings, is_killed: bool) -> None:
+    """Killed after the server's user has the new key, the next command puts it in place."""
+    with open_store(isolated) as store:
+        store.events.insert_one({"_id": "a"})
+    files = ServerFiles(isolated.home_dir / "mongo")
+    old_key = files.key_file.read_text()
+    if is_killed:
+        with access.connect(_port(isolated), old_key, "test") as client:
+            access.change_key(client, access.ensure_key(files.next_key_file))
+    else:
+        rotate_key(isolated)
+    with open_store(isolated) as store:
+        assert store.events.count_documents({}) == 1
+    assert files.key_file.read_text() != old_key
+    assert stat.S_IMODE(files.key_file.stat().st_mode) == 0o600
+    assert not files.next_key_file.exists()
+    with access.connect(_port(isolated), old_key, "test") as client:
+        assert not access.is_key_accepted(client)
 
 
 def test_a_lost_key_is_named(isolated: Settings) -> None:

@@ -77,6 +77,15 @@ def create_user(client: Client, key: str) -> None:
     client.admin.command("createUser", USER, pwd=key, roles=["root"])
 
 
+def change_key(client: Client, key: str) -> None:
+    """Make `key` the password of the server's user; repeating it changes nothing.
+
+    Raises:
+        PyMongoError: the server does not answer.
+    """
+    client.admin.command("updateUser", USER, pwd=key)
+
+
 def wrong_key(error: PyMongoError, key_file: Path) -> DependencyError | None:
     """The error to raise if the server has a user whose password is not the key in `key_file`, else None.
 

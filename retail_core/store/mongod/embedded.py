@@ -57,12 +57,48 @@ def ensure_mongod(
     files.prepare()
     with files.locked():
         server = _authenticated_server(files)
+        if server is not None:
+            _complete_rotation(server, files)
         if server is None or server != files.recorded():
             server = server or launch(files, binary or locate_binary(files))
+            _complete_rotation(server, files)
             _make_primary(server, files)
             files.write_record(server)
         _start_supervisor(files, idle_seconds)
     return files.uri(server)
+
+
+def rotate_key(settings: Settings) -> Path:
+    """Replace the key of this home's server, whose data stay; returns the file of the new key.
+
+    The server is stopped, so that the next command starts it with the new key. Killed and run again, it ends
+    with one key that the server accepts: until the new one is in place, both are in the folder.
+
+    Raises:
+        DependencyError: the server cannot run, or does not accept the present key.
+        InputError: the home cannot be written.
+    """
+    ensure_mongod(settings)
+    files = _server_files(settings)
+    with files.locked():
+        server = find_running(files)
+        if server is None:
+            raise cannot_run(f"it ended while its key was changed (log: {files.log}).")
+        next_key = access.ensure_key(files.next_key_file)
+        with access.connect(server.port, access.ensure_key(files.key_file), APPNAME) as client:
+            access.change_key(client, next_key)
+        files.next_key_file.replace(files.key_file)
+        end_server(files)
+    return files.key_file
+
+
+def _complete_rotation(server: RunningServer, files: ServerFiles) -> None:
+    """Put the next key in place if the server accepts it already: a rotation was killed after the change."""
+    if not files.next_key_file.exists():
+        return
+    with access.connect(server.port, access.ensure_key(files.next_key_file), APPNAME) as client:
+        if access.is_key_accepted(client):
+            files.next_key_file.replace(files.key_file)
 
 
 def stop_mongod(settings: Settings) -> bool:

@@ -77,6 +77,11 @@ class ServerFiles:
         """The key that its clients need, see `access`."""
         return self.folder / "keyfile"
 
+    @property
+    def next_key_file(self) -> Path:
+        """The key that replaces the present one; exists while the key is rotated, or after a kill of that."""
+        return self.folder / "keyfile.next"
+
     def uri(self, server: RunningServer) -> str:
         """Connection string, which contains the key."""
         key = ensure_key(self.key_file)
