@@ -104,6 +104,8 @@ def mlflow_server(folder: Path, s3: Server, registry: Settings) -> Server:
     config = folder / "basic_auth.ini"
     config.write_text(
         f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder / 'mlflow-users.db'}\n"
+        # As docker/mlflow-auth.ini: hashing the password at each request took 60 s of CPU time.
+        "auth_cache_ttl_seconds = 60\n"
     )
     environment = s3.client_variables | {
         "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{database}",
