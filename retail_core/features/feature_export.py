@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import IO
+
+import pandas as pd
+import pyarrow
+from pyarrow import parquet
 
 from retail_core.csv_export import require_parent_folder
 from retail_core.errors import DataError
 from retail_core.features.batch.attribute_columns import infer_attributes
-from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.batch_interpreter import feature_batches
 from retail_core.features.cutoffs.policies import daily_pairs
 from retail_core.features.engine import DUCKDB, EngineOptions
 from retail_core.features.feature_set import default_feature_set
@@ -28,6 +33,8 @@ def export_features(
 ) -> dict[str, int]:
     """Write `user_id`, `as_of`, then the features (float64) of all eligible users; `out` is replaced.
 
+    Rows are in the order of user and cut-off; those of Spark in the order of its partitions. Some users at a
+    time are in memory.
     Attributes are inferred from rows valid before the first instant, so that no later one shapes the columns.
 
     Raises:
@@ -43,11 +50,19 @@ def export_features(
             remedy="choose an --as-of within the data.",
         )
     feature_set = default_feature_set(task, infer_attributes(pinned, min(instants)))
-    frame = compute_features(pinned, pairs, feature_set, engine=engine)
+    batches = feature_batches(pinned, pairs, feature_set, engine=engine)
     with replace_file(out) as stream:
-        frame.to_parquet(stream, index=False)
+        _write_batches(stream, batches)
     return {
-        "rows": len(frame),
-        "users": int(frame["user_id"].nunique()),
+        "rows": len(pairs),
+        "users": int(pairs["user_id"].nunique()),
         "features": len(feature_set.columns),
     }
+
+
+def _write_batches(stream: IO[bytes], batches: Iterator[pd.DataFrame]) -> None:
+    first = pyarrow.Table.from_pandas(next(batches), preserve_index=False)
+    with parquet.ParquetWriter(stream, first.schema) as writer:
+        writer.write_table(first)
+        for batch in batches:
+            writer.write_table(pyarrow.Table.from_pandas(batch, first.schema, preserve_index=False))

@@ -9,6 +9,7 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.cutoff_context import ContextByDay
 from retail_core.features.engine import EngineOptions, LakeReader
 from retail_core.model.served_model import ServedModel
 from retail_core.schemas import Pairs
@@ -54,11 +55,21 @@ def with_reasons(
     return scores.assign(**{COLUMN: pd.Series([*texts, *unexplained], index=scores.index, dtype="str")})
 
 
-def features_from_lake(lake: LakeReader, served: ServedModel, engine: EngineOptions) -> FeaturesOf:
-    """Function that computes the features of the explained users again, so that the others need no memory."""
+def features_from_lake(
+    lake: LakeReader, served: ServedModel, engine: EngineOptions, context: ContextByDay | None = None
+) -> FeaturesOf:
+    """Function that computes the features of the explained users again, so that the others need no memory.
+
+    Args:
+        lake: the events that were scored.
+        served: the model.
+        engine: runs the query.
+        context: as in `compute_features`.
+    """
 
     def features_of(rows: pd.DataFrame) -> pd.DataFrame:
         pairs = rows[["user_id", "as_of", "policy"]].sort_values("user_id", ignore_index=True)
-        return compute_features(lake, DataFrame[Pairs](pairs), served.spec.feature_set, engine=engine)
+        feature_set = served.spec.feature_set
+        return compute_features(lake, DataFrame[Pairs](pairs), feature_set, engine=engine, context=context)
 
     return features_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +13,8 @@ from pandera.typing.pandas import DataFrame
 
 from retail_core.csv_export import require_parent_folder, write_csv
 from retail_core.errors import DataError, InputError
-from retail_core.features.batch.batch_interpreter import compute_features
+from retail_core.features.batch.batch_interpreter import feature_batches
+from retail_core.features.cutoff_context import ContextByDay
 from retail_core.features.cutoffs.policies import (
     daily_pairs,
     describe_population,
@@ -27,13 +27,10 @@ from retail_core.registry.versions import load_champion
 from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
 from retail_core.scoring.prediction_storage import store_predictions
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, features_from_lake, with_reasons
-from retail_core.scoring.shop_context import store_context_of_day
+from retail_core.scoring.shop_context import compute_context, store_context
 from retail_core.settings import variable_name
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import Workspace
-
-CHUNK_USERS = 100_000
-"""Users whose features are in memory at once, about 100 MB."""
 
 # The look-back is left out: it changes how a model predicts, not what.
 _TASK_SETTINGS = frozenset({"horizon_hours", "eligible_days", "timezone"})
@@ -132,15 +129,15 @@ def score(
     instant = to_utc_ms(as_of)
     served, lake = load_scoring_model(workspace), workspace.lake.snapshot()
     spec = served.spec
-    predictions = predict_eligible(lake, served, instant, workspace.engine)
+    context = compute_context(lake, spec.feature_set.task, instant, workspace.engine)
+    predictions = predict_eligible(lake, served, instant, workspace.engine, context=context)
     if keep:
-        store_context_of_day(workspace, spec.feature_set.task, instant)
+        store_context(workspace.store, context, spec.feature_set.task, instant)
         store_predictions(workspace.store, predictions, instant, spec.version)
     if out is not None:
         scores = predictions[list(CSV_COLUMNS)]
-        write_csv(
-            with_reasons(served, scores, features_from_lake(lake, served, workspace.engine), reasons), out
-        )
+        features_of = features_from_lake(lake, served, workspace.engine, _context_of(spec, context))
+        write_csv(with_reasons(served, scores, features_of, reasons), out)
     return ScoreReport(
         users=len(predictions),
         model_version=spec.version,
@@ -158,21 +155,37 @@ def score(
 
 
 def predict_eligible(
-    lake: LakeReader, served: ServedModel, as_of: datetime, engine: EngineOptions
+    lake: LakeReader,
+    served: ServedModel,
+    as_of: datetime,
+    engine: EngineOptions,
+    *,
+    context: ContextByDay | None = None,
 ) -> DataFrame[Prediction]:
     """Predictions of every eligible user at `as_of`, in order of rank.
+
+    The features of some users at a time are in memory, and the events are read once.
+
+    Args:
+        lake: the events.
+        served: the model.
+        as_of: the cut-off, UTC.
+        engine: runs the queries.
+        context: context features of the day of `as_of`; None computes them from the lake.
 
     Raises:
         DataError: no user is eligible.
     """
-    pairs = eligible_pairs(lake, served.spec, as_of, engine)
-    feature_set = served.spec.feature_set
-    return rank_predictions(
-        [
-            predict_features(served, compute_features(lake, chunk, feature_set, engine=engine))
-            for chunk in _chunks(pairs)
-        ]
+    pairs, spec = eligible_pairs(lake, served.spec, as_of, engine), served.spec
+    batches = feature_batches(
+        lake, pairs, spec.feature_set, engine=engine, context=_context_of(spec, context)
     )
+    return rank_predictions([predict_features(served, batch) for batch in batches])
+
+
+def _context_of(spec: ModelSpec, context: ContextByDay | None) -> ContextByDay | None:
+    """The context of one day where all pairs are of that day; the cut-offs of first visits are not."""
+    return None if spec.primary == "first-visit" else context
 
 
 def eligible_pairs(
@@ -199,11 +212,6 @@ def eligible_pairs(
         raise DataError(message, remedy="ingest newer events, or choose an --as-of within the data.")
     ordered = pairs.sort_values("user_id", ignore_index=True)
     return Pairs.validate(ordered.assign(policy=pd.Series(spec.primary, index=ordered.index, dtype="str")))
-
-
-def _chunks(pairs: DataFrame[Pairs]) -> Iterator[DataFrame[Pairs]]:
-    for start in range(0, len(pairs), CHUNK_USERS):
-        yield pairs.iloc[start : start + CHUNK_USERS].reset_index(drop=True)
 
 
 def predict_features(

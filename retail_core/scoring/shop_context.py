@@ -52,12 +52,6 @@ def store_context(store: Store, context: ContextByDay, task: PredictionTask, as_
     store.context.bulk_write([_replacement(day, values, task, as_of) for day, values in context.items()])
 
 
-def store_context_of_day(workspace: Workspace, task: PredictionTask, as_of: datetime) -> None:
-    """Compute and store the context features of the local day of `as_of` (aware)."""
-    context = compute_context(workspace.lake.snapshot(), task, as_of, workspace.engine)
-    store_context(workspace.store, context, task, as_of)
-
-
 def store_shop_context(workspace: Workspace) -> int:
     """Compute and store the context features of every recent day that the lake covers; returns their number.
 

@@ -42,15 +42,15 @@ MEMORY = "2g"
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A master and two workers of one core; their URL and the workers."""
+def cluster(folder: Path, memory: str = MEMORY) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A master and two workers of one core and so much memory; their URL and the workers."""
     port = free_port()
     url = f"spark://127.0.0.1:{port}"
     started = [launch(folder, "master", "master.Master", "--host", "127.0.0.1", "--port", str(port))]
     try:
         wait_for(folder / "master.log", "I have been elected leader")
         for number in (1, 2):
-            options = ("--host", "127.0.0.1", "--cores", "1", "--memory", MEMORY, "--webui-port", "0", url)
+            options = ("--host", "127.0.0.1", "--cores", "1", "--memory", memory, "--webui-port", "0", url)
             started.append(launch(folder, f"worker{number}", "worker.Worker", *options))
         for number in (1, 2):
             wait_for(folder / f"worker{number}.log", "Successfully registered")

@@ -24,6 +24,9 @@ from retail_core.features.prediction_task import PredictionTask
 from retail_core.schemas import Pairs
 from retail_core.times import from_micros
 
+BATCH_ROWS = 50_000
+"""Pairs of a batch, about 75 MB of features."""
+
 
 def compute_features(
     lake: LakeReader,
@@ -50,20 +53,71 @@ def compute_features(
         InputError: a feature of the set is not in the list of features.
         DependencyError: the engine is Spark and cannot be started.
     """
-    features = feature_set.plan()
-    matrix = np.empty((len(feature_set.columns), len(pairs)))
+    columns = list(feature_set.columns)
+    matrix = np.empty((len(columns), len(pairs)))
     attributes = attribute_values(lake, pairs, feature_set)
-    for row, name in zip(matrix, feature_set.columns, strict=True):
+    for row, name in zip(matrix, columns, strict=True):
         if name in attributes:
             row[:] = attributes[name]
-    if len(pairs) and features:
-        with open_engine(engine) as query_engine:
-            for table in BatchInterpreter(query_engine, lake, feature_set.task, features, context).run(pairs):
-                positions = table.column("pid").to_numpy()
-                for row, name in zip(matrix, feature_set.names, strict=False):
-                    row[positions] = table.column(name).to_numpy()
-    frame = pd.DataFrame(matrix.T, index=pairs.index, columns=list(feature_set.columns), copy=False)
+    for table in _feature_tables(lake, pairs, feature_set, engine, context):
+        positions = table.column("pid").to_numpy()
+        for row, name in zip(matrix, feature_set.names, strict=False):
+            row[positions] = table.column(name).to_numpy()
+    frame = pd.DataFrame(matrix.T, index=pairs.index, columns=columns, copy=False)
     return pd.concat([pairs, frame], axis=1)
+
+
+def feature_batches(
+    lake: LakeReader,
+    pairs: DataFrame[Pairs],
+    feature_set: FeatureSet,
+    *,
+    engine: EngineOptions = DUCKDB,
+    context: ContextByDay | None = None,
+) -> Iterator[pd.DataFrame]:
+    """The rows of `compute_features` in parts of whole users, in one pass over the events.
+
+    For whoever uses the features of many users but need not hold all of them in memory.
+
+    Args:
+        lake: as `compute_features`.
+        pairs: as `compute_features`.
+        feature_set: as `compute_features`.
+        engine: as `compute_features`.
+        context: as `compute_features`.
+
+    Yields:
+        Rows of at most `BATCH_ROWS` pairs, each pair in one of them, with the columns and the index of
+        `compute_features`; parts and their rows in the order of users.
+    """
+    columns = list(feature_set.columns)
+    attributes = attribute_values(lake, pairs, feature_set)
+    for table in _feature_tables(lake, pairs, feature_set, engine, context):
+        for start in range(0, len(table), BATCH_ROWS):
+            part = table.slice(start, BATCH_ROWS)
+            positions = part.column("pid").to_numpy()
+            matrix = np.empty((len(columns), len(part)))
+            for row, name in zip(matrix, columns, strict=True):
+                row[:] = attributes[name][positions] if name in attributes else part.column(name).to_numpy()
+            selected = pairs.iloc[positions]
+            frame = pd.DataFrame(matrix.T, index=selected.index, columns=columns, copy=False)
+            yield pd.concat([selected, frame], axis=1)
+
+
+def _feature_tables(
+    lake: LakeReader,
+    pairs: pd.DataFrame,
+    feature_set: FeatureSet,
+    engine: EngineOptions,
+    context: ContextByDay | None,
+) -> Iterator[pyarrow.Table]:
+    """Tables of `pid` (position of a pair in `pairs`) and all features but attributes, each pair once."""
+    features = feature_set.plan()
+    if not features:
+        yield pyarrow.table({"pid": np.arange(len(pairs))})
+    elif len(pairs):
+        with open_engine(engine) as query_engine:
+            yield from BatchInterpreter(query_engine, lake, feature_set.task, features, context).run(pairs)
 
 
 def attribute_values(

@@ -73,7 +73,7 @@ def daily_pairs(
             eligible = active.join(at, [*in_window, *is_known])
         ordered = eligible.select("user_id", "as_of").distinct().order_by(["as_of", "user_id"])
         rows = query_engine.to_arrow(ordered)
-    return pairs_frame(rows.column("user_id").to_pylist(), rows.column("as_of").to_numpy())
+    return pairs_frame(rows.column("user_id"), rows.column("as_of").to_numpy())
 
 
 def _cell_start(ts: IntegerValue, instants: Sequence[int], span: int) -> IntegerValue:
@@ -103,8 +103,7 @@ def first_visit_pairs(lake: LakeReader, before: datetime, engine: EngineOptions 
             return _first_visits_of_persons(query_engine, events, persons, rows, before)
     as_of = rows.column("ts").to_numpy() + FIRST_VISIT_DELAY // timedelta(microseconds=1)
     in_time = as_of <= to_micros(before)
-    users = np.array(rows.column("user_id").to_pylist(), object)
-    return pairs_frame(users[in_time].tolist(), as_of[in_time])
+    return pairs_frame(rows.column("user_id").filter(in_time), as_of[in_time])
 
 
 def _first_visits_of_persons(
@@ -132,7 +131,7 @@ def _first_visits_of_persons(
         later_visits = engine.to_arrow(earlier).column("visit").to_numpy()
         visits = visits.drop(index=later_visits).drop_duplicates(["user_id", "as_of"])
     visits = visits.sort_values(["as_of", "user_id"])
-    return pairs_frame(visits["user_id"].tolist(), visits["as_of"].to_numpy(np.int64))
+    return pairs_frame(visits["user_id"], visits["as_of"].to_numpy(np.int64))
 
 
 def in_session_pairs(
@@ -171,7 +170,7 @@ def in_session_pairs(
         times = (rows[name].to_numpy(np.int64) for name in ("ts", "as_of"))
         rows["user_id"] = persons.at(rows["user_id"], *times).to_numpy()
     unique = rows.drop_duplicates(["user_id", "as_of"])
-    pairs = pairs_frame(unique["user_id"].tolist(), unique["as_of"].to_numpy(np.int64))
+    pairs = pairs_frame(unique["user_id"], unique["as_of"].to_numpy(np.int64))
     in_time = (pairs["as_of"] <= before).to_numpy(bool)
     instants = pairs["as_of"].dt.to_pydatetime()
     outside_gaps = np.array(
@@ -186,10 +185,15 @@ def _delay_us(digest: str) -> int:
     return (1 + int(digest[8:16], 16) % (SESSION_GAP_US // 1_000 - 1)) * 1_000
 
 
-def pairs_frame(users: Sequence[str], micros: IntVector) -> DataFrame[Pairs]:
+def pairs_frame(
+    users: pyarrow.ChunkedArray | pd.Series[str] | Sequence[str], micros: IntVector
+) -> DataFrame[Pairs]:
     """Users and their cut-offs (microseconds since 1970) as a table of pairs."""
+    if isinstance(users, pyarrow.ChunkedArray):
+        users = users.to_pandas()
     as_of = pd.to_datetime(pd.Series(micros, dtype="int64"), unit="us", utc=True).dt.as_unit("ms")
-    frame = pd.DataFrame({"user_id": pd.Series(users, dtype="str"), "as_of": as_of})
+    user_ids = pd.Series(users).astype("str").reset_index(drop=True)
+    frame = pd.DataFrame({"user_id": user_ids, "as_of": as_of})
     return Pairs.validate(frame)
 
 

@@ -94,7 +94,8 @@ class DuckDBEngine(QueryEngine):
         """See `QueryEngine`; DuckDB sorts the events and hands them over in partitions."""
         in_order = events.order_by([name for name in EVENT_ORDER if name in events.columns])
         relation = self._backend.con.sql(self._backend.compile(in_order))
-        partitions = user_partitions(pairs, relation.to_arrow_reader(PARTITION_EVENTS))
+        batches = relation.to_arrow_reader(PARTITION_EVENTS)
+        partitions = user_partitions(pairs, batches, PARTITION_EVENTS)
         threads = min(self._threads, _MAX_CONCURRENT_PARTITIONS)
         with _explained_errors():
             yield from map_in_threads(function, partitions, threads)
@@ -135,7 +136,7 @@ def duckdb_engine(options: EngineOptions) -> Iterator[DuckDBEngine]:
 
 
 def user_partitions(
-    pairs: pyarrow.Table, events: pyarrow.RecordBatchReader, rows: int = PARTITION_EVENTS
+    pairs: pyarrow.Table, events: pyarrow.RecordBatchReader, rows: int
 ) -> Iterator[tuple[pyarrow.Table, pyarrow.Table]]:
     """Pairs and events of the same users; about `rows` events at a time, or those of one user with more.
 
