@@ -29,7 +29,8 @@ from retail_core.settings import Settings
 from retail_core.store.lake import table
 from retail_core.store.lake.erase import count_in_lake, erase_from_lake
 from retail_core.store.lake.location import LakeLocation
-from retail_core.store.lake.table import FILES_PER_DAY, Lake, LakeState, damage, rebuild, sync
+from retail_core.store.lake.merging import FILES_PER_DAY
+from retail_core.store.lake.table import Lake, LakeState, damage, rebuild, sync
 from retail_core.store.lake.table_specs import EVENTS
 from retail_core.store.mongo.connection import Document, Store, open_store
 from tests.examples import examples

@@ -16,9 +16,10 @@ from deltalake import DeltaTable
 from retail_core.settings import Settings
 from retail_core.store.lake import table
 from retail_core.store.lake.erase import erase_from_lake
+from retail_core.store.lake.merging import FILES_PER_DAY
 from retail_core.store.lake.reader import Lake
 from retail_core.store.lake.scratch_lake import lake_of_windows
-from retail_core.store.lake.table import FILES_PER_DAY, rebuild, sync
+from retail_core.store.lake.table import rebuild, sync
 from retail_core.store.lake.table_version import TableVersion
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.identities import StoredLink, add_links

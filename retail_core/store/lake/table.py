@@ -23,6 +23,7 @@ from retail_core.store.lake.delta_table import LakeTable
 from retail_core.store.lake.lake_file import DamagedFileError, LakeFile
 from retail_core.store.lake.links import STATE, links_state, replace_links
 from retail_core.store.lake.location import LakeLocation
+from retail_core.store.lake.merging import files_to_merge
 from retail_core.store.lake.parquet_files import Rows, write_file
 from retail_core.store.lake.prediction_table import take_over_old_predictions
 from retail_core.store.lake.reader import Lake, LakeState
@@ -55,9 +56,6 @@ SyncProgress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
 
 MERGERS = 2
-FILES_PER_DAY = 8
-"""A sync appends a file to a day; a day with this many files is written anew as one."""
-
 KEPT_HOURS = 24
 """How long a superseded file is kept for readers. Versions that a training read: `lake_retention_days`."""
 
@@ -288,8 +286,7 @@ def _new_event_files(
             copied += len(rows)
             if run.progress:
                 run.progress(copied, total)
-        full = {day: files for day, files in by_day.items() if len(files) >= FILES_PER_DAY}
-        superseded = {day: full.get(day, []) for day in spool.days()}
+        superseded = files_to_merge({day: by_day.get(day, []) for day in spool.days()})
         added = write_days(table, spool, superseded)
     return added, [file for files in superseded.values() for file in files]
 
