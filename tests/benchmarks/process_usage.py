@@ -17,19 +17,30 @@ import psutil
 INTERVAL = 0.1
 
 
-class MemorySampler(threading.Thread):
-    """The largest sum of resident memory of a process, its descendants, and further processes."""
+class UsageSampler(threading.Thread):
+    """The largest sum of resident memory of a process, its descendants, and further processes.
+
+    Also the CPU time of the process and its descendants, as last seen of each: that of daemons which are
+    killed is in no parent's account.
+    """
 
     def __init__(self, pid: int, others: Sequence[int] = ()) -> None:
         super().__init__(daemon=True)
         self._root, self._others = psutil.Process(pid), others
         self._ended = threading.Event()
         self.peak, self.peak_others = 0, 0
+        self._cpu_of: dict[int, float] = {}
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of all processes that were seen."""
+        return sum(self._cpu_of.values())
 
     def run(self) -> None:
         while not self._ended.wait(INTERVAL):
             with suppress(psutil.NoSuchProcess):
                 tree = [self._root, *self._root.children(recursive=True)]
+                self._cpu_of |= {process.pid: _cpu_seconds(process.pid) for process in tree}
                 self.peak = max(self.peak, sum(map(_resident, tree)))
                 self.peak_others = max(self.peak_others, sum(_resident_of(pid) for pid in self._others))
 
@@ -73,7 +84,7 @@ def measure_command(
     process = subprocess.Popen(
         [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-    sampler = MemorySampler(process.pid, others)
+    sampler = UsageSampler(process.pid, others)
     sampler.start()
     assert process.stdout is not None
     output = process.stdout.read()
@@ -84,7 +95,7 @@ def measure_command(
         raise RuntimeError(f"{module} {' '.join(arguments)} ended with {process.returncode}")
     figures = {
         "seconds": time.perf_counter() - started,
-        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "cpu_seconds": max(usage.ru_utime + usage.ru_stime, sampler.cpu_seconds),
         "peak_mb": max(sampler.peak / 2**20, usage.ru_maxrss / 1024),
         "others_cpu_seconds": sum(map(_cpu_seconds, others)) - others_before,
         "others_mb": sampler.peak_others / 2**20,

@@ -115,9 +115,11 @@ def score_midnight(store: Store, shop: Shop, as_of: datetime = AS_OF) -> Figures
 
 
 def new_day(store: Store, shop: Shop) -> Figures:
-    """Ingest the day after the history, synchronize the lake, and compute the shop's context."""
-    log = shop.folder / shop.name / f"{END}.csv"
-    events = day_events(shop.size, END)
+    """Ingest the first day that the lake lacks, synchronize it, and compute the shop's context."""
+    present = Workspace(store).lake.state().days
+    day = END + timedelta(days=sum(name >= END.isoformat() for name in present))
+    log = shop.folder / shop.name / f"{day}.csv"
+    events = day_events(shop.size, day)
     write_log(events, log)
     options = sources.get_preset("canonical")
     figures = {"events": float(len(events))}
