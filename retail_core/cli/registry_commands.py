@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from retail_core.cli.output import JsonFlag, emit, print_rows
+from retail_core.cli.output import JsonFlag, emit, print_rows, progress
 from retail_core.settings import Settings, load_settings
 
 models_app = typer.Typer(
@@ -84,6 +84,25 @@ def rollback_model(json_output: JsonFlag = False) -> None:
     with open_store(settings) as store:
         entry = promotion.rollback(store, at=datetime.now(UTC))
     _emit_with_registry(settings, entry, json_output, "Rolled back")
+
+
+@models_app.command("reproduce")
+def reproduce_model(version: str, json_output: JsonFlag = False) -> None:
+    """Train a version again on exactly its rows, and compare; nothing is registered or promoted.
+
+    Exit code 0: equal; 1: not equal, for the reason that is printed.
+
+    Example: retail models reproduce 3
+    """
+    from retail_core.store.mongo.connection import open_store
+    from retail_core.training.reproduction import reproduce
+
+    with open_store(load_settings()) as store, progress("reproduce", quiet=json_output) as advance:
+        result = reproduce(store, version, at=datetime.now(UTC), progress=advance)
+    emit(result.to_dict(), json_output=json_output, title="Reproduced" if result.equal else "Not reproduced")
+    if not result.equal:
+        typer.echo(f"version {version} was not reproduced: {result.reason}.", err=True)
+        raise typer.Exit(1)
 
 
 @models_app.command("recalibrate")

@@ -35,8 +35,10 @@ class ModelSpec:
         evaluation: by policy: `intervals` of the metrics, `segments`, `days` and `rules` on the same rows.
         reference: f1 (at `f1`), recall, false_positive_rate, base_rate, n, positives of the primary policy.
         data: as_of (ISO 8601; where the log ended, if it did before), labelled rows, and of the lake
-            before the as_of asked for: events, data_hash, last_event.
-        training: split, best_params, search, sampling and other facts about the fit.
+            before the as_of asked for: events, data_hash, last_event. `tables`, if recorded: by name of the
+            lake's table the version that was read (`lake.table_version.TableVersion`).
+        training: split, best_params, search, sampling and other facts about the fit; if recorded `request`
+            and `software`, which repeat the training (`training.training_request`, `training.software`).
         certification: by policy: buyers on the scale of the served model (`threshold_transfer.BuyerScores`),
             from which the threshold of any recall follows.
         self_test: a few rows of features, and the probabilities the model must give for them by policy.
@@ -130,7 +132,21 @@ class ModelSpec:
             "leaky": str(self.leaky).lower(),
             "data_until": str(self.data["as_of"]),
             **({"recalibrated_from": str(recalibrated["from"])} if recalibrated else {}),
+            **self._provenance_tags(),
         }
+
+    def _provenance_tags(self) -> dict[str, str]:
+        software = self.training.get("software", {})
+        versions = {"release": software.get("release"), "git_commit": self.describe_commit()}
+        if tables := self.data.get("tables"):
+            versions["lake_versions"] = ",".join(f"{name}={tables[name]['version']}" for name in tables)
+        return {name: value for name, value in versions.items() if value}
+
+    def describe_commit(self) -> str:
+        """Git commit it was trained with, and whether there were changes; empty if it was no checkout."""
+        software = self.training.get("software", {})
+        suffix = " with changes" if software.get("is_clean") is False else ""
+        return f"{software['commit']}{suffix}" if software.get("commit") else ""
 
     def flat_metrics(self) -> dict[str, float]:
         """All numeric metrics; those of secondary policies have the policy as prefix."""

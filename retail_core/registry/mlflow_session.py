@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import logging
 import os
 import sys
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, TypeVar
 from retail_core.errors import DependencyError, IntegrityError
 from retail_core.file_locks import exclusive_lock
 from retail_core.registry.artifact_locations import relocate_artifacts
+from retail_core.registry.dataset_inputs import DatasetInput
 from retail_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -89,6 +91,26 @@ class MlflowSession:
             params=[Param(name, str(value)) for name, value in params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
+
+    def log_datasets(self, run_id: str, inputs: Sequence[DatasetInput]) -> None:
+        """Record the Delta tables that a run has read."""
+        from mlflow.data.delta_dataset_source import DeltaDatasetSource
+        from mlflow.entities import Dataset, InputTag
+        from mlflow.entities import DatasetInput as LoggedInput
+
+        logged = []
+        for table in inputs:
+            source = DeltaDatasetSource(path=table.path, delta_table_version=table.version)
+            dataset = Dataset(
+                table.name,
+                table.digest,
+                "delta_table",
+                source.to_json(),
+                profile=json.dumps(table.profile),
+            )
+            logged.append(LoggedInput(dataset, [InputTag("mlflow.data.context", "training")]))
+        if logged:
+            self.client.log_inputs(run_id, logged)
 
     def log_child(
         self,

@@ -63,6 +63,18 @@ def _recalibrated(training: Mapping[str, Any]) -> list[str]:
     return [f"| recalibrated | from version {source['from']}, on days up to {source['as_of']} |"]
 
 
+def _provenance(spec: ModelSpec) -> Iterable[str]:
+    if tables := spec.data.get("tables"):
+        versions = (f"{name} {tables[name]['version']}, {tables[name]['rows']} rows" for name in tables)
+        yield f"| versions of the lake's tables | {'; '.join(versions)} |"
+    if software := spec.training.get("software"):
+        commit = f", commit {spec.describe_commit()}" if spec.describe_commit() else ""
+        yield (
+            f"| software | release {software['release']}{commit}, Python {software['python']}, installed "
+            f"distributions `{software['distributions'][:12]}` |"
+        )
+
+
 def _about(spec: ModelSpec) -> Iterable[str]:
     training, data = spec.training, spec.data
     task = spec.feature_set.task
@@ -78,6 +90,7 @@ def _about(spec: ModelSpec) -> Iterable[str]:
         *_recalibrated(training),
         f"| data | {data.get('events', '?')} events, {data.get('rows', '?')} labelled rows, hash "
         f"`{data['data_hash']}` |",
+        *_provenance(spec),
         f"| features | {len(spec.feature_set.columns)}, set `{spec.feature_set.hash[:12]}`, look-back "
         f"{task.lookback_days} days |",
         f"| split | {training.get('split', '?')} |",

@@ -24,6 +24,7 @@ from retail_core.model.served_model import (
     trusted_types,
 )
 from retail_core.model.spec import ModelSpec
+from retail_core.registry.dataset_inputs import dataset_inputs
 from retail_core.registry.mlflow_session import MlflowSession, open_session
 from retail_core.registry.model_card import model_card
 from retail_core.settings import Settings
@@ -102,7 +103,7 @@ def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
     """
     spec = candidate.spec
     with open_session(settings) as session:
-        _log_run(session, candidate)
+        _log_run(session, settings, candidate)
         if candidate.search is not None:
             _log_cells(session, spec.run_id, candidate.search)
         with tempfile.TemporaryDirectory() as folder:
@@ -220,9 +221,10 @@ def _existing(session: MlflowSession, settings: Settings, version: str) -> Model
     return model
 
 
-def _log_run(session: MlflowSession, candidate: Candidate) -> None:
+def _log_run(session: MlflowSession, settings: Settings, candidate: Candidate) -> None:
     spec = candidate.spec
     session.log(spec.run_id, params=candidate.params, metrics=spec.flat_metrics(), tags=spec.tags())
+    session.log_datasets(spec.run_id, dataset_inputs(spec, settings))
 
 
 def _log_cells(session: MlflowSession, run_id: str, search: SearchResult) -> None:
@@ -269,11 +271,11 @@ def _log_model(session: MlflowSession, candidate: Candidate, folder: Path) -> st
         example=example.head(3),
         extra_files=[spec_file, *export_scorers(candidate.served, folder)],
         trusted_types=trusted_types(),
-        requirements=_requirements(),
+        requirements=model_requirements(),
     )
 
 
-def _requirements() -> list[str]:
+def model_requirements() -> list[str]:
     """Distributions that a stored model needs, those of all families."""
     from retail_core.model.families import MODEL_FAMILIES
 

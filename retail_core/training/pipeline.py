@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from retail_core.features.cutoffs.policies import default_policies
-from retail_core.model import dataset, leakage, procedure
+from retail_core.model import leakage, procedure
 from retail_core.model.dataset import TrainingData
 from retail_core.model.explanations.contributions import ranked_importance
-from retail_core.model.labelled import build_labelled_rows
 from retail_core.model.leakage import LeakageReport
-from retail_core.model.procedure import RecallGoal
-from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
@@ -25,20 +20,15 @@ from retail_core.store.mongo.ledger import source_policy
 from retail_core.times import to_utc_ms
 from retail_core.training.champion_comparison import compare_with_champion, decide_promotion
 from retail_core.training.options import TrainOptions
-from retail_core.training.results import (
-    TrainingResult,
-    TrainReport,
-    evaluate_test_rows,
-    make_report,
-    plot_caption,
-)
-from retail_core.training.version_spec import build_spec, flat_params
+from retail_core.training.pinned_reading import read_pinned
+from retail_core.training.results import TrainingResult, TrainReport, make_report, plot_caption
+from retail_core.training.software import Software
+from retail_core.training.stages import Progress, evaluate_and_refit, read_training_data, stage
+from retail_core.training.training_request import TrainingRequest
+from retail_core.training.version_spec import TrainingInputs, build_spec, flat_params
 from retail_core.workspace import Workspace
 
 STAGES = ("rows", "features", "leakage", "search", "evaluate", "refit", "register", "gate")
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage of `STAGES`, the steps done and the steps in total."""
 
 
 def train(
@@ -66,21 +56,18 @@ def train(
     options = options or TrainOptions()
     options.check()
     advance = progress or (lambda _stage, _done, _total: None)
-    workspace, instant, settings = workspace.pinned(), to_utc_ms(as_of), workspace.settings
+    instant, settings = to_utc_ms(as_of), workspace.settings
     promotion.repair(workspace.store)
-    options = _with_policies(workspace, instant, options)
-    data = _build_data(workspace, instant, options, advance)
-    goal = RecallGoal(options.target_recall, options.confidence, settings.seed, options.must_certify)
-    procedure.refuse_uncertifiable_goal(data, goal)
-    leakage_report = _refuse_leaks(workspace, data, options, advance)
+    workspace, inputs = read_pinned(workspace, lambda pinned: _read_inputs(pinned, instant, options, advance))
+    data, goal = inputs.data, inputs.request.goal
     with registry.training_run(settings, reason=options.reason) as run:
-        with _stage("search", advance):
+        with stage("search", advance):
             search = procedure.run_search(data, settings, options.model)
-        result = _evaluate_and_refit(data, settings, search, goal, advance)
-        spec = build_spec(data, result, run, workspace.lake.state(instant, hashed=True), leakage_report)
-        with _stage("register", advance):
+        result = evaluate_and_refit(data, settings.seed, search, goal, advance)
+        spec = build_spec(inputs, result, run)
+        with stage("register", advance):
             spec = _register(settings, data, result, spec)
-    with _stage("gate", advance):
+    with stage("gate", advance):
         comparison = None if spec.leaky else compare_with_champion(workspace, data, search.config)
         decision = decide_promotion(comparison, leaky=spec.leaky, seed=settings.seed)
     if decision.promote:
@@ -88,12 +75,18 @@ def train(
     return make_report(data, result, spec, decision)
 
 
-@contextmanager
-def _stage(name: str, advance: Progress) -> Iterator[None]:
-    """Report the begin and the successful end of a stage of one step."""
-    advance(name, 0, 1)
-    yield
-    advance(name, 1, 1)
+def _read_inputs(
+    workspace: Workspace, as_of: datetime, options: TrainOptions, advance: Progress
+) -> TrainingInputs:
+    """Everything that a training reads of the lake, checked."""
+    options = _with_policies(workspace, as_of, options)
+    request = TrainingRequest.of(as_of, options, workspace.settings)
+    data = read_training_data(workspace.lake, request, workspace.task, workspace.settings, advance)
+    procedure.refuse_uncertifiable_goal(data, request.goal)
+    report = _refuse_leaks(workspace, data, options, advance)
+    hashes = workspace.lake.hashes(as_of)
+    state = replace(workspace.lake.state(as_of), data_hash=hashes.data_hash)
+    return TrainingInputs(data, report, request, state, hashes.tables, Software.of_this_process())
 
 
 def _with_policies(workspace: Workspace, as_of: datetime, options: TrainOptions) -> TrainOptions:
@@ -103,63 +96,14 @@ def _with_policies(workspace: Workspace, as_of: datetime, options: TrainOptions)
     return replace(options, policies=policies)
 
 
-def _build_data(
-    workspace: Workspace, as_of: datetime, options: TrainOptions, advance: Progress
-) -> TrainingData:
-    task = workspace.task
-    with _stage("rows", advance):
-        labelled = build_labelled_rows(workspace.lake, task, options.policies, as_of, workspace.engine)
-    return dataset.build_training_data(
-        workspace.lake,
-        replace(labelled, admitted=options.allow_leak),
-        task,
-        workspace.settings,
-        as_of=labelled.known_until,
-        advance=lambda done, total: advance("features", done, total),
-    )
-
-
 def _refuse_leaks(
     workspace: Workspace, data: TrainingData, options: TrainOptions, advance: Progress
 ) -> LeakageReport:
-    with _stage("leakage", advance):
+    with stage("leakage", advance):
         guard_data = leakage.guard_data_from_training(
             workspace.lake, data, data.labelled.known_until, workspace.settings.seed
         )
         return leakage.refuse_leaks(guard_data, options.allow_leak)
-
-
-def _evaluate_and_refit(
-    data: TrainingData, settings: Settings, search: SearchResult, goal: RecallGoal, advance: Progress
-) -> TrainingResult:
-    with _stage("evaluate", advance):
-        model = procedure.fit_evaluation_model(data, search.config, settings.seed)
-        scored = {
-            name: procedure.score_period(model, data, name) for name in ("calibrate", "certify", "test")
-        }
-        points = {
-            policy: procedure.choose_operating_points(
-                scored["calibrate"][policy], scored["certify"][policy], goal
-            )
-            for policy in scored["test"]
-        }
-        model.set_params(threshold=points[model.primary].f1)
-    with _stage("refit", advance):
-        served = procedure.refit_for_serving(data, search.config, points, goal)
-    evaluated = {
-        policy: evaluate_test_rows(data, policy, rows, points[policy], settings.seed)
-        for policy, rows in scored["test"].items()
-    }
-    return TrainingResult(
-        search=search,
-        evaluation=model,
-        served=served,
-        test=scored["test"],
-        points=points,
-        goal=goal,
-        metrics={policy: metrics for policy, (metrics, _) in evaluated.items()},
-        detail_metrics={policy: details for policy, (_, details) in evaluated.items()},
-    )
 
 
 def _register(settings: Settings, data: TrainingData, result: TrainingResult, spec: ModelSpec) -> ModelSpec:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,25 +19,46 @@ from retail_core.model.procedure import period_rows
 from retail_core.model.spec import ModelSpec
 from retail_core.model.usual_context import usual_context
 from retail_core.registry.versions import TrainingRun
-from retail_core.store.lake.table import LakeState
+from retail_core.store.lake.reader import LakeState
+from retail_core.store.lake.table_version import TableVersion
 from retail_core.times import iso
 from retail_core.training.results import TrainingResult, summarize_population
+from retail_core.training.software import Software
+from retail_core.training.training_request import TrainingRequest
 
 SELF_TEST_ROWS = 5
 
 
-def build_spec(
-    data: TrainingData, result: TrainingResult, run: TrainingRun, lake: LakeState, leakage: LeakageReport
-) -> ModelSpec:
+@dataclass(frozen=True)
+class TrainingInputs:
+    """What a training has read, and what determines it besides.
+
+    Attributes:
+        data: rows and features.
+        leakage: report of the leakage guard; columns allowed by name mark the version as leaky.
+        request: what was asked for.
+        lake: state of the lake at the requested `as_of`, with its hash.
+        tables: the version of each table of the lake, by name.
+        software: the release and the packages that train.
+    """
+
+    data: TrainingData
+    leakage: LeakageReport
+    request: TrainingRequest
+    lake: LakeState
+    tables: Mapping[str, TableVersion]
+    software: Software
+
+
+def build_spec(inputs: TrainingInputs, result: TrainingResult, run: TrainingRun) -> ModelSpec:
     """The specification of the served model, not yet registered.
 
     Args:
-        data: rows and features of the training.
+        inputs: what was read and asked for.
         result: fitted models, metrics and thresholds.
         run: the MLflow run.
-        lake: state of the lake at the requested `as_of`.
-        leakage: report of the leakage guard; columns allowed by name mark the version as leaky.
     """
+    data, lake = inputs.data, inputs.lake
     primary = data.policies[0]
     certified = {policy: result.points[policy].in_use for policy in data.policies}
     return ModelSpec(
@@ -60,11 +82,17 @@ def build_spec(
             "data_hash": lake.data_hash,
             "last_event": iso(lake.last_event) if lake.last_event else None,
             "as_of": iso(data.labelled.known_until),
+            "tables": {name: version.to_dict() for name, version in inputs.tables.items()},
         },
-        training=_training_facts(data, result) | {"leakage": leakage.to_dict()},
+        training=_training_facts(data, result)
+        | {
+            "leakage": inputs.leakage.to_dict(),
+            "request": inputs.request.to_dict(),
+            "software": inputs.software.to_dict(),
+        },
         certification={policy: buyers.to_dict() for policy, buyers in result.served.buyers.items()},
         self_test=build_self_test(data, result.served.model),
-        leaky=bool(leakage.allowed),
+        leaky=bool(inputs.leakage.allowed),
     )
 
 
@@ -80,7 +108,7 @@ def flat_params(data: TrainingData, result: TrainingResult, spec: ModelSpec) -> 
         **{f"search.{name}": value for name, value in result.search.to_dict().items() if name != "compared"},
         **{f"question.{name}": value for name, value in asdict(data.task).items()},
         **periods,
-        **{f"data.{name}": value for name, value in spec.data.items()},
+        **{f"data.{name}": value for name, value in spec.data.items() if name != "tables"},
         "family": result.search.config.family,
         "split": data.split.kind,
         "features": len(data.feature_set.columns),

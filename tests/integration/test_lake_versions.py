@@ -23,6 +23,8 @@ from retail_core.store.lake.table import rebuild, sync
 from retail_core.store.lake.table_version import TableVersion
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.identities import StoredLink, add_links
+from retail_core.training.pinned_reading import read_pinned
+from retail_core.workspace import Workspace
 from tests.lake_windows import START, event, put
 
 pytestmark = pytest.mark.integration
@@ -41,7 +43,7 @@ def pinned(store: Store) -> dict[str, TableVersion]:
     sync(store)
     lake = Lake(store.settings.lake_url)
     lake.pin()
-    versions = lake.table_versions()
+    versions = lake.hashes().tables
     for window_id in range(2, FILES_PER_DAY + 2):
         put(store, window_id, [event(window_id * 10, window_id)])
         sync(store)
@@ -80,7 +82,7 @@ def test_files_of_a_pinned_version_outlive_superseded_ones(
     past = lake.at_versions(pinned)
     assert event_rows(past) == 2
     assert past is not None
-    assert past.table_versions() == pinned
+    assert past.hashes().tables == pinned
     age_pins(store, 31)
     sync(store)
     assert superseded_files(store) == []
@@ -112,10 +114,50 @@ def test_the_ledger_windows_of_a_version_give_the_same_rows(
         rebuild(store)
         assert event_rows(Lake(store.settings.lake_url).at_versions(pinned)) == 2
     add_links(store, [StoredLink("u3", "u4", LATER)], ["file"], "canonical")
-    restored = lake_of_windows(store, pinned, LATER, tmp_path).table_versions()
+    restored = lake_of_windows(store, pinned, LATER, tmp_path).hashes().tables
     assert {name: version.digest for name, version in restored.items()} == {
         name: version.digest for name, version in pinned.items()
     }
+
+
+def erase_user(store: Store) -> None:
+    store.events.delete_many({"user_id": "u1"})
+    erase_from_lake(store.settings, "u1")
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["between two reads", "under a read"])
+def test_what_was_read_during_an_erasure_is_read_again(
+    store: Store, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(store, 1, [event(1, 1), event(2, 1)])
+    sync(store)
+    counts: list[int] = []
+
+    def read(workspace: Workspace) -> int:
+        counts.append(event_rows(workspace.lake))
+        if len(counts) == 1:
+            paths = workspace.lake.files()
+            erase_user(store)
+            if fails:
+                pq.ParquetFile(paths[0])
+        return counts[-1]
+
+    workspace, rows = read_pinned(Workspace(store), read)
+    assert (counts, rows) == ([2, 1], 1)
+    assert event_rows(workspace.lake) == 1
+    assert "A user was erased while the lake was read; it is read again." in caplog.text
+    assert len(list(Path(store.settings.lake_url).glob("pins/events/*"))) == 2
+
+
+def test_an_error_without_an_erasure_is_not_hidden(store: Store) -> None:
+    put(store, 1, [event(1, 1)])
+    sync(store)
+
+    def fail(_: Workspace) -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        read_pinned(Workspace(store), fail)
 
 
 def test_the_log_is_kept_as_long_as_the_files_of_pinned_versions(store: Store, settings: Settings) -> None:

@@ -15,7 +15,7 @@ from retail_core.store.lake.delta_table import LakeTable
 from retail_core.store.lake.lake_file import LakeFile
 from retail_core.store.lake.location import LakeLocation
 from retail_core.store.lake.parquet_files import read_rows
-from retail_core.store.lake.row_hashes import hash_tables, table_version
+from retail_core.store.lake.row_hashes import LakeHashes, hash_tables
 from retail_core.store.lake.table_specs import EVENTS, IDENTITIES, READ_TABLES, USERS
 from retail_core.store.lake.table_version import TableVersion
 from retail_core.store.lake.version_pins import pin_version
@@ -92,9 +92,9 @@ class Lake:
         self._version(with_files=True)
         return self._is_intact
 
-    def table_versions(self) -> dict[str, TableVersion]:
-        """The present version of each table, with the hash of its rows; reads every row."""
-        return {name: table_version(table) for name, table in self._version().items()}
+    def hashes(self, before: datetime | None = None) -> LakeHashes:
+        """Version and hash of each table, and the hash of the rows before an instant; reads every row."""
+        return hash_tables(self._version(), before)
 
     def at_versions(self, versions: Mapping[str, TableVersion]) -> Lake | None:
         """A reader of past versions of the tables; None where one of them, or a file of it, is gone.
@@ -138,7 +138,7 @@ class Lake:
             last_event=_instant(max((day.last for day in days.values()), default=None)),
             newest_event=_instant(days[newest.isoformat()].last if newest else None),
         )
-        return replace(state, data_hash=hash_tables(tables, before)) if hashed else state
+        return replace(state, data_hash=hash_tables(tables, before).data_hash) if hashed else state
 
     def rows_by_day(self) -> dict[str, int]:
         """Number of events by UTC day (YYYY-MM-DD), ascending."""

@@ -9,6 +9,7 @@ import time
 
 from pyarrow import fs
 
+from retail_core.errors import DependencyError
 from retail_core.store.lake.delta_table import LakeTable
 
 FOLDER = "pins"
@@ -17,13 +18,23 @@ _CONTENT = b"A training has read this version of the table; see the setting lake
 
 
 def pin_version(table: LakeTable) -> None:
-    """Keep the files of this version; pinning it again renews the pin."""
+    """Keep the files of this version; pinning it again renews the pin.
+
+    Raises:
+        DependencyError: the lake cannot be written.
+    """
     location, folder = table.location, f"{FOLDER}/{table.spec.name}"
-    if location.is_local:
-        location.filesystem.create_dir(location.path_of(folder))
-    name = f"{table.table_id}-{table.version}"
-    with location.filesystem.open_output_stream(location.path_of(f"{folder}/{name}")) as stream:
-        stream.write(_CONTENT)
+    path = location.path_of(f"{folder}/{table.table_id}-{table.version}")
+    try:
+        if location.is_local:
+            location.filesystem.create_dir(location.path_of(folder))
+        with location.filesystem.open_output_stream(path) as stream:
+            stream.write(_CONTENT)
+    except OSError as error:
+        raise DependencyError(
+            f"The lake at {location.url_of('')} cannot be written: {error}.",
+            remedy="free space or correct RETAIL_LAKE, and run the command again.",
+        ) from error
 
 
 def pinned_files(table: LakeTable, retention_days: int) -> set[str]:
