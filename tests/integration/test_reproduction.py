@@ -19,7 +19,7 @@ from retail_core.privacy.erasure import erase
 from retail_core.registry import versions as registry
 from retail_core.settings import Settings
 from retail_core.sources import get_preset
-from retail_core.store.lake import table
+from retail_core.store.lake import merging, table
 from retail_core.store.lake.table import sync
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.training.options import TrainOptions
@@ -57,7 +57,7 @@ def ingest_more(store: Store, name: str = "more") -> None:
 @pytest.fixture
 def quick_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each synchronization writes its days anew and deletes the files it replaces."""
-    monkeypatch.setattr(table, "FILES_PER_DAY", 1)
+    monkeypatch.setattr(merging, "FILES_PER_DAY", 1)
     monkeypatch.setattr(table, "KEPT_HOURS", 0)
 
 
