@@ -10,6 +10,8 @@ from typing import Any, cast
 
 from bson.codec_options import CodecOptions
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
 
 from bentos.mongo_connection import Document, MongoConnection
 from retail_core.features.cutoff_context import ContextFeatures
@@ -33,6 +35,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH, _MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)  # noqa: DTZ001 - as decoded
 _AS_DATETIME: CodecOptions[Document] = CodecOptions()
 """Decodes times in a third of the time that integers of milliseconds take."""
+
+_COMMITTED: dict[str, Any] = {
+    "read_preference": ReadPreference.PRIMARY,
+    "read_concern": ReadConcern("majority"),
+}
 
 TimeSpan = tuple[datetime, datetime]
 
@@ -65,8 +72,14 @@ class HistoryReader:
         self._connection = connection
         self._context_cache: dict[str, tuple[float, ContextFeatures | None]] = {}
 
-    async def events(self, spans: Mapping[TimeSpan, Sequence[str]]) -> dict[str, EventColumns]:
+    async def events(
+        self, spans: Mapping[TimeSpan, Sequence[str]], *, committed: bool = False
+    ) -> dict[str, EventColumns]:
         """Stored events by user, those with start <= event_time < end of a span of the user.
+
+        Args:
+            spans: result of `time_spans`.
+            committed: read from the primary server what a majority has, which no failover takes back.
 
         Raises:
             DependencyError: MongoDB does not answer within the limit.
@@ -80,7 +93,7 @@ class HistoryReader:
         projection = dict.fromkeys(EVENT_FIELDS if len(users) == 1 else ("user_id", *EVENT_FIELDS), 1)
 
         async def find(collection: AsyncCollection[Document]) -> list[Document]:
-            events = collection.with_options(_AS_DATETIME)
+            events = collection.with_options(_AS_DATETIME, **(_COMMITTED if committed else {}))
             return await events.find(query, projection, batch_size=BATCH_SIZE).to_list()
 
         documents = await self._connection.run("events", find, _timeout_seconds(users))

@@ -156,11 +156,7 @@ async def _first_document(collection: AsyncCollection[Document]) -> Document | N
 
 def ids_of(cutoffs: Iterable[Cutoff], periods: Periods) -> list[Cutoff]:
     """The (id, as_of) whose events are needed for (user, as_of)."""
-    return [
-        (period.user_id, as_of)
-        for user, as_of in cutoffs
-        for period in periods.get((user, as_of), (IdPeriod(user),))
-    ]
+    return [(period.user_id, cutoff[1]) for cutoff in cutoffs for period in periods_of(cutoff, periods)]
 
 
 def events_of(cutoff: Cutoff, events: Mapping[str, EventColumns], periods: Periods) -> EventColumns:
@@ -171,10 +167,20 @@ def events_of(cutoff: Cutoff, events: Mapping[str, EventColumns], periods: Perio
         events: stored events by id.
         periods: result of `PersonReader.periods`.
     """
-    if cutoff not in periods:
-        return events.get(cutoff[0], EventColumns())
+    return merged_events(periods_of(cutoff, periods), events)
+
+
+def periods_of(cutoff: Cutoff, periods: Periods) -> Sequence[IdPeriod]:
+    """The ids of the person of (user, as_of), the user's alone where they have no other."""
+    return periods.get(cutoff, (IdPeriod(cutoff[0]),))
+
+
+def merged_events(periods: Sequence[IdPeriod], events: Mapping[str, EventColumns]) -> EventColumns:
+    """The events of a person, from those of the ids."""
+    if len(periods) == 1 and periods[0] == IdPeriod(periods[0].user_id):
+        return events.get(periods[0].user_id, EventColumns())
     merged = EventColumns()
-    for user_id, start, end in periods[cutoff]:
+    for user_id, start, end in periods:
         merged = merged.append(events.get(user_id, EventColumns()).within(start, end))
     return merged
 

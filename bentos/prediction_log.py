@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from bson import ObjectId
@@ -39,7 +40,7 @@ class PredictionLog:
     def __init__(self, connection: MongoConnection, *, enabled: bool = True) -> None:
         self._connection = connection
         self._enabled = enabled
-        self._queue: deque[Document] = deque()
+        self._queue: deque[_Entry] = deque()
         self._reported_dropped = 0
         self._reported_at = 0.0
         self.dropped = 0
@@ -56,7 +57,7 @@ class PredictionLog:
             if len(self._queue) >= QUEUE_SIZE:
                 self.dropped += 1
             else:
-                self._queue.append(_document(prediction, at))
+                self._queue.append(_Entry(prediction, at))
 
     async def run(self) -> None:
         """Write the queue until cancelled."""
@@ -71,7 +72,8 @@ class PredictionLog:
                 await asyncio.sleep(0)
 
     async def _write_batch(self) -> None:
-        batch = [self._queue[position] for position in range(min(BATCH_SIZE, len(self._queue)))]
+        entries = [self._queue[position] for position in range(min(BATCH_SIZE, len(self._queue)))]
+        batch = [entry.document() for entry in entries]
 
         async def insert(collection: AsyncCollection[Document]) -> None:
             try:
@@ -93,14 +95,26 @@ class PredictionLog:
             self._reported_dropped, self._reported_at = self.dropped, clock_seconds
 
 
-def _document(prediction: Answer, at: datetime) -> Document:
-    return {
-        "_id": ObjectId(),
-        "at": at,
-        "user_id": prediction.user_id,
-        "as_of": prediction.as_of,
-        "model_version": prediction.model_version,
-        "policy": prediction.policy,
-        "probability": prediction.probability,
-        "history": prediction.history,
-    }
+@dataclass(slots=True)
+class _Entry:
+    """A prediction and its time; its document is made when it is written, so that no list waits for it."""
+
+    prediction: Answer
+    at: datetime
+    _id: ObjectId | None = None
+
+    def document(self) -> Document:
+        """The document, with the same `_id` whenever it is sent again."""
+        if self._id is None:
+            self._id = ObjectId()
+        prediction = self.prediction
+        return {
+            "_id": self._id,
+            "at": self.at,
+            "user_id": prediction.user_id,
+            "as_of": prediction.as_of,
+            "model_version": prediction.model_version,
+            "policy": prediction.policy,
+            "probability": prediction.probability,
+            "history": prediction.history,
+        }

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from bentos.context_refresh import ContextRefresher
 from bentos.event_writer import EventWriter
-from bentos.history_reader import HistoryReader, time_spans
 from bentos.messages import Answer, EventsAccepted
 from bentos.model_loader import LoadedModel, ModelReloader
-from bentos.mongo_connection import Document, MongoConnection
-from bentos.person_reader import Periods, PersonReader, attributes_of, events_of, ids_of
+from bentos.mongo_connection import MongoConnection
+from bentos.person_reader import Cutoff, attributes_of, events_of
 from bentos.prediction_log import PredictionLog
 from bentos.predictor import (
     PreparedItem,
@@ -31,43 +29,36 @@ from bentos.predictor import (
 from bentos.problems import Problem, from_retail
 from bentos.request_items import DecodedItem, EventRow, RejectedItem, parse_events
 from bentos.service_metrics import ServiceMetrics
-from retail_core.errors import DependencyError
-from retail_core.features.cutoff_context import ContextFeatures, context_key, has_context_features, local_day
+from bentos.stored_inputs import StoredInputReader, StoredInputs
 from retail_core.features.event_columns import EventColumns, OnlineEvent
-from retail_core.features.feature_set import FeatureSet
 from retail_core.settings import Settings
 
 AnswerOrProblem = Answer | Problem
 Item = DecodedItem | RejectedItem
 
 SLICE_ITEMS = 16
-"""Items predicted without a pause; then other requests run, so that a list of 1,000 does not block them."""
+"""Items whose features are computed one by one without a pause; then other requests run, so that a list of
+1,000 does not block them."""
+
+LIST_SLICE_ITEMS = 128
+"""Items that are predicted without a pause where their features are computed already."""
 
 READ_ITEMS = 48
-"""Items whose histories are read by one MongoDB query; the next are read while these are predicted."""
+"""Items whose stored events are read together where the request has events too."""
+
+LIST_READ_ITEMS = 500
+"""Items whose features are computed together; a thread computes them while others are read or predicted."""
 
 CONCURRENT_READS = 3
-"""Queries of one list that run at the same time, which also bounds the results in memory."""
+"""Blocks of one list that are read at the same time, which also bounds their memory."""
+
+LIST_THREADS = 2
+"""Threads that compute the features of lists."""
 
 PARSER_THREADS = 2
 """Threads that parse the events of requests."""
 
 CLOSE_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class StoredInputs:
-    """What MongoDB holds for the users of one request; `failure` says why it could not be read.
-
-    `events` and `attributes` are by id; `periods` has the ids of users whose person has other ids.
-    `context` is None for a cut-off on whose day the model needs context features that are not stored.
-    """
-
-    periods: Periods = field(default_factory=dict)
-    events: Mapping[str, EventColumns] = field(default_factory=dict)
-    attributes: Mapping[str, Sequence[Document]] = field(default_factory=dict)
-    context: Mapping[datetime, ContextFeatures | None] = field(default_factory=dict)
-    failure: DependencyError | None = None
 
 
 class PredictionService:
@@ -90,8 +81,9 @@ class PredictionService:
             MongoConnection(settings),
             MongoConnection(settings),
         )
-        self.history = HistoryReader(self._read_connection)
-        self.persons = PersonReader(self._read_connection)
+        self._list_threads = ThreadPoolExecutor(LIST_THREADS, "lists")
+        cache_bytes = round(settings.history_cache_mb * 1_000_000)
+        self.inputs = StoredInputReader(self._read_connection, cache_bytes, self._list_threads)
         self.event_writer = EventWriter(settings)
         self.prediction_log = PredictionLog(self._background_connection, enabled=settings.prediction_log)
         self.reloader = ModelReloader(settings, self._background_connection, metrics, loaded)
@@ -111,13 +103,21 @@ class PredictionService:
         gauge("retail_prediction_log_waiting", "Answers not yet in the prediction log", lambda: len(log))
         gauge("retail_prediction_log_dropped", "Answers the prediction log lost", lambda: log.dropped)
         gauge("retail_prediction_log_written", "Answers in the prediction log", lambda: log.written)
+        cache = self.inputs.cache
+        gauge("retail_history_cache_bytes", "Memory of the histories for lists", lambda: cache.size_bytes)
+        gauge("retail_history_cache_hits", "Histories of lists that were in memory", lambda: cache.hits)
+        gauge("retail_history_cache_misses", "Histories of lists that were read", lambda: cache.misses)
         reloader = self.reloader
         gauge("retail_model_loaded", "1 once a model is loaded", lambda: self.has_model)
         gauge("retail_reload_refused", "1 while production is refused", lambda: bool(reloader.reload_error))
 
     def start(self) -> None:
         """Start the background tasks; call it in the event loop of the requests."""
-        background: list[Coroutine[Any, Any, None]] = [self.prediction_log.run(), self.reloader.run()]
+        background: list[Coroutine[Any, Any, None]] = [
+            self.prediction_log.run(),
+            self.reloader.run(),
+            self.inputs.changes.run(),
+        ]
         if self.context_refresher is not None:
             background.append(self.context_refresher.run())
         self._tasks = [asyncio.create_task(coroutine) for coroutine in background]
@@ -130,7 +130,7 @@ class PredictionService:
         """
         accepted = await self.event_writer.write(rows)
         if accepted.links:
-            self.persons.links_were_stored()
+            self.inputs.persons.links_were_stored()
         if accepted.inserted and self.context_refresher is not None:
             self.context_refresher.events_were_posted()
         return accepted
@@ -143,10 +143,11 @@ class PredictionService:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self.inputs.changes.close()
                 await self._read_connection.close()
                 await self._background_connection.close()
         await asyncio.to_thread(self.event_writer.close)
-        for pool in (self._reason_thread, self._parser_threads):
+        for pool in (self._reason_thread, self._parser_threads, self._list_threads):
             await asyncio.to_thread(pool.shutdown)
 
     async def predict_items(self, items: Sequence[Item]) -> list[AnswerOrProblem]:
@@ -177,56 +178,26 @@ class PredictionService:
     async def _read_slices(
         self, loaded: LoadedModel, items: Sequence[Item]
     ) -> AsyncGenerator[tuple[Sequence[Item], StoredInputs], None]:
-        """The items in slices of `SLICE_ITEMS` with their stored inputs, some of which are read ahead."""
-        if len(items) <= SLICE_ITEMS:
-            yield items, await self._read(loaded, items)
-            return
-        batches = [items[start : start + READ_ITEMS] for start in range(0, len(items), READ_ITEMS)]
-        unread = iter(batches)
-        reads: deque[asyncio.Task[StoredInputs]] = deque()
-
-        def start_reads() -> None:
-            for batch in islice(unread, CONCURRENT_READS - len(reads)):
-                reads.append(asyncio.create_task(self._read(loaded, batch)))
-
-        start_reads()
-        try:
-            for batch in batches:
-                stored = await reads.popleft()
-                start_reads()
-                for start in range(0, len(batch), SLICE_ITEMS):
-                    yield batch[start : start + SLICE_ITEMS], stored
-        finally:
-            for task in reads:
-                task.cancel()
-
-    async def _read(self, loaded: LoadedModel, items: Sequence[Item]) -> StoredInputs:
-        items_by_history = [item for item in items if isinstance(item, DecodedItem) and item.features is None]
-        if not items_by_history:
-            return StoredInputs()
+        """The items in slices with their stored inputs, some of which are read ahead."""
         feature_set = loaded.served.spec.feature_set
-        cutoffs = [(item.user_id, item.as_of) for item in items_by_history]
-        lookback = timedelta(days=feature_set.task.lookback_days)
-        try:
-            periods = await self.persons.periods(cutoffs)
-            ids = ids_of(cutoffs, periods)
-            events = await self.history.events(time_spans(ids, lookback))
-            users = list({user_id for user_id, _ in ids})
-            attributes = await self.history.attributes(users) if feature_set.attributes else {}
-            context = await self._read_context(feature_set, {item.as_of for item in items_by_history})
-        except DependencyError as error:
-            return StoredInputs(failure=error)
-        return StoredInputs(periods, events, attributes, context)
+        valid = [item for item in items if isinstance(item, DecodedItem)]
+        if len(items) <= SLICE_ITEMS:
+            yield items, await self.inputs.read(valid, feature_set)
+            return
+        by_history = any(item.features is None for item in valid)
+        use_cache = by_history and await self.inputs.changes.catch_up()
 
-    async def _read_context(
-        self, feature_set: FeatureSet, cutoffs: Collection[datetime]
-    ) -> dict[datetime, ContextFeatures | None]:
-        if not has_context_features(feature_set.names):
-            return {}
-        task = feature_set.task
-        keys = {as_of: context_key(local_day(as_of, task), task) for as_of in cutoffs}
-        stored = await self.history.context(list({*keys.values()}))
-        return {as_of: stored.get(key) for as_of, key in keys.items()}
+        def read(block: Sequence[Item]) -> Coroutine[Any, Any, StoredInputs]:
+            decoded = [item for item in block if isinstance(item, DecodedItem)]
+            return self.inputs.read_list(decoded, feature_set, use_cache=use_cache)
+
+        alone = any(item.event_rows is not None for item in valid)
+        block_items, slice_items = (READ_ITEMS, SLICE_ITEMS) if alone else (LIST_READ_ITEMS, LIST_SLICE_ITEMS)
+        blocks = [items[start : start + block_items] for start in range(0, len(items), block_items)]
+        async with aclosing(_read_ahead(blocks, read)) as inputs:
+            async for block, stored in inputs:
+                for start in range(0, len(block), slice_items):
+                    yield block[start : start + slice_items], stored
 
     async def _prepare(self, item: Item, stored: StoredInputs, has_usual: bool) -> PreparedItem | Problem:
         if isinstance(item, RejectedItem):
@@ -243,10 +214,12 @@ class PredictionService:
         context = stored.context.get(item.as_of, {})
         if context is None:
             self.metrics.record_missing_context()
+        computed = stored.computed.get(cutoff) if item.event_rows is None else None
         return PreparedItem(
             item.user_id,
             item.as_of,
-            events=merge_events(events_of(cutoff, stored.events, stored.periods), sent),
+            computed=computed,
+            events=None if computed else _events(cutoff, stored, sent),
             attribute_rows=attributes_of(cutoff, stored.attributes, stored.periods),
             context=context or {},
             history=_history(item, stored),
@@ -257,6 +230,32 @@ class PredictionService:
     async def _parse_events(self, item: DecodedItem) -> list[OnlineEvent]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._parser_threads, parse_events, item)
+
+
+async def _read_ahead(
+    blocks: Sequence[Sequence[Item]], read: Callable[[Sequence[Item]], Coroutine[Any, Any, StoredInputs]]
+) -> AsyncGenerator[tuple[Sequence[Item], StoredInputs], None]:
+    """The blocks of a list with their stored inputs; `CONCURRENT_READS` of them are read at the same time."""
+    unread = iter(blocks)
+    reads: deque[asyncio.Task[StoredInputs]] = deque()
+
+    def start_reads() -> None:
+        for block in islice(unread, CONCURRENT_READS - len(reads)):
+            reads.append(asyncio.create_task(read(block)))
+
+    start_reads()
+    try:
+        for block in blocks:
+            stored = await reads.popleft()
+            start_reads()
+            yield block, stored
+    finally:
+        for task in reads:
+            task.cancel()
+
+
+def _events(cutoff: Cutoff, stored: StoredInputs, sent: Sequence[OnlineEvent]) -> EventColumns:
+    return merge_events(events_of(cutoff, stored.events, stored.periods), sent)
 
 
 def _warnings(item: DecodedItem, stored: StoredInputs, has_usual: bool) -> tuple[str, ...]:

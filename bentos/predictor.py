@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,15 +14,17 @@ import numpy as np
 
 from bentos.messages import Answer, Reason
 from bentos.problems import Problem, invalid
-from retail_core.arrays import FloatArray
+from retail_core.arrays import FloatArray, FloatVector
+from retail_core.features.batch.encoded_histories import ComputedFeatures
 from retail_core.features.cutoffs.policies import LAST_EVENT_FEATURE, policy_for
 from retail_core.features.event_columns import EventColumns, OnlineEvent
 from retail_core.features.feature_set import FeatureSet
 from retail_core.features.online.online_interpreter import compute_user_values
+from retail_core.features.prediction_task import PredictionTask
 from retail_core.features.time_windows import HOUR_US
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
-from retail_core.times import iso
+from retail_core.times import iso, to_micros
 
 REASON_BUDGET = 4e8
 """Steps spent on the reasons of one request, a second or two; see `max_explainable_rows`."""
@@ -35,13 +38,14 @@ ScoredCallback = Callable[[str, str, Sequence[str], FloatArray, FloatArray], Non
 
 @dataclass(frozen=True)
 class PreparedItem:
-    """One validated item with its inputs; exactly one of `features` and `events` is used.
+    """One validated item with its inputs; exactly one of `features`, `computed` and `events` is used.
 
     Attributes:
         user_id: the user.
         as_of: cut-off, UTC, whole milliseconds.
         features: feature values that were sent, or None.
-        events: the user's events of the look-back (stored and sent), or None with `features`.
+        computed: features of the stored events, without attributes, or None.
+        events: the user's events of the look-back (stored and sent), or None.
         attribute_rows: documents of `users` of this user.
         context: context features of the day of `as_of`, as far as stored.
         history: where the events come from, as in `Answer.history`.
@@ -52,6 +56,7 @@ class PreparedItem:
     user_id: str
     as_of: datetime
     features: Mapping[str, float | None] | None = None
+    computed: ComputedFeatures | None = None
     events: EventColumns | None = None
     attribute_rows: Sequence[Mapping[str, object]] = ()
     context: Mapping[str, float | None] = field(default_factory=dict)
@@ -65,7 +70,7 @@ class FeatureRow:
     """The feature values of one item in the model's order, and the policy whose ranker scores them."""
 
     item: PreparedItem
-    values: Sequence[float | None]
+    values: Sequence[float | None] | FloatVector
     policy: str
     eligible: bool | None
 
@@ -111,20 +116,33 @@ def feature_row(spec: ModelSpec, item: PreparedItem) -> FeatureRow:
     """
     if item.features is not None:
         return _row_of_features(spec, item, item.features)
-    cutoff_us = _microseconds(item.as_of)
     task = spec.feature_set.task
-    events = item.events or EventColumns()
-    start_us = cutoff_us - task.lookback_us
-    times_us = [time for time in events.event_time if start_us <= time < cutoff_us]
-    if not times_us:
+    silent_hours = item.computed.silent_hours if item.computed else _silent_hours(item, task)
+    if math.isnan(silent_hours):
         period = f"in the {task.lookback_days} days before {iso(item.as_of)}"
         raise Problem(404, "unknown-user", f"There are no events of this user {period}.")
-    silent_us = cutoff_us - max(times_us)
-    eligible = silent_us <= task.eligible_days * 24 * HOUR_US
-    policy = policy_for(silent_us / HOUR_US, spec.policies)
+    policy = policy_for(silent_hours, spec.policies)
+    eligible = silent_hours <= task.eligible_days * 24
+    return FeatureRow(item, _history_values(spec.feature_set, item, policy), policy, eligible)
+
+
+def _silent_hours(item: PreparedItem, task: PredictionTask) -> float:
+    """Hours since the last event of the look-back; NaN without events."""
+    cutoff_us = to_micros(item.as_of)
+    events = item.events or EventColumns()
+    times_us = [time for time in events.event_time if cutoff_us - task.lookback_us <= time < cutoff_us]
+    return (cutoff_us - max(times_us)) / HOUR_US if times_us else math.nan
+
+
+def _history_values(
+    feature_set: FeatureSet, item: PreparedItem, policy: str
+) -> Sequence[float | None] | FloatVector:
     attributes = latest_attributes(item.attribute_rows, item.as_of, undated=policy == "first-visit")
-    values = compute_user_values(events, item.as_of, spec.feature_set, attributes, item.context)
-    return FeatureRow(item, values, policy, eligible)
+    if item.computed is None:
+        events = item.events or EventColumns()
+        return compute_user_values(events, item.as_of, feature_set, attributes, item.context)
+    encoded = [value for attribute in feature_set.attributes for value in attribute.encode(attributes)]
+    return np.concatenate([item.computed.values, encoded]) if encoded else item.computed.values
 
 
 def latest_attributes(
@@ -145,6 +163,7 @@ def latest_attributes(
     return attributes
 
 
+@lru_cache(maxsize=64)
 def missing_context_warning(as_of: datetime, *, has_usual: bool) -> str:
     """The warning for a prediction that needs a day's context features where there are none.
 
@@ -223,18 +242,20 @@ def _answer(
         threshold=spec.thresholds[row.policy]["contact"],
         model_version=spec.version,
         policy=row.policy,
-        as_of=iso(item.as_of),
+        as_of=_iso(item.as_of),
         history=item.history,
         eligible=row.eligible,
-        features_missing=row.values.count(None) if by_features else None,
+        features_missing=sum(value is None for value in row.values) if by_features else None,
         warnings=list(item.warnings),
     )
+
+
+@lru_cache(maxsize=1024)
+def _iso(instant: datetime) -> str:
+    """As `iso`; the items of a list often have one cut-off."""
+    return iso(instant)
 
 
 def _valid_from(row: Mapping[str, object]) -> datetime:
     valid_from = row.get("valid_from")
     return valid_from if isinstance(valid_from, datetime) else UNDATED
-
-
-def _microseconds(instant: datetime) -> int:
-    return round(instant.timestamp() * 1000) * 1000

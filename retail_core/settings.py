@@ -148,6 +148,11 @@ class Settings(BaseSettings):
     context_refresh_seconds: float = Field(
         900.0, gt=0, description="Seconds from posted events to the update of the stored shop context."
     )
+    history_cache_mb: float = Field(
+        128.0,
+        ge=0,
+        description="Memory of users' histories that the API keeps for lists, in MB; 0: none.",
+    )
     access_log: bool = Field(True, description="Write the API's access log.")
     prediction_log: bool = Field(True, description="Store every answer in the collection `prediction_log`.")
     wait_for_model: bool = Field(

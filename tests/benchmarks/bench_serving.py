@@ -1,6 +1,7 @@
 """How fast the service responds, beside plain servers of the same model; wrk as load.
 
     python -m tests.benchmarks.bench_serving [--seconds 5] [--rounds 5] [--swaps 100] [--batch-users 1000000]
+        [--lists]
 
 Each figure is the median of the rounds. The last line is one JSON object.
 """
@@ -13,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -32,7 +34,7 @@ from retail_core.registry import versions as registry
 from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.sources import get_preset
-from retail_core.store.mongo.connection import open_store
+from retail_core.store.mongo.connection import Store, open_store
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from tests.benchmarks.load import CONNECTIONS, Load, middle, wrk
@@ -123,8 +125,10 @@ def fill_histories(settings: Settings) -> list[str]:
     return users
 
 
-def by_user(url: str, users: list[str], folder: Path, options: argparse.Namespace) -> dict[str, float]:
-    """By user id through MongoDB: alone, and a list of a thousand."""
+def by_user(
+    url: str, users: list[str], settings: Settings, folder: Path, options: argparse.Namespace
+) -> dict[str, float]:
+    """By user id through MongoDB: alone, and lists of a thousand, with the memory that they take."""
     instant = AS_OF.isoformat()
     bodies = [{"user_id": user, "as_of": instant} for user in users]
     load = middle(
@@ -133,17 +137,56 @@ def by_user(url: str, users: list[str], folder: Path, options: argparse.Namespac
             for _ in range(options.rounds)
         ]
     )
-    with httpx.Client(timeout=120, trust_env=False) as http:
-        seconds = median(
-            timed(lambda: http.post(f"{url}/predict", json=bodies)) for _ in range(options.rounds)
-        )
+    with httpx.Client(timeout=120, trust_env=False) as http, open_store(settings) as store:
+        http.post(f"{url}/predict", json=bodies[0]).raise_for_status()
+        process = worker(settings.home_dir.as_posix(), int(url.rsplit(":", 1)[1]))
+        resident = process.memory_info().rss
+
+        def list_ms(change: Callable[[], object]) -> float:
+            """Milliseconds of a list after a change, median of the rounds."""
+            return 1000 * median(
+                timed_after(change, lambda: http.post(f"{url}/predict", json=bodies).raise_for_status())
+                for _ in range(options.rounds)
+            )
+
+        cold = list_ms(lambda: forget_histories(store))
+        warm = list_ms(lambda: None)
+        changed = list_ms(lambda: store.events.insert_many([event_now(user) for user in users[::10]]))
     return {
         "by_user_p50_ms": load.p50,
         "by_user_p99_ms": load.p99,
         "by_user_error_share": load.error_share,
-        "list_1000_ms": seconds * 1000,
-        "list_1000_over_one": seconds * 1000 / load.p50,
+        "list_1000_ms": warm,
+        "list_1000_over_one": warm / load.p50,
+        "list_1000_tenth_changed_ms": changed,
+        "list_1000_all_read_ms": cold,
+        "list_1000_added_mb": (process.memory_info().rss - resident) / 1e6,
     }
+
+
+def event_now(user: str) -> dict[str, Any]:
+    """An event that was just stored, a moment before the cut-off."""
+    return {
+        "_id": uuid.uuid4().hex,
+        "user_id": user,
+        "event_time": AS_OF - timedelta(seconds=1),
+        "event_type": "view_item",
+        "source": "canonical",
+        "window_id": 0,
+    }
+
+
+def forget_histories(store: Store) -> None:
+    """Delete an event: the service then removes all histories from its memory."""
+    event = event_now("nobody")
+    store.events.insert_one(event)
+    store.events.delete_one({"_id": event["_id"]})
+
+
+def timed_after(change: Callable[[], object], run: Callable[[], object]) -> float:
+    """Seconds of `run` after a change."""
+    change()
+    return timed(run)
 
 
 def timed(run: Callable[[], object]) -> float:
@@ -228,10 +271,15 @@ def killed(api: httpx.Client, home: str, body: dict[str, Any], folder: Path) -> 
         return {"seconds_back_after_kill": back, "error_share_with_kill": load_result.result().error_share}
 
 
-def measure(options: argparse.Namespace, folder: Path, uri: str) -> dict[str, Any]:
+def measure_lists(options: argparse.Namespace, folder: Path, settings: Settings) -> dict[str, float]:
+    """The figures by user id alone."""
+    users = fill_histories(settings)
+    with running_service(settings, folder / "ours.log") as api:
+        return by_user(str(api.base_url).rstrip("/"), users, settings, folder, options)
+
+
+def measure(options: argparse.Namespace, folder: Path, settings: Settings) -> dict[str, Any]:
     """Everything."""
-    settings = Settings(home=folder / "shop", mongodb_uri=uri, poll_seconds=0.2)
-    register_shop(settings, TREES)
     model = registry.download(settings, "1")
     columns = list(load_version(settings, "1").spec.feature_set.columns)
     body = {"user_id": "u1", "features": {name: number % 7 * 1.5 for number, name in enumerate(columns)}}
@@ -255,7 +303,7 @@ def measure(options: argparse.Namespace, folder: Path, uri: str) -> dict[str, An
             "error_share": ours.error_share,
             "requests_per_second": ours.rate,
             "features": len(columns),
-            **by_user(url, users, folder, options),
+            **by_user(url, users, settings, folder, options),
             **beside_batch(api, body, file, folder, ours),
             **swapped(api, settings, options.swaps),
             **killed(api, settings.home_dir.as_posix(), body, folder),
@@ -270,17 +318,21 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--swaps", type=int, default=100)
     parser.add_argument("--batch-users", type=int, default=1_000_000)
+    parser.add_argument("--lists", action="store_true", help="measure only the requests by user id")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         mongod = Settings(home=folder / "mongod")
         try:
-            result = measure(options, folder, ensure_mongod(mongod))
+            uri = ensure_mongod(mongod)
+            settings = Settings(home=folder / "shop", mongodb_uri=uri, poll_seconds=0.2)
+            register_shop(settings, TREES)
+            result = (measure_lists if options.lists else measure)(options, folder, settings)
         finally:
             stop_mongod(mongod)
     rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()}
     print(json.dumps(rounded))
-    failed = result["error_share"] or result["swap_failures"] or result["swap_inconsistent"]
+    failed = any(result.get(name) for name in ("error_share", "swap_failures", "swap_inconsistent"))
     return 1 if failed else 0
 
 

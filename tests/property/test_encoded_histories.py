@@ -7,11 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from retail_core.attribution import MAX_TIME, MIN_TIME
 from retail_core.features.batch.encoded_histories import (
+    EncodedHistory,
     HistoryAtCutoff,
+    HistoryLayout,
     compute_encoded,
     encode_history,
-    types_read,
+    history_layout,
 )
 from retail_core.features.batch.key_intervals import sort_by_key
 from retail_core.features.cutoff_context import CONTEXT_MEASURES
@@ -31,7 +34,7 @@ def assert_same_as_online(
     histories: list[EventColumns], cutoffs: list[tuple[int, int]], feature_set: FeatureSet
 ) -> None:
     """Cut-offs are (position of a history, instant in microseconds)."""
-    encoded = [encode_history(history, types_read(feature_set)) for history in histories]
+    encoded = [_encoded_twice(history, history_layout(feature_set)) for history in histories]
     items = [HistoryAtCutoff(encoded[n], from_micros(t), CONTEXT if t % 2000 else {}) for n, t in cutoffs]
     computed = compute_encoded(items, feature_set)
     for (number, instant), item, features in zip(cutoffs, items, computed, strict=True):
@@ -41,6 +44,19 @@ def assert_same_as_online(
         times = [t for t in histories[number].event_time if instant - lookback <= t < instant]
         assert np.isnan(features.silent_hours) == (not times)
         assert not times or features.silent_hours == (instant - max(times)) / HOUR
+
+
+def _encoded_twice(history: EventColumns, layout: HistoryLayout) -> EncodedHistory:
+    """A history of which the events from the middle one on were added later."""
+    if not history.event_time:
+        return encode_history(history, layout)
+    middle = sorted(history.event_time)[len(history.event_time) // 2]
+    complete = encode_history(history, layout)
+    first, second = history.within(MIN_TIME, middle), history.within(middle, MAX_TIME)
+    in_two = encode_history(second, layout, encode_history(first, layout))
+    assert len(in_two) == len(complete)
+    assert len(complete.before(middle)) == len(first.event_time)
+    return in_two
 
 
 @given(data=st.data())

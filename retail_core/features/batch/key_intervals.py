@@ -68,14 +68,32 @@ def squared_key_counts(timeline: Timeline, keys: IntArray) -> tuple[IntArray, In
     positions = positions[sort_by_key(positions, keys[positions])]
     start, end = timeline.first_pair_after[positions], beyond[positions]
     key, user, index = keys[positions], timeline.user[positions], np.arange(len(positions))
+    is_new = (key[1:] != key[:-1]) | (user[1:] != user[:-1])
+    if timeline.has_one_pair_per_user:
+        return _squared_group_sizes(timeline.n_pairs, start, is_new)
     group = np.zeros(len(positions), np.int64)
-    np.cumsum((key[1:] != key[:-1]) | (user[1:] != user[:-1]), out=group[1:])
+    np.cumsum(is_new, out=group[1:])
     size = timeline.n_pairs + 1
     group *= size
     earlier = index - np.searchsorted(group + end, group + start, side="right")
     later = np.searchsorted(group + start, group + end) - index - 1
     changes = np.bincount(start, 1 + 2 * earlier, size) - np.bincount(end, 1 + 2 * later, size)
     return timeline.sum_over_intervals(start, end), np.cumsum(changes)[:-1].astype(np.int64)
+
+
+def _squared_group_sizes(n_pairs: int, pairs: IntArray, is_new: BoolArray) -> tuple[IntArray, IntArray]:
+    """As `squared_key_counts` where the events of a key are all in the look-back of one pair.
+
+    Args:
+        n_pairs: number of pairs.
+        pairs: pair of each event; events of a pair and key stand together.
+        is_new: whether the next event has another pair or key.
+    """
+    first = np.flatnonzero(np.concatenate([[True], is_new])) if len(pairs) else np.zeros(0, np.int64)
+    sizes = np.diff(first, append=len(pairs))
+    counts = (np.bincount(pairs[first], weights, n_pairs) for weights in (sizes, sizes * sizes))
+    events, squared = (count.astype(np.int64) for count in counts)
+    return events, squared
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,11 @@ class Timeline:
         return np.concatenate([np.empty(0, np.int64), *chunks]).astype(np.int64)
 
     @cached_property
+    def has_one_pair_per_user(self) -> bool:
+        """Whether no user has more than one cut-off."""
+        return bool((np.diff(self._pair_user) > 0).all())
+
+    @cached_property
     def first_pair_after(self) -> IntArray:
         """First pair whose cut-off is after the event, for each event and one more entry for no event."""
         return self._first_pairs(self.all_events.end)
