@@ -178,18 +178,17 @@ def test_a_shop_with_its_own_services(own: OwnInfrastructure) -> None:
 
 
 def test_refused_credentials_are_one_line_that_names_the_variable(own: OwnInfrastructure) -> None:
-    wrong_uri = own.variables["RETAIL_MONGODB_URI"].replace(f"{USER}:", f"{USER}:x")
+    wrong_uri = own.variables["RETAIL_MONGODB_URI"].replace(f"{USER}:", f"{USER}:s3cr3t")
     commands = {
-        "MLFLOW_TRACKING_USERNAME": (["models", "list"], {"MLFLOW_TRACKING_PASSWORD": "wrong"}),
+        "MLFLOW_TRACKING_USERNAME": (["models", "list"], {"MLFLOW_TRACKING_PASSWORD": "s3cr3t"}),
         "RETAIL_MONGODB_URI": (["quarantine", "list"], {"RETAIL_MONGODB_URI": wrong_uri}),
     }
     for variable, (command, changed) in commands.items():
         done = retail(*command, home=own.home, **{**own.variables, **changed})
         assert (done.returncode, done.stdout) == (3, "")
         assert len(done.stderr.splitlines()) == 1, done.stderr
-        assert "credentials" in done.stderr
         assert variable in done.stderr
-        assert "wrong" not in done.stderr
+        assert "s3cr3t" not in done.stderr
 
 
 def test_a_flow_names_refused_credentials_of_prefect(own: OwnInfrastructure) -> None:
