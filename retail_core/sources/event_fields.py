@@ -256,8 +256,8 @@ def _with_refunds(table: RawTable, source: Source, types: pa.Array, texts: Colum
     return pc.if_else(is_refund, pa.scalar("refund"), types)
 
 
-_NEGATIVE = r"^[-\x{2212}] ?[\d.,]|^\(.*\)$|^\d.*-$"
-"""Text of a negative amount: `-5`, `(5)` or `5-`."""
+_NEGATIVE = r"^[-\x{2212}] ?[\d.,]|^\(.*\)$|^\d(.*[^.,-])?-$"
+"""Text of a negative amount: `-5`, `(5)` or `5-`; `5,-` is positive."""
 
 
 def _property_names(table: RawTable, source: Source) -> list[str]:

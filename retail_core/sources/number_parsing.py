@@ -21,8 +21,9 @@ BrokenRules = dict[int, str]
 MAX_PRICE_MINOR = 10**13
 MAX_QUANTITY = 10**7
 _NUMBER = re.compile(r"^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?$", re.ASCII)
-_SEPARATED = re.compile(r"^[+-]?\d[\d.,' \u00a0\u202f\u2019]*\d$", re.ASCII)
+_SEPARATED = re.compile(r"^[+-]?\d[\d.,' \u00a0\u202f\u2019]*(\d|[.,][-\u2013\u2014]{1,2})$", re.ASCII)
 _NEGATIVE = re.compile(r"^(?:\((?P<inside>.+)\)|(?P<before>[^-]+)-)$")
+_NO_DECIMALS = re.compile(r"(?<=\d)([.,]) ?[-\u2013\u2014\u2212]{1,2}(?=\)?$)")
 _NO_TEXT = pa.scalar(None, pa.string())
 _CENT = Decimal("0.01")
 
@@ -113,9 +114,9 @@ def _price_rule(value: str) -> str:
 def plain_number(value: str, decimal: str | None = None) -> str | None:
     """`value` with a decimal point, without grouping and with a leading minus sign; None if it is no number.
 
-    Negative numbers may also be written `(5)`, `5-` or with the sign U+2212.
+    Negative numbers may also be written `(5)`, `5-` or with the sign U+2212; `5,-` is 5.
     """
-    value = value.replace("\N{MINUS SIGN}", "-")
+    value = with_zero_decimals(value).replace("\N{MINUS SIGN}", "-")
     if match := _NEGATIVE.match(value):
         value = "-" + (match["inside"] or match["before"]).strip()
     if decimal is not None:
@@ -125,6 +126,15 @@ def plain_number(value: str, decimal: str | None = None) -> str | None:
         digits = re.sub(r"\D", "", match["whole"], flags=re.ASCII)
         value = f"{match['sign']}{digits}.{match['decimals'] or '0'}"
     return value if _NUMBER.match(value) else None
+
+
+def with_zero_decimals(value: str) -> str:
+    """An amount whose decimals are a dash with zeros instead; any other text unchanged.
+
+    >>> with_zero_decimals("12,-"), with_zero_decimals("1'299.\N{EN DASH}"), with_zero_decimals("5-")
+    ('12,00', "1'299.00", '5-')
+    """
+    return _NO_DECIMALS.sub(r"\g<1>00", value)
 
 
 @cache

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from retail_core.sources.number_parsing import plain_number
+from retail_core.sources.number_parsing import plain_number, with_zero_decimals
 
 _CODES = "CHF EUR USD GBP PLN SEK NOK DKK JPY CNY BRL INR CAD AUD"
 CURRENCY_SIGNS = {
@@ -74,6 +74,7 @@ def amount_format(values: Sequence[str]) -> AmountFormat:
     negative = False
     for value in values:
         text, sign = strip_sign(value)
+        text = with_zero_decimals(text)
         match = _AMOUNT.match(text)
         if match is None:
             continue

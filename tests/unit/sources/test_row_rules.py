@@ -122,6 +122,7 @@ REFUNDS = (
         ("purchase,-5,-2", "u1 2025-01-01T00:00:00Z refund price=5.00 quantity=2"),
         ("refund,-5,1", "u1 2025-01-01T00:00:00Z refund price=5.00 quantity=1"),
         ("purchase,0,1", "u1 2025-01-01T00:00:00Z purchase price=0.00 quantity=1"),
+        ("purchase,5.-,1", "u1 2025-01-01T00:00:00Z purchase price=5.00 quantity=1"),
         ("add_to_cart,-5,1", "refused: line 2 p price_negative"),
         ("purchase,5,--2", "u1 2025-01-01T00:00:00Z purchase price=5.00"),
     ],
