@@ -24,8 +24,9 @@ _ACCOUNT, _CONTACT, _CLIENT, _ANONYMOUS, _SESSION = range(5)
 _CONTACT_WORDS = word_set("email mail phone telephone telefon mobile")
 _SESSION_WORDS = word_set("session visit sitzung sesion sessione seance")
 _PLACEHOLDERS = word_set(
-    "0 -1 guest anonymous anon unknown undefined none nobody visitor gast invite invitado default test (none)"
-)
+    "0 -1 guest anonymous anon unknown undefined none nobody visitor gast invite invitado default test "
+    "(none) (null) nil #n/a -- [] {} missing deleted 00000000-0000-0000-0000-000000000000"
+) | {"(not set)"}
 """Values of ids that stand for no user."""
 
 _MIN_NAME = 0.5
@@ -183,16 +184,22 @@ def _ask_about_placeholder(builder: MappingBuilder, column: Column) -> None:
     count = sum(column.counts[value] for value in placeholders)
     if not placeholders or count < _MIN_GAIN * len(column.values):
         return
-    shown = ", ".join(map(repr, placeholders))
+    shown, standard = (", ".join(map(_quoted, texts)) for texts in (placeholders, NULL_MARKERS))
     builder.ask(
         "nulls",
         f"Is {shown} in {column.name} ({count:,} of {len(column.values):,} values) a placeholder? As it is "
         "proposed these rows are of one user. `nulls` replaces the list of missing values for all columns.",
         alternatives=(
-            f"nulls: [{', '.join([*map(repr, placeholders), *map(repr, NULL_MARKERS)])}]",
+            f"nulls: [{shown}, {standard}]",
             f"drop: {{{column.name}: [{shown}]}}, to leave these rows out",
         ),
     )
+
+
+def _quoted(text: str) -> str:
+    """A text as YAML reads it back; `repr` would double a backslash."""
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"
 
 
 def _propose_links(builder: MappingBuilder, first: str, ids: UserIds) -> None:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
+from retail_core.sources.text_cleaning import NULL_MARKERS
 from tests.unit.sources.detection.detected import csv_lines, detected, hours, mapping_of, question_of
 
 
@@ -106,7 +108,7 @@ def test_the_id_of_a_client_of_a_tracker_is_no_account(tmp_path: Path) -> None:
     assert (mapping["columns"]["user_id"], mapping["anonymous_id"]) == ("email_sha256", "ga_client_id")
 
 
-@pytest.mark.parametrize("placeholder", ["guest", "0", "-1", "anonymous"])
+@pytest.mark.parametrize("placeholder", ["guest", "0", "(not set)", "00000000-0000-0000-0000-000000000000"])
 def test_a_placeholder_is_asked_about(tmp_path: Path, placeholder: str) -> None:
     rows = [
         f"{f'u{row % 9}' if row % 3 == 0 else placeholder},view,{time}" for row, time in enumerate(hours(60))
@@ -114,3 +116,5 @@ def test_a_placeholder_is_asked_about(tmp_path: Path, placeholder: str) -> None:
     question = question_of(detected(tmp_path, csv_lines("user_id,event,time", rows)), "nulls")
     assert f"'{placeholder}' in user_id (40 of 60 values) a placeholder?" in question
     assert f"drop: {{user_id: ['{placeholder}']}}" in question
+    nulls = next(line for line in question.splitlines() if line.startswith("nulls: "))
+    assert yaml.safe_load(nulls) == {"nulls": [placeholder, *NULL_MARKERS]}
