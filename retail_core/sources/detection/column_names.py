@@ -150,6 +150,15 @@ _OTHER_TIMES = word_set(
 )
 """Words with which a time is not that of the event."""
 
+_OTHER_AMOUNTS = word_set(
+    "refund refunded refunds discount discounts rabatt remise tax taxes vat mwst steuer shipping versand "
+    "porto freight delivery cost costs fee fees tip coupon voucher erstattet"
+)
+"""Words with which an amount is not what was paid for an item or an order."""
+
+_AFTER_OTHERS = word_set("incl including inclusive excl excluding with without ex net gross after before inc")
+"""Words with which it is: `total_incl_tax`."""
+
 
 def words(name: str) -> list[str]:
     """The words of a column name in lower case, without accents.
@@ -223,16 +232,22 @@ def _score(field: str, name_words: list[str]) -> float:
     best = _partial_score(lookup, name_words)
     if field == "session_id" and _COUNTERS & set(name_words):
         return 0.0
-    if field == "event_time":
-        return best * (0.4 if _OTHER_TIMES & set(name_words) else 1.0)
+    if field in {"event_time", "price"}:
+        return best * (0.4 if _is_of_something_else(field, name_words) else 1.0)
     is_id = field in {"user_id", "item_id", "order_id", "session_id", "event_id"}
     if is_id and _TIME_WORDS & set(name_words):
         return 0.0
-    if field not in {"event_type", "price"} and _DESCRIBING & set(name_words) - (
-        {"email", "mail"} if is_id else set()
-    ):
+    if field != "event_type" and _DESCRIBING & set(name_words) - ({"email", "mail"} if is_id else set()):
         return 0.0 if is_id else best * 0.5
     return best
+
+
+def _is_of_something_else(field: str, name_words: list[str]) -> bool:
+    """Whether a time is not that of the event, or an amount a refund or tax."""
+    if field == "event_time":
+        return bool(_OTHER_TIMES & set(name_words))
+    other = _OTHER_AMOUNTS & set(name_words) - ({"discount"} if "price" in name_words else set())
+    return bool(other) and not _AFTER_OTHERS & set(name_words)
 
 
 def _exact_score(field: str, lookup: dict[str, float], compact: str) -> float:

@@ -96,7 +96,9 @@ def guess_times(values: Sequence[str]) -> TimeGuess | None:
     if not texts or not any(char.isdigit() for char in texts[0]):
         return None
     if all(_NUMERIC.match(text) for text in texts[:50]):
-        return _unix(texts)
+        unix = _unix(texts)
+        if unix or all(map(_NUMERIC.match, texts)):
+            return unix
     selected_formats, share = _greedy(texts)
     if not selected_formats or share < _GOOD:
         return None
@@ -120,7 +122,12 @@ def _unix(texts: list[str]) -> TimeGuess | None:
     compact = _share(texts, "%Y%m%d%H%M%S")
     if compact > share:
         return TimeGuess(("%Y%m%d%H%M%S",), compact)
-    return TimeGuess((name,), share, zoned=True) if share >= _GOOD else None
+    if share >= _GOOD:
+        return TimeGuess((name,), share, zoned=True)
+    # A plausible time in one unit is none in the others, so the shares of the units add up.
+    units = tuple(name for share, name in sorted(shares, reverse=True) if share * 50 >= 1)
+    together = sum(share for share, name in shares if name in units)
+    return TimeGuess(units, together, zoned=True) if together >= _GOOD else None
 
 
 def _greedy(texts: list[str]) -> tuple[tuple[str, ...], float]:

@@ -15,6 +15,7 @@ import yaml
 from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.sources.detection import Detection, detect
+from retail_core.sources.detection.column_names import name_scores
 from tests.unit.sources.detection.preset_files import PRESET_FILES
 from tests.unit.sources.event_rows import event_rows
 
@@ -90,6 +91,8 @@ def test_columns_are_found_by_names_of_several_languages(
         (["20250131100005", "20250201100005"], ["%Y%m%d%H%M%S"]),
         (["2014-12-05 07", "2014-12-06 23"], ["%Y-%m-%d %H"]),
         (["2025-01-31T10:00:00Z", "1738317600"], ["iso", "unix_s"]),
+        (["1738317600", "1738317601123"], ["unix_s", "unix_ms"]),
+        (["1738317600123456", "1738317601123", "1738317601123"], ["unix_ms", "unix_us"]),
     ],
 )
 def test_formats_of_times(tmp_path: Path, values: list[str], expected: object) -> None:
@@ -97,6 +100,29 @@ def test_formats_of_times(tmp_path: Path, values: list[str], expected: object) -
     result = _detect(tmp_path, _lines("user_id,event,time", rows))
     assert _mapping(result).get("time") == expected
     assert result.trial.refused == 0
+
+
+def test_written_times_after_many_unix_times_are_read(tmp_path: Path) -> None:
+    times = [str(1738317600 + row) for row in range(80)] + ["2025-02-01T10:00:00Z"] * 40
+    result = _detect(
+        tmp_path, _lines("user_id,event,time", [f"u{time[-2]},purchase,{time}" for time in times])
+    )
+    assert _mapping(result)["time"] == ["unix_s", "iso"]
+    assert (result.trial.events, result.trial.refused) == (120, 0)
+
+
+@pytest.mark.parametrize(
+    "other", ["Refunded Amount", "Tax Amount", "discount_total", "Shipping Revenue", "Erstattet Betrag"]
+)
+def test_a_refund_tax_or_discount_is_not_the_price(tmp_path: Path, other: str) -> None:
+    rows = [f"c{row % 9},2025-01-{1 + row % 28:02d} 10:00:00,{row % 3}.00,{10 + row}.50" for row in range(40)]
+    result = _detect(tmp_path, _lines(f"customer_id,order_date,{other},Total", rows))
+    assert _mapping(result)["columns"]["price"] == "Total"
+
+
+@pytest.mark.parametrize("name", ["discount_price", "total_incl_tax", "Amount without shipping"])
+def test_an_amount_after_discount_or_with_tax_is_a_price(name: str) -> None:
+    assert name_scores(name)["price"] >= 0.35
 
 
 def test_an_ambiguous_order_of_day_and_month_is_asked_not_guessed(tmp_path: Path) -> None:
@@ -431,3 +457,14 @@ def test_counts_under_names_that_say_nothing_are_no_user_ids(tmp_path: Path) -> 
     rows = [f"{70000 + row % 7},{row % 5},buy,{time}" for row, time in enumerate(_times(60))]
     columns = _mapping(_detect(tmp_path, _lines("foo,bar,event,time", rows)))["columns"]
     assert columns["user_id"] == "foo"
+
+
+def test_a_dash_for_no_decimals_is_no_refund(tmp_path: Path) -> None:
+    rows = [f"K{row % 7};{13 + row % 9}.01.2025;Kauf;{5 + row},-" for row in range(40)]
+    result = _detect(tmp_path, _lines("Kunde;Datum;Aktion;Preis", rows))
+    assert (_mapping(result)["decimal"], _mapping(result).get("refunds")) == (",", None)
+    assert (result.trial.event_types, result.trial.refused, result.trial.warnings) == (
+        {"purchase": 40},
+        0,
+        (),
+    )
