@@ -13,7 +13,7 @@ Each step runs in a process of its own (`scale_phases`), whose wall time, CPU ti
 processes included, are measured from outside; those of the embedded `mongod` stand beside them. Results are
 stored in FOLDER (default: a folder below the system's temporary one) after each step: a killed run continues
 with the step it was killed in, and the history with its next day. The last line is one JSON object. At the
-end the lake and the home are deleted, unless `--keep`.
+end the lake and the home are deleted, unless `--keep`; the results stay.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ def main() -> None:
         stop_mongod(shop.settings)
     print(json.dumps(results.steps))
     if not options.keep:
-        shutil.rmtree(options.folder)
+        for name in (shop.name, "sample", "home"):
+            shutil.rmtree(options.folder / name)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from retail_core.sources.raw_tables import WINDOW_ROWS
 from retail_core.store.lake.applied_windows import changed_versions
 from retail_core.store.lake.delta_table import LakeFile, LakeTable
 from retail_core.store.lake.location import LakeLocation
@@ -28,8 +29,6 @@ from retail_core.store.mongo.connection import Store
 from tests.benchmarks.scale_shop import ShopSize, day_events
 
 WRITERS = 2
-WINDOW_ROWS = 20_000
-"""Events of a ledger window, as `retail ingest` has them."""
 
 
 def write_history(store: Store, size: ShopSize, days: list[date], *, writers: int = WRITERS) -> int:
