@@ -117,6 +117,8 @@ def move_shop(settings: Settings, server: SecuredServer, uri: str, database: str
     assert settings.mongodb_uri is not None
     source: MongoClient[dict[str, Any]] = MongoClient(settings.mongodb_uri.get_secret_value())
     with source, server.administrator() as target:
+        # Another test may have opened the database already.
+        target.drop_database(database)
         for name in source[settings.mongodb_database].list_collection_names():
             documents = list(source[settings.mongodb_database][name].find())
             if documents:

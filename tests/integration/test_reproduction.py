@@ -144,7 +144,7 @@ def test_rows_that_are_gone_are_the_reason(store: Store, change: str) -> None:
     count = store.events.count_documents({"user_id": user})
     if change == "erasure":
         erase(store, user)
-        reason = f"1 user was erased since {spec.trained_at:%Y-%m-%dT%H:%M}"
+        reason = f"1 user id was erased since {spec.trained_at:%Y-%m-%dT%H:%M}"
     else:
         shutil.rmtree(store.settings.lake_url)
         store.events.delete_many({"user_id": user})
