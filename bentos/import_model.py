@@ -42,6 +42,7 @@ def import_production(settings: Settings) -> ImportedModel:
 
     Raises:
         DataError: there is no production model.
+        IntegrityError: its files are not those that were registered.
         DependencyError: MLflow is unreachable.
     """
     prepare_environment(settings)
@@ -68,8 +69,11 @@ def _import_if_absent(settings: Settings) -> ImportedModel:
 def _import(settings: Settings, spec: ModelSpec) -> bentoml.Model:
     import bentoml.mlflow
 
+    from retail_core.registry.file_hashes import TAG, hash_files
     from retail_core.registry.mlflow_session import open_session
+    from retail_core.registry.versions import download
 
+    hashes = {TAG: hash_files(download(settings, spec.version))}
     identity = {
         "version": str(spec.version),
         "run_id": spec.run_id,
@@ -80,7 +84,12 @@ def _import(settings: Settings, spec: ModelSpec) -> bentoml.Model:
             settings.model_name,
             f"models:/{settings.model_name}@{ALIAS}",
             labels={"alias": ALIAS, **identity},
-            metadata={**identity, "trained_at": iso(spec.trained_at), "threshold": _contact_threshold(spec)},
+            metadata={
+                **identity,
+                **hashes,
+                "trained_at": iso(spec.trained_at),
+                "threshold": _contact_threshold(spec),
+            },
         )
     return imported
 

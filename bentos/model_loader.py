@@ -19,6 +19,7 @@ from bentos.mongo_connection import Document, MongoConnection
 from bentos.service_metrics import ServiceMetrics
 from retail_core.errors import DataError, IntegrityError, RetailError
 from retail_core.model.served_model import ServedModel, load_served_model
+from retail_core.registry.file_hashes import TAG, verify_files
 from retail_core.settings import Settings
 from retail_core.subprocesses import call_json
 
@@ -63,11 +64,13 @@ def load_model(settings: Settings, tag: str | None = None) -> LoadedModel:
 
     Raises:
         DataError: BentoML's store has no such model.
-        IntegrityError: features, types or the self-test of the model do not hold.
+        IntegrityError: files, features, types or the self-test of the model do not hold.
     """
     stored = stored_model(tag or default_tag(settings))
     metadata = stored.info.metadata
-    served = load_served_model(Path(stored.path_of(MODEL_FOLDER)), str(metadata["version"]))
+    folder, version = Path(stored.path_of(MODEL_FOLDER)), str(metadata["version"])
+    verify_files(folder, {TAG: str(metadata.get(TAG, "{}"))}, version)
+    served = load_served_model(folder, version)
     imported_hash = str(metadata["feature_set_hash"])
     if served.spec.feature_set.hash != imported_hash:
         raise IntegrityError(

@@ -48,6 +48,7 @@ def put(
             "kind": "window",
             "window_id": window_id,
             "state": "committed" if committed else "open",
+            "last_row": len(events),
             "counts": {"inserted": len(events)},
             "users": users,
         }

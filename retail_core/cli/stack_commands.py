@@ -144,6 +144,9 @@ def doctor(
     source: Annotated[str | None, typer.Option(help="With --leakage: the preset of a raw log.")] = None,
     mapping: Annotated[Path | None, typer.Option(help="With --leakage: YAML that maps a raw log.")] = None,
     label: Annotated[str, typer.Option(help="With --leakage: the label column of the table.")] = "label",
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also read and compare everything that is stored; takes minutes.")
+    ] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Check this machine, the settings and the data; each finding has a remedy. Exit code 1: a check fails.
@@ -153,6 +156,8 @@ def doctor(
     1: it leaks.
 
     Example: retail doctor
+
+    Example: retail doctor --deep
 
     Example: retail doctor --leakage users.csv.gz --source app_profile
 
@@ -165,7 +170,10 @@ def doctor(
         return
     from retail_core import stack
 
-    checks = stack.doctor(load_settings())
+    def progress(name: str) -> None:
+        typer.echo(f"checking {name}", err=True)
+
+    checks = stack.doctor(load_settings(), deep=deep, progress=progress)
     passed = all(check["state"] != "fail" for check in checks)
     if json_output:
         emit({"checks": checks, "ok": passed}, json_output=True, title="")

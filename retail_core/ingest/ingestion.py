@@ -34,7 +34,8 @@ from retail_core.sources.source import Source
 from retail_core.sources.summary_collector import SummaryCollector
 from retail_core.store.mongo import ingested_files, ledger
 from retail_core.store.mongo.connection import Store
-from retail_core.store.mongo.ledger import FileKey, IngestionRun, RowCounts
+from retail_core.store.mongo.ledger import FileKey, IngestionRun
+from retail_core.store.mongo.row_counts import RowCounts
 from retail_core.store.mongo.server_errors import mongodb_error
 
 IngestProgress = Callable[[str, int, int], None]

@@ -27,7 +27,8 @@ from retail_core.sources.source import Chunk, RowFormat, Source
 from retail_core.store.mongo import ledger, quarantine
 from retail_core.store.mongo.connection import Document, Store, duplicate_key_documents
 from retail_core.store.mongo.event_duplicates import record_duplicates
-from retail_core.store.mongo.ledger import IngestionRun, RowCounts
+from retail_core.store.mongo.ledger import IngestionRun
+from retail_core.store.mongo.row_counts import RowCounts
 from retail_core.store.mongo.window_states import abandoned_windows, removed_windows
 
 INSERT_BATCH = 10_000

@@ -64,16 +64,16 @@ def load_scorer(path: Path) -> Scorer:
         IntegrityError: the file is damaged.
     """
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except (ort_errors.InvalidProtobuf, ort_errors.InvalidGraph, ort_errors.Fail) as error:
+    except Exception as error:  # ONNX Runtime's errors have no other common class
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise IntegrityError(
-            f"The fast form of the model in {path} cannot be read: {error}",
+            f"The fast form of the model in {path} cannot be read: {reason}.",
             remedy="train and register it again.",
         ) from error
 

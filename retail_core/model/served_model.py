@@ -183,24 +183,27 @@ def load_served_model(path: Path, version: str | None = None) -> ServedModel:
         InputError: the folder holds no model of this project.
         IntegrityError: unknown types, changed feature definitions, or the self-test fails.
     """
-    from zipfile import BadZipFile
-
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
     spec = read_spec(path, version)
     try:
         estimator = skops.io.load(path / MODEL_FILE, trusted=trusted_types())
-    except (OSError, ValueError, KeyError, BadZipFile, UntrustedTypesFoundException) as error:
+    except UntrustedTypesFoundException as error:
         raise IntegrityError(
             f"The model in {path} cannot be read: {error}", remedy="train and register it again."
         ) from error
+    except Exception as error:  # skops raises whatever a damaged part makes its classes raise
+        raise _damaged(path / MODEL_FILE, error) from error
     if not getattr(estimator, "rankers", None):
         raise IntegrityError(
             f"The model in {path} was stored by an earlier release.", remedy="train and register it again."
         )
     served = ServedModel(spec, estimator, _scorers(path))
-    served.self_test()
+    try:
+        served.self_test()
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path / SPEC_FILE, error) from error
     return served
 
 
@@ -221,12 +224,24 @@ def read_spec(path: Path, version: str | None = None) -> ModelSpec:
     """
     try:
         content = json.loads((path / SPEC_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
         raise InputError(
             f"{path} holds no model of this project.", remedy="give the folder of a logged purchase model."
         ) from error
-    version = version or content["version"] or _registered_version(path)
-    return ModelSpec.from_dict(content | {"version": version})
+    except (OSError, ValueError) as error:
+        raise _damaged(path / SPEC_FILE, error) from error
+    try:
+        version = version or content["version"] or _registered_version(path)
+        return ModelSpec.from_dict(content | {"version": version})
+    except (LookupError, TypeError, ValueError, AttributeError, InputError) as error:
+        raise _damaged(path / SPEC_FILE, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> IntegrityError:
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(".")
+    return IntegrityError(
+        f"{path} is damaged ({reason}).", remedy="restore it from a backup, or run `retail train`."
+    )
 
 
 def _registered_version(path: Path) -> str:

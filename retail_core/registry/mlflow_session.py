@@ -39,6 +39,7 @@ _SCHEMA_REMEDY = (
     "if a newer release has written it, install that release; if an older MLflow has, back it up and run "
     "`mlflow db upgrade`."
 )
+_FILE_REMEDY = "end what else uses it, or restore it from a backup; `retail doctor --deep` checks it."
 _REMEDY = "start it with `retail up`, or correct or unset MLFLOW_TRACKING_URI."
 _REFUSALS = {
     "UNAUTHENTICATED": (
@@ -186,8 +187,17 @@ class MlflowSession:
     def local(self, uri: str) -> Path:
         """The local path of an artifact; downloaded where it is not local."""
         from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
 
-        return Path(download_artifacts(artifact_uri=uri))
+        try:
+            return Path(download_artifacts(artifact_uri=uri))
+        except (OSError, MlflowException) as error:
+            if isinstance(error, MlflowException) and "No such artifact" not in str(error):
+                raise
+            raise IntegrityError(
+                f"The files of {uri} cannot be read: {str(error).rstrip('.')}.",
+                remedy="restore them from a backup, or run `retail train`.",
+            ) from error
 
 
 @contextmanager
@@ -285,11 +295,19 @@ def _probe(uri: str) -> None:
 
 @contextmanager
 def _translate_errors(uri: str) -> Iterator[None]:
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
+    except (SQLAlchemyError, CommandError) as error:
+        line = str(error).splitlines()[0]
+        raise DependencyError(f"MLflow's database {uri} failed: {line}", remedy=_FILE_REMEDY) from error
     except MlflowException as error:
+        if "sqlite3." in str(error):
+            line = str(error).splitlines()[0]
+            raise DependencyError(f"MLflow's database {uri} failed: {line}", remedy=_FILE_REMEDY) from error
         if error.error_code in _REFUSALS:
             cause, remedy = _REFUSALS[error.error_code]
             raise DependencyError(f"MLflow at {uri} {cause}.", remedy=remedy) from error

@@ -107,7 +107,7 @@ def repair(store: Store) -> str | None:
     Returns:
         The version, or None where the alias was right.
     """
-    newest = store.promotions.find_one(sort=[("_id", -1)])
+    newest = _newest(store)
     if newest is None or registry.production_version(store.settings) == newest["version"]:
         return None
     try:
@@ -120,8 +120,49 @@ def repair(store: Store) -> str | None:
 
 
 def history(store: Store) -> list[dict[str, Any]]:
-    """Every entry of the promotion record, oldest first."""
-    return list(store.promotions.find(sort=[("_id", 1)]))
+    """Every entry of the promotion record, oldest first.
+
+    Raises:
+        IntegrityError: an entry has another shape.
+    """
+    return [_checked(entry) for entry in store.promotions.find(sort=[("_id", 1)])]
+
+
+def promoted_version(store: Store) -> str | None:
+    """The version that the newest entry puts into production; None without entries.
+
+    Raises:
+        IntegrityError: the entry has another shape.
+    """
+    newest = _newest(store)
+    return None if newest is None else str(newest["version"])
+
+
+def _newest(store: Store) -> dict[str, Any] | None:
+    entry = store.promotions.find_one(sort=[("_id", -1)])
+    return None if entry is None else _checked(entry)
+
+
+def _checked(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry, if it has the fields that decide what is in production.
+
+    Raises:
+        IntegrityError: one is missing or of another type.
+    """
+    types: dict[str, type | tuple[type, ...]] = {
+        "_id": int,
+        "kind": str,
+        "version": str,
+        "previous": (str, type(None)),
+        "at": datetime,
+    }
+    for name, expected in types.items():
+        if name not in entry or not isinstance(entry[name], expected):
+            raise IntegrityError(
+                f"Entry {entry['_id']!r} of the promotion record is damaged: {name} is {entry.get(name)!r}.",
+                remedy="correct or delete that document of the collection `promotions`, or restore a backup.",
+            )
+    return entry
 
 
 def _production_stack(store: Store) -> list[str]:
@@ -149,7 +190,7 @@ class _PromotionEntry:
 
 def _record(store: Store, entry: _PromotionEntry) -> dict[str, Any]:
     """Write the entry, then set the alias; `_id` counts up, so that of two writers one fails."""
-    newest = store.promotions.find_one(sort=[("_id", -1)])
+    newest = _newest(store)
     document = {
         "_id": (newest["_id"] if newest else 0) + 1,
         "kind": entry.kind,

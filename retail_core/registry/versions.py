@@ -25,6 +25,7 @@ from retail_core.model.served_model import (
 )
 from retail_core.model.spec import ModelSpec
 from retail_core.registry.dataset_inputs import dataset_inputs
+from retail_core.registry.file_hashes import TAG, hash_files, verify_files
 from retail_core.registry.mlflow_session import MlflowSession, open_session
 from retail_core.registry.model_card import model_card
 from retail_core.settings import Settings
@@ -109,7 +110,8 @@ def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
         with tempfile.TemporaryDirectory() as folder:
             _log_files(session, candidate, Path(folder))
             uri = _log_model(session, candidate, Path(folder))
-        version = session.register(uri, spec.run_id, spec.tags())
+        hashes = {TAG: hash_files(session.local(uri))}
+        version = session.register(uri, spec.run_id, spec.tags() | hashes)
     return replace(spec, version=version)
 
 
@@ -136,24 +138,30 @@ def version_spec(settings: Settings, version: str) -> ModelSpec:
 
     Raises:
         DataError: there is no such version.
-        IntegrityError: its feature definitions have changed.
+        IntegrityError: its feature definitions have changed, or its specification is damaged.
     """
     with open_session(settings) as session:
-        _existing(session, settings, version)
-        uri = f"models:/{settings.model_name}/{version}/{SPEC_FILE}"
-        return read_spec(session.local(uri).parents[1], version)
+        tags = _existing(session, settings, version).tags
+        folder = session.local(f"models:/{settings.model_name}/{version}/{SPEC_FILE}").parents[1]
+    verify_files(folder, tags, version, only=SPEC_FILE)
+    return read_spec(folder, version)
 
 
-def list_versions(settings: Settings) -> list[ModelSpec]:
-    """Every version that this release can read, newest first; the others are logged and left out."""
+def version_numbers(settings: Settings) -> list[str]:
+    """Every registered version, newest first, also those that cannot be read."""
     with open_session(settings) as session:
         registered: list[ModelVersion] = list(
             session.client.search_model_versions(f"name = '{settings.model_name}'", max_results=1000)
         )
+    return [str(number) for number in sorted((int(model.version) for model in registered), reverse=True)]
+
+
+def list_versions(settings: Settings) -> list[ModelSpec]:
+    """Every version that this release can read, newest first; the others are logged and left out."""
     specs = []
-    for version in sorted((int(model.version) for model in registered), reverse=True):
+    for version in version_numbers(settings):
         try:
-            specs.append(version_spec(settings, str(version)))
+            specs.append(version_spec(settings, version))
         except IntegrityError as error:
             log.warning("Version %s is not listed: %s", version, error)
     return specs
@@ -180,10 +188,13 @@ def download(settings: Settings, version: str) -> Path:
 
     Raises:
         DataError: there is no such version.
+        IntegrityError: its files are not those that were registered.
     """
     with open_session(settings) as session:
-        _existing(session, settings, version)
-        return session.local(f"models:/{settings.model_name}/{version}")
+        tags = _existing(session, settings, version).tags
+        folder = session.local(f"models:/{settings.model_name}/{version}")
+    verify_files(folder, tags, version)
+    return folder
 
 
 def load_champion(settings: Settings) -> ServedModel:

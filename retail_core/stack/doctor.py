@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Literal
@@ -20,6 +20,7 @@ from retail_core.settings import Settings
 from retail_core.stack import processes
 from retail_core.stack.child import is_healthy
 from retail_core.stack.commands import status
+from retail_core.stack.doctor_check import DoctorCheck, guarded
 from retail_core.stack.registry_probe import tracking_credentials
 from retail_core.stack.services import api_url, runs_mlflow, services
 from retail_core.store.mongo.connection import Store, open_store
@@ -36,44 +37,34 @@ MONGO_RELEASE = 6
 CLOCK_TOLERANCE = timedelta(seconds=60)
 
 
-@dataclass(frozen=True)
-class DoctorCheck:
-    """Result of one check: `what` was observed, and the `remedy`, empty where none is needed."""
-
-    name: str
-    state: Literal["ok", "warn", "fail"]
-    what: str
-    remedy: str = ""
-
-
-def doctor(settings: Settings) -> list[dict[str, str]]:
+def doctor(
+    settings: Settings, *, deep: bool = False, progress: Callable[[str], object] = str
+) -> list[dict[str, str]]:
     """Run every check: `name`, `state` (ok, warn or fail), `what` was observed, and the `remedy`.
 
     MongoDB is started if this home has data and its embedded server does not run.
+
+    Args:
+        settings: what to check.
+        deep: also read everything that is stored, see `deep_checks`.
+        progress: called with the name of each deep check before it begins.
     """
     checks = [
-        _guarded("python", _python),
-        _guarded("disk", partial(_disk, settings)),
-        _guarded("home", partial(_home, settings)),
-        _guarded("ports", partial(_ports, settings)),
-        _guarded("stack", partial(_stack, settings)),
-        _guarded("mlflow", partial(_mlflow, settings)),
-        _guarded("champion", partial(_champion, settings)),
-        _guarded("java", partial(_java, settings)),
+        guarded("python", _python),
+        guarded("disk", partial(_disk, settings)),
+        guarded("home", partial(_home, settings)),
+        guarded("ports", partial(_ports, settings)),
+        guarded("stack", partial(_stack, settings)),
+        guarded("mlflow", partial(_mlflow, settings)),
+        guarded("champion", partial(_champion, settings)),
+        guarded("java", partial(_java, settings)),
         *_with_store(settings),
     ]
+    if deep:
+        from retail_core.stack.deep_checks import deep_checks
+
+        checks += deep_checks(settings, progress)
     return [asdict(check) for check in checks]
-
-
-def _guarded(name: str, check: Callable[[], DoctorCheck]) -> DoctorCheck:
-    try:
-        return check()
-    except RetailError as error:
-        return DoctorCheck(name, "fail", error.message, error.remedy)
-    except Exception as error:  # noqa: BLE001 - a check that fails is a finding, whatever failed
-        return DoctorCheck(
-            name, "fail", f"{type(error).__name__}: {error}", "report this together with the log."
-        )
 
 
 def _python() -> DoctorCheck:
@@ -224,11 +215,11 @@ def _with_store(settings: Settings) -> list[DoctorCheck]:
         return [DoctorCheck("mongodb", "fail", error.message, error.remedy)]
     with store:
         return [
-            _guarded("mongodb", partial(_mongodb, store)),
-            _guarded("clock", partial(_clock, store)),
-            _guarded("lake", partial(_lake, store)),
-            _guarded("quarantine", partial(_quarantine, store)),
-            *([_guarded("identities", partial(_identities, store))] if store.identities.find_one({}) else []),
+            guarded("mongodb", partial(_mongodb, store)),
+            guarded("clock", partial(_clock, store)),
+            guarded("lake", partial(_lake, store)),
+            guarded("quarantine", partial(_quarantine, store)),
+            *([guarded("identities", partial(_identities, store))] if store.identities.find_one({}) else []),
         ]
 
 

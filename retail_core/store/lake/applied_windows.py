@@ -75,6 +75,18 @@ def contiguous(window_ranges: Ranges) -> int:
     return window_ranges[0][1] if window_ranges and window_ranges[0][0] <= 1 else 0
 
 
+def gaps(window_ranges: Ranges) -> list[tuple[int, int | None]]:
+    """The inclusive ranges between the given ones and after the last, which has no end.
+
+    >>> gaps(((1, 3), (7, 7)))
+    [(4, 6), (8, None)]
+    """
+    bounds = [(0, 0), *window_ranges]
+    ends: list[int | None] = [*(first - 1 for first, _ in window_ranges), None]
+    between = ((last + 1, end) for (_, last), end in zip(bounds, ends, strict=True))
+    return [(first, end) for first, end in between if end is None or first <= end]
+
+
 def has_window(window_ranges: Ranges, window_id: int) -> bool:
     """Whether the window is applied."""
     return any(first <= window_id <= last for first, last in window_ranges)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from retail_core.store.lake.delta_table import LakeTable
-from retail_core.store.lake.table_specs import EVENTS, IDENTITIES, USERS
+from retail_core.store.lake.table_specs import EVENTS, IDENTITIES, USERS, TableSpec
 from retail_core.store.lake.table_version import TableVersion
 from retail_core.times import to_micros
 
@@ -56,22 +56,36 @@ def _digest(text: str) -> str:
 
 def _sums_of_hashes(table: LakeTable, before: datetime | None) -> tuple[str, str]:
     """Number of rows and sums of the halves of their MD5, as text: of rows before an instant, and of all."""
-    spec, location = table.spec, table.location
+    spec = table.spec
     if not table.files:
         return f"{spec.name} 0", f"{spec.name} 0"
-    table.urls_of(table.files)
-    paths = [location.path_of(f"{spec.name}/{file.path}") for file in table.files]
-    values = (
-        f"epoch_us({field.name})" if pa.types.is_timestamp(field.type) else field.name for field in spec.files
-    )
     limit = "true" if before is None else f"epoch_us({spec.time}) < {to_micros(before)}"
-    # Nulls and separators are characters that no value has.
-    row = ", ".join(f"coalesce({value}::varchar, chr(1))" for value in values)
     sums = ("count(*)", "sum(md5_number_lower(row))", "sum(md5_number_upper(row))")
     columns = ", ".join([*(f"{total} filter (early)" for total in sums), *sums])
     with duckdb.connect() as connection:
-        connection.register("rows", ds.dataset(paths, schema=spec.files, filesystem=location.filesystem))
-        query = f"select {columns} from (select {limit} as early, concat_ws(chr(2), {row}) as row from rows)"  # noqa: S608 - names of columns
+        connection.register("rows", table_rows(table))
+        query = f"select {columns} from (select {limit} as early, {row_text(spec)} as row from rows)"  # noqa: S608 - names of columns
         totals = [total or 0 for total in connection.execute(query).fetchall()[0]]
     limited, complete = (" ".join(map(str, part)) for part in (totals[:3], totals[3:]))
     return f"{spec.name} {limited}", f"{spec.name} {complete}"
+
+
+def table_rows(table: LakeTable) -> ds.Dataset:
+    """The rows of a table, which has files.
+
+    Raises:
+        DamagedFileError: a file is not what was committed.
+    """
+    table.urls_of(table.files)
+    location = table.location
+    paths = [location.path_of(f"{table.spec.name}/{file.path}") for file in table.files]
+    return ds.dataset(paths, schema=table.spec.files, filesystem=location.filesystem)
+
+
+def row_text(spec: TableSpec) -> str:
+    """SQL of a row as text; nulls and separators are characters that no value has."""
+    values = (
+        f"epoch_us({field.name})" if pa.types.is_timestamp(field.type) else field.name for field in spec.files
+    )
+    columns = ", ".join(f"coalesce({value}::varchar, chr(1))" for value in values)
+    return f"concat_ws(chr(2), {columns})"

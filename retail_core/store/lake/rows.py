@@ -24,6 +24,7 @@ from retail_core.schemas import EVENT_ARROW
 from retail_core.store.lake.applied_windows import Ranges, contiguous, has_window
 from retail_core.store.lake.table_specs import USERS_ARROW
 from retail_core.store.mongo.connection import Document, Store
+from retail_core.store.mongo.row_counts import unusable_window, window_counts
 
 BATCH_ROWS = 100_000
 BATCH_WINDOWS = 1_000
@@ -56,19 +57,23 @@ def source_transactions(store: Store) -> dict[str, int]:
 
 
 def pending_windows(store: Store, applied: Ranges) -> list[PendingWindow]:
-    """Committed windows that are not among `applied`, ascending."""
+    """Committed windows that are not among `applied`, ascending.
+
+    Raises:
+        IntegrityError: the document of one has another shape.
+    """
     query = {"kind": "window", "state": "committed", "window_id": {"$gt": contiguous(applied)}}
-    fields = {"window_id": 1, "counts.inserted": 1, "users": 1}
+    fields = {"window_id": 1, "counts": 1, "users": 1}
     documents = _majority(store.ledger).find(query, fields).sort("window_id")
-    windows = (
-        PendingWindow(
-            int(document["window_id"]),
-            int(document.get("counts", {}).get("inserted", 0)),
-            int(document.get("users", 0)),
-        )
-        for document in documents
-    )
+    windows = (_pending_window(document) for document in documents)
     return [window for window in windows if not has_window(applied, window.window_id)]
+
+
+def _pending_window(document: Document) -> PendingWindow:
+    users = document.get("users", 0)
+    if not isinstance(users, int):
+        raise unusable_window(document, f"users is {users!r}")
+    return PendingWindow(int(document["window_id"]), window_counts(document).inserted, users)
 
 
 def read_window_events(store: Store, windows: list[PendingWindow]) -> Iterator[pa.Table]:

@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 
 from retail_core.errors import InputError, IntegrityError
 from retail_core.store.lake import old_format
-from retail_core.store.lake.applied_windows import add_to_ranges, changed_versions
+from retail_core.store.lake.applied_windows import add_to_ranges, changed_versions, gaps
 from retail_core.store.lake.commit_attempts import CommitConflict, until_committed
 from retail_core.store.lake.delta_table import LakeTable
 from retail_core.store.lake.lake_file import DamagedFileError, LakeFile
@@ -46,6 +46,7 @@ from retail_core.store.lake.table_specs import (
 )
 from retail_core.store.lake.version_pins import pinned_files
 from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.ledger_checks import check_windows, refuse_unknown_windows
 from retail_core.store.mongo.server_errors import mongodb_error
 
 __all__ = ["Lake", "LakeState", "SyncProgress", "damage", "pending", "rebuild", "sync"]
@@ -187,8 +188,10 @@ def _synchronize(run: _Sync, spec: TableSpec) -> None:
     table, is_rebuilt = _present_table(run, spec)
     applied = () if is_rebuilt or table is None else table.applied
     windows = pending_windows(run.store, applied)
+    after = add_to_ranges(applied, (window.window_id for window in windows))
     if spec is EVENTS:
         log.debug("Synchronizing the lake: %d pending windows", len(windows))
+        refuse_unknown_windows(run.store, gaps(after))
     if not is_rebuilt and not _is_due(windows, spec):
         # Listing an object store is slow: its files are tidied after commits only.
         if table is not None and run.location.is_local:
@@ -203,7 +206,6 @@ def _synchronize(run: _Sync, spec: TableSpec) -> None:
     new_files = _new_event_files if spec is EVENTS else _new_user_files
     added, superseded = new_files(run, table, windows, present)
     removed = table.files if is_rebuilt else superseded
-    after = add_to_ranges(applied, (window.window_id for window in windows))
     transactions = changed_versions(table.applied, after) | run.source
     _delete_unreferenced(run, table.commit(added, removed, transactions))
 
@@ -286,6 +288,8 @@ def _new_event_files(
             copied += len(rows)
             if run.progress:
                 run.progress(copied, total)
+        if copied != total:
+            check_windows(run.store, [window.window_id for window in windows])
         superseded = files_to_merge({day: by_day.get(day, []) for day in spool.days()})
         added = write_days(table, spool, superseded)
     return added, [file for files in superseded.values() for file in files]

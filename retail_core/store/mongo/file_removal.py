@@ -16,7 +16,8 @@ from retail_core.errors import InputError
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.event_duplicates import hex_ids, id_array, read_duplicates
 from retail_core.store.mongo.leases import lease_ended, new_lease, new_owner
-from retail_core.store.mongo.ledger import RowCounts, file_counts, is_of_users
+from retail_core.store.mongo.ledger import file_counts, is_of_users
+from retail_core.store.mongo.row_counts import RowCounts, window_counts
 from retail_core.store.mongo.window_states import removed_windows
 
 _BATCH = 10_000
@@ -213,7 +214,7 @@ def correct_counts(store: Store, record_id: str) -> None:
         window = store.ledger.find_one(key)
         if window is None:
             continue
-        counts = RowCounts(**window["counts"])
+        counts = window_counts(window)
         users = store.users.count_documents({"window_id": window_id})
         has_user_rows = is_of_users(store, window["file_id"])
         inserted = users if has_user_rows else store.events.count_documents({"window_id": window_id})

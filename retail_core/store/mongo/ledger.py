@@ -23,40 +23,11 @@ from retail_core.sources.parse_notes import ParseNotes
 from retail_core.sources.source import RowFormat
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.leases import lease_end, lease_ended, new_lease, new_owner
+from retail_core.store.mongo.row_counts import RowCounts, checked_window, window_counts
 
 _MAX_ATTEMPTS = 100
 
 DEFAULT_ZONE = "UTC"
-
-
-@dataclass(frozen=True)
-class RowCounts:
-    """Row counts of a window or file."""
-
-    rows_read: int = 0
-    inserted: int = 0
-    duplicates: int = 0
-    quarantined: int = 0
-
-    def __add__(self, other: RowCounts) -> RowCounts:
-        return RowCounts(*(getattr(self, name) + getattr(other, name) for name in asdict(self)))
-
-    def __sub__(self, other: RowCounts) -> RowCounts:
-        return RowCounts(*(getattr(self, name) - getattr(other, name) for name in asdict(self)))
-
-    def check(self, subject: str) -> RowCounts:
-        """Itself, if the counts add up; `subject` names the window or file in the message.
-
-        Raises:
-            IntegrityError: rows_read is not inserted + duplicates + quarantined.
-        """
-        if self.rows_read != self.inserted + self.duplicates + self.quarantined:
-            raise IntegrityError(
-                f"The counts of {subject} do not add up: {self.rows_read} rows read, {self.inserted} "
-                f"inserted, {self.duplicates} duplicates, {self.quarantined} in quarantine.",
-                remedy="let no one else write to the collections, and run the command again.",
-            )
-        return self
 
 
 @dataclass(frozen=True)
@@ -193,9 +164,9 @@ def has_v1_files(store: Store, source: str) -> bool:
 
 def _with_progress(store: Store, run: IngestionRun) -> IngestionRun:
     """`run` with the counts and offset of its committed windows and the id of an open one."""
-    for window in store.ledger.find({"kind": "window", "file_id": run.file_id}):
+    for window in map(checked_window, store.ledger.find({"kind": "window", "file_id": run.file_id})):
         if window["state"] == "committed":
-            run.counts += RowCounts(**window["counts"])
+            run.counts += window_counts(window)
             run.notes += ParseNotes.from_documents(window)
             run.offset = max(run.offset, window["last_row"])
         else:
@@ -294,7 +265,7 @@ def is_of_users(store: Store, file_id: str) -> bool:
 def file_counts(store: Store, file_id: str) -> RowCounts:
     """Sum of the counts of a file's committed windows."""
     windows = store.ledger.find({"file_id": file_id, "kind": "window", "state": "committed"}, {"counts": 1})
-    return sum((RowCounts(**window["counts"]) for window in windows), RowCounts())
+    return sum((window_counts(window) for window in windows), RowCounts())
 
 
 @contextmanager
