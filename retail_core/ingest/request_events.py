@@ -18,8 +18,9 @@ from retail_core.sources.refusals import Refusal
 from retail_core.sources.source import Source
 from retail_core.store.mongo import ledger
 from retail_core.store.mongo.connection import Store, server_time
-from retail_core.store.mongo.ledger import IngestionRun, RowCounts
+from retail_core.store.mongo.ledger import IngestionRun
 from retail_core.store.mongo.quarantine import RefusalOrigin
+from retail_core.store.mongo.row_counts import RowCounts
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from retail_core.errors import IntegrityError
+from retail_core.errors import InputError, IntegrityError
 from retail_core.settings import Settings
 from retail_core.store.lake.delta_table import LakeTable
 from retail_core.store.lake.erase import erase_from_lake
@@ -267,6 +267,37 @@ def test_no_reader_gets_wrong_rows(shop: Shop, damaged: Store, kind: str) -> Non
         read_paths(lake)
     assert "\n" not in str(caught.value)
     assert "retail lake rebuild" in caught.value.remedy
+
+
+def in_metadata(text: bytes, offset: int = 0) -> Callable[[Path], None]:
+    """Flip a bit behind `text` in the newest commit that says what the table is."""
+
+    def damage_metadata(root: Path) -> None:
+        for path in (root / LOG).glob("*checkpoint*"):
+            path.unlink()
+        path = max(path for path in (root / LOG).glob("*.json") if b'"metaData"' in path.read_bytes())
+        flip(path, path.read_bytes().index(text) + offset)
+
+    return damage_metadata
+
+
+@pytest.mark.parametrize(
+    "damage_log",
+    [in_metadata(b'"retail.format":"2"', 17), in_metadata(b"string")],
+    ids=["number of the format", "type of a column"],
+)
+def test_a_log_that_names_a_newer_release_through_damage_is_rebuilt_as_the_remedy_says(
+    shop: Shop, damaged: Store, damage_log: Callable[[Path], None]
+) -> None:
+    root = Path(damaged.settings.lake_url)
+    damage_log(root)
+    with pytest.raises(InputError, match="newer release") as caught:
+        rebuild(damaged)
+    assert "delete it, and `retail lake rebuild`" in caught.value.remedy
+    shutil.rmtree(root / "events")
+    rebuild(damaged)
+    assert damage(str(root)) == []
+    assert Lake(str(root)).state(hashed=True) == shop.state
 
 
 def test_a_file_that_was_verified_is_read_again_after_it_has_changed(shop: Shop, damaged: Store) -> None:

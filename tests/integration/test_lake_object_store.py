@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from pyarrow import fs
@@ -175,7 +177,9 @@ def test_a_damaged_object_is_named_when_it_is_read_or_checked(remote: Store) -> 
     path = location.path_of(f"events/{table.files[0].path}")
     with location.filesystem.open_input_file(path) as stream:
         content = bytearray(stream.read())
-    content[len(content) // 3] ^= 4
+    ids = pq.read_metadata(io.BytesIO(content)).row_group(0).column(0)
+    assert ids.path_in_schema == "event_id"
+    content[ids.data_page_offset + ids.total_compressed_size // 2] ^= 4
     with location.filesystem.open_output_stream(path) as stream:
         stream.write(bytes(content))
     assert damage(remote.settings.lake_url) == []
