@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stderr
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from retail_core.stack import doctor
 from retail_core.stack.services import variables
 from retail_core.store.lake.table import Lake, sync
 from retail_core.store.mongo.connection import Document, open_store
-from tests.command_line import retail
+from tests.command_line import ROOT, command_environment, retail
 from tests.home_copies import copy_home, drop_database
 
 pytestmark = pytest.mark.integration
@@ -132,6 +134,12 @@ def zero_database(home: Home) -> None:
     path.write_bytes(path.read_bytes()[:4096] + b"\0" * (path.stat().st_size - 4096))
 
 
+def damage_lake(home: Home) -> None:
+    with open_store(home.settings) as store:
+        sync(store)
+    flip(Path(Lake(home.settings.lake_url).files()[0]))
+
+
 def drop_table(home: Home) -> None:
     with sqlite3.connect(home.registry) as connection:
         connection.execute("DROP TABLE model_versions")
@@ -173,12 +181,19 @@ PROMOTIONS: dict[str, tuple[Callable[[Home], object], str]] = {
     "entry with a text as key": (put_promotion(_id="x"), "'x' of the promotion record"),
 }
 
+LAKE: dict[str, tuple[Callable[[Home], object], str]] = {
+    "file of the lake bit": (damage_lake, "has other content than was committed"),
+}
+
 SCORE = ("score", "--out", "scores.csv")
 AUDIENCE = ("audience", "--budget", "5", "--out", "audience.csv")
 TRAIN, MONITOR = ("train",), ("monitor",)
 IMPORT = ("import",)
 
 REBUILD, SHOW, ROLLBACK = ("lake", "rebuild"), ("models", "show", "1"), ("models", "rollback")
+LIST, REPRODUCE = ("models", "list"), ("models", "reproduce", "1")
+DELETE = ("user", "delete", "u1", "--yes")
+OF_REGISTRY = (TRAIN, AUDIENCE, MONITOR, SHOW, LIST, ROLLBACK, REPRODUCE, IMPORT)
 
 PAIRS = [
     *((kind, SCORE) for kind in LEDGER | SPEC | MODEL | DATABASE),
@@ -187,7 +202,8 @@ PAIRS = [
     *(("spec truncated", command) for command in (SHOW, IMPORT, MONITOR)),
     *(("spec with another threshold", command) for command in (SHOW, IMPORT, AUDIENCE)),
     *(("model bit", command) for command in (IMPORT, MONITOR)),
-    *(("no database", command) for command in (TRAIN, ("models", "list"), IMPORT)),
+    *(("no database", command) for command in OF_REGISTRY),
+    ("file of the lake bit", DELETE),
     *((kind, TRAIN) for kind in PROMOTIONS),
     *((kind, ROLLBACK) for kind in ("entry with a number", "entry without a time")),
 ]
@@ -214,17 +230,17 @@ def run_damaged(home: Home, command: tuple[str, ...], folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("kind", "command"), PAIRS, ids=lambda value: value if isinstance(value, str) else value[0]
+    ("kind", "command"), PAIRS, ids=lambda value: value if isinstance(value, str) else "-".join(value[:2])
 )
 def test_a_damaged_record_is_one_line_with_a_remedy(
     home: Home, kind: str, command: tuple[str, ...], tmp_path: Path
 ) -> None:
-    damage, part = (LEDGER | SPEC | MODEL | DATABASE | PROMOTIONS)[kind]
+    damage, part = (LEDGER | SPEC | MODEL | DATABASE | PROMOTIONS | LAKE)[kind]
     damage(home)
     assert part in run_damaged(home, command, tmp_path)
 
 
-@pytest.mark.parametrize("command", [TRAIN, SCORE, IMPORT], ids=["train", "score", "import"])
+@pytest.mark.parametrize("command", [*OF_REGISTRY, SCORE], ids="-".join)
 def test_a_locked_registry_is_one_line(
     home: Home, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -232,6 +248,38 @@ def test_a_locked_registry_is_one_line(
     with closing(sqlite3.connect(home.registry)) as connection:
         connection.execute("BEGIN EXCLUSIVE")
         assert "database is locked" in run_damaged(home, command, tmp_path)
+
+
+LOAD_TWICE = """
+from pathlib import Path
+from bentos.import_model import import_production
+from bentos.model_loader import load_model
+from bentos.model_store import stored_model
+from retail_core.errors import IntegrityError
+from retail_core.settings import load_settings
+
+settings = load_settings()
+imported = import_production(settings)
+print(load_model(settings, imported.tag).served.spec.version)
+(spec,) = Path(stored_model(imported.tag).path).rglob("spec.json")
+spec.write_text(spec.read_text().replace("contact", "contacts", 1))
+try:
+    load_model(settings, imported.tag)
+except IntegrityError as error:
+    print(error.message)
+"""
+
+
+def test_the_service_loads_an_imported_model_and_refuses_it_once_a_file_has_changed(
+    home: Home, tmp_path: Path
+) -> None:
+    set_variables = {name: value for name, value in variables(home.settings).items() if value is not None}
+    environment = command_environment(home.folder, set_variables | {"BENTOML_HOME": str(tmp_path / "bento")})
+    command = [sys.executable, "-c", LOAD_TWICE]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    version, refusal = done.stdout.splitlines() or ["", done.stderr]
+    assert version == "1"
+    assert "spec.json is not the file that was registered" in refusal
 
 
 def test_the_deep_doctor_finds_nothing_in_an_intact_home_and_each_damage(home: Home) -> None:
