@@ -335,8 +335,8 @@ def _newer(url: str, what: str) -> InputError:
     return InputError(
         f"The lake's table {url} is of a newer release ({what}); this is {__version__}, "
         f"which reads format {FORMAT}.",
-        remedy="install that release, or set RETAIL_LAKE to another folder. If no newer release has written it, "
-        "it is damaged: delete it, and `retail lake rebuild` writes it anew from MongoDB.",
+        remedy="install that release, or set RETAIL_LAKE to another folder. If no newer release has written "
+        "it, it is damaged: delete it, and `retail lake rebuild` writes it anew from MongoDB.",
     )
 
 

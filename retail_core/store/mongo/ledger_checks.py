@@ -79,8 +79,8 @@ def unknown_windows(store: Store, gaps: Iterable[tuple[int, int | None]]) -> lis
         between = {"$gte": first} | ({} if last is None else {"$lte": last})
         usable = {"kind": "window", "state": {"$in": list(WINDOW_STATES)}}
         windows = store.ledger.find(usable | {"window_id": between}, {"window_id": 1})
-        known = [window["window_id"] for window in windows]
-        event = store.events.find_one({"window_id": between | {"$nin": known}}, {"window_id": 1})
+        recorded_ids = [window["window_id"] for window in windows]
+        event = store.events.find_one({"window_id": between | {"$nin": recorded_ids}}, {"window_id": 1})
         # A window is opened before its events are inserted, so one that was opened meanwhile is known now.
         if event and not store.ledger.find_one(usable | {"window_id": event["window_id"]}):
             unknown.append(int(event["window_id"]))
@@ -103,8 +103,8 @@ def refuse_unknown_windows(store: Store, gaps: Iterable[tuple[int, int | None]])
 
 def all_unknown_windows(store: Store) -> list[int]:
     """Every window id that stored events have and the ledger does not know, ascending."""
-    known = set(store.ledger.distinct("window_id", {"kind": "window"}))
-    return sorted(int(window_id) for window_id in set(store.events.distinct("window_id")) - known)
+    recorded_ids = set(store.ledger.distinct("window_id", {"kind": "window"}))
+    return sorted(int(window_id) for window_id in set(store.events.distinct("window_id")) - recorded_ids)
 
 
 def damaged_windows(store: Store) -> list[IntegrityError]:
