@@ -15,11 +15,11 @@ from retail_core.arrow_compute import pc
 from retail_core.errors import IntegrityError
 from retail_core.ingest.documents import event_documents, user_documents
 from retail_core.ingest.link_writer import added_counts, store_links
+from retail_core.ingest.repeated_orders import split_repeated_orders
 from retail_core.ingest.repeats import (
     RepeatedId,
     ids_by_v1,
     split_repeated_ids,
-    split_repeated_orders,
     split_stored_under_v1,
 )
 from retail_core.sources.refusals import Refusal, refusal
@@ -148,7 +148,8 @@ def insert_window(
     events = _Inserter(store, store.events, window_id, compare, same_by_identity)
     users = _Inserter(store, store.users, window_id, Comparison.NONE)
     if chunk.once_per_order:
-        unique, stored = split_repeated_orders(store, unique, window_id, events.adopt_abandoned)
+        messages = _message_numbers(chunk) if chunk.lines_are_messages else {}
+        unique, stored = split_repeated_orders(store, unique, window_id, events.adopt_abandoned, messages)
         repeats += stored
     repeats += events.insert(unique)
     unique_users, repeated_users = split_repeated_ids(window.users)
@@ -169,6 +170,14 @@ def insert_window(
     new_events = [document for document in window.events if id(document) not in repeated]
     new_users = len(window.users) - len(repeated_users)
     return InsertedWindow(counts, _conflict_refusals(window, conflicts), new_events, new_users)
+
+
+def _message_numbers(chunk: Chunk) -> dict[str, int]:
+    """Line by event id; of an id that occurs again, the first line."""
+    lines: dict[str, int] = {}
+    for event_id, line in zip(chunk.events["event_id"], chunk.lines.tolist(), strict=True):
+        lines.setdefault(event_id, line)
+    return lines
 
 
 def _ids_made_by_identity(chunk: Chunk) -> frozenset[str]:

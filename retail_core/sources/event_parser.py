@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -20,8 +20,10 @@ from retail_core.sources.file_columns import with_file_columns
 from retail_core.sources.identity_text import v1_amounts, v1_columns
 from retail_core.sources.joined_files import join_columns, joined_user_ids, without_matches
 from retail_core.sources.link_parsing import event_ids_of_links, links_of_events, take_identity_events
+from retail_core.sources.nested_paths import exploded_lists
 from retail_core.sources.parse_notes import ParseNotes, WarningCollector
 from retail_core.sources.plain_elements import PLAIN_ELEMENT, take_plain_elements
+from retail_core.sources.raw_paths import path_root
 from retail_core.sources.raw_table import RawTable
 from retail_core.sources.refusals import Refusal, refusal
 from retail_core.sources.row_rules import drop_event_types, filter_rows
@@ -107,8 +109,17 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
         unread_columns=source.unread_columns(raw_columns),
         joined_user_ids=joined_users,
         once_per_order=source.identity.repeats == "once_per_order",
+        lines_are_messages=_has_whole_messages(source, raw_columns),
         links=pa.concat_tables([links, links_of_events(linked_ids, columns, valid)]),
     )
+
+
+def _has_whole_messages(source: Source, raw_columns: Collection[str]) -> bool:
+    """Whether a line has all items of its message: it has a list of them, or `prepare` makes them."""
+    paths = [*source.mapped_columns(), *(path for paths in source.nested.values() for path in paths)]
+    lists = {path_root(path) for path in exploded_lists(paths)}
+    split = {cells.column for cells in source.lists.values() if cells.fields}
+    return source.prepare is not None or not (lists | split).isdisjoint(raw_columns)
 
 
 def _v1_table(table: RawTable, raw_names: tuple[str, ...], source: Source) -> RawTable:

@@ -13,11 +13,12 @@ import pandas as pd
 from retail_core.arrays import IntArray
 from retail_core.errors import InputError
 from retail_core.schemas import EventFrame
-from retail_core.sources.event_ids import RepeatCounter, number_repeats
+from retail_core.sources.event_ids import number_repeats
 from retail_core.sources.event_parser import parse_table
 from retail_core.sources.file_columns import json_window, with_spelled_columns
 from retail_core.sources.joined_files import absent_keys, ambiguous_columns, joined_names
 from retail_core.sources.json_tables import json_lines, object_table
+from retail_core.sources.order_blocks import NO_BLOCK, BlockRepeatCounter, OrderBlocks
 from retail_core.sources.parquet_tables import CheckHeader
 from retail_core.sources.presets import get_preset, matching_preset, preset_of_line
 from retail_core.sources.raw_paths import has_column
@@ -44,20 +45,33 @@ def read_events(path: Path, source: Source, *, skip: int = 0) -> Iterator[Chunk]
     if source.identity.repeats != "count":
         yield from _parsed_windows(path, source, skip)
         return
-    counter = RepeatCounter()
+    counter = BlockRepeatCounter()
     for chunk in _parsed_windows(path, source, 0):
         numbered = number_repeated_rows(chunk, counter)
         if chunk.last > skip:
             yield numbered
 
 
-def number_repeated_rows(chunk: Chunk, counter: RepeatCounter) -> Chunk:
-    """`chunk` in which the nth equal row of its file is an event of its own; `counter` is the file's."""
+def number_repeated_rows(chunk: Chunk, counter: BlockRepeatCounter) -> Chunk:
+    """`chunk` in which the nth equal row of its file, or of its order, is an event of its own.
+
+    Args:
+        chunk: the next window of a file.
+        counter: the file's.
+    """
     ids = chunk.events["event_id"].tolist()
     counted = np.flatnonzero(chunk.source_ids.is_null().to_numpy(zero_copy_only=False))
+    blocks = np.full(len(ids), NO_BLOCK, np.int64) if chunk.blocks is None else chunk.blocks
     numbers = np.ones(len(ids), np.int64)
-    numbers[counted] = counter.numbers([ids[row] for row in counted.tolist()])
+    numbers[counted] = counter.numbers([ids[row] for row in counted.tolist()], blocks[counted])
     return with_repeat_numbers(chunk, numbers)
+
+
+def _with_blocks(chunk: Chunk, table: RawTable, blocks: IntArray | None) -> Chunk:
+    """`chunk` with the block of each event; `blocks` are those of the records of `table`, by line."""
+    if blocks is None:
+        return chunk
+    return replace(chunk, blocks=blocks[np.searchsorted(table.lines, chunk.lines)])
 
 
 def with_repeat_numbers(chunk: Chunk, numbers: IntArray) -> Chunk:
@@ -83,31 +97,33 @@ def _parsed_windows(path: Path, source: Source, skip: int) -> Iterator[Chunk]:
         check_header(path, source, header, complete=complete)
 
     recognised = skip > 0
-    for table, position in _filled_tables(path, source, check, skip):
+    for table, position, blocks in _filled_tables(path, source, check, skip):
         if not recognised:
             _check_readable(path, source, table)
         chunk = parse_table(table, source)
         if not recognised and source.layout.header is not None and not len(chunk.events) and chunk.refused:
             raise _no_readable_row(path, source, chunk.refused[0])
         recognised = True
-        yield replace(chunk, position=position)
+        yield replace(_with_blocks(chunk, table, blocks), position=position)
 
 
 def _filled_tables(
     path: Path, source: Source, check: CheckHeader, skip: int
-) -> Iterator[tuple[RawTable, int]]:
+) -> Iterator[tuple[RawTable, int, IntArray | None]]:
     """Tables of a file after line `skip`, with the columns of orders filled down.
 
-    Orders continue over windows, so the skipped windows of such a file are read too.
+    Each with the bytes read so far and, if repeats are counted, the block of each record. Orders continue
+    over windows, so the skipped windows of such a file are read too.
     """
-    if source.rules.fill_key is None:
-        yield from read_raw_tables(path, source, check, skip=skip)
-        return
-    filling = FillDown(source)
-    for table, position in read_raw_tables(path, source, check):
-        filled = filling.fill(with_spelled_columns(table, source))
+    is_filled, is_counted = source.rules.fill_key is not None, source.identity.repeats == "count"
+    filling, order_blocks = FillDown(source), OrderBlocks(source)
+    for table, position in read_raw_tables(path, source, check, skip=0 if is_filled else skip):
+        is_raw = table.file_columns is None and (is_filled or is_counted)
+        spelled = with_spelled_columns(table, source) if is_raw else table
+        blocks = order_blocks.numbers(spelled) if is_counted else None
+        filled = filling.fill(spelled)
         if table.last > skip:
-            yield filled, position
+            yield filled, position, blocks
 
 
 def check_header(path: Path, source: Source, header: tuple[str, ...], *, complete: bool = True) -> None:
@@ -274,8 +290,12 @@ def parse_events(
 
 def parse_rows(rows: Sequence[Mapping[str, object]], source: Source) -> Chunk:
     """Like `parse_events`, with user attributes and the raw row of each event."""
-    chunk = parse_table(object_table(rows), source)
-    return chunk if source.identity.repeats != "count" else number_repeated_rows(chunk, RepeatCounter())
+    table = object_table(rows)
+    chunk = parse_table(table, source)
+    if source.identity.repeats != "count":
+        return chunk
+    blocks = OrderBlocks(source).numbers(with_spelled_columns(table, source))
+    return number_repeated_rows(_with_blocks(chunk, table, blocks), BlockRepeatCounter())
 
 
 def parse_json_lines(lines: list[str], source: Source) -> Chunk:

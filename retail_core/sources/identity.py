@@ -18,9 +18,11 @@ class Identity:
         of: `row` compares the raw rows; `values` the parsed event, for a source that reads every column.
         columns: raw columns that identify an event, instead of the whole row; rows without any value in
             them are compared as a whole.
-        repeats: `duplicates` stores equal rows once; `count` stores the nth equal row of a file as an event
-            of its own; `once_per_order` also takes a purchase for a duplicate if the same user has one with
-            the same order id at another time.
+        repeats: `duplicates` stores equal rows once; `count` stores the nth equal row of a file, or of the
+            contiguous rows of an order, as an event of its own; `once_per_order` also takes a purchase for a
+            duplicate if the same user has one with the same order id at another time, or of the same item.
+        order: raw columns of a format whose rows of one order are contiguous: first the key, then those
+            that have one value in all rows of an order; `count` counts within such rows.
         spellings: the column that another one is a spelling of, so that both give one id.
         numbers: columns of numbers, in which decimals of 0 do not matter.
         of_format: whether the columns belong to the format itself rather than to a mapping; then they are no
@@ -32,6 +34,7 @@ class Identity:
     repeats: Literal["duplicates", "count", "once_per_order"] = "duplicates"
     spellings: Mapping[str, str] = field(default_factory=dict)
     numbers: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
     of_format: bool = False
 
     @property

@@ -56,7 +56,9 @@ class Chunk:
         absent_columns: raw columns that the source maps and the window lacks.
         unread_columns: raw columns of the window that nothing reads.
         has_user_rows: whether its file has one row of attributes per user and no events.
-        once_per_order: whether a second purchase with a user's order id is a duplicate.
+        once_per_order: whether a further message about a user's order gives no purchase of its own.
+        blocks: block of each event, shape (events,), within which equal rows are counted; None: the file.
+        lines_are_messages: whether a line has all items of its message.
         links: identity links of the window, a table of `LINKS_ARROW`.
         joined_user_ids: ids of users that its rows have from joined files only, by line.
     """
@@ -79,6 +81,8 @@ class Chunk:
     unread_columns: tuple[str, ...] = ()
     has_user_rows: bool = False
     once_per_order: bool = False
+    blocks: IntArray | None = None
+    lines_are_messages: bool = False
     links: pa.Table = field(default_factory=no_links)
     joined_user_ids: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
@@ -127,9 +131,8 @@ class Source:
         required_columns: raw columns that a mapping names and does not mark as optional.
         identity: which rows without an event id are the same event.
         reads: further raw columns and paths that `prepare` reads where a file has them.
-        reads_matching: regular expression of further raw columns that `prepare` reads.
-        forms: sets of raw columns, of which a file must have one completely: the forms in which a vendor
-            exports the same data.
+        reads_matching: regular expression of such columns.
+        forms: sets of raw columns, of which a file must have one completely: a vendor's forms of export.
         spellings: column name of the source by another name that some editions of a file use.
         rows: what a row is: an event, or a user's attributes.
         valid_from: raw column of the time from which the attributes of a row of a user are known.
@@ -321,6 +324,8 @@ _FIRST_LAYOUT = ("kind", "delimiter", "encoding", "header")
 def _as_dict(value: object) -> object:
     if isinstance(value, CellList | NumberFormat):
         return value.options()
+    if isinstance(value, Identity):
+        return {name: option for name, option in vars(value).items() if name != "order"}
     return dict(value) if isinstance(value, Mapping) else vars(value)
 
 

@@ -33,6 +33,9 @@ from retail_core.sources.source import Source
 from retail_core.sources.source_options import ColumnValues, RowRules
 
 _UNPAID = ("pending", "voided", "expired", "unpaid")
+_ORDER_COLUMNS = (
+    "Email", "Phone", "Financial Status", "Paid at", "Cancelled at", "Created at", "Currency", "Source",
+)  # fmt: skip
 _ITEM_COLUMNS = ("Lineitem sku", "Lineitem product", "Lineitem name")
 
 
@@ -151,12 +154,11 @@ SHOPIFY = Source(
             ColumnValues("test", ("true",)),
         ),
         fill_key="Name",
-        fill_columns=(
-            "Email", "Phone", "Financial Status", "Paid at", "Cancelled at", "Created at", "Currency",
-            "Source",
-        ),
+        fill_columns=_ORDER_COLUMNS,
     ),
-    identity=Identity(columns=("Name", "event_type", *_ITEM_COLUMNS), repeats="count"),
+    identity=Identity(
+        columns=("Name", "event_type", *_ITEM_COLUMNS), repeats="count", order=("Name", *_ORDER_COLUMNS)
+    ),
     prepare=prepare_orders,
 )  # fmt: skip
 """A CSV line has no id: its identity leaves out what a later export changes, such as status and quantity."""

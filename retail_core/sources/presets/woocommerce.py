@@ -149,6 +149,7 @@ WOOCOMMERCE = Source(
     identity=Identity(
         columns=("order_id", "event_type", "item_id", "item_sku", "item_product_id", "item_name"),
         repeats="count",
+        order=("order_id", "status", "order_total", "refunded_total", "refunds"),
     ),
     prepare=prepare_orders,
 )  # fmt: skip
