@@ -80,6 +80,10 @@ def ingest(  # noqa: PLR0913, PLR0917 - one option each
     from retail_core.store.mongo.connection import open_store
     from retail_core.workspace import Workspace
 
+    if without_storing and replace_earlier:
+        raise typer.BadParameter(
+            "--again undoes what a file brought, and --dry-run stores nothing: give one."
+        )
     dialect = dialect_of(source, mapping)
     if without_storing:
         result = asdict(dry_run(files, dialect, timezone=timezone))

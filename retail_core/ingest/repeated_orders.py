@@ -95,8 +95,8 @@ def _ids_of_further_messages(
     by_message: dict[Hashable, list[Document]] = {}
     for purchase in purchases:
         by_message.setdefault(messages.get(purchase["_id"], purchase["_id"]), []).append(purchase)
-    known = [rows for rows in by_message.values() if not stored_ids.isdisjoint(_ids(rows))]
-    for rows in known:
+    stored_messages = [rows for rows in by_message.values() if not stored_ids.isdisjoint(_ids(rows))]
+    for rows in stored_messages:
         accepted |= Counter(map(key_of, rows))
     repeated: set[str] = set()
     for rows in by_message.values():

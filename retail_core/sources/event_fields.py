@@ -34,6 +34,7 @@ from retail_core.sources.text_cleaning import (
     invisible_rows,
     longer_rows,
     nested_rows,
+    placeholder_rows,
     scientific_rows,
     visible_text,
 )
@@ -79,6 +80,8 @@ def typed_columns(
     columns = {name: text_field(table, source, name, warnings) for name in ("event_id", *TEXT_FIELDS)}
     for row in nested_rows(columns["user_id"]) if not table.header else ():
         problems[int(row)] = (source.raw_name("user_id"), "nested", columns["user_id"][int(row)].as_py())
+    users = columns["user_id"]
+    warnings.add(source.raw_name("user_id"), "placeholder_user", placeholder_rows(users), users)
     columns["event_type"] = _translate_event_types(types, source.vocabulary)
     columns["event_time"] = _time_field(table, source, problems, warnings)
     columns |= _amount_fields(table, source, columns, problems, warnings)

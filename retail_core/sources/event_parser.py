@@ -70,6 +70,7 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
         keys = table.columns.get(key, pa.nulls(len(table), pa.string()))
         warnings.add(key, "join", unmatched, as_text_column(keys))
     table = take_plain_elements(table, source, warnings)
+    _warn_of_cut_line(table, warnings)
     columns, problems = typed_columns(table, types, source, warnings)
     linked_ids = event_ids_of_links(table, source, warnings)
     all_lines, accepted = table.lines, np.arange(len(table))
@@ -112,6 +113,13 @@ def parse_table(table: RawTable, source: Source) -> Chunk:
         lines_are_messages=_has_whole_messages(source, raw_columns),
         links=pa.concat_tables([links, links_of_events(linked_ids, columns, valid)]),
     )
+
+
+def _warn_of_cut_line(table: RawTable, warnings: WarningCollector) -> None:
+    if table.cut_line is not None and table.header and table.header[-1] in table.columns:
+        name = table.header[-1]
+        rows = np.flatnonzero(table.lines == table.cut_line)[:1]
+        warnings.add(name, "cut_line", rows, as_text_column(table.columns[name]))
 
 
 def _has_whole_messages(source: Source, raw_columns: Collection[str]) -> bool:

@@ -109,7 +109,7 @@ class BlockRepeatCounter:
 
     def _in_blocks(self, ids: list[str], blocks: IntArray) -> IntArray:
         frame = pd.DataFrame({"id": ids, "block": blocks})
-        earlier: IntArray = frame.groupby(["block", "id"]).cumcount().to_numpy(np.int64)
+        earlier = np.asarray(frame.groupby(["block", "id"]).cumcount(), dtype=np.int64)
         numbers = earlier + 1
         for row in np.flatnonzero(blocks == self._block).tolist():
             numbers[row] += self._counts.get(ids[row], 0)

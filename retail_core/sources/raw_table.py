@@ -32,6 +32,7 @@ class RawTable:
         file_columns: names of the columns of the file, where `columns` has those that its source reads; None
             if `columns` has those of the file.
         exploded: whether a line can have several records, one for each element of a list.
+        cut_line: line of the last record of a file that ends without a line break; it may be incomplete.
     """
 
     columns: Mapping[str, pa.Array]
@@ -44,6 +45,7 @@ class RawTable:
     header: tuple[str, ...] = ()
     file_columns: tuple[str, ...] | None = None
     exploded: bool = False
+    cut_line: int | None = None
 
     def __len__(self) -> int:
         """Number of records."""

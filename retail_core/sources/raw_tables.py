@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -42,10 +43,12 @@ class TextLines:
 
     Attributes:
         count: lines read so far.
+        is_plain: whether the file is not compressed.
     """
 
     def __init__(self, path: Path, kind: str, layout: Layout) -> None:
         self._bytes = DecompressedFile(path, kind)
+        self.is_plain = kind == "plain"
         encoding = "utf-8-sig" if layout.encoding.lower() in {"utf-8", "utf8"} else layout.encoding
         buffered = io.BufferedReader(self._bytes, 1 << 16)
         self._text = io.TextIOWrapper(buffered, encoding, errors="surrogateescape", newline="")
@@ -139,7 +142,7 @@ def _text_tables(
         first, header = ([], list(fields)) if is_named else _header(path, lines, first, layout, check)
         check(tuple(header))
         parser = RecordParser(layout, len(header), lambda: lines.take(_SKIP_LINES))
-        to_table = partial(csv_table, parser, tuple(header))
+        to_table = partial(_csv_window, partial(csv_table, parser, tuple(header)), lines.is_plain)
     if lines.count < skip:
         lines.skip(skip)
         first = []
@@ -148,6 +151,19 @@ def _text_tables(
         first = []
         base = lines.count - len(window)
         yield to_table(_without_comments(window, layout.comment), base), lines.position
+
+
+def _csv_window(
+    to_table: Callable[[list[str], int], RawTable], is_plain: bool, lines: list[str], base: int
+) -> RawTable:
+    """The table of a window; if the file ends without a line break, with the line that may be incomplete.
+
+    A compressed file is complete, and so is a row that ends with a quotation mark.
+    """
+    table = to_table(lines, base)
+    is_cut = is_plain and len(table) > 0 and not lines[-1].endswith(("\n", "\r", '"'))
+    is_last = is_cut and all(refused.line < table.lines[-1] for refused in table.refused)
+    return replace(table, cut_line=int(table.lines[-1])) if is_last else table
 
 
 def _json_keys(first: list[str], lines: TextLines, source: Source) -> tuple[list[str], tuple[str, ...]]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from retail_core.sources.text_cleaning import NULL_MARKERS
+
+_NULLS = ", ".join(f"'{marker}'" for marker in NULL_MARKERS)
+
 VALUE_LIMIT = 200
 """Stored characters of an offending value; the raw row is stored beside it in full."""
 
@@ -36,6 +40,9 @@ REMEDIES: dict[str, str] = {
     "invisible": "remove the invisible characters from the ids; they were left out",
     "event_type_similar": "map the name to the known event type under event_types, if it means the same",
     "large_user": "check that the id is one person; list a placeholder under nulls, or drop its rows",
+    "placeholder_user": "if it is no person, list it under nulls, which replaces the standard list: "
+    f"nulls: [THE ID, {_NULLS}]",
+    "cut_line": "fetch the file again if it was still being written; a stored row is not replaced later",
     "link_self": "give two different ids; an id is the same person as itself anyway",
     "identity_implausible": "list a placeholder id under nulls, or remove the links; they are not applied",
     "column_absent": "correct the name of the column in the mapping",

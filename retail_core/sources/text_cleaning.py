@@ -19,6 +19,18 @@ NULL_MARKERS = (
 )  # fmt: skip
 """Text that stands for a missing value unless a mapping says otherwise; letter case matters."""
 
+_PLACEHOLDER_WORDS = (
+    "undefined", "null", "nil", "none", "nan", "nat", "na", "unknown", "anonymous", "anon", "guest", "nobody",
+    "missing", "deleted",
+)  # fmt: skip
+_BRACKETS = (("", ""), ("(", ")"), ("<", ">"))
+PLACEHOLDERS = (
+    *(f"{before}{word}{after}" for word in _PLACEHOLDER_WORDS for before, after in _BRACKETS),
+    "(not set)", "not set", "#n/a", "#n/d", "#null!", "#ref!", "#value!", "n/a", "--", "---", "?", "[]", "{}",
+    "[object object]", "-1", "00000000-0000-0000-0000-000000000000",
+)  # fmt: skip
+"""Lower-case ids that stand for no user, beside those of `NULL_MARKERS` in their own letter case."""
+
 INVISIBLE = "[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]"
 """Characters without a glyph: soft hyphen, zero-width spaces, direction marks, byte-order mark."""
 
@@ -28,6 +40,16 @@ _SCIENTIFIC = r"^-?\d(?:[.,]\d+[eE][+-]?|[eE]\+)\d{1,3}$"
 _PLAIN_SCIENTIFIC = r"^-?\d[eE]\d{1,3}$"
 """It is also how an id of hexadecimal digits or of letters and digits may look."""
 _NUMBER = r"^-?\d+(?:[.,]\d+)?(?:[eE][+-]?\d{1,3})?$"
+_PLACEHOLDER_SET = pa.array(
+    sorted(
+        {
+            spelling
+            for text in PLACEHOLDERS
+            for spelling in (text, text.upper(), text.title(), text.capitalize())
+        }
+    ),
+    pa.string(),
+)
 _NO_TEXT = pa.scalar(None, pa.string())
 _EXACT = float(1 << 53)
 """Up to here a float represents every whole number exactly."""
@@ -101,6 +123,11 @@ def _has_exponent(text: pa.Array) -> bool:
     is_exponent = (content[1:] | 0x20) == ord("e")
     after_digit = (content[:-1] >= ord("0")) & (content[:-1] <= ord("9"))
     return bool((is_exponent & after_digit).any())
+
+
+def placeholder_rows(ids: pa.Array) -> IntArray:
+    """Rows with an id that stands for no user, such as `undefined`, whatever its letter case."""
+    return _rows(pc.is_in(ids, value_set=_PLACEHOLDER_SET))
 
 
 def nested_rows(text: pa.Array) -> IntArray:

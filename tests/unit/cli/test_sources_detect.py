@@ -100,3 +100,9 @@ def test_a_mapping_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
         assert refused.returncode == 1
         assert str(target) in refused.stderr
         assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_a_dry_run_undoes_nothing_first(tmp_path: Path) -> None:
+    done = retail("ingest", "log.csv", "--dry-run", "--again", home=tmp_path)
+    assert done.returncode == 2
+    assert "--again" in done.stderr
