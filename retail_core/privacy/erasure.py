@@ -110,9 +110,13 @@ def _erase_id(store: Store, user_id: str) -> None:
     store.quarantine.delete_many({"_id": {"$in": refused}})
     erase_upload_results(store.settings, user_id)
     _correct_window_counts(store, user_id)
+
+    def delete_stored(collection: str) -> None:
+        store.database[collection].delete_many({"user_id": user_id})
+
     for name in COLLECTIONS:
-        store.database[name].delete_many({"user_id": user_id})
-    erase_from_lake(store.settings, user_id)
+        delete_stored(name)
+    erase_from_lake(store.settings, user_id, delete_stored)
 
 
 def _correct_window_counts(store: Store, user_id: str) -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from retail_core.privacy import erasure
 from retail_core.privacy.refused_rows import refused_user_ids
 from retail_core.scoring.audience_selection import refuse_erased_users
 from retail_core.scoring.prediction_storage import write_lake_predictions
+from retail_core.settings import Settings
 from retail_core.sources.presets.snowplow import TSV_COLUMNS
 from retail_core.stack.services import variables
 from retail_core.store.lake.erase import count_in_lake, erase_from_lake
@@ -405,3 +407,21 @@ def test_an_audience_from_scores_before_the_erasure_is_refused(shop: Store) -> N
     with pytest.raises(DataError, match="1 users of this list have been erased"):
         refuse_erased_users(shop, [ERASED, OTHER_USER])
     refuse_erased_users(shop, [OTHER_USER])
+
+
+def test_events_that_arrive_during_an_erasure_are_not_removed_from_the_lake_only(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another home ingests and synchronizes events of the user between MongoDB's part and the lake's."""
+    put(store, 1, [event(1, 1, user_id=ERASED), event(2, 1, user_id=OTHER_USER)])
+    sync(store)
+
+    def arrive(settings: Settings, user_id: str, delete_stored: Callable[[str], object]) -> None:
+        put(store, 2, [event(3, 2, user_id=ERASED), event(4, 2, user_id=OTHER_USER)])
+        sync(store)
+        erase_from_lake(settings, user_id, delete_stored)
+
+    monkeypatch.setattr(erasure, "erase_from_lake", arrive)
+    erasure.erase(store, ERASED)
+    assert (erasure.count_stored(store, ERASED)["events"], sync(store).rows) == (0, 2)
+    assert store.events.count_documents({}) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from retail_core.settings import Settings
 from retail_core.store.lake import old_format
@@ -47,8 +48,17 @@ def count_in_lake(settings: Settings, user_id: str) -> dict[str, int]:
     return counts
 
 
-def erase_from_lake(settings: Settings, user_id: str) -> None:
+def erase_from_lake(
+    settings: Settings, user_id: str, delete_stored: Callable[[str], object] | None = None
+) -> None:
     """Remove the user's events, attributes and predictions, also from superseded files.
+
+    Args:
+        settings: with the home and the lake.
+        user_id: whose rows.
+        delete_stored: deletes the user's documents from the collection of MongoDB with a table's name. It is
+            called again for each table and attempt, after the version is read whose rows are removed: rows
+            that arrived meanwhile would otherwise be removed from the lake only.
 
     A killed erasure can be repeated. A reader that pinned an earlier version reads the newest one from its
     next call on. A lake of the format before Delta Lake is deleted but for its predictions; the next
@@ -64,7 +74,7 @@ def erase_from_lake(settings: Settings, user_id: str) -> None:
             take_over_old_predictions(location)
             old_format.delete_old_files(location)
         for spec in USER_TABLES:
-            _erase_from_table(location, spec, user_id)
+            _erase_from_table(location, spec, user_id, delete_stored)
 
 
 def erase_links_from_lake(store: Store) -> None:
@@ -88,10 +98,14 @@ def erase_links_from_lake(store: Store) -> None:
         until_committed(location, attempt)
 
 
-def _erase_from_table(location: LakeLocation, spec: TableSpec, user_id: str) -> None:
+def _erase_from_table(
+    location: LakeLocation, spec: TableSpec, user_id: str, delete_stored: Callable[[str], object] | None
+) -> None:
     def attempt() -> None:
         table = LakeTable.open(location, spec)
         if table is not None:
+            if delete_stored is not None:
+                delete_stored(spec.name)
             _commit_without(table, user_id).delete_unreferenced(0)
 
     until_committed(location, attempt)
