@@ -318,7 +318,7 @@ def main() -> None:
     tries = Tries(options.folder / "tries.jsonl")
     trains_or_scores = options.kills or options.damages
     models = ["retail_core.training.pipeline", "retail_core.scoring.scores"] if trains_or_scores else []
-    preload(["tests.benchmarks.bench_lake_faults", *models])
+    preload(["tests.integration.test_lake_damage", *models])
     try:
         with open_shop(options.folder, "pairs") as (shop, store):
             measure_pairs(shop, store, tries, options.pairs, options.seed)
