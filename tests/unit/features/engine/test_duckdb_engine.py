@@ -20,14 +20,12 @@ START = datetime(2025, 1, 1, tzinfo=UTC)
 
 def test_a_path_is_no_pattern(tmp_path: Path) -> None:
     """A folder `a*` is read without its neighbour `ab`, which a copied home may be."""
-    row = {name: [None] for name in EVENT_ARROW.names}
     for folder in ("a*", "ab"):
         (tmp_path / folder).mkdir()
-        events = pyarrow.table(row | {"user_id": [folder]}).cast(EVENT_ARROW)
-        parquet.write_table(events, tmp_path / folder / "events.parquet")
+        parquet.write_table(pyarrow.table({"user_id": [folder]}), tmp_path / folder / "events.parquet")
     with open_engine() as engine:
         events = engine.parquet([str(tmp_path / "a*" / "events.parquet")])
-        assert events.user_id.execute().tolist() == ["a*"]
+        assert events.user_id.to_pyarrow().to_pylist() == ["a*"]
 
 
 def reader(users: list[int], batch: int) -> pyarrow.RecordBatchReader:
