@@ -138,7 +138,7 @@ def _promotions(store: Store) -> pd.DataFrame:
         return log
     first = [next(iter((metrics or {"": {}}).items())) for metrics in log["metrics"]]
     measured = {name: [metrics.get(name) for _, metrics in first] for name in _PROMOTION_METRICS}
-    shown = log[["at", "kind", "version", "previous", "reason"]]
+    shown = log.reindex(columns=["at", "kind", "version", "previous", "actor", "reason"])
     return shown.assign(policy=[policy for policy, _ in first], **measured)
 
 

@@ -35,10 +35,11 @@ class ImportedModel:
 
 
 def import_production(settings: Settings) -> ImportedModel:
-    """Import the model under the alias `production`, unless it is the newest one of the store.
+    """Import the version in production, unless it is the newest one of the store.
 
-    If the alias moves during the import, the import is repeated. Of several processes that import at the
-    same time the first one imports, the others wait and return the same model.
+    The promotion record names the version; MLflow's alias does where MongoDB does not answer. If production
+    changes during the import, the import is repeated. Of several processes that
+    import at the same time the first one imports, the others wait and return the same model.
 
     Raises:
         DataError: there is no production model.
@@ -51,19 +52,25 @@ def import_production(settings: Settings) -> ImportedModel:
 
 
 def _import_if_absent(settings: Settings) -> ImportedModel:
-    from retail_core.registry import versions as registry
-
-    spec = registry.champion_spec(settings)
+    spec = _production_spec(settings)
     if spec is None:
         raise DataError("No model version is in production.", remedy="run `retail train`.")
     newest = newest_model(settings.model_name)
     if newest is not None and _is_version(newest, spec):
         return _imported_model(newest, imported=False)
     model = _import(settings, spec)
-    after = registry.champion_spec(settings)
+    after = _production_spec(settings)
     if after is not None and not _is_version(model, after):
         return _import_if_absent(settings)
     return _imported_model(model, imported=True)
+
+
+def _production_spec(settings: Settings) -> ModelSpec | None:
+    from retail_core.registry.champion import find_champion
+    from retail_core.registry.versions import version_spec
+
+    version = find_champion(settings)
+    return None if version is None else version_spec(settings, version)
 
 
 def _import(settings: Settings, spec: ModelSpec) -> bentoml.Model:
@@ -82,7 +89,7 @@ def _import(settings: Settings, spec: ModelSpec) -> bentoml.Model:
     with open_session(settings):  # BentoML uses the tracking server that is set in this process
         imported: bentoml.Model = bentoml.mlflow.import_model(
             settings.model_name,
-            f"models:/{settings.model_name}@{ALIAS}",
+            f"models:/{settings.model_name}/{spec.version}",
             labels={"alias": ALIAS, **identity},
             metadata={
                 **identity,

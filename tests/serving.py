@@ -26,7 +26,7 @@ from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import versions as registry
-from retail_core.registry.promotion import promote
+from retail_core.registry.promotion import Author, promote
 from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
 from retail_core.scoring.shop_context import store_shop_context
@@ -164,7 +164,7 @@ def register_shop(settings: Settings, trees: int = 20) -> Settings:
     )
     version = _register(settings, spec, model)
     with open_store(settings) as store:
-        promote(store, version, reason="test", at=AS_OF)
+        promote(store, version, Author("test"))
     return settings
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 from app import charts, components, monitor_data
 from app import formatting as fmt
 from retail_core.registry import versions as registry
+from retail_core.registry.champion import find_champion
 from retail_core.registry.model_card import model_card
 from retail_core.settings import Settings, load_settings
 
@@ -57,7 +58,8 @@ def main() -> None:
 def _card(settings: Settings) -> None:
     """The model card, on demand: the first access to the registry takes seconds."""
     if st.button("Show the model card", icon=":material/description:"):
-        spec = registry.champion_spec(settings)
+        version = find_champion(settings)
+        spec = registry.version_spec(settings, version) if version else None
         st.markdown(model_card(spec) if spec else "There is no model in production.")
 
 
@@ -216,6 +218,7 @@ def _history(promotions: pd.DataFrame) -> None:
             "kind": "Kind",
             "version": st.column_config.TextColumn("Version", width="small"),
             "previous": st.column_config.TextColumn("Before", width="small"),
+            "actor": "Who",
             "reason": st.column_config.TextColumn("Reason", width="large"),
             "policy": "Measured on",
             **{

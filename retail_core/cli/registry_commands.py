@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retail_core.cli.output import JsonFlag, emit, print_rows, progress
+from retail_core.cli.output import JsonFlag, emit, log_line, print_rows, progress
 from retail_core.settings import Settings, load_settings
+from retail_core.times import iso
+
+if TYPE_CHECKING:
+    from retail_core.registry.promotion import ProductionChange
+    from retail_core.store.mongo.connection import Store
+
+Reason = Annotated[
+    str | None, typer.Option("--reason", help="Why; stored in the promotion record with user and time.")
+]
 
 models_app = typer.Typer(
     help="The registry: versions, promotion, rollback, recalibration.", no_args_is_help=True
@@ -19,16 +29,16 @@ models_app = typer.Typer(
 def _registered(settings: Settings) -> dict[str, Any]:
     """Registered `versions`, newest first, and the version in `production`."""
     from retail_core.registry import versions as registry
+    from retail_core.registry.champion import find_champion
 
     versions = [spec.summary() for spec in registry.list_versions(settings)]
-    return {"versions": versions, "production": registry.production_version(settings)}
+    return {"versions": versions, "production": find_champion(settings)}
 
 
 def _emit_with_registry(settings: Settings, result: Mapping[str, Any], json_output: bool, title: str) -> None:
-    """Print a version or a promotion entry; as JSON together with the registry's state."""
-    public = {name: value for name, value in result.items() if name != "_id"}
+    """Print a version or a change of production; as JSON together with the registry's state."""
     state = _registered(settings) if json_output else {}
-    emit(public | state, json_output=json_output, title=title)
+    emit(dict(result) | state, json_output=json_output, title=title)
 
 
 @models_app.command("list")
@@ -56,34 +66,88 @@ def show_model(version: str, json_output: JsonFlag = False) -> None:
     _emit_with_registry(settings, registry.version_spec(settings, version).to_dict(), json_output, "Model")
 
 
-@models_app.command("promote")
-def promote_model(version: str, json_output: JsonFlag = False) -> None:
-    """Put a version under the alias `production`.
+@models_app.command("history")
+def model_history(json_output: JsonFlag = False) -> None:
+    """Every promotion and rollback, newest first: when, what, who and why.
 
-    Example: retail models promote 3
+    Example: retail models history
     """
-    from retail_core.registry import promotion
+    from retail_core.registry.promotion_record import history
+    from retail_core.store.mongo.connection import open_store
+
+    with open_store(load_settings()) as store:
+        entries = [public_entry(entry) for entry in reversed(history(store))]
+    if json_output:
+        emit({"history": entries}, json_output=True, title="")
+        return
+    columns = ("number", "at", "kind", "previous", "version", "actor", "reason", "evidence")
+    rows = [{name: entry[name] for name in columns} for entry in entries]
+    print_rows(rows, title="Changes of the version in production")
+
+
+@models_app.command("promote")
+def promote_model(version: str, reason: Reason = None, json_output: JsonFlag = False) -> None:
+    """Put a version into production. Killed and run again, it does so once.
+
+    Example: retail models promote 3 --reason "approved by the marketing team"
+    """
+    from retail_core.registry.promotion import Author, promote
     from retail_core.store.mongo.connection import open_store
 
     settings = load_settings()
     with open_store(settings) as store:
-        entry = promotion.promote(store, version, reason="by hand", at=datetime.now(UTC))
-    _emit_with_registry(settings, entry, json_output, "Promoted")
+        change = promote(store, version, Author(reason, confirms_later=True))
+        _answer(store, change, json_output, "Promoted")
 
 
 @models_app.command("rollback")
-def rollback_model(json_output: JsonFlag = False) -> None:
-    """Put the previous production version back into production.
+def rollback_model(
+    expected: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="VERSION", help="Roll back only this version; safe to repeat in scripts."
+        ),
+    ] = None,
+    reason: Reason = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Put the previous production version back into production; each run goes back by one more.
 
-    Example: retail models rollback
+    A rollback that was killed before it answered is completed by the next run, which does not start another.
+
+    Example: retail models rollback --reason "too many false promises since Monday"
     """
-    from retail_core.registry import promotion
+    from retail_core.registry.promotion import Author, rollback
     from retail_core.store.mongo.connection import open_store
 
     settings = load_settings()
     with open_store(settings) as store:
-        entry = promotion.rollback(store, at=datetime.now(UTC))
-    _emit_with_registry(settings, entry, json_output, "Rolled back")
+        change = rollback(store, Author(reason, confirms_later=True), expected=expected)
+        _answer(store, change, json_output, "Rolled back")
+
+
+def _answer(store: Store, change: ProductionChange, json_output: bool, title: str) -> None:
+    """Print a change of production, then confirm that it has been printed."""
+    from retail_core.registry.promotion_record import confirm
+
+    entry = change.entry
+    if change.repeated:
+        log_line(
+            f"This {entry['kind']} was recorded at {iso(entry['at'])} by a command that was interrupted or "
+            f"is still running. It is complete, version {entry['version']} is in production, and no other "
+            f"{entry['kind']} was started."
+        )
+    result = public_entry(entry) | {"repeated": change.repeated}
+    _emit_with_registry(store.settings, result, json_output, title)
+    sys.stdout.flush()
+    confirm(store, entry)
+
+
+def public_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry of the promotion record for people and programs; entries of release 0.1.0 name no actor."""
+    internal = {"_id", "state", "applied_at", "confirmed_at"}
+    fields = {name: value for name, value in entry.items() if name not in internal}
+    return {"number": entry["_id"], "actor": None, "evidence": {}} | fields
 
 
 @models_app.command("reproduce")

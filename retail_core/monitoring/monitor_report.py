@@ -10,7 +10,7 @@ from retail_core.monitoring.drift_measurement import measure_drift
 from retail_core.monitoring.drift_statistics import FeatureDrift
 from retail_core.monitoring.matured_predictions import mature_predictions
 from retail_core.monitoring.triggers import TriggerCheck, check_triggers
-from retail_core.registry.versions import load_champion
+from retail_core.registry.champion import load_champion
 from retail_core.workspace import Workspace
 
 OK = "ok"
@@ -50,7 +50,7 @@ def monitor(workspace: Workspace, *, as_of: datetime, at: datetime) -> MonitorRe
     Raises:
         DataError: no model is in production.
     """
-    served = load_champion(workspace.settings)
+    served = load_champion(workspace.store)
     measurement = measure_drift(workspace.lake.snapshot(), served, as_of, workspace.engine)
     outcomes = mature_predictions(workspace, as_of=as_of)
     checks = check_triggers(workspace, as_of=as_of, at=at, measurement=measurement)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from retail_core.model.spec import ModelSpec
 from retail_core.monitoring.triggers import TriggerCheck, check_triggers
-from retail_core.registry.versions import champion_spec
+from retail_core.registry.champion import champion_spec
 from retail_core.scoring.shop_context import store_shop_context
 from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import train
@@ -56,7 +56,7 @@ def retrain(workspace: Workspace, *, as_of: datetime, check_only: bool, at: date
     """
     checks = check_triggers(workspace, as_of=as_of, at=at)
     fired = [check.name for check in checks if check.fired]
-    champion = champion_spec(workspace.settings)
+    champion = champion_spec(workspace.store)
     reason = ", ".join(fired) if champion else NO_CHAMPION
     if check_only or not reason:
         return RetrainReport(checks, False, None, False, reason or "no trigger fired")

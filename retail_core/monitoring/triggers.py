@@ -13,7 +13,8 @@ from retail_core.monitoring.drift_measurement import DriftMeasurement, measure_d
 from retail_core.monitoring.drift_statistics import SCORE, drifted_importance
 from retail_core.monitoring.live_metrics import Confusion, reweighted_f1
 from retail_core.monitoring.matured_predictions import VersionTasks, matured_outcomes
-from retail_core.registry.versions import champion_spec, load_version
+from retail_core.registry.champion import champion_spec
+from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store
 from retail_core.times import parse_instant, to_utc_ms
@@ -124,7 +125,7 @@ def check_triggers(
         at: time of the check, aware; stored with it.
         measurement: the champion's drift at `as_of`; measured here by default.
     """
-    champion = champion_spec(workspace.settings)
+    champion = champion_spec(workspace.store)
     if champion is None:
         checks = _checks_without_champion(workspace.settings)
     else:

@@ -1,25 +1,21 @@
-"""The append-only promotion record in MongoDB, and MLflow's alias that follows it.
+"""Promotion and rollback: check the version, record the change, let MLflow's alias follow.
 
-An entry is written to MongoDB's `promotions` first, then the alias `production` is set. If the process is
-killed between the two, the next promotion, rollback or training sets the alias (`repair`).
+Both may be killed at any instant and run again, and any number may run at once: the record
+(`promotion_record`) decides, and `champion.follow_record` completes what was interrupted.
 """
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import Any
-
-from pymongo.errors import DuplicateKeyError
 
 from retail_core.errors import DataError, IntegrityError
 from retail_core.model.spec import ModelSpec
+from retail_core.registry import promotion_record as record
 from retail_core.registry import versions as registry
+from retail_core.registry.champion import champion_and_entry, follow_record
+from retail_core.registry.promotion_record import Entry, NewEntry
 from retail_core.store.mongo.connection import Store
-from retail_core.times import to_utc_ms
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,185 +27,164 @@ class PromotionDecision:
     evidence: dict[str, Any]
 
 
-def promote_on(store: Store, version: str, decision: PromotionDecision) -> dict[str, Any]:
-    """Promote as decided, unless another version has become the champion since; returns the entry.
+@dataclass(frozen=True)
+class ProductionChange:
+    """A promotion or rollback that is complete.
 
-    The entry has MongoDB's time of the promotion, which is later than the start of the training.
+    Attributes:
+        entry: of the promotion record.
+        repeated: whether the entry is of an earlier or concurrent command that had not answered yet.
+    """
+
+    entry: Entry
+    repeated: bool
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who asks for a change, and whether the caller confirms it after answering.
+
+    Attributes:
+        reason: why, for people; the default of `rollback` names the version.
+        actor: who; by default user and host of this process.
+        confirms_later: the caller calls `promotion_record.confirm` once its answer has been given. Otherwise
+            the return of the function counts as the answer.
+    """
+
+    reason: str | None = None
+    actor: str = field(default_factory=record.current_actor)
+    confirms_later: bool = False
+
+
+def promote_on(store: Store, version: str, decision: PromotionDecision) -> ProductionChange:
+    """Promote as decided, unless another version has become the champion since.
 
     Raises:
         IntegrityError: the champion is not the version that `version` was compared with.
     """
-    compared_with = decision.evidence.get("champion", ...)
-    champion = registry.production_version(store.settings)
-    if compared_with not in {champion, ...}:
+    spec = _promotable_spec(store, version)
+    champion, newest = champion_and_entry(store)
+    compared_with = decision.evidence.get("champion", champion)
+    new = NewEntry(record.PROMOTE, spec, decision.reason, record.current_actor(), decision.evidence)
+    entry = record.insert_entry(store, new, newest) if compared_with == champion else None
+    if entry is None:
         raise IntegrityError(
-            f"Version {version} was compared with version {compared_with}, and version {champion} is in "
-            "production now.",
+            f"Version {version} was compared with version {compared_with}, and version "
+            f"{record.promoted_version(store)} is in production now.",
             remedy="train again, so that it is compared with that one.",
         )
-    at = store.client.admin.command("hello")["localTime"]
-    return promote(store, version, reason=decision.reason, at=at, evidence=decision.evidence)
+    return _completed(store, entry, Author())
 
 
-def promote(
-    store: Store,
-    version: str,
-    *,
-    reason: str,
-    at: datetime,
-    evidence: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Record that `version` becomes the champion, then set the alias; returns the entry.
+def promote(store: Store, version: str, author: Author) -> ProductionChange:
+    """Put `version` into production. Of concurrent promotions, each is recorded, one after the other.
+
+    If the newest entry is a promotion of this version that has not been answered, that one is completed.
 
     Raises:
         DataError: there is no such version, or it is in production already.
-        IntegrityError: it was trained with a leaking column, it is damaged or fails its self-test, or another
-            promotion was recorded in between.
+        IntegrityError: it was trained with a leaking column, is damaged or fails its self-test.
     """
-    repair(store)
+    while True:
+        _, newest = champion_and_entry(store)
+        if newest is not None and newest["version"] == version:
+            if newest["kind"] == record.PROMOTE and not record.is_confirmed(newest):
+                return _completed(store, newest, author, repeated=True)
+            raise DataError(f"Version {version} is in production already.", remedy="promote another version.")
+        spec = _promotable_spec(store, version)
+        new = NewEntry(record.PROMOTE, spec, author.reason or "by hand", author.actor)
+        entry = record.insert_entry(store, new, newest)
+        if entry is not None:
+            return _completed(store, entry, author)
+
+
+def rollback(store: Store, author: Author, *, expected: str | None = None) -> ProductionChange:
+    """Put the version before the one in production back into production.
+
+    If the newest entry is a rollback that has not been answered, because its command was killed or is still
+    running, that one is completed and returned. Otherwise each call goes back by one more version.
+
+    Args:
+        store: the open store.
+        author: who and why.
+        expected: the version to roll back. If it was rolled back last, answered or not, nothing is done; so
+            a call with it can be repeated any number of times.
+
+    Raises:
+        DataError: there is no version before it, or another than `expected` is in production.
+        IntegrityError: the version before it is damaged, or another version was promoted meanwhile.
+    """
+    _, newest = champion_and_entry(store)
+    if newest is None:
+        raise _nothing_before()
+    if _is_repeated(newest, expected):
+        return _completed(store, newest, author, repeated=True)
+    champion = newest["version"]
+    if expected not in {None, champion}:
+        raise DataError(
+            f"Version {champion} is in production, not version {expected}.",
+            remedy=f"look at `retail models history`; `--from {champion}` rolls that version back.",
+        )
+    spec = _version_before(store, champion)
+    reason = author.reason or f"rollback of version {champion}"
+    new = NewEntry(record.ROLLBACK, spec, reason, author.actor)
+    entry = record.insert_entry(store, new, newest)
+    if entry is not None:
+        return _completed(store, entry, author)
+    _, other = champion_and_entry(store)
+    if other is not None and _is_repeated(other, champion):
+        return _completed(store, other, author, repeated=True)
+    raise IntegrityError(
+        f"Version {record.promoted_version(store)} was promoted at the same moment.",
+        remedy="look at `retail models history` and repeat.",
+    )
+
+
+def _is_repeated(newest: Entry, expected: str | None) -> bool:
+    """Whether the rollback that is asked for is the one that was recorded last."""
+    if newest["kind"] != record.ROLLBACK:
+        return False
+    if expected is None:
+        return not record.is_confirmed(newest)
+    return bool(newest["previous"] == expected)
+
+
+def _version_before(store: Store, champion: str) -> ModelSpec:
+    """The specification of the champion before `champion`, whose files and self-test hold."""
+    champions = record.past_champions(record.history(store))
+    if len(champions) < 2:
+        raise _nothing_before()
+    try:
+        return _promotable_spec(store, champions[-2])
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"Version {champion} stays in production, because the version before it cannot be used. "
+            f"{error.message}",
+            remedy="repair it, or put another version into production with `retail models promote`; "
+            "`retail models list` shows them.",
+        ) from error
+
+
+def _nothing_before() -> DataError:
+    return DataError(
+        "There is no earlier version to go back to.", remedy="promote one with `retail models promote`."
+    )
+
+
+def _promotable_spec(store: Store, version: str) -> ModelSpec:
+    """The specification of a version whose files and self-test hold and which does not leak."""
     spec = registry.load_version(store.settings, version).spec
     if spec.leaky:
         raise IntegrityError(
             f"Version {version} was trained with a column that leaks the label.",
             remedy="train without --allow-leak and promote that version.",
         )
-    previous = registry.production_version(store.settings)
-    if previous == version:
-        raise DataError(f"Version {version} is in production already.", remedy="promote another version.")
-    entry = _PromotionEntry("promote", spec, previous, reason, at, evidence or {})
-    return _record(store, entry)
+    return spec
 
 
-def rollback(store: Store, *, at: datetime) -> dict[str, Any]:
-    """Make the previous champion the champion again and return the recorded entry.
-
-    Each further call goes back by one more version.
-
-    Raises:
-        DataError: there is no version before it.
-    """
-    repair(store)
-    champions = _production_stack(store)
-    if len(champions) < 2:
-        raise DataError(
-            "There is no earlier version to go back to.", remedy="promote one with `retail models promote`."
-        )
-    spec = registry.version_spec(store.settings, champions[-2])
-    entry = _PromotionEntry("rollback", spec, champions[-1], f"rollback of version {champions[-1]}", at, {})
-    return _record(store, entry)
-
-
-def repair(store: Store) -> str | None:
-    """Set the alias to the newest recorded version, where an interrupted promotion did not.
-
-    A version that MLflow no longer has is logged, and the alias stays.
-
-    Returns:
-        The version, or None where the alias was right.
-    """
-    newest = _newest(store)
-    if newest is None or registry.production_version(store.settings) == newest["version"]:
-        return None
-    try:
-        registry.set_production(store.settings, newest["version"])
-    except DataError as error:
-        log.warning("The promotion record and the registry disagree: %s", error)
-        return None
-    log.warning("Finished an interrupted %s of version %s.", newest["kind"], newest["version"])
-    return str(newest["version"])
-
-
-def history(store: Store) -> list[dict[str, Any]]:
-    """Every entry of the promotion record, oldest first.
-
-    Raises:
-        IntegrityError: an entry has another shape.
-    """
-    return [_checked(entry) for entry in store.promotions.find(sort=[("_id", 1)])]
-
-
-def promoted_version(store: Store) -> str | None:
-    """The version that the newest entry puts into production; None without entries.
-
-    Raises:
-        IntegrityError: the entry has another shape.
-    """
-    newest = _newest(store)
-    return None if newest is None else str(newest["version"])
-
-
-def _newest(store: Store) -> dict[str, Any] | None:
-    entry = store.promotions.find_one(sort=[("_id", -1)])
-    return None if entry is None else _checked(entry)
-
-
-def _checked(entry: dict[str, Any]) -> dict[str, Any]:
-    """The entry, if it has the fields that decide what is in production.
-
-    Raises:
-        IntegrityError: one is missing or of another type.
-    """
-    types: dict[str, type | tuple[type, ...]] = {
-        "_id": int,
-        "kind": str,
-        "version": str,
-        "previous": (str, type(None)),
-        "at": datetime,
-    }
-    for name, expected in types.items():
-        if name not in entry or not isinstance(entry[name], expected):
-            raise IntegrityError(
-                f"Entry {entry['_id']!r} of the promotion record is damaged: {name} is {entry.get(name)!r}.",
-                remedy="correct or delete that document of the collection `promotions`, or restore a backup.",
-            )
-    return entry
-
-
-def _production_stack(store: Store) -> list[str]:
-    """Champions in order of time without those that were rolled back; the last one is in production."""
-    stack: list[str] = []
-    for entry in history(store):
-        if entry["kind"] == "rollback" and len(stack) > 1:
-            stack.pop()
-            continue
-        if not stack and entry["previous"]:
-            stack.append(entry["previous"])
-        stack.append(entry["version"])
-    return stack
-
-
-@dataclass(frozen=True)
-class _PromotionEntry:
-    kind: str
-    spec: ModelSpec
-    previous: str | None
-    reason: str
-    at: datetime
-    evidence: dict[str, Any]
-
-
-def _record(store: Store, entry: _PromotionEntry) -> dict[str, Any]:
-    """Write the entry, then set the alias; `_id` counts up, so that of two writers one fails."""
-    newest = _newest(store)
-    document = {
-        "_id": (newest["_id"] if newest else 0) + 1,
-        "kind": entry.kind,
-        "version": entry.spec.version,
-        "previous": entry.previous,
-        "reason": entry.reason,
-        "evidence": entry.evidence,
-        "metrics": entry.spec.metrics,
-        "data_hash": entry.spec.data["data_hash"],
-        "feature_set_hash": entry.spec.feature_set.hash,
-        "run_id": entry.spec.run_id,
-        "at": to_utc_ms(entry.at),
-    }
-    try:
-        store.promotions.insert_one(dict(document))
-    except DuplicateKeyError as error:
-        raise IntegrityError(
-            "Another promotion was recorded at the same moment.",
-            remedy="look at `retail models list` and repeat.",
-        ) from error
-    registry.set_production(store.settings, entry.spec.version)
-    return document
+def _completed(store: Store, entry: Entry, author: Author, *, repeated: bool = False) -> ProductionChange:
+    """Let the alias follow, and confirm the entry unless the caller does."""
+    follow_record(store)
+    if not author.confirms_later:
+        record.confirm(store, entry)
+    return ProductionChange(entry, repeated)

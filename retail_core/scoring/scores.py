@@ -23,7 +23,7 @@ from retail_core.features.cutoffs.policies import (
 )
 from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader
 from retail_core.model.served_model import ModelSpec, ServedModel
-from retail_core.registry.versions import load_champion
+from retail_core.registry.champion import load_champion
 from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
 from retail_core.scoring.prediction_storage import store_predictions
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, features_from_lake, with_reasons
@@ -88,7 +88,7 @@ def load_scoring_model(workspace: Workspace) -> ServedModel:
         DataError: no model is in production.
         InputError: a setting that was set explicitly differs from the prediction task of the model.
     """
-    served, settings = load_champion(workspace.settings), workspace.settings
+    served, settings = load_champion(workspace.store), workspace.settings
     task = served.spec.feature_set.task
     for name in sorted(_TASK_SETTINGS & settings.model_fields_set):
         requested, trained = getattr(settings, name), getattr(task, name)

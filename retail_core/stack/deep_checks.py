@@ -102,14 +102,14 @@ def _model_versions(settings: Settings) -> Findings:
 
 
 def _promotions(store: Store) -> Findings:
-    from retail_core.registry.promotion import history, promoted_version
+    from retail_core.registry.promotion_record import history, promoted_version
     from retail_core.registry.versions import production_version
 
     name, entries = "promotion record", history(store)
     recorded, alias = promoted_version(store), production_version(store.settings)
     if recorded != alias:
         what = f"the record has version {recorded}, MLflow's alias `production` names {alias}"
-        remedy = "run `retail train`, or promote a version with `retail models promote`."
+        remedy = "run `retail models list`, which sets the alias, or promote a version that MLflow has."
         yield DoctorCheck(name, "fail", what, remedy)
     yield DoctorCheck(name, "ok", f"{len(entries)} entries were read")
 

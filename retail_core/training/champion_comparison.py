@@ -19,6 +19,7 @@ from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.model.splits import cutoffs_before
 from retail_core.registry import versions as registry
+from retail_core.registry.champion import champion_version
 from retail_core.registry.promotion import PromotionDecision
 from retail_core.workspace import Workspace
 
@@ -60,7 +61,7 @@ def compare_with_champion(
         A decision where the two cannot be compared; None where there is no champion.
     """
     settings = workspace.settings
-    version = registry.production_version(settings)
+    version = champion_version(workspace.store)
     if version is None:
         return None
     try:

@@ -15,6 +15,7 @@ from retail_core.model.leakage import LeakageReport
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
+from retail_core.registry.champion import champion_version
 from retail_core.settings import Settings
 from retail_core.store.mongo.ledger import source_policy
 from retail_core.times import to_utc_ms
@@ -57,7 +58,7 @@ def train(
     options.check()
     advance = progress or (lambda _stage, _done, _total: None)
     instant, settings = to_utc_ms(as_of), workspace.settings
-    promotion.repair(workspace.store)
+    champion_version(workspace.store)
     workspace, inputs = read_pinned(workspace, lambda pinned: _read_inputs(pinned, instant, options, advance))
     data, goal = inputs.data, inputs.request.goal
     with registry.training_run(settings, reason=options.reason) as run:

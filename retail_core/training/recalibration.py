@@ -27,6 +27,7 @@ from retail_core.model.threshold_transfer import MAX_STORED_BUYERS, BuyerScores
 from retail_core.model.thresholds import sample_row_per_buyer
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
+from retail_core.registry.champion import champion_version
 from retail_core.registry.promotion import PromotionDecision
 from retail_core.settings import Settings
 from retail_core.times import iso, to_utc_ms
@@ -87,9 +88,8 @@ def recalibrate(workspace: Workspace, *, version: str | None, as_of: datetime) -
         IntegrityError: the version is damaged.
         DependencyError: MLflow or MongoDB is unreachable.
     """
-    promotion.repair(workspace.store)
+    champion = champion_version(workspace.store)
     workspace, settings = workspace.pinned(), workspace.settings
-    champion = registry.production_version(settings)
     old = registry.load_version(settings, version or champion or _refuse_missing_champion())
     data = build_recalibration_data(workspace, old.spec, to_utc_ms(as_of))
     model, operating_points = _fit_calibrators_and_points(old, data, settings)

@@ -65,7 +65,7 @@ def shop(
         options = TrainOptions(policies=("daily",), model="logistic", reason="test")
         honest = train(workspace, as_of=TRAINED, options=options).version
         bold = register_bold(workspace, load_version(settings, honest))
-        promotion.promote(store, bold, reason="test", at=AS_OF)
+        promotion.promote(store, bold, promotion.Author("test"))
         report = recalibrate(workspace, version=None, as_of=AS_OF)
         yield Shop(workspace, settings, honest, bold, report)
         store.client.drop_database(database)

@@ -29,7 +29,10 @@ from retail_core.model.spec import ModelSpec
 from retail_core.monitoring.triggers import check_triggers
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
+from retail_core.registry.champion import champion_version
 from retail_core.registry.mlflow_session import open_session
+from retail_core.registry.promotion import Author
+from retail_core.registry.promotion_record import history
 from retail_core.registry.versions import load_champion, load_version
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store, open_store
@@ -123,7 +126,7 @@ def served(settings: Settings) -> Iterator[Settings]:
 def _register_and_load(settings: Settings, versions: multiprocessing.Queue[str]) -> None:
     spec = register(settings)
     with open_store(settings) as store:
-        promotion.promote(store, spec.version, reason="first", at=AT)
+        promotion.promote(store, spec.version, Author("first"))
     versions.put(spec.version)
     versions.put(load_champion(settings).spec.version)
 
@@ -243,25 +246,26 @@ def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings
         load_champion(settings)
     first, second, leaky = register(settings), register(settings), register(settings, leaky=True)
     assert [spec.version for spec in registry.list_versions(settings)] == ["3", "2", "1"]
-    promotion.promote(store, first.version, reason="first", at=AT)
-    promotion.promote(store, second.version, reason="better", at=AT, evidence={"ap_difference": 0.1})
+    promotion.promote(store, first.version, Author("first"))
+    better = promotion.PromotionDecision(True, "better", {"champion": "1", "ap_difference": 0.1})
+    promotion.promote_on(store, second.version, better)
     assert load_champion(settings).spec.version == "2"
     with pytest.raises(DataError, match="in production already"):
-        promotion.promote(store, second.version, reason="again", at=AT)
+        promotion.promote(store, second.version, Author("again"))
     with pytest.raises(IntegrityError, match="leaks the label"):
-        promotion.promote(store, leaky.version, reason="?", at=AT)
+        promotion.promote(store, leaky.version, Author("?"))
     with pytest.raises(IntegrityError, match="leaks the label"):
         registry.set_production(settings, leaky.version)
     with pytest.raises(DataError, match="no version 99"):
-        promotion.promote(store, "99", reason="?", at=AT)
+        promotion.promote(store, "99", Author("?"))
     stale = promotion.PromotionDecision(True, "better than 1", {"champion": "1"})
     with pytest.raises(IntegrityError, match="compared with version 1, and version 2 is in production now"):
         promotion.promote_on(store, first.version, stale)
-    promotion.rollback(store, at=AT)
+    promotion.rollback(store, Author())
     assert registry.production_version(settings) == "1"
     with pytest.raises(DataError, match="no earlier version"):
-        promotion.rollback(store, at=AT)
-    log = promotion.history(store)
+        promotion.rollback(store, Author())
+    log = history(store)
     assert [(entry["_id"], entry["kind"], entry["version"], entry["previous"]) for entry in log] == [
         (1, "promote", "1", None), (2, "promote", "2", "1"), (3, "rollback", "1", "2"),
     ]  # fmt: skip
@@ -278,7 +282,7 @@ def damage(settings: Settings, version: str) -> None:
 
 def test_triggers_of_a_damaged_champion_are_checked(store: Store, settings: Settings) -> None:
     champion = register(settings)
-    promotion.promote(store, champion.version, reason="test", at=AT)
+    promotion.promote(store, champion.version, Author("test"))
     damage(settings, champion.version)
     checks = {check.name: check for check in check_triggers(Workspace(store), as_of=AT, at=AT)}
     assert set(checks) == {"new_data", "performance", "drift"}
@@ -288,23 +292,22 @@ def test_triggers_of_a_damaged_champion_are_checked(store: Store, settings: Sett
 
 def test_a_damaged_challenger_is_refused_and_the_champion_stays(store: Store, settings: Settings) -> None:
     champion, challenger = register(settings), register(settings)
-    promotion.promote(store, champion.version, reason="test", at=AT)
+    promotion.promote(store, champion.version, Author("test"))
     damage(settings, challenger.version)
-    with pytest.raises(IntegrityError, match=r"cannot be read|away from what it did"):
-        promotion.promote(store, challenger.version, reason="test", at=AT)
+    with pytest.raises(IntegrityError, match="is damaged"):
+        promotion.promote(store, challenger.version, Author("test"))
     assert registry.production_version(settings) == champion.version
-    assert [entry["version"] for entry in promotion.history(store)] == [champion.version]
+    assert [entry["version"] for entry in history(store)] == [champion.version]
 
 
 def test_killed_between_record_and_alias_is_repaired(store: Store, settings: Settings) -> None:
     first, second = register(settings), register(settings)
-    promotion.promote(store, first.version, reason="first", at=AT)
-    promotion.promote(store, second.version, reason="second", at=AT)
+    promotion.promote(store, first.version, Author("first"))
+    promotion.promote(store, second.version, Author("second"))
     registry.set_production(settings, first.version)
-    assert promotion.repair(store) == second.version
-    assert promotion.repair(store) is None
+    assert champion_version(store) == second.version
     assert registry.production_version(settings) == second.version
-    assert len(promotion.history(store)) == 2
+    assert len(history(store)) == 2
 
 
 def _register_in_process(home: Path, versions: multiprocessing.Queue[str]) -> None:

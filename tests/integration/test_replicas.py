@@ -10,7 +10,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from retail_core.registry.promotion import promote
+from retail_core.registry.promotion import Author, promote
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 from tests.home_copies import copy_registry, drop_database, new_database_name
@@ -120,7 +120,7 @@ def the_first_model_reaches_both(replicas: Replicas) -> None:
 def a_promotion_reaches_both(replicas: Replicas) -> None:
     version = register_variant(replicas.settings, factor=2.0)
     with open_store(replicas.settings) as store:
-        promote(store, version, reason="test", at=AS_OF + timedelta(hours=1))
+        promote(store, version, Author("test"))
     for client in replicas.clients:
         within(SECONDS, lambda c=client: c.get("/model").json()["version"] == version, "the promotion")
 

@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from retail_core.registry.promotion import promote
+from retail_core.registry.promotion import Author, promote
 from retail_core.registry.versions import set_production
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
@@ -54,8 +54,7 @@ def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def make_production(settings: Settings, version: str) -> None:
     with open_store(settings) as store:
-        moments = store.promotions.count_documents({})
-        promote(store, version, reason="test", at=AS_OF + timedelta(minutes=moments))
+        promote(store, version, Author("test"))
 
 
 def put_in_production_by_hand(settings: Settings, version: str) -> None:

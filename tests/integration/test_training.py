@@ -21,8 +21,8 @@ from retail_core.ingest import ingest
 from retail_core.model import dataset, procedure
 from retail_core.model.families import MODEL_FAMILIES, RankerConfig
 from retail_core.model.labelled import build_labelled_rows
-from retail_core.registry import promotion
 from retail_core.registry import versions as registry
+from retail_core.registry.promotion_record import history
 from retail_core.registry.versions import load_champion
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
@@ -127,7 +127,7 @@ def test_champion_is_the_registered_version(shop: Shop) -> None:
     assert spec.reference["f1"] == shop.report.metrics["f1"]
     assert registry.champion_spec(shop.workspace.settings) == spec
     assert registry.list_versions(shop.workspace.settings)[-1] == spec, "the first version of the shop"
-    (entry,) = promotion.history(shop.workspace.store)
+    (entry,) = history(shop.workspace.store)
     assert entry["at"] > spec.trained_at, "when it was promoted, not when the training began"
     assert (entry["version"], entry["data_hash"]) == (spec.version, spec.data["data_hash"])
     from mlflow import MlflowClient

@@ -11,7 +11,7 @@ import pytest
 
 from retail_core import sources
 from retail_core.ingest import ingest
-from retail_core.registry.promotion import promote
+from retail_core.registry.promotion import Author, promote
 from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
 from retail_core.settings import Settings
@@ -55,7 +55,7 @@ def test_the_service_predicts_what_the_scored_list_has(
 ) -> None:
     report = train(workspace, as_of=INSTANT, options=TrainOptions(policies=("daily",), model=family))
     if not report.promoted:
-        promote(workspace.store, report.version, reason="test", at=INSTANT)
+        promote(workspace.store, report.version, Author("test"))
     scored = score(workspace, as_of=INSTANT, out=tmp_path / "scores.csv")
     listed = pd.read_csv(tmp_path / "scores.csv", dtype={"user_id": "str"})
     assert len(listed) == scored.users == 815
