@@ -54,6 +54,10 @@ _REFUSALS = {
 }
 """What is wrong and what to do, by MLflow's error code."""
 
+_ABSENT = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+ABSENT_OR_DENIED = _ABSENT | {"PERMISSION_DENIED"}
+"""An MLflow with users denies looking up an alias of a model that does not exist yet."""
+
 
 @dataclass(frozen=True)
 class MlflowSession:
@@ -63,14 +67,19 @@ class MlflowSession:
     experiment_id: str
     model_name: str
 
-    def find(self, query: Callable[[MlflowClient], T]) -> T | None:
-        """Result of a query, or None where MLflow reports that the object does not exist."""
+    def find(self, query: Callable[[MlflowClient], T], *, absent: frozenset[str] = _ABSENT) -> T | None:
+        """Result of a query, or None where MLflow reports that the object does not exist.
+
+        Args:
+            query: what to ask.
+            absent: MLflow's error codes that mean so.
+        """
         from mlflow.exceptions import MlflowException
 
         try:
             return query(self.client)
         except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            if error.error_code in absent:
                 return None
             raise
 

@@ -26,7 +26,7 @@ from retail_core.model.served_model import (
 from retail_core.model.spec import ModelSpec
 from retail_core.registry.dataset_inputs import dataset_inputs
 from retail_core.registry.file_hashes import TAG, hash_files, verify_files
-from retail_core.registry.mlflow_session import MlflowSession, open_session
+from retail_core.registry.mlflow_session import ABSENT_OR_DENIED, MlflowSession, open_session
 from retail_core.registry.model_card import model_card
 from retail_core.settings import Settings
 
@@ -118,7 +118,10 @@ def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
 def production_version(settings: Settings) -> str | None:
     """The version that the alias `production` names, or None."""
     with open_session(settings) as session:
-        champion = session.find(lambda client: client.get_model_version_by_alias(settings.model_name, ALIAS))
+        champion = session.find(
+            lambda client: client.get_model_version_by_alias(settings.model_name, ALIAS),
+            absent=ABSENT_OR_DENIED,
+        )
     return None if champion is None else str(champion.version)
 
 
