@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from retail_core.settings import Settings
+from retail_core.sources.parse_notes import ParseNotes
+from retail_core.store.mongo import ledger
 from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.row_counts import RowCounts
 from tests.command_line import retail
 
 pytestmark = pytest.mark.integration
@@ -67,7 +70,10 @@ def test_the_embedded_server_cannot_start(disk: Path) -> None:
 
 
 def test_the_lake_cannot_be_written(disk: Path, store: Store) -> None:
-    store.ledger.insert_one({"_id": "w1", "kind": "window", "window_id": 1, "state": "committed"})
+    run = ledger.IngestionRun("log.csv", "log.csv")
+    window_id = ledger.open_window(store, run, (1, 1)).window_id
+    added = {"users": 0, "links": 0}
+    ledger.commit_window(store, run, window_id, RowCounts(), last=1, added=added, notes=ParseNotes())
     fill(disk)
     lake = {"RETAIL_LAKE": str(disk / "lake")}
     refused(store.settings.home_dir, "lake", "rebuild", code=3, **variables(store.settings), **lake)

@@ -16,9 +16,12 @@ from retail_core import __version__
 from retail_core.errors import DependencyError, InputError
 from retail_core.model.spec import FORMAT, ModelSpec
 from retail_core.settings import Settings
+from retail_core.sources.parse_notes import ParseNotes
 from retail_core.store.lake.table import sync
 from retail_core.store.lake.table_specs import TABLES
+from retail_core.store.mongo import ledger
 from retail_core.store.mongo.connection import INDEXES, Store, open_store
+from retail_core.store.mongo.row_counts import RowCounts
 from retail_core.store.mongo.schema_versions import SCHEMA_VERSIONS
 from tests.command_line import retail
 
@@ -99,7 +102,10 @@ def test_the_service_does_not_read_a_newer_database(store: Store) -> None:
 
 
 def test_a_newer_lake_is_refused_before_anything_is_written(store: Store) -> None:
-    store.ledger.insert_one({"_id": "w1", "kind": "window", "window_id": 1, "state": "committed"})
+    run = ledger.IngestionRun("log.csv", "log.csv")
+    window_id = ledger.open_window(store, run, (1, 1)).window_id
+    added = {"users": 0, "links": 0}
+    ledger.commit_window(store, run, window_id, RowCounts(), last=1, added=added, notes=ParseNotes())
     sync(store)
     root = Path(store.settings.lake_url)
     for spec in TABLES:
