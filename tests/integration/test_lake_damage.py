@@ -183,9 +183,16 @@ def read_paths(lake: Lake) -> list[str | None]:
     return [*lake.files(), lake.users_file(), lake.identities_file()]
 
 
-def only_file(root: Path, table: str) -> Path:
-    (path,) = (root / table).glob("*.parquet")
-    return path
+def users_file(root: Path) -> Path:
+    path = Lake(str(root)).users_file()
+    assert path is not None
+    return Path(path)
+
+
+def identities_file(root: Path) -> Path:
+    path = Lake(str(root)).identities_file()
+    assert path is not None
+    return Path(path)
 
 
 MISSING, CONTENT, SIZE = "is missing", "has other content than was committed", "bytes instead of"
@@ -204,16 +211,16 @@ KINDS: dict[str, tuple[Callable[[Path], object], str]] = {
     "bit of the header": (lambda root: flip(event_file(root), 1), CONTENT),
     "bit of the footer": (lambda root: flip(event_file(root), -30), CONTENT),
     "bit of the footer's length": (lambda root: flip(event_file(root), -8), CONTENT),
-    "bit of the statistics": (at_bytes(b"u6"), CONTENT),
+    "bit of the statistics": (at_bytes(b"view_item"), CONTENT),
     "bit of a column's name": (at_bytes(b"event_time"), CONTENT),
     "swapped with another day": (swap_days, ""),
     "older copy restored": (put_older_copy, ""),
     "permissions removed": (lambda root: event_file(root).chmod(0), "cannot be read: Permission denied"),
     "folder in its place": (put_folder, "is not a file"),
-    "user attributes: bit": (lambda root: flip(only_file(root, "users"), 60), CONTENT),
-    "user attributes deleted": (lambda root: only_file(root, "users").unlink(), MISSING),
-    "links: bit": (lambda root: flip(only_file(root, "identities"), 60), CONTENT),
-    "links truncated": (lambda root: os.truncate(only_file(root, "identities"), 50), SIZE),
+    "user attributes: bit": (lambda root: flip(users_file(root), 60), CONTENT),
+    "user attributes deleted": (lambda root: users_file(root).unlink(), MISSING),
+    "links: bit": (lambda root: flip(identities_file(root), 60), CONTENT),
+    "links truncated": (lambda root: os.truncate(identities_file(root), 50), SIZE),
     "newest commit truncated": (lambda root: os.truncate(commit_file(root), 200), NO_LOG),
     "newest commit emptied": (lambda root: os.truncate(commit_file(root), 0), "is empty"),
     "newest commit: other number of rows": (edit_statistics("numRecords", 9), "not what was committed"),
