@@ -30,6 +30,7 @@ from bentos.problems import Problem, from_retail
 from bentos.request_items import DecodedItem, EventRow, RejectedItem, parse_events
 from bentos.service_metrics import ServiceMetrics
 from bentos.stored_inputs import StoredInputReader, StoredInputs
+from bentos.task_cancellation import cancel_tasks
 from retail_core.features.event_columns import EventColumns, OnlineEvent
 from retail_core.settings import Settings
 
@@ -137,12 +138,9 @@ class PredictionService:
 
     async def close(self) -> None:
         """Stop the background tasks and close the connections."""
-        for task in self._tasks:
-            task.cancel()
-        # Before Python 3.12 a cancelled `wait_for`, which PyMongo uses, may swallow the cancellation.
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await cancel_tasks(self._tasks)
                 await self.inputs.changes.close()
                 await self._read_connection.close()
                 await self._background_connection.close()

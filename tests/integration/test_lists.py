@@ -26,6 +26,7 @@ from bentos.predictor import PreparedItem, feature_row
 from bentos.problems import Problem
 from bentos.request_items import DecodedItem
 from bentos.service_metrics import ServiceMetrics
+from bentos.task_cancellation import cancel_tasks
 from retail_core import sources
 from retail_core.arrays import FloatArray
 from retail_core.features.batch.encoded_histories import (
@@ -311,18 +312,21 @@ def test_each_posted_event_counts_in_the_next_list(
             )
             assert outcomes.computed[user, END].silent_hours == (END - time) / timedelta(hours=1)
 
-    async def ask_always(lists: Lists) -> None:
-        while True:
+    async def ask_until(posted_all: asyncio.Event, lists: Lists) -> None:
+        while not posted_all.is_set():
             await lists.answer(cutoffs)
 
     async def run() -> None:
         async with running_lists(settings, served) as lists:
-            others = [asyncio.create_task(ask_always(lists)) for _ in range(2)]
-            await post_and_ask(lists)
+            posted_all = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                for _ in range(2):
+                    group.create_task(ask_until(posted_all, lists))
+                try:
+                    await post_and_ask(lists)
+                finally:
+                    posted_all.set()
             assert lists.cache.hits > lists.cache.misses
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
             await lists.assert_same_as_alone(cutoffs)
 
     asyncio.run(run())
@@ -423,9 +427,10 @@ def test_changes_are_read_between_lists_until_none_is_asked(settings: Settings, 
             stored = event(f"for {idle_seconds}", "a", START)
             await asyncio.to_thread(store_events, store, [stored], CANONICAL)
             task = asyncio.create_task(changes.run())
-            await until(lambda: reading != Reading())
-            task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+            try:
+                await until(lambda: reading != Reading())
+            finally:
+                await cancel_tasks([task])
         await connection.close()
         return reading
 
