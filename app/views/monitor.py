@@ -21,6 +21,7 @@ TRIGGERS = {
     "performance": ("Performance", "Live F1 at the reference base rate"),
     DRIFT: ("Drift", "Share of the model in features that have moved"),
 }
+_CHECK_COLUMNS = ["at", "name", "fired", "action", "value", "interval", "limit", "model_version", "evidence"]
 
 
 @st.cache_data(ttl=components.REFRESH_SECONDS, show_spinner="Reading MongoDB…")
@@ -139,7 +140,7 @@ def _retraining(checks: pd.DataFrame) -> None:
             _trigger(check)
     with st.expander(f"The last {len(checks)} checks"):
         st.dataframe(
-            checks[["at", "name", "fired", "value", "limit", "model_version", "evidence"]],
+            checks.reindex(columns=_CHECK_COLUMNS),
             hide_index=True,
             width="stretch",
             column_config={"at": st.column_config.DatetimeColumn("Checked at (UTC)", timezone="UTC")},
@@ -153,6 +154,8 @@ def _trigger(check: pd.Series[Any]) -> None:
     quiet = ":gray-badge[not measurable yet]" if value is None else ":green-badge[quiet]"
     st.markdown(f"**{name}** {':red-badge[fires]' if check['fired'] else quiet}")
     st.metric(label, formatted(value))
+    if isinstance(interval := check.get("interval"), list):
+        st.caption(f"Interval {formatted(interval[0])} to {formatted(interval[1])}")
     st.caption(f"Limit {formatted(limit)} · as of {check['as_of']:%Y-%m-%d %H:%M} UTC")
     st.caption(str(check["evidence"]))
 

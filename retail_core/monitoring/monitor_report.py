@@ -9,12 +9,12 @@ from datetime import datetime
 from retail_core.monitoring.drift_measurement import measure_drift
 from retail_core.monitoring.drift_statistics import FeatureDrift
 from retail_core.monitoring.matured_predictions import mature_predictions
-from retail_core.monitoring.triggers import TriggerCheck, check_triggers
+from retail_core.monitoring.trigger_check import INSUFFICIENT_DATA, TriggerCheck
+from retail_core.monitoring.triggers import check_triggers
 from retail_core.registry.champion import load_champion
 from retail_core.workspace import Workspace
 
 OK = "ok"
-INSUFFICIENT_DATA = "insufficient data"
 
 
 @dataclass(frozen=True)

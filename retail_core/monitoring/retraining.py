@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from retail_core.model.spec import ModelSpec
-from retail_core.monitoring.triggers import TriggerCheck, check_triggers
+from retail_core.monitoring.trigger_check import TriggerCheck
+from retail_core.monitoring.triggers import check_triggers
 from retail_core.registry.champion import champion_spec
 from retail_core.scoring.shop_context import store_shop_context
 from retail_core.training.options import TrainOptions

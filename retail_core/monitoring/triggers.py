@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
@@ -13,6 +13,7 @@ from retail_core.monitoring.drift_measurement import DriftMeasurement, measure_d
 from retail_core.monitoring.drift_statistics import SCORE, drifted_importance
 from retail_core.monitoring.live_metrics import Confusion, reweighted_f1
 from retail_core.monitoring.matured_predictions import VersionTasks, matured_outcomes
+from retail_core.monitoring.trigger_check import Action, TriggerCheck, insufficient
 from retail_core.registry.champion import champion_spec
 from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
@@ -26,24 +27,6 @@ DRIFT = "drift"
 NO_CHAMPION = "there is no model in production"
 _NAMED_FEATURES = 5
 """Drifted features that the evidence names."""
-
-
-@dataclass(frozen=True)
-class TriggerCheck:
-    """Result of checking one trigger. `value` is None where it could not be measured; then it has not fired.
-
-    new_data: `value` is the growth of the number of events since the champion's training data (0.1 = 10 %
-    more); fires at or above `limit`. performance: `value` is the live F1 at the reference base rate; fires
-    at or below `limit`, which is (1 - RETAIL_PERFORMANCE_LIMIT) times the champion's reference F1. drift:
-    `value` is the share of the champion's importance that belongs to drifted features; fires at or above
-    `limit`.
-    """
-
-    name: str
-    fired: bool
-    value: float | None
-    limit: float | None
-    evidence: str
 
 
 @dataclass(frozen=True)
@@ -67,8 +50,9 @@ def check_new_data(events_now: int, events_then: int, version: str, limit: float
     growth = (events_now - events_then) / events_then if events_then else None
     counts = f"{events_now:,} events now, {events_then:,} in the data of version {version}"
     if growth is None:
-        return TriggerCheck(NEW_DATA, False, None, limit, f"insufficient data: {counts}")
-    return TriggerCheck(NEW_DATA, growth >= limit, growth, limit, f"{counts}: {growth:+.1%}")
+        return insufficient(NEW_DATA, limit, Action.RETRAIN, counts)
+    evidence = f"{counts}: {growth:+.1%}"
+    return TriggerCheck(NEW_DATA, growth >= limit, growth, limit, None, Action.RETRAIN, evidence)
 
 
 def check_performance(
@@ -84,20 +68,20 @@ def check_performance(
         f"{live.buyers:,} buyers"
     )
     if live.buyers < min_buyers:
-        evidence = f"insufficient data: {population}, at least {min_buyers} buyers needed"
-        return TriggerCheck(PERFORMANCE, False, None, lowest, evidence)
+        missing = f"{population}, at least {min_buyers} buyers needed"
+        return insufficient(PERFORMANCE, lowest, Action.RETRAIN, missing)
     value = reweighted_f1(live, reference.base_rate)
     evidence = (
         f"{population}, base rate {live.base_rate:.2%}; F1 {live.f1:.3f}, at the reference base rate of "
         f"{reference.base_rate:.2%} {value:.3f}; reference F1 {reference.f1:.3f}"
     )
-    return TriggerCheck(PERFORMANCE, value <= lowest, value, lowest, evidence)
+    return TriggerCheck(PERFORMANCE, value <= lowest, value, lowest, None, Action.RETRAIN, evidence)
 
 
 def check_drift(measurement: DriftMeasurement, version: str, limit: float) -> TriggerCheck:
     """Whether at least a share of `limit` of the model's importance belongs to drifted features."""
     if measurement.unavailable:
-        return TriggerCheck(DRIFT, False, None, limit, f"insufficient data: {measurement.unavailable}")
+        return insufficient(DRIFT, limit, Action.RETRAIN, measurement.unavailable)
     value = drifted_importance(measurement.drifts)
     features = [drift for drift in measurement.drifts if drift.name != SCORE]
     drifted = [drift for drift in features if drift.drifted]
@@ -109,7 +93,7 @@ def check_drift(measurement: DriftMeasurement, version: str, limit: float) -> Tr
             f"{drift.name} PSI {drift.psi:.2f} (limit {drift.limit:.2f})"
             for drift in drifted[:_NAMED_FEATURES]
         )
-    return TriggerCheck(DRIFT, value >= limit, value, limit, evidence)
+    return TriggerCheck(DRIFT, value >= limit, value, limit, None, Action.RETRAIN, evidence)
 
 
 def check_triggers(
@@ -137,7 +121,7 @@ def check_triggers(
         ]
     version = champion.version if champion else None
     workspace.store.trigger_checks.insert_many(
-        {**asdict(check), "as_of": to_utc_ms(as_of), "at": to_utc_ms(at), "model_version": version}
+        {**check.to_dict(), "as_of": to_utc_ms(as_of), "at": to_utc_ms(at), "model_version": version}
         for check in checks
     )
     return checks
@@ -154,10 +138,10 @@ def _measure_drift(workspace: Workspace, version: str, as_of: datetime) -> Drift
 
 
 def _checks_without_champion(settings: Settings) -> list[TriggerCheck]:
+    limits = {NEW_DATA: settings.new_data_limit, PERFORMANCE: None, DRIFT: settings.drift_limit}
     return [
-        TriggerCheck(NEW_DATA, False, None, settings.new_data_limit, NO_CHAMPION),
-        TriggerCheck(PERFORMANCE, False, None, None, NO_CHAMPION),
-        TriggerCheck(DRIFT, False, None, settings.drift_limit, NO_CHAMPION),
+        TriggerCheck(name, False, None, limit, None, Action.RETRAIN, NO_CHAMPION)
+        for name, limit in limits.items()
     ]
 
 

@@ -22,7 +22,8 @@ from retail_core.model.thresholds import highest_certifiable_recall
 from retail_core.monitoring.matured_predictions import OutcomeReport, mature_predictions
 from retail_core.monitoring.monitor_report import MonitorReport, monitor
 from retail_core.monitoring.retraining import RetrainReport, retrain
-from retail_core.monitoring.triggers import TriggerCheck, check_triggers
+from retail_core.monitoring.trigger_check import TriggerCheck
+from retail_core.monitoring.triggers import check_triggers
 from retail_core.registry.versions import load_champion, version_spec
 from retail_core.schemas import TIME_DTYPE, Prediction
 from retail_core.scoring.audience_selection import Audience, choose_audience
@@ -262,7 +263,8 @@ def test_every_check_is_stored_with_its_evidence(lifecycle: Lifecycle) -> None:
     assert last["model_version"] == lifecycle.first.version
     assert last["as_of"] == LATER
     assert last["at"] == AT
-    assert {"value", "limit", "evidence"} <= set(last)
+    assert {"value", "limit", "interval", "evidence"} <= set(last)
+    assert last["action"] == "retrain"
 
 
 def make_predictions(as_of: datetime, users: list[str]) -> pd.DataFrame:

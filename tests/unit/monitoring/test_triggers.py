@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from retail_core.monitoring.drift_measurement import DriftMeasurement
 from retail_core.monitoring.drift_statistics import SCORE, FeatureDrift
 from retail_core.monitoring.live_metrics import Confusion, reweighted_f1
-from retail_core.monitoring.monitor_report import INSUFFICIENT_DATA, OK, overall_status
+from retail_core.monitoring.monitor_report import OK, overall_status
+from retail_core.monitoring.trigger_check import INSUFFICIENT_DATA, Action, TriggerCheck
 from retail_core.monitoring.triggers import (
     ReferencePerformance,
-    TriggerCheck,
     check_drift,
     check_new_data,
     check_performance,
@@ -89,8 +89,15 @@ def test_drift_that_cannot_be_measured_never_fires() -> None:
 
 
 def test_the_overall_status_names_the_fired_triggers_first() -> None:
-    quiet, unmeasured = TriggerCheck("a", False, 0.0, 1.0, ""), TriggerCheck("b", False, None, 1.0, "")
-    fired = TriggerCheck("c", True, 2.0, 1.0, "")
+    quiet = TriggerCheck("a", False, 0.0, 1.0, None, Action.RETRAIN, "")
+    unmeasured = TriggerCheck("b", False, None, 1.0, None, Action.RETRAIN, "")
+    fired = TriggerCheck("c", True, 2.0, 1.0, (1.5, 2.5), Action.ALERT, "")
     assert overall_status([quiet]) == OK
     assert overall_status([quiet, unmeasured]) == INSUFFICIENT_DATA
     assert overall_status([quiet, unmeasured, fired]) == "c"
+
+
+def test_a_stored_check_has_plain_values() -> None:
+    check = TriggerCheck("c", True, 2.0, 1.0, (1.5, 2.5), Action.RECALIBRATE, "")
+    assert check.to_dict()["interval"] == [1.5, 2.5]
+    assert type(check.to_dict()["action"]) is str
