@@ -7,6 +7,7 @@ import typer
 from retail_core import __version__
 from retail_core.cli import (
     backup_commands,
+    calendar_commands,
     data_commands,
     demo_command,
     lake_commands,
@@ -30,6 +31,7 @@ for module in (
     sources_commands,
     data_commands,
     lake_commands,
+    calendar_commands,
     model_commands,
     monitoring_commands,
     user_commands,

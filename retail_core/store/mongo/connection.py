@@ -140,6 +140,16 @@ class Store:
         return self.database["context"]
 
     @property
+    def calendar(self) -> Collection[Document]:
+        """The shop's announced days; read with `store.mongo.shop_calendar`."""
+        return self.database["calendar"]
+
+    @property
+    def data_profiles(self) -> Collection[Document]:
+        """Profiles of the data by local day; no user is in them."""
+        return self.database["data_profiles"]
+
+    @property
     def erasures(self) -> Collection[Document]:
         """Keyed hashes of erased users; read with `privacy.erasure_log`."""
         return self.database["erasures"]
