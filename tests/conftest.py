@@ -127,11 +127,11 @@ def store(settings: Settings) -> Iterator[Store]:
 @pytest.fixture(scope="session")
 def empty_registry(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A home with MLflow's tables and nothing registered: creating them takes seconds."""
-    from retail_core.registry.versions import champion_spec
+    from retail_core.registry.versions import production_version
 
     folder = shared_run_folder(tmp_path_factory) / "empty-registry"
     settings = Settings(home=folder / "home")
-    fill_once(folder, lambda _: champion_spec(settings))
+    fill_once(folder, lambda _: production_version(settings))
     return settings
 
 

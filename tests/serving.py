@@ -27,7 +27,6 @@ from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import versions as registry
 from retail_core.registry.promotion import Author, promote
-from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
 from retail_core.scoring.shop_context import store_shop_context
 from retail_core.settings import Settings
@@ -38,6 +37,7 @@ from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_
 from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import train
 from retail_core.workspace import Workspace
+from tests.champion import champion_of
 from tests.home_copies import copy_home
 
 START = date(2025, 1, 1)
@@ -173,7 +173,7 @@ def register_variant(settings: Settings, *, factor: float, honest: bool = True) 
 
     One that is not honest fails the test rows it is stored with.
     """
-    champion = load_champion(settings)
+    champion = champion_of(settings)
     estimator = copy(champion.estimator)
     estimator.factor *= factor
     rows = np.array(champion.spec.self_test["rows"], dtype=np.float64)

@@ -125,17 +125,6 @@ def production_version(settings: Settings) -> str | None:
     return None if champion is None else str(champion.version)
 
 
-def champion_spec(settings: Settings) -> ModelSpec | None:
-    """The specification of the version in production, or None.
-
-    Raises:
-        DependencyError: MLflow is unreachable.
-        IntegrityError: its feature definitions have changed.
-    """
-    version = production_version(settings)
-    return None if version is None else version_spec(settings, version)
-
-
 def version_spec(settings: Settings, version: str) -> ModelSpec:
     """The specification of a version.
 
@@ -198,20 +187,6 @@ def download(settings: Settings, version: str) -> Path:
         folder = session.local(f"models:/{settings.model_name}/{version}")
     verify_files(folder, tags, version)
     return folder
-
-
-def load_champion(settings: Settings) -> ServedModel:
-    """The model in production.
-
-    Raises:
-        DataError: there is none.
-        DependencyError: MLflow is unreachable.
-        IntegrityError: it cannot be served by this release.
-    """
-    version = production_version(settings)
-    if version is None:
-        raise DataError("There is no model in production.", remedy="run `retail train` first.")
-    return load_version(settings, version)
 
 
 def load_version(settings: Settings, version: str) -> ServedModel:

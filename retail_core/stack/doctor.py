@@ -180,14 +180,15 @@ def _own_mlflow(url: str) -> DoctorCheck:
 
 
 def _champion(settings: Settings) -> DoctorCheck:
-    from retail_core.registry.versions import champion_spec
+    from retail_core.registry.versions import production_version, version_spec
 
     remedy = "run `retail train`."
     if runs_mlflow(settings) and not (settings.home_dir / "mlflow" / "mlflow.db").exists():
         return DoctorCheck("champion", "warn", "no model has been trained", remedy)
-    spec = champion_spec(settings)
-    if spec is None:
+    version = production_version(settings)
+    if version is None:
         return DoctorCheck("champion", "warn", "no version is in production", remedy)
+    spec = version_spec(settings, version)
     return DoctorCheck("champion", "ok", f"version {spec.version}, trained {spec.trained_at}, loadable")
 
 

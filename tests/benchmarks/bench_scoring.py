@@ -21,13 +21,13 @@ from pathlib import Path
 import duckdb
 
 from retail_core.features.engine import EngineOptions
-from retail_core.registry.versions import load_champion
 from retail_core.schemas import EVENT_ARROW
 from retail_core.scoring import scores as scoring
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from tests.benchmarks.simulated_lake import DayFiles
+from tests.champion import champion_of
 from tests.serving import AS_OF, register_shop
 
 TREES, DAYS, WEEK = 100, 28, 7 * 86_400
@@ -78,7 +78,7 @@ def measure(folder: Path, users: int, events: int) -> dict[str, float]:
         settings = Settings(home=folder / "shop", mongodb_uri=ensure_mongod(mongod))
         register_shop(settings, TREES)
         lake = made_lake(folder / "days", users, events)
-        served, engine = load_champion(settings), EngineOptions.from_settings(settings)
+        served, engine = champion_of(settings), EngineOptions.from_settings(settings)
         with open_store(settings) as store:
             with timing(results, "predict"):
                 predictions = scoring.predict_eligible(lake, served, AS_OF, engine)

@@ -25,7 +25,6 @@ from retail_core.features.engine import EngineOptions
 from retail_core.features.feature_export import export_features
 from retail_core.features.feature_set import default_feature_set
 from retail_core.ingest import ingest
-from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import predict_eligible, score
 from retail_core.scoring.shop_context import store_shop_context
 from retail_core.settings import Settings
@@ -38,6 +37,7 @@ from retail_core.workspace import Workspace
 from tests.benchmarks.bench_spark import cluster
 from tests.benchmarks.scale_lake import write_history, write_log
 from tests.benchmarks.scale_shop import END, ShopSize, day_events, history, midnight
+from tests.champion import champion_of
 
 AS_OF = midnight(END)
 NEXT_MIDNIGHT = AS_OF + timedelta(days=1)
@@ -103,7 +103,7 @@ def features(store: Store, shop: Shop) -> Figures:
 def predict(store: Store, _: Shop) -> Figures:
     """Probabilities of every eligible user at one midnight, in memory."""
     workspace = Workspace(store)
-    served = load_champion(store.settings)
+    served = champion_of(store.settings)
     predictions = predict_eligible(workspace.lake.snapshot(), served, AS_OF, workspace.engine)
     return {"users": len(predictions), "expected_buyers": float(predictions["probability"].sum())}
 

@@ -18,9 +18,9 @@ import pytest
 
 from bentos.batch import BatchRequest, score_file
 from bentos.batch_files import read_upload
-from retail_core.registry.versions import load_champion
 from retail_core.sources import get_preset
 from retail_core.subprocesses import free_port
+from tests.champion import champion_of
 from tests.containers.engine import BASE, BUILD_BASE, ROOT, Podman
 from tests.serving import AS_OF, KEY, Shop, environment
 
@@ -100,7 +100,7 @@ def api(podman: Podman, image: str) -> Iterator[httpx.Client]:
 
 
 def test_the_image_answers_as_the_model_does_without_a_database(api: httpx.Client, shop: Shop) -> None:
-    champion = load_champion(shop.settings)
+    champion = champion_of(shop.settings)
     values = dict.fromkeys(champion.spec.feature_set.columns, 1.0)
     expected = champion.predict(_frame(values), "daily")["probability"].iloc[0]
     item = {"user_id": "u", "as_of": AS_OF.isoformat(), "features": values}
@@ -120,7 +120,7 @@ def test_the_image_asks_for_a_key_and_says_when_it_lacks_a_database(api: httpx.C
 def test_the_image_scores_a_file_of_events(api: httpx.Client, shop: Shop, tmp_path: Path) -> None:
     scored = _score(api, shop.log.name, shop.log.read_bytes())
     # Without a database the shop's context is computed from the file.
-    champion, out = load_champion(shop.settings), tmp_path / "here.csv"
+    champion, out = champion_of(shop.settings), tmp_path / "here.csv"
     upload = read_upload(shop.log, get_preset("canonical"), champion.spec.feature_set)
     score_file(champion, upload, out, BatchRequest(AS_OF, AS_OF))
     both = scored.merge(pd.read_csv(out, dtype={"user_id": "str"}), on="user_id", suffixes=("", "_here"))
@@ -129,7 +129,7 @@ def test_the_image_scores_a_file_of_events(api: httpx.Client, shop: Shop, tmp_pa
 
 
 def test_the_image_scores_a_file_of_features(api: httpx.Client, shop: Shop) -> None:
-    columns = load_champion(shop.settings).spec.feature_set.columns
+    columns = champion_of(shop.settings).spec.feature_set.columns
     rows = pd.DataFrame(1.0, index=range(600), columns=list(columns))
     content = rows.assign(user_id=[f"u{row}" for row in rows.index]).to_csv(index=False).encode()
     assert len(_score(api, "rows.csv", content)) == 600

@@ -25,7 +25,6 @@ from retail_core.backup.restore import RestoreReport, restore_backup
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
 from retail_core.privacy import erasure
-from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import predict_eligible
 from retail_core.settings import Settings
 from retail_core.stack.services import variables
@@ -33,6 +32,7 @@ from retail_core.store.lake.table import sync
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.store.mongod.embedded import stop_mongod
 from retail_core.workspace import Workspace
+from tests.champion import champion_of
 from tests.command_line import retail
 from tests.home_copies import drop_database, new_database_name
 from tests.integration.test_home_copies import values_with
@@ -89,7 +89,7 @@ def documents(settings: Settings) -> dict[str, list[str]]:
 def predictions(settings: Settings) -> pd.DataFrame:
     with open_store(settings) as store:
         workspace = Workspace.synchronized(store)
-        return predict_eligible(workspace.lake.snapshot(), load_champion(settings), AS_OF, workspace.engine)
+        return predict_eligible(workspace.lake.snapshot(), champion_of(settings), AS_OF, workspace.engine)
 
 
 def write_log(file: Path, user: str, day: int, rows: int = 3) -> Path:
@@ -278,7 +278,7 @@ def test_a_killed_restore_is_repeated_to_the_same_state(
         assert documents(killed) == expected
         assert {path.name for path in killed.home_dir.iterdir()} - {"restore.lock"} == {"mlflow"}
         assert artifacts(killed) == artifacts(uninterrupted)
-    assert load_champion(killed).spec.version == "1"
+    assert champion_of(killed).spec.version == "1"
     assert interrupted
 
 

@@ -21,6 +21,7 @@ from retail_core.stack.state import StackFiles, StackState
 from retail_core.store.mongo.connection import open_store
 from retail_core.training.pipeline import train
 from retail_core.workspace import Workspace
+from tests.champion import champion_of
 from tests.home_copies import drop_database
 from tests.serving import AS_OF, OPTIONS, Shop
 
@@ -65,7 +66,7 @@ def values_with(database: Path, text: str) -> list[tuple[str, str, str]]:
 def test_a_copy_of_a_home_uses_its_own_artifacts_only(shop: Shop, copied_shop: Shop, tmp_path: Path) -> None:
     original, settings = shop.settings.home_dir, copied_shop.settings
     before = file_states(original)
-    assert registry.load_champion(settings).spec.version == "1"
+    assert champion_of(settings).spec.version == "1"
     with open_store(settings) as store:
         workspace = Workspace.synchronized(store)
         score(workspace, as_of=AS_OF, out=tmp_path / "scores.csv")
@@ -98,7 +99,7 @@ def test_locations_are_replaced_once_and_only_below_the_previous_root(
     assert relocate_artifacts(settings) == count >= 4
     assert [value for _, _, value in values_with(database, root)] == [f"{root}-other/7"]
     assert relocate_artifacts(settings) == 0
-    assert registry.load_champion(settings).spec.version == "1"
+    assert champion_of(settings).spec.version == "1"
 
 
 def test_the_state_of_a_stack_is_not_that_of_a_copied_home(tmp_path: Path) -> None:

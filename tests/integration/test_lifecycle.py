@@ -24,7 +24,7 @@ from retail_core.monitoring.monitor_report import MonitorReport, monitor
 from retail_core.monitoring.retraining import RetrainReport, retrain
 from retail_core.monitoring.trigger_check import TriggerCheck
 from retail_core.monitoring.triggers import check_triggers
-from retail_core.registry.versions import load_champion, version_spec
+from retail_core.registry.versions import version_spec
 from retail_core.schemas import TIME_DTYPE, Prediction
 from retail_core.scoring.audience_selection import Audience, choose_audience
 from retail_core.scoring.audience_sizing import Sizing
@@ -44,6 +44,7 @@ from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import train
 from retail_core.training.results import TrainReport
 from retail_core.workspace import Workspace
+from tests.champion import champion_of
 from tests.home_copies import copy_registry, new_database_name
 
 pytestmark = pytest.mark.integration
@@ -340,7 +341,7 @@ def test_an_audience_by_budget_has_a_control_group(lifecycle: Lifecycle, tmp_pat
     assert selected.population == "users with an event in the 7 days before 2025-01-29T00:00:00Z"
     in_all = selected.mean_probability * selected.eligible
     assert selected.expected_recall == pytest.approx(total / in_all)
-    assert selected.base_rate == load_champion(lifecycle.workspace.settings).spec.base_rate
+    assert selected.base_rate == champion_of(lifecycle.workspace.settings).spec.base_rate
     assert 0 < selected.expected_recall < 1
     repeated = audience(lifecycle, TRAINED, sizing, out)
     assert repeated == selected
@@ -354,7 +355,7 @@ def test_audiences_by_cost_and_no_miss(lifecycle: Lifecycle, tmp_path: Path) -> 
     assert by_cost.threshold > 1 / 8
     assert by_cost.control == 0
     no_miss = audience(lifecycle, TRAINED, Sizing(no_miss=True), tmp_path / "all.csv")
-    lowest = load_champion(lifecycle.workspace.settings).spec.thresholds["daily"]["no-miss"]
+    lowest = champion_of(lifecycle.workspace.settings).spec.thresholds["daily"]["no-miss"]
     assert no_miss.threshold >= lowest
     assert no_miss.expected_recall > by_cost.expected_recall
     full_recall = audience(lifecycle, TRAINED, Sizing(recall=1.0), tmp_path / "all.csv")
@@ -366,7 +367,7 @@ def test_audiences_by_cost_and_no_miss(lifecycle: Lifecycle, tmp_path: Path) -> 
 def test_an_uncertifiable_recall_names_the_nearest_one(lifecycle: Lifecycle, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Recall 0\.999 at 95% cannot be certified"):
         audience(lifecycle, TRAINED, Sizing(recall=0.999), tmp_path / "recall.csv")
-    buyers = len(load_champion(lifecycle.workspace.settings).spec.certification["daily"]["held_out"])
+    buyers = len(champion_of(lifecycle.workspace.settings).spec.certification["daily"]["held_out"])
     sizing = Sizing(recall=highest_certifiable_recall(buyers, 0.95))
     certified = audience(lifecycle, TRAINED, sizing, tmp_path / "recall.csv")
     assert certified.expected_recall > 0.5

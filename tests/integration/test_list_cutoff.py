@@ -23,7 +23,6 @@ from streamlit.testing.v1 import AppTest
 
 from bentos.context_refresh import refresh_shop_context
 from retail_core.privacy.erasure import erase
-from retail_core.registry.versions import load_champion
 from retail_core.scoring.shop_context import stored_context
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
@@ -31,6 +30,7 @@ from retail_core.store.mongo.connection import open_store
 from retail_core.times import parse_instant
 from retail_core.training.pipeline import train
 from retail_core.workspace import open_workspace
+from tests.champion import champion_of
 from tests.serving import OPTIONS, environment, running_service
 
 pytestmark = pytest.mark.integration
@@ -224,7 +224,7 @@ def test_the_audience_page_and_exported_features_use_the_same_day(
 
 def test_posted_events_change_the_stored_context(shop: Shop, api: httpx.Client) -> None:
     """The service refreshes it in its batch process."""
-    task = load_champion(shop.settings).spec.feature_set.task
+    task = champion_of(shop.settings).spec.feature_set.task
     assert refresh_shop_context(shop.settings) == 28
     with open_store(shop.settings) as store:
         before = (stored_context(store, task, NEXT_DAY) or {})["buyers_yesterday"]

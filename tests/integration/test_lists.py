@@ -42,11 +42,11 @@ from retail_core.features.user_attributes import AttributeEncoding
 from retail_core.ingest import ingest, store_events, undo
 from retail_core.model.served_model import ServedModel
 from retail_core.privacy.erasure import erase
-from retail_core.registry.versions import load_champion
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.identities import StoredLink, add_links
 from retail_core.times import to_micros
+from tests.champion import champion_of
 
 pytestmark = pytest.mark.integration
 
@@ -61,7 +61,7 @@ Cutoffs = Sequence[tuple[str, datetime]]
 
 @pytest.fixture(scope="module")
 def served(registered_template: Settings) -> ServedModel:
-    return load_champion(registered_template)
+    return champion_of(registered_template)
 
 
 class RowRecorder(ServiceMetrics):

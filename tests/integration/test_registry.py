@@ -29,15 +29,16 @@ from retail_core.model.spec import ModelSpec
 from retail_core.monitoring.triggers import check_triggers
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
-from retail_core.registry.champion import champion_version
+from retail_core.registry.champion import champion_version, load_champion
 from retail_core.registry.mlflow_session import open_session
 from retail_core.registry.promotion import Author
 from retail_core.registry.promotion_record import history
-from retail_core.registry.versions import load_champion, load_version
+from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from retail_core.workspace import Workspace
+from tests.champion import champion_of
 from tests.home_copies import copy_registry
 
 pytestmark = pytest.mark.integration
@@ -128,7 +129,7 @@ def _register_and_load(settings: Settings, versions: multiprocessing.Queue[str])
     with open_store(settings) as store:
         promotion.promote(store, spec.version, Author("first"))
     versions.put(spec.version)
-    versions.put(load_champion(settings).spec.version)
+    versions.put(champion_of(settings).spec.version)
 
 
 def test_a_model_is_registered_promoted_and_loaded_through_a_server(served: Settings) -> None:
@@ -243,13 +244,13 @@ def test_foreign_types_and_foreign_folders_are_refused(settings: Settings, tmp_p
 
 def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings) -> None:
     with pytest.raises(DataError, match="no model in production"):
-        load_champion(settings)
+        load_champion(store)
     first, second, leaky = register(settings), register(settings), register(settings, leaky=True)
     assert [spec.version for spec in registry.list_versions(settings)] == ["3", "2", "1"]
     promotion.promote(store, first.version, Author("first"))
     better = promotion.PromotionDecision(True, "better", {"champion": "1", "ap_difference": 0.1})
     promotion.promote_on(store, second.version, better)
-    assert load_champion(settings).spec.version == "2"
+    assert champion_of(settings).spec.version == "2"
     with pytest.raises(DataError, match="in production already"):
         promotion.promote(store, second.version, Author("again"))
     with pytest.raises(IntegrityError, match="leaks the label"):
@@ -330,7 +331,7 @@ def test_two_processes_register_at_once(tmp_path: Path) -> None:
 def test_no_server_is_one_clear_error_at_once(settings: Settings) -> None:
     away = settings.model_copy(update={"mlflow_tracking_uri": "http://127.0.0.1:9"})
     with pytest.raises(DependencyError, match=r"MLflow at http://127.0.0.1:9 does not answer"):
-        registry.champion_spec(away)
+        registry.production_version(away)
 
 
 def test_feature_set_of_another_release_is_left_out_of_the_list(settings: Settings) -> None:

@@ -42,7 +42,6 @@ from retail_core.client import Client, PredictRequest, RejectedRequest, UserPred
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.features.feature_export import export_features
 from retail_core.privacy import erasure
-from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
 from retail_core.settings import Settings
 from retail_core.store.lake.table import Lake
@@ -50,6 +49,7 @@ from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, mongod_status, stop_mongod
 from retail_core.subprocesses import free_port
 from retail_core.workspace import Workspace
+from tests.champion import champion_of
 from tests.serving import AS_OF, KEY, Shop, running_service
 
 pytestmark = pytest.mark.integration
@@ -84,7 +84,7 @@ def batch(api: httpx.Client, name: str, content: bytes, **form: str) -> httpx.Re
 
 def service_without_loading(settings: Settings, shop: Shop, fast_path: FastPath) -> PredictionService:
     """A service in this process with the shop's champion, not imported into BentoML's store."""
-    loaded = LoadedModel("tag", load_champion(shop.settings))
+    loaded = LoadedModel("tag", champion_of(shop.settings))
     return PredictionService(settings, loaded, fast_path.metrics)
 
 
@@ -225,7 +225,7 @@ def test_reasons_come_where_they_are_asked_for(api: httpx.Client, shop: Shop) ->
 
 def test_the_cost_of_reasons_per_request_is_bounded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bentos.predictor.REASON_BUDGET", 0)
-    served = load_champion(shop.settings)
+    served = champion_of(shop.settings)
     features = dict.fromkeys(served.spec.feature_set.columns, 1.0)
     items = [
         PreparedItem("a", AS_OF, features={}),
@@ -247,7 +247,7 @@ def test_the_cost_of_reasons_per_request_is_bounded(shop: Shop, monkeypatch: pyt
 
 
 def test_features_alone_are_enough(api: httpx.Client, settings: Settings) -> None:
-    champion = load_champion(settings)
+    champion = champion_of(settings)
     columns = list(champion.spec.feature_set.columns)
     values = dict.fromkeys(columns[:-2], 1.0)
     frame = pd.DataFrame([values], columns=columns).astype("float64")
@@ -353,7 +353,7 @@ def test_unknown_paths_and_methods_are_problems(api: httpx.Client) -> None:
 
 def test_the_model_is_described_and_reloaded(api: httpx.Client, settings: Settings) -> None:
     model = api.get("/model").json()
-    champion = load_champion(settings)
+    champion = champion_of(settings)
     assert model["version"] == champion.spec.version
     assert model["feature_set_hash"] == champion.spec.feature_set.hash
     assert model["threshold"] == champion.spec.thresholds["daily"]["contact"]
@@ -395,7 +395,7 @@ def test_neither_keys_nor_uploads_are_stored_with_tasks(api: httpx.Client, setti
 
 
 def test_a_file_of_features_comes_back_scored(api: httpx.Client, settings: Settings) -> None:
-    columns = load_champion(settings).spec.feature_set.columns
+    columns = champion_of(settings).spec.feature_set.columns
     rows = pd.DataFrame(
         {"user_id": ["=1+1", "b", "b"], columns[0]: [1.0, 2.0, 2.0], columns[1]: [None, 3, 3]}
     )
@@ -419,7 +419,7 @@ def test_the_table_of_features_can_be_scored_however_it_is_packed(
 ) -> None:
     """It has features that training dropped, such as a flag that never changed."""
     out = tmp_path / "features.parquet"
-    model = load_champion(shop.settings).spec.feature_set
+    model = champion_of(shop.settings).spec.feature_set
     export_features(Lake(shop.settings.lake_url), model.task, [AS_OF], out)
     plain = pd.read_parquet(out).to_csv(index=False).encode()
     zst = pa.compress(plain, codec="zstd", asbytes=True)
@@ -488,7 +488,7 @@ def test_only_items_that_need_mongodb_fail_while_it_is_unreachable(shop: Shop) -
     )
     fast_path = FastPath(create_app(), Guard((), 1000), AccessLog(enabled=False))
     service = fast_path.service = PredictionService(
-        nowhere, LoadedModel("tag", load_champion(shop.settings)), fast_path.metrics
+        nowhere, LoadedModel("tag", champion_of(shop.settings)), fast_path.metrics
     )
     event = {"event_time": "2025-01-28T23:00:00Z", "event_type": "view_item", "item_id": "i"}
     by_user = {"user_id": "a", "as_of": INSTANT}
@@ -609,7 +609,7 @@ def test_the_client_does_not_wait_for_ever_for_a_file(
 def test_a_key_above_its_rate_limit_is_refused_and_the_client_waits(shop: Shop) -> None:
     fast_path = FastPath(create_app(), Guard((), 1000, rate=4), AccessLog(enabled=False))
     fast_path.service = PredictionService(
-        shop.settings, LoadedModel("tag", load_champion(shop.settings)), fast_path.metrics
+        shop.settings, LoadedModel("tag", champion_of(shop.settings)), fast_path.metrics
     )
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(fast_path, port=port, lifespan="off", log_level="error"))

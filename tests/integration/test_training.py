@@ -22,8 +22,8 @@ from retail_core.model import dataset, procedure
 from retail_core.model.families import MODEL_FAMILIES, RankerConfig
 from retail_core.model.labelled import build_labelled_rows
 from retail_core.registry import versions as registry
+from retail_core.registry.champion import champion_spec
 from retail_core.registry.promotion_record import history
-from retail_core.registry.versions import load_champion
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.sources import get_preset
@@ -33,6 +33,7 @@ from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import STAGES, train
 from retail_core.training.results import TrainReport
 from retail_core.workspace import Workspace
+from tests.champion import champion_of
 from tests.home_copies import copy_registry, new_database_name
 
 pytestmark = pytest.mark.integration
@@ -113,7 +114,7 @@ def events_before(shop: Shop, as_of: datetime) -> int:
 
 
 def test_champion_is_the_registered_version(shop: Shop) -> None:
-    served = load_champion(shop.workspace.settings)
+    served = champion_of(shop.workspace.settings)
     spec = served.spec
     assert (spec.version, spec.run_id) == (shop.report.version, shop.report.run_id)
     assert spec.thresholds["daily"]["contact"] == shop.report.threshold
@@ -125,7 +126,7 @@ def test_champion_is_the_registered_version(shop: Shop) -> None:
     assert (spec.data["events"], spec.data["data_hash"]) == (lake_state.rows, lake_state.data_hash)
     assert spec.data["last_event"] < spec.data["as_of"] == "2025-02-01T00:00:00Z"
     assert spec.reference["f1"] == shop.report.metrics["f1"]
-    assert registry.champion_spec(shop.workspace.settings) == spec
+    assert champion_spec(shop.workspace.store) == spec
     assert registry.list_versions(shop.workspace.settings)[-1] == spec, "the first version of the shop"
     (entry,) = history(shop.workspace.store)
     assert entry["at"] > spec.trained_at, "when it was promoted, not when the training began"
@@ -144,7 +145,7 @@ def test_champion_is_the_registered_version(shop: Shop) -> None:
 
 
 def test_single_and_batch_predictions_are_equal(shop: Shop) -> None:
-    served = load_champion(shop.workspace.settings)
+    served = champion_of(shop.workspace.settings)
     pairs = daily_pairs(shop.workspace.lake, served.spec.feature_set.task, [AS_OF])
     frame = compute_features(shop.workspace.lake, pairs, served.spec.feature_set)
     together = served.predict(frame, "daily")

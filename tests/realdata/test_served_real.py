@@ -12,7 +12,6 @@ import pytest
 from retail_core import sources
 from retail_core.ingest import ingest
 from retail_core.registry.promotion import Author, promote
-from retail_core.registry.versions import load_champion
 from retail_core.scoring.scores import score
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
@@ -20,6 +19,7 @@ from retail_core.times import parse_instant
 from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import train
 from retail_core.workspace import Workspace
+from tests.champion import champion_of
 from tests.home_copies import copy_home, drop_database
 from tests.serving import running_service
 
@@ -59,7 +59,7 @@ def test_the_service_predicts_what_the_scored_list_has(
     scored = score(workspace, as_of=INSTANT, out=tmp_path / "scores.csv")
     listed = pd.read_csv(tmp_path / "scores.csv", dtype={"user_id": "str"})
     assert len(listed) == scored.users == 815
-    assert load_champion(workspace.settings).spec.training["family"] == family
+    assert champion_of(workspace.settings).spec.training["family"] == family
     assert api.post("/model/reload").json()["version"] == report.version
     predictions = [
         answer
