@@ -35,6 +35,8 @@ LOW_DISK_BYTES = 5 * 10**9
 FULL_DISK_BYTES = 10**9
 MONGO_RELEASE = 6
 CLOCK_TOLERANCE = timedelta(seconds=60)
+ANSWER_SECONDS = 10.0
+"""Time limit of a request to a service; a healthy one may take seconds on a busy machine."""
 
 
 def doctor(
@@ -124,17 +126,22 @@ def _ports(settings: Settings) -> DoctorCheck:
 
 
 def _is_our_api(settings: Settings) -> bool:
-    """Whether the process on the API's port is our API: it is ready and documents our routes."""
+    """Whether the process on the API's port is our API, ready or not: it documents our routes.
+
+    A request that exceeds its time limit is repeated once.
+    """
     import httpx
 
-    url = api_url(settings)
-    if not is_healthy(f"{url}/readyz"):
-        return False
-    try:
-        paths = httpx.get(f"{url}/openapi.json", timeout=5, trust_env=False).json()["paths"]
-    except (httpx.HTTPError, ValueError, LookupError, TypeError):
-        return False
-    return {"/predict", "/events", "/score_batch/submit"} <= set(paths)
+    url = f"{api_url(settings)}/openapi.json"
+    for _ in range(2):
+        try:
+            paths = httpx.get(url, timeout=ANSWER_SECONDS, trust_env=False).json()["paths"]
+            return {"/predict", "/events", "/score_batch/submit"} <= set(paths)
+        except httpx.TimeoutException:
+            continue
+        except (httpx.HTTPError, ValueError, LookupError, TypeError):
+            return False
+    return False
 
 
 def _stack(settings: Settings) -> DoctorCheck:
@@ -157,7 +164,7 @@ def _stack(settings: Settings) -> DoctorCheck:
 def _mlflow(settings: Settings) -> DoctorCheck:
     if not runs_mlflow(settings):
         return _own_mlflow(settings.tracking_uri)
-    served = is_healthy(f"http://127.0.0.1:{settings.mlflow_port}/health")
+    served = is_healthy(f"http://127.0.0.1:{settings.mlflow_port}/health", ANSWER_SECONDS)
     how = f"port {settings.mlflow_port} answers" if served else "read directly; no server runs"
     return DoctorCheck("mlflow", "ok", f"embedded below {settings.home_dir}, {how}")
 
@@ -168,7 +175,9 @@ def _own_mlflow(url: str) -> DoctorCheck:
 
     query = f"{url.rstrip('/')}/api/2.0/mlflow/registered-models/search"
     try:
-        answer = httpx.get(query, params={"max_results": 1}, timeout=5, auth=tracking_credentials())
+        answer = httpx.get(
+            query, params={"max_results": 1}, timeout=ANSWER_SECONDS, auth=tracking_credentials()
+        )
         if answer.status_code in {401, 403}:
             remedy = "correct MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
             return DoctorCheck("mlflow", "fail", f"{url} refused the credentials", remedy)
