@@ -7,6 +7,7 @@ tests are imported by the fixtures, so that a run of unit tests starts quickly.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,6 +55,16 @@ GROUPS = {
 
 hypothesis.settings.register_profile("project", max_examples=examples(50), deadline=None)
 hypothesis.settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Do not warn of the damaged coverage file of a process that was killed while it ended."""
+    if config.pluginmanager.hasplugin("_cov"):
+        from coverage.exceptions import CoverageWarning
+
+        # pytest-cov adds the first filter only where there is none of this category.
+        warnings.simplefilter("once", CoverageWarning)
+        warnings.filterwarnings("ignore", "Couldn't use data file", CoverageWarning)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
