@@ -153,6 +153,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Memory of users' histories that the API keeps for lists, in MB; 0: none.",
     )
+    alert_urls: SecretStr | None = Field(
+        None,
+        description="Comma-separated Apprise URLs that alerts are sent to: `mailtos://`, `slack://`, "
+        "`workflows://` (Teams), `json://` (webhook). Unset: alerts are only stored.",
+    )
     access_log: bool = Field(True, description="Write the API's access log.")
     prediction_log: bool = Field(True, description="Store every answer in the collection `prediction_log`.")
     wait_for_model: bool = Field(

@@ -6,6 +6,7 @@ import typer
 
 from retail_core import __version__
 from retail_core.cli import (
+    alert_commands,
     backup_commands,
     calendar_commands,
     data_commands,
@@ -34,6 +35,7 @@ for module in (
     calendar_commands,
     model_commands,
     monitoring_commands,
+    alert_commands,
     user_commands,
     backup_commands,
     stack_commands,

@@ -16,9 +16,11 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
+from retail_core.alerts.raising import deliver_due, store_alert
 from retail_core.errors import InputError
 from retail_core.ingest.late_events import LateEvents
 from retail_core.ingest.link_warnings import link_notes, record_link_notes
+from retail_core.ingest.quarantine_alert import earlier_counts, quarantine_alert
 from retail_core.ingest.undo import undo
 from retail_core.ingest.window_writer import (
     PreparedWindow,
@@ -134,6 +136,7 @@ def ingest(  # noqa: PLR0913 - one option each
         record_link_notes(store, linking_files, link_warnings)
         notes += link_warnings
     content = summary.summary(notes).document()
+    deliver_due(store, at=at)
     return IngestReport(
         files=len(paths),
         rows_read=counts.rows_read,
@@ -239,12 +242,21 @@ def _ingest_file(ingestion: _Ingestion, key: FileKey, file_id: str) -> _FileResu
         with ledger.releasing_lease(store, run):
             summary, links = _store_file(ingestion, run, key.path)
             result = _FileResult(run.counts - before, run.notes, summary, links)
+            _store_quarantine_alert(ingestion, run)
             ledger.finish_run(store, run, at, summary.summary(notes_before + run.notes, stored=True))
     except PyMongoError as error:
         failure = mongodb_error(store.settings, error)
         remedy = f"{failure.remedy} Run the same command again: it continues after the last committed window."
         raise type(failure)(failure.message, remedy=remedy) from error
     return result
+
+
+def _store_quarantine_alert(ingestion: _Ingestion, run: IngestionRun) -> None:
+    """Store an alert if unusually many rows of the file were refused; it is delivered after the last file."""
+    earlier = earlier_counts(ingestion.store, ingestion.source.name)
+    alert = quarantine_alert(run.file_id, run.name, run.counts, earlier)
+    if alert is not None:
+        store_alert(ingestion.store, alert, at=ingestion.at)
 
 
 def _store_file(ingestion: _Ingestion, run: IngestionRun, path: Path) -> tuple[SummaryCollector, int]:

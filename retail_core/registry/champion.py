@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import logging
 
+from retail_core.alerts.raising import deliver_due
 from retail_core.errors import DataError, DependencyError, IntegrityError
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import promotion_record as record
 from retail_core.registry import versions as registry
+from retail_core.registry.promotion_alerts import store_change_alerts
 from retail_core.registry.promotion_record import Entry, NewEntry
 from retail_core.settings import Settings
-from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongo.connection import Store, open_store, server_time
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,11 @@ def follow_record(store: Store) -> Entry | None:
         if record.newest_entry(store) != newest:
             continue
         if alias == newest["version"]:
-            record.mark_applied(store, newest)
+            if newest.get("state") == record.PENDING:
+                # Before the state changes: whoever completes a change that was killed here stores them.
+                store_change_alerts(store, newest)
+                record.mark_applied(store, newest)
+                deliver_due(store, at=server_time(store))
             return newest
         registry.set_production(store.settings, newest["version"])
         _log_moved_alias(newest, alias)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from retail_core.alerts.raising import newest_alerts
 from retail_core.cli.app import app
 from retail_core.errors import DataError, IntegrityError
 from retail_core.model.served_model import MODEL_FILE
@@ -48,6 +49,7 @@ def prepared(registered: Settings) -> Iterator[Registry]:
 @pytest.fixture
 def versions(prepared: Registry) -> Registry:
     """Version 3 in production, and versions 2 and 1 before it."""
+    prepared.store.alerts.delete_many({})
     prepared.store.promotions.delete_many({})
     prepared.store.promotions.insert_many(prepared.promoted)
     registry.set_production(prepared.settings, "3")
@@ -78,6 +80,8 @@ def test_killed_and_run_again_changes_production_once(
     assert change.repeated == (kill_point != "before the entry")
     assert entries[-1]["reason"] == ("killed" if change.repeated else "again")
     assert is_confirmed(entries[-1])
+    kind = "promoted" if version else "rolled_back"
+    assert [alert["_id"] for alert in newest_alerts(versions.store, 9)] == [f"{kind}:4"]
 
 
 @pytest.mark.parametrize("asked", [(None, None), ("1", "4"), ("4", "4"), (None, "4")])

@@ -41,6 +41,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     "predictions": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
     "outcomes": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
     "prediction_log": [_index("user_id"), IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS)],
+    "alerts": [_index("last_at"), _index("state", "next_attempt_at")],
     "audiences": [_index("user_id"), _index("audience")],
     "quarantine": [
         _index("state"),
@@ -123,6 +124,11 @@ class Store:
     def trigger_checks(self) -> Collection[Document]:
         """Every check of the retraining triggers."""
         return self.database["trigger_checks"]
+
+    @property
+    def alerts(self) -> Collection[Document]:
+        """Alerts and their delivery; read and written with `retail_core.alerts`."""
+        return self.database["alerts"]
 
     @property
     def audiences(self) -> Collection[Document]:
