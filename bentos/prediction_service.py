@@ -16,6 +16,7 @@ from bentos.event_writer import EventWriter
 from bentos.messages import Answer, EventsAccepted
 from bentos.model_loader import LoadedModel, ModelReloader
 from bentos.mongo_connection import MongoConnection
+from bentos.monitoring_gauges import MonitoringGauges
 from bentos.person_reader import Cutoff, attributes_of, events_of
 from bentos.prediction_log import PredictionLog
 from bentos.predictor import (
@@ -88,6 +89,7 @@ class PredictionService:
         self.event_writer = EventWriter(settings)
         self.prediction_log = PredictionLog(self._background_connection, enabled=settings.prediction_log)
         self.reloader = ModelReloader(settings, self._background_connection, metrics, loaded)
+        self.monitoring = MonitoringGauges(self._background_connection, settings.poll_seconds)
         self._register_gauges()
         # Reasons take seconds and events come from anybody: neither may fill asyncio's common thread pool.
         self._reason_thread = ThreadPoolExecutor(1, "reasons")
@@ -111,6 +113,7 @@ class PredictionService:
         reloader = self.reloader
         gauge("retail_model_loaded", "1 once a model is loaded", lambda: self.has_model)
         gauge("retail_reload_refused", "1 while production is refused", lambda: bool(reloader.reload_error))
+        self.monitoring.register(self.metrics)
 
     def start(self) -> None:
         """Start the background tasks; call it in the event loop of the requests."""
@@ -118,6 +121,7 @@ class PredictionService:
             self.prediction_log.run(),
             self.reloader.run(),
             self.inputs.changes.run(),
+            self.monitoring.run(),
         ]
         if self.context_refresher is not None:
             background.append(self.context_refresher.run())

@@ -84,7 +84,7 @@ class ServiceMetrics(Collector):
         self._reloads: Counter[LabelValues] = Counter()
         self._without_context = 0
         self._nulls: dict[str, NullCounts] = {}
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._series: dict[str, tuple[str, str, Callable[[], Mapping[LabelValues, float]]]] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -121,7 +121,13 @@ class ServiceMetrics(Collector):
 
     def register_gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Expose what `read` returns under `name`."""
-        self._gauges[name] = (help_text, read)
+        self.register_series(name, help_text, "", lambda: {(): float(read())})
+
+    def register_series(
+        self, name: str, help_text: str, labels: str, read: Callable[[], Mapping[LabelValues, float]]
+    ) -> None:
+        """Expose a gauge with `labels` (names, separated by spaces); `read` returns its values by label."""
+        self._series[name] = (help_text, labels, read)
 
     def text(self) -> str:
         """All metrics in Prometheus' text format."""
@@ -147,8 +153,11 @@ class ServiceMetrics(Collector):
             for column, count in zip(counts.columns, counts.nulls.tolist(), strict=True)
         }
         yield _counter("retail_feature_nulls", "Nulls among them, by feature", "version feature", nulls)
-        for name, (help_text, read) in self._gauges.items():
-            yield GaugeMetricFamily(name, help_text, float(read()))
+        for name, (help_text, labels, read) in self._series.items():
+            family = GaugeMetricFamily(name, help_text, labels=labels.split())
+            for label_values, value in sorted(read().items()):
+                family.add_metric(label_values, value)
+            yield family
 
 
 def _counter(

@@ -39,7 +39,7 @@ _SEVERITIES = {
 
 
 def raise_alert(store: Store, alert: Alert, *, at: datetime) -> None:
-    """Store an alert and deliver it, unless its cause (kind and key) has been delivered in the past 7 days.
+    """Store an alert and deliver it, unless its cause (kind and key) lasts and was sent in the past week.
 
     Returns after a few seconds at most. Whatever fails is logged, never raised.
 
@@ -61,6 +61,18 @@ def store_alert(store: Store, alert: Alert, *, at: datetime) -> None:
         _insert_or_count(store, alert, to_utc_ms(at))
     except PyMongoError as error:
         log.warning("The alert %r was not stored: %s", alert.title, type(error).__name__)
+
+
+def resolve_alert(store: Store, alert_id: str, *, at: datetime) -> None:
+    """Record that the cause of an alert has ended: if it is raised again, it is delivered again.
+
+    A failure is logged, never raised.
+    """
+    try:
+        update = {"$set": {"resolved_at": to_utc_ms(at)}}
+        store.alerts.update_one({"_id": alert_id, "resolved_at": None}, update)
+    except PyMongoError as error:
+        log.warning("The alert %r was not resolved: %s", alert_id, type(error).__name__)
 
 
 def deliver_due(store: Store, *, at: datetime) -> int:
@@ -91,7 +103,10 @@ def newest_alerts(store: Store, limit: int) -> list[Document]:
 
 
 def _insert_or_count(store: Store, alert: Alert, at: datetime) -> None:
-    """Insert an alert, or count it if its cause is known; after the reminder interval it is due again."""
+    """Insert an alert, or count it if its cause is known.
+
+    It is due again if its cause had ended in between, or after the reminder interval.
+    """
     waiting = DeliveryState.PENDING if parse_targets(store.settings.alert_urls) else DeliveryState.STORED
     texts = {"title": alert.title, "text": alert.text, "next_step": alert.next_step}
     undelivered = {
@@ -104,11 +119,16 @@ def _insert_or_count(store: Store, alert: Alert, at: datetime) -> None:
     first = (
         {"kind": alert.kind, "key": alert.key, "raised_at": at, "delivered_at": None} | texts | undelivered
     )
-    update = {"$setOnInsert": first, "$inc": {"count": 1}, "$max": {"last_at": at}}
+    update = {
+        "$setOnInsert": first,
+        "$inc": {"count": 1},
+        "$max": {"last_at": at},
+        "$set": {"resolved_at": None},
+    }
     stored = store.alerts.find_one_and_update({"_id": alert.id}, update, upsert=True)
     if stored is None or stored["state"] == DeliveryState.PENDING:
         return
-    if reminder_due(stored["delivered_at"] or stored["raised_at"], at):
+    if stored["resolved_at"] or reminder_due(stored["delivered_at"] or stored["raised_at"], at):
         unchanged = {"_id": alert.id, "state": stored["state"], "delivered_at": stored["delivered_at"]}
         store.alerts.update_one(unchanged, {"$set": texts | undelivered})
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from retail_core.sources.identity_links import distinct_links
 from retail_core.sources.refusals import Refusal
 from retail_core.sources.source import Chunk
-from retail_core.store.mongo.connection import Store
+from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.identities import StoredLink, add_links
 
 
@@ -31,6 +31,14 @@ def store_links(
     return add_links(store, links, file_ids, source)
 
 
-def added_counts(users: int, links: int) -> dict[str, int]:
-    """The numbers that a window's document has beside those of its rows; `links` only where there are any."""
-    return {"users": users} | ({"links": links} if links else {})
+def added_fields(users: int, links: int, events: Sequence[Document]) -> dict[str, object]:
+    """What a window's document has beside the counts of its rows.
+
+    `links` and `newest_event`, the newest time of the new `events`, only where there are any.
+    """
+    newest = max((event["event_time"] for event in events), default=None)
+    return (
+        {"users": users}
+        | ({"links": links} if links else {})
+        | ({"newest_event": newest} if newest is not None else {})
+    )

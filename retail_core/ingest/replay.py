@@ -12,7 +12,7 @@ import numpy as np
 from pymongo import UpdateOne
 
 from retail_core.errors import InputError, IntegrityError
-from retail_core.ingest.link_writer import added_counts, store_links
+from retail_core.ingest.link_writer import added_fields, store_links
 from retail_core.ingest.window_writer import insert_window, prepare_window, row_format_of
 from retail_core.sources.csv_tables import RecordParser, rows_table
 from retail_core.sources.event_parser import parse_table
@@ -163,7 +163,7 @@ def _replay_batch(replay: _Replay, group: _RowGroup, batch: list[Document]) -> N
     _update_quarantine(store, batch, [*chunk.refused, *inserted.conflicts], replay.at)
     links = store_links(store, chunk, inserted.conflicts, group.files, source.name)
     last, notes = run.offset + len(batch), chunk.notes.of_file(run.name)
-    added = added_counts(inserted.users, links)
+    added = added_fields(inserted.users, links, inserted.new_events)
     ledger.commit_window(store, run, window_id, inserted.counts, last=last, added=added, notes=notes)
 
 

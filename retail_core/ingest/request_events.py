@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from retail_core.ingest.link_writer import added_counts, store_links
+from retail_core.ingest.link_writer import added_fields, store_links
 from retail_core.ingest.window_writer import (
     insert_window,
     prepare_window,
@@ -73,7 +73,10 @@ def store_events(
         origin = RefusalOrigin(file_id, channel, source.name, window_id, at, row_format)
         quarantine_refusals(store, refused, origin, inserted.counts)
     links = store_links(store, window.chunk, inserted.conflicts, [run.file_id], source.name)
-    notes, added = window.chunk.notes.of_file(channel), added_counts(inserted.users, links)
+    notes, added = (
+        window.chunk.notes.of_file(channel),
+        added_fields(inserted.users, links, inserted.new_events),
+    )
     ledger.commit_window(store, run, window_id, inserted.counts, last=len(rows), added=added, notes=notes)
     return StoredRows(inserted.counts, refused, window.chunk.notes, _unread_fields(rows, source), links)
 

@@ -14,7 +14,7 @@ from pymongo.errors import BulkWriteError
 from retail_core.arrow_compute import pc
 from retail_core.errors import IntegrityError
 from retail_core.ingest.documents import event_documents, user_documents
-from retail_core.ingest.link_writer import added_counts, store_links
+from retail_core.ingest.link_writer import added_fields, store_links
 from retail_core.ingest.repeated_orders import split_repeated_orders
 from retail_core.ingest.repeats import (
     RepeatedId,
@@ -105,7 +105,7 @@ def store_window(
         run.file_id, run.name, source.name, window_id, at, row_format, chunk.joined_user_ids
     )
     quarantine_refusals(store, [*chunk.refused, *inserted.conflicts], origin, inserted.counts)
-    added = added_counts(inserted.users, links)
+    added = added_fields(inserted.users, links, inserted.new_events)
     notes = chunk.notes.of_file(run.name)
     ledger.commit_window(store, run, window_id, inserted.counts, last=chunk.last, added=added, notes=notes)
     return replace(inserted, links=links)

@@ -13,6 +13,7 @@ from retail_core.monitoring.drift_measurement import DriftMeasurement, measure_d
 from retail_core.monitoring.drift_statistics import SCORE, drifted_importance
 from retail_core.monitoring.live_metrics import Confusion, reweighted_f1
 from retail_core.monitoring.matured_predictions import VersionTasks, matured_outcomes
+from retail_core.monitoring.trigger_alerts import raise_trigger_alerts
 from retail_core.monitoring.trigger_check import Action, TriggerCheck, insufficient
 from retail_core.registry.champion import champion_spec
 from retail_core.registry.versions import load_version
@@ -124,6 +125,7 @@ def check_triggers(
         {**check.to_dict(), "as_of": to_utc_ms(as_of), "at": to_utc_ms(at), "model_version": version}
         for check in checks
     )
+    raise_trigger_alerts(workspace.store, checks, version, at)
     return checks
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from retail_core.alerts.alert import MAX_ATTEMPTS, Alert, AlertKind
 from retail_core.alerts.raising import deliver_due, newest_alerts, raise_alert
 from retail_core.cli.app import app
 from retail_core.ingest import ingest
+from retail_core.monitoring.trigger_alerts import raise_trigger_alerts
+from retail_core.monitoring.trigger_check import Action, TriggerCheck
 from retail_core.settings import Settings
 from retail_core.sources.presets import get_preset
 from retail_core.store.mongo.connection import Document, Store, open_store
@@ -54,6 +57,17 @@ def test_a_cause_is_delivered_once_and_again_after_a_week(alerting: Store, recei
     assert (alert["count"], alert["state"], alert["delivered_at"]) == (3, "delivered", AT)
     raise_alert(alerting, LATE, at=AT + timedelta(days=8))
     assert receiver.titles("a") == [LATE.title] * 2
+
+
+def test_a_trigger_is_an_alert_once_until_it_has_ended(alerting: Store, receiver: AlertReceiver) -> None:
+    late = TriggerCheck("freshness", True, 30.0, 12.0, None, Action.ALERT, "the newest event is 30 h old")
+    drift = TriggerCheck("drift", True, 0.4, 0.25, (0.3, 0.5), Action.RETRAIN, "2 features drifted")
+    in_time = replace(late, fired=False, value=1.0)
+    for hours, checks in enumerate([[late, drift], [late, drift], [in_time], [late]]):
+        raise_trigger_alerts(alerting, checks, "3", AT + timedelta(hours=hours))
+    data_late, drifted = "The event data are late", "Trigger drift fired for version 3"
+    assert receiver.titles("a") == [data_late, drifted, data_late]
+    assert "Value 0.4 (0.3 to 0.5), limit 0.25. 2 features" in receiver.received["a"][1]["message"]
 
 
 def test_a_failed_delivery_is_repeated_after_the_back_off(alerting: Store, receiver: AlertReceiver) -> None:

@@ -57,6 +57,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         _index("text_sha256", partial=True),
         _index("undone", partial=True),
         _index("links", partial=True),
+        _index("newest_event", partial=True),
     ],
 }
 """Indexes by collection, in addition to the one on `_id`."""

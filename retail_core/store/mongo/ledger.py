@@ -220,7 +220,7 @@ def commit_window(  # noqa: PLR0913 - all that a window's document records
     counts: RowCounts,
     *,
     last: int,
-    added: Mapping[str, int],
+    added: Mapping[str, object],
     notes: ParseNotes,
 ) -> None:
     """Check the counts, advance the file's offset, renew the lease and mark the window as committed.
@@ -231,7 +231,8 @@ def commit_window(  # noqa: PLR0913 - all that a window's document records
         window_id: of the open window.
         counts: of its rows.
         last: its last line (or row).
-        added: number of `users` (attributes) and of `links` (identity links) it inserted or changed.
+        added: number of `users` (attributes) and of `links` (identity links) it inserted or changed, and the
+            time of the `newest_event` among the new ones.
         notes: warnings and filtered rows of the window.
 
     Raises:
