@@ -26,8 +26,9 @@ from retail_core.log_coverage import covered_days, last_covered_day
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.schemas import EVENT_ARROW
+from retail_core.scoring.list_predictions import eligible_pairs, predict_features, rank_predictions
 from retail_core.scoring.reason_columns import with_reasons
-from retail_core.scoring.scores import CSV_COLUMNS, eligible_pairs, predict_features, rank_predictions
+from retail_core.scoring.scores import CSV_COLUMNS
 from retail_core.scoring.shop_context import compute_context, stored_context
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store

@@ -112,7 +112,7 @@ class _Entry:
             "_id": self._id,
             "at": self.at,
             "user_id": prediction.user_id,
-            "as_of": prediction.as_of,
+            "as_of": datetime.fromisoformat(prediction.as_of),
             "model_version": prediction.model_version,
             "policy": prediction.policy,
             "probability": prediction.probability,

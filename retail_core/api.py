@@ -198,7 +198,7 @@ def predictions(
         DependencyError: MLflow is unreachable.
         IntegrityError: the model cannot be used by this release.
     """
-    from retail_core.scoring.scores import predict_eligible
+    from retail_core.scoring.list_predictions import predict_eligible
 
     served = _load_model(model, settings)
     with open_frame_lake(events, users) as lake:

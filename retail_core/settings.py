@@ -7,10 +7,7 @@ places; everything else is given a `Settings` object.
 
 from __future__ import annotations
 
-import difflib
 import os
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +16,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from retail_core.errors import InputError
-
-CONFIG_FILE = "retail.toml"
-CONFIG_VARIABLE = "RETAIL_CONFIG"
-"""Path of a settings file that is read instead of the two usual ones; empty: none is read."""
+from retail_core.settings_files import config_files, read_config
 
 _UNPREFIXED = ("mlflow_tracking_uri", "prefect_api_url", "bentoml_home")
 """Settings whose variables are those of MLflow, Prefect and BentoML themselves."""
@@ -125,6 +119,23 @@ class Settings(BaseSettings):
     )
     min_matured_buyers: int = Field(
         50, ge=2, description="Minimum matured buyers for the trigger `performance` and the promotion gate."
+    )
+
+    shadow_share: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Share of the online answers that are scored by a shadow too, after they are sent.",
+    )
+    shadow_days: int = Field(
+        60,
+        ge=1,
+        le=365,
+        description="Matured days after which a shadow ends where no difference from the champion was found.",
+    )
+    auto_rollback: bool = Field(
+        True,
+        description="Roll back by itself to the version before, where matured days prove the new one worse.",
     )
 
     model_name: str = Field("purchase_24h", description="Name of the registered model in MLflow.")
@@ -273,8 +284,8 @@ def _load() -> tuple[Settings, dict[str, str]]:
     """The settings, and the origin of each."""
     origins = dict.fromkeys(Settings.model_fields, "default")
     values: dict[str, Any] = {}
-    for file in _config_files():
-        for name, value in _read_config(file).items():
+    for file in config_files(Settings.model_fields["home"].default):
+        for name, value in read_config(file, Settings.model_fields).items():
             if origins[name] == "default":
                 values[name], origins[name] = value, str(file)
     variables = {name.upper() for name in os.environ}
@@ -294,44 +305,6 @@ def _load() -> tuple[Settings, dict[str, str]]:
         raise InputError(
             f"{label} is not usable: {first['msg']}.", remedy=f"correct or remove {label}."
         ) from error
-
-
-def _config_files() -> list[Path]:
-    """Settings files that exist, the one that takes precedence first."""
-    explicit = os.environ.get(CONFIG_VARIABLE)
-    if explicit is not None:
-        return [Path(explicit).expanduser().absolute()] if explicit else []
-    local = Path(CONFIG_FILE).absolute()
-    files = [local] if local.is_file() else []
-    home = os.environ.get("RETAIL_HOME") or (_read_config(local).get("home") if files else None)
-    in_home = Path(str(home or Settings.model_fields["home"].default)).expanduser().absolute() / CONFIG_FILE
-    return [*files, in_home] if in_home.is_file() and in_home != local else files
-
-
-def _read_config(file: Path) -> Mapping[str, Any]:
-    """Keys and values of a settings file; lists become comma-separated text.
-
-    Raises:
-        InputError: it cannot be read, is not TOML, or has a key that is not a setting.
-    """
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{file} cannot be read: {error}.", remedy="correct or remove the file.") from error
-    for name, value in content.items():
-        if name not in Settings.model_fields:
-            similar = difflib.get_close_matches(name, Settings.model_fields, n=1)
-            hint = f"write {similar[0]}" if similar else "remove it"
-            raise InputError(
-                f"{file} has the key {name!r}, which is not a setting.",
-                remedy=f"{hint}; `retail config` lists the settings.",
-            )
-        if isinstance(value, dict):
-            raise InputError(
-                f"{name} in {file} is a table.",
-                remedy="write every setting as `name = value`, without tables.",
-            )
-    return {name: ",".join(map(str, v)) if isinstance(v, list) else v for name, v in content.items()}
 
 
 def _shown(value: object) -> str | None:

@@ -8,7 +8,7 @@ import pandas as pd
 from pandera.typing.pandas import DataFrame
 
 from retail_core.schemas import Prediction
-from retail_core.scoring.scores import rank_predictions
+from retail_core.scoring.list_predictions import rank_predictions
 from retail_core.store.mongo.connection import Document, Store
 
 START = datetime(2025, 1, 1, tzinfo=UTC)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from retail_core.cli import shadow_command
 from retail_core.cli.engine import EngineOption, with_engine
 from retail_core.cli.output import JsonFlag, emit, progress
 from retail_core.cli.registry_commands import models_app
@@ -61,6 +62,7 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands to `app`."""
     for command in (train, score, audience):
         app.command()(command)
+    shadow_command.register(models_app)
     app.add_typer(models_app, name="models")
 
 

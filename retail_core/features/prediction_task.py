@@ -48,6 +48,14 @@ class PredictionTask:
             del stored["quiet_days"]
         return stored
 
+    def differing_labels(self, other: PredictionTask) -> list[str]:
+        """Names of the fields by which the two predict different things: all but how a model learns."""
+        return [
+            name
+            for name, value in asdict(self).items()
+            if name not in {"lookback_days", "quiet_days"} and value != getattr(other, name)
+        ]
+
     @property
     def horizon(self) -> timedelta:
         """Length of the label window."""

@@ -18,13 +18,16 @@ from retail_core.store.lake.erase import count_in_lake, erase_from_lake, erase_l
 from retail_core.store.mongo import identities
 from retail_core.store.mongo.connection import Document, Store
 
-COLLECTIONS = ("users", "predictions", "outcomes", "audiences", "prediction_log", "events")
+COLLECTIONS = (
+    *("users", "predictions", "shadow_predictions", "outcomes", "audiences"),
+    *("prediction_log", "shadow_answers", "events"),
+)
 """Collections whose documents have a `user_id`, in the order of erasure.
 
 Events are last, so that an interrupted erasure is still visible in `count_stored`.
 """
 
-WINDOWED_COLLECTIONS = ("predictions", "outcomes")
+WINDOWED_COLLECTIONS = ("predictions", "shadow_predictions", "outcomes")
 """Collections with a row count per (as_of, model version) window."""
 
 

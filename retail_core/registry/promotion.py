@@ -49,11 +49,13 @@ class Author:
         actor: who; by default user and host of this process.
         confirms_later: the caller calls `promotion_record.confirm` once its answer has been given. Otherwise
             the return of the function counts as the answer.
+        evidence: figures that the change is based on.
     """
 
     reason: str | None = None
     actor: str = field(default_factory=record.current_actor)
     confirms_later: bool = False
+    evidence: dict[str, Any] = field(default_factory=dict)
 
 
 def promote_on(store: Store, version: str, decision: PromotionDecision) -> ProductionChange:
@@ -92,7 +94,7 @@ def promote(store: Store, version: str, author: Author) -> ProductionChange:
                 return _completed(store, newest, author, repeated=True)
             raise DataError(f"Version {version} is in production already.", remedy="promote another version.")
         spec = _promotable_spec(store, version)
-        new = NewEntry(record.PROMOTE, spec, author.reason or "by hand", author.actor)
+        new = NewEntry(record.PROMOTE, spec, author.reason or "by hand", author.actor, author.evidence)
         entry = record.insert_entry(store, new, newest)
         if entry is not None:
             return _completed(store, entry, author)
@@ -127,7 +129,7 @@ def rollback(store: Store, author: Author, *, expected: str | None = None) -> Pr
         )
     spec = _version_before(store, champion)
     reason = author.reason or f"rollback of version {champion}"
-    new = NewEntry(record.ROLLBACK, spec, reason, author.actor)
+    new = NewEntry(record.ROLLBACK, spec, reason, author.actor, author.evidence)
     entry = record.insert_entry(store, new, newest)
     if entry is not None:
         return _completed(store, entry, author)

@@ -22,8 +22,9 @@ from retail_core.model.sampling import row_hash_fraction
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.schemas import Prediction
 from retail_core.scoring.audience_sizing import Sizing, expected_buyers, select_members
+from retail_core.scoring.list_predictions import predict_eligible
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, features_from_lake, with_reasons
-from retail_core.scoring.scores import load_scoring_model, predict_eligible
+from retail_core.scoring.scores import load_scoring_model
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.predictions import replace_audience
 from retail_core.times import iso, to_utc_ms

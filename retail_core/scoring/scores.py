@@ -7,28 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from pandera.typing.pandas import DataFrame
-
 from retail_core.csv_export import require_parent_folder, write_csv
-from retail_core.errors import DataError, InputError
-from retail_core.features.batch.batch_interpreter import feature_batches
-from retail_core.features.cutoff_context import ContextByDay
-from retail_core.features.cutoffs.policies import (
-    daily_pairs,
-    describe_population,
-    first_visit_pairs,
-    policies_for,
-)
-from retail_core.features.engine import DUCKDB, EngineOptions, LakeReader
-from retail_core.model.served_model import ModelSpec, ServedModel
+from retail_core.errors import InputError
+from retail_core.features.cutoffs.policies import describe_population
+from retail_core.model.evaluation.expected_quality import estimate_quality
+from retail_core.model.served_model import ServedModel
 from retail_core.registry.champion import load_champion
-from retail_core.schemas import TIME_DTYPE, Pairs, Prediction
+from retail_core.scoring.list_predictions import context_of, predict_eligible
 from retail_core.scoring.prediction_storage import store_predictions
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, features_from_lake, with_reasons
+from retail_core.scoring.shadow_scores import ShadowScorer
 from retail_core.scoring.shop_context import compute_context, store_context
 from retail_core.settings import variable_name
+from retail_core.store.mongo.list_estimates import store_estimate
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import Workspace
 
@@ -65,6 +56,12 @@ class ScoreReport:
         will_purchase: number of users at or above the best-F1 threshold.
         contact: number of users at or above the contact threshold.
         statement: when the predicted purchases would happen and where the data ends, in words.
+        expected_buyers_interval: 95 % interval of the number of buyers, if the probabilities are calibrated.
+        expected_precision: share of buyers expected among `will_purchase`; None without such users.
+        expected_recall: share of the buyers expected to be among `will_purchase`.
+        expected_f1: harmonic mean of both.
+        expected_ap: average precision expected of the order by probability.
+        shadows: versions that scored the same users silently.
     """
 
     users: int
@@ -79,6 +76,12 @@ class ScoreReport:
     will_purchase: int
     contact: int
     statement: str
+    expected_buyers_interval: tuple[int, int]
+    expected_precision: float | None
+    expected_recall: float | None
+    expected_f1: float | None
+    expected_ap: float | None
+    shadows: list[str]
 
 
 def load_scoring_model(workspace: Workspace) -> ServedModel:
@@ -116,7 +119,7 @@ def score(
         as_of: the cut-off, aware.
         out: CSV to write, sorted by rank, safe to open in a spreadsheet (see `csv_export.write_csv`).
         keep: whether to store the predictions in MongoDB and the lake, where they replace those of the same
-            cut-off and version, and the context features of the day.
+            cut-off and version, and the context features of the day; and to score with the shadows.
         reasons: number of users at the top of the CSV with a text in the column `reasons`.
 
     Raises:
@@ -130,14 +133,22 @@ def score(
     served, lake = load_scoring_model(workspace), workspace.lake.snapshot()
     spec = served.spec
     context = compute_context(lake, spec.feature_set.task, instant, workspace.engine)
-    predictions = predict_eligible(lake, served, instant, workspace.engine, context=context)
+    shadows = ShadowScorer.of_champion(workspace, spec) if keep else ShadowScorer(workspace, spec)
+    predictions = predict_eligible(
+        lake, served, instant, workspace.engine, context=context, on_features=shadows.score
+    )
+    expected = estimate_quality(
+        predictions["probability"].to_numpy(float), predictions["will_purchase"].to_numpy(bool)
+    )
     if keep:
         store_context(workspace.store, context, spec.feature_set.task, instant)
         store_predictions(workspace.store, predictions, instant, spec.version)
+        store_estimate(workspace.store, instant, spec.version, expected.to_dict())
     if out is not None:
         scores = predictions[list(CSV_COLUMNS)]
-        features_of = features_from_lake(lake, served, workspace.engine, _context_of(spec, context))
+        features_of = features_from_lake(lake, served, workspace.engine, context_of(spec, context))
         write_csv(with_reasons(served, scores, features_of, reasons), out)
+    shadow_versions = shadows.store(lake, instant)
     return ScoreReport(
         users=len(predictions),
         model_version=spec.version,
@@ -147,110 +158,14 @@ def score(
         policy=spec.primary,
         population=describe_population(spec.feature_set.task, spec.primary, iso(instant)),
         base_rate=spec.base_rate,
-        expected_buyers=float(predictions["probability"].sum()),
+        expected_buyers=expected.expected_buyers,
         will_purchase=int(predictions["will_purchase"].sum()),
         contact=int(predictions["contact"].sum()),
         statement=workspace.describe_window(instant, spec.feature_set.task, spec.primary),
+        expected_buyers_interval=(expected.expected_buyers_low, expected.expected_buyers_high),
+        expected_precision=expected.expected_precision,
+        expected_recall=expected.expected_recall,
+        expected_f1=expected.expected_f1,
+        expected_ap=expected.expected_ap,
+        shadows=shadow_versions,
     )
-
-
-def predict_eligible(
-    lake: LakeReader,
-    served: ServedModel,
-    as_of: datetime,
-    engine: EngineOptions,
-    *,
-    context: ContextByDay | None = None,
-) -> DataFrame[Prediction]:
-    """Predictions of every eligible user at `as_of`, in order of rank.
-
-    The features of some users at a time are in memory, and the events are read once.
-
-    Args:
-        lake: the events.
-        served: the model.
-        as_of: the cut-off, UTC.
-        engine: runs the queries.
-        context: context features of the day of `as_of`; None computes them from the lake.
-
-    Raises:
-        DataError: no user is eligible.
-    """
-    pairs, spec = eligible_pairs(lake, served.spec, as_of, engine), served.spec
-    batches = feature_batches(
-        lake, pairs, spec.feature_set, engine=engine, context=_context_of(spec, context)
-    )
-    return rank_predictions([predict_features(served, batch) for batch in batches])
-
-
-def _context_of(spec: ModelSpec, context: ContextByDay | None) -> ContextByDay | None:
-    """The context of one day where all pairs are of that day; the cut-offs of first visits are not."""
-    return None if spec.primary == "first-visit" else context
-
-
-def eligible_pairs(
-    lake: LakeReader, spec: ModelSpec, as_of: datetime, engine: EngineOptions = DUCKDB
-) -> DataFrame[Pairs]:
-    """The (user, cut-off) pairs to score at `as_of` by the model's primary policy, ordered by user_id.
-
-    daily: every user with an event in the eligibility window, at `as_of`. first-visit: every user whose own
-    cut-off (first visit + 1 s) is not after `as_of`, at that cut-off, since the model was trained on such
-    rows.
-
-    Raises:
-        DataError: there is no such user.
-    """
-    task = spec.feature_set.task
-    if spec.primary == "first-visit":
-        first_visits = first_visit_pairs(lake, as_of, engine)
-        pairs = first_visits[first_visits["as_of"] <= as_of]
-        message = f"No user's first visit lies before {iso(as_of)}."
-    else:
-        pairs = daily_pairs(lake, task, [as_of], engine)
-        message = f"Nobody was active in the {task.eligible_days} days before {iso(as_of)}."
-    if pairs.empty:
-        raise DataError(message, remedy="ingest newer events, or choose an --as-of within the data.")
-    ordered = pairs.sort_values("user_id", ignore_index=True)
-    return Pairs.validate(ordered.assign(policy=pd.Series(spec.primary, index=ordered.index, dtype="str")))
-
-
-def predict_features(
-    served: ServedModel,
-    features: pd.DataFrame,
-    policies: pd.Series[str] | None = None,
-    *,
-    complete: bool = True,
-) -> pd.DataFrame:
-    """Predictions for rows with `user_id`, `as_of` and features: the columns of `Prediction` except rank.
-
-    Args:
-        served: the model.
-        features: one row per user and cut-off.
-        policies: the cut-off policy of each row, with the index of `features`; by default `policies_for`.
-        complete: whether every feature column is required; otherwise a missing one is null.
-
-    Raises:
-        InputError: a required feature column is missing.
-    """
-    if policies is None:
-        policies = policies_for(features, served.spec.policies)
-    names = policies.unique()
-    groups = [(names[0], features)] if len(names) == 1 else features.groupby(policies)
-    scores = pd.concat([served.predict(rows, policy, complete=complete) for policy, rows in groups])
-    return pd.DataFrame(
-        {
-            "user_id": features["user_id"].astype("str"),
-            "as_of": features["as_of"].astype(TIME_DTYPE),
-            "model_version": pd.Series(served.spec.version, index=features.index, dtype="str"),
-            "policy": policies.astype("str"),
-            **{name: scores[name] for name in ("probability", "raw_score", "will_purchase", "contact")},
-        }
-    )
-
-
-def rank_predictions(chunks: list[pd.DataFrame]) -> DataFrame[Prediction]:
-    """One frame in order of rank: by probability, ties by raw score, then by user_id."""
-    predictions = pd.concat(chunks, ignore_index=True).sort_values(
-        ["probability", "raw_score", "user_id"], ascending=[False, False, True], ignore_index=True
-    )
-    return Prediction.validate(predictions.assign(rank=np.arange(1, len(predictions) + 1)))

@@ -12,7 +12,7 @@ import pyarrow
 from retail_core.features.batch.spark_partitions import write_partitions
 from retail_core.features.engine import EngineOptions, LakeReader
 from retail_core.model.served_model import ServedModel
-from retail_core.scoring.scores import eligible_pairs, predict_features
+from retail_core.scoring.list_predictions import eligible_pairs, predict_features
 from retail_core.times import to_utc_ms
 
 SCORES_ARROW = pyarrow.schema(

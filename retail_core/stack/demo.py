@@ -23,7 +23,8 @@ import pandas as pd
 
 from retail_core.features.cutoffs.policies import daily_pairs
 from retail_core.file_locks import create_private_folder
-from retail_core.settings import CONFIG_VARIABLE, Settings
+from retail_core.settings import Settings
+from retail_core.settings_files import CONFIG_VARIABLE
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.store.mongod.embedded import stop_mongod
 from retail_core.subprocesses import call_json, free_port, is_reachable, start, stop, wait_until

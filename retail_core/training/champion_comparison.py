@@ -100,8 +100,7 @@ def incomparable_reason(champion: ModelSpec, data: TrainingData) -> str:
     comparable: both predict the same labels.
     """
     champion_task, task = asdict(champion.feature_set.task), asdict(data.task)
-    of_learning = ("lookback_days", "quiet_days")
-    differing = [name for name in task if name not in of_learning and champion_task[name] != task[name]]
+    differing = champion.feature_set.task.differing_labels(data.task)
     remedy = f"`retail models promote` puts it in the place of version {champion.version} all the same"
     if differing:
         differences = ", ".join(f"{name} {task[name]} instead of {champion_task[name]}" for name in differing)

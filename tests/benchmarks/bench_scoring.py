@@ -22,7 +22,8 @@ import duckdb
 
 from retail_core.features.engine import EngineOptions
 from retail_core.schemas import EVENT_ARROW
-from retail_core.scoring import scores as scoring
+from retail_core.scoring.list_predictions import predict_eligible
+from retail_core.scoring.prediction_storage import store_predictions
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
@@ -81,9 +82,9 @@ def measure(folder: Path, users: int, events: int) -> dict[str, float]:
         served, engine = champion_of(settings), EngineOptions.from_settings(settings)
         with open_store(settings) as store:
             with timing(results, "predict"):
-                predictions = scoring.predict_eligible(lake, served, AS_OF, engine)
+                predictions = predict_eligible(lake, served, AS_OF, engine)
             with timing(results, "store"):
-                scoring.store_predictions(store, predictions, AS_OF, served.spec.version)
+                store_predictions(store, predictions, AS_OF, served.spec.version)
             stored = store.predictions.count_documents({})
     finally:
         stop_mongod(mongod)

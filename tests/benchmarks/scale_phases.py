@@ -25,7 +25,8 @@ from retail_core.features.engine import EngineOptions
 from retail_core.features.feature_export import export_features
 from retail_core.features.feature_set import default_feature_set
 from retail_core.ingest import ingest
-from retail_core.scoring.scores import predict_eligible, score
+from retail_core.scoring.list_predictions import predict_eligible
+from retail_core.scoring.scores import score
 from retail_core.scoring.shop_context import store_shop_context
 from retail_core.settings import Settings
 from retail_core.store.lake.location import LakeLocation

@@ -25,7 +25,7 @@ from retail_core.backup.restore import RestoreReport, restore_backup
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
 from retail_core.privacy import erasure
-from retail_core.scoring.scores import predict_eligible
+from retail_core.scoring.list_predictions import predict_eligible
 from retail_core.settings import Settings
 from retail_core.stack.services import variables
 from retail_core.store.lake.table import sync

@@ -20,7 +20,7 @@ from retail_core.model.calibration import fit_calibrator
 from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.families.random_forest import build_forest
 from retail_core.model.served_model import ModelSpec, ServedModel
-from retail_core.scoring.scores import predict_features
+from retail_core.scoring.list_predictions import predict_features
 from retail_core.scoring.spark_scores import score_on_spark
 from retail_core.times import to_micros
 from tests.feature_logs import MINUTE, FolderLake, write_lake

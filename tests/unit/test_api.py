@@ -25,7 +25,7 @@ from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.linear import LogisticRanker
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.schemas import EVENT_COLUMNS, EVENT_TYPES
-from retail_core.scoring.scores import predict_eligible
+from retail_core.scoring.list_predictions import predict_eligible
 from retail_core.store.lake.table import Lake
 from retail_core.times import to_micros
 from tests.feature_logs import FolderLake, pairs_of, write_lake

@@ -40,8 +40,18 @@ INDEXES: dict[str, list[IndexModel]] = {
     "identities": [_index("from_id"), _index("to_id"), _index("brought.file_id")],
     "predictions": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
     "outcomes": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
-    "prediction_log": [_index("user_id"), IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS)],
     "alerts": [_index("last_at"), _index("state", "next_attempt_at")],
+    "prediction_log": [
+        _index("user_id"),
+        _index("as_of"),
+        IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS),
+    ],
+    "shadow_predictions": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
+    "shadow_answers": [
+        _index("user_id"),
+        _index("shadow_version", "as_of"),
+        IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS),
+    ],
     "audiences": [_index("user_id"), _index("audience")],
     "quarantine": [
         _index("state"),
@@ -120,6 +130,31 @@ class Store:
     def promotions(self) -> Collection[Document]:
         """Append-only log of promotions and rollbacks."""
         return self.database["promotions"]
+
+    @property
+    def shadows(self) -> Collection[Document]:
+        """Versions that score silently beside a champion; read with `registry.shadow_record`."""
+        return self.database["shadows"]
+
+    @property
+    def shadow_predictions(self) -> Collection[Document]:
+        """Predictions of shadows for the daily lists, as `predictions`; no list reads them."""
+        return self.database["shadow_predictions"]
+
+    @property
+    def shadow_answers(self) -> Collection[Document]:
+        """A sample of online answers with the probability of a shadow, stored for 30 days."""
+        return self.database["shadow_answers"]
+
+    @property
+    def list_estimates(self) -> Collection[Document]:
+        """Expected buyers and quality of each stored list; read with `store.mongo.list_estimates`."""
+        return self.database["list_estimates"]
+
+    @property
+    def online_quality(self) -> Collection[Document]:
+        """Live metrics of online answers by day, policy and version."""
+        return self.database["online_quality"]
 
     @property
     def trigger_checks(self) -> Collection[Document]:

@@ -1,4 +1,4 @@
-"""Predictions, outcomes and audiences in MongoDB, each replaced as a whole.
+"""Predictions, those of shadows, outcomes and audiences in MongoDB, each replaced as a whole.
 
 A window of predictions or outcomes is everything of one (as_of, model version). Its entry in
 `prediction_windows` has the state `writing` from before its first change until all documents are stored, and
@@ -58,9 +58,23 @@ def replace_predictions(store: Store, frame: pd.DataFrame, *, as_of: datetime, m
         IntegrityError: a row belongs to another window, or another machine wrote this one at the same time.
         pandera.errors.SchemaErrors: the frame is no `Prediction`.
     """
-    checked = Prediction.validate(frame.reset_index(drop=True), lazy=True)
-    _check_window(checked, as_of, model_version)
-    return _replace_window(store, store.predictions, checked, as_of, model_version)
+    return _replace_scores(store, store.predictions, frame, as_of, model_version)
+
+
+def replace_shadow_predictions(
+    store: Store, frame: pd.DataFrame, *, as_of: datetime, model_version: str
+) -> int:
+    """As `replace_predictions`, for the predictions of a shadow, which no list reads."""
+    return _replace_scores(store, store.shadow_predictions, frame, as_of, model_version)
+
+
+def read_shadow_predictions(
+    store: Store, *, since: datetime, until: datetime, model_version: str
+) -> DataFrame[Prediction]:
+    """Stored predictions of a shadow with since <= as_of <= until, by as_of and rank."""
+    query = {"as_of": {"$gte": to_utc_ms(since), "$lte": to_utc_ms(until)}}
+    frame = _read(store, store.shadow_predictions, _PREDICTION_FIELDS, query, model_version)
+    return cast("DataFrame[Prediction]", frame)
 
 
 def read_predictions(
@@ -104,10 +118,16 @@ def write_outcomes(store: Store, frame: pd.DataFrame) -> int:
 
 
 def read_outcomes(
-    store: Store, *, since: datetime | None = None, model_version: str | None = None
+    store: Store,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    model_version: str | None = None,
 ) -> DataFrame[Outcome]:
-    """Matured predictions of complete windows with as_of >= `since`, by as_of, model version and rank."""
-    query: Document = {} if since is None else {"as_of": {"$gte": to_utc_ms(since)}}
+    """Matured predictions of complete windows, since <= as_of <= until, by as_of, model version and rank."""
+    bounds = {"$gte": since, "$lte": until}
+    limits = {name: to_utc_ms(bound) for name, bound in bounds.items() if bound is not None}
+    query: Document = {"as_of": limits} if limits else {}
     return cast("DataFrame[Outcome]", _read(store, store.outcomes, _OUTCOME_FIELDS, query, model_version))
 
 
@@ -148,6 +168,14 @@ def read_members(store: Store, audience_id: str) -> list[Document]:
         return []
     fields = {"_id": 0, "user_id": 1, "probability": 1, "rank": 1, "group": 1}
     return list(store.audiences.find({"audience": audience_id}, fields).sort("rank", 1))
+
+
+def _replace_scores(
+    store: Store, collection: Collection[Document], frame: pd.DataFrame, as_of: datetime, model_version: str
+) -> int:
+    checked = Prediction.validate(frame.reset_index(drop=True), lazy=True)
+    _check_window(checked, as_of, model_version)
+    return _replace_window(store, collection, checked, as_of, model_version)
 
 
 def _check_window(frame: pd.DataFrame, as_of: datetime, model_version: str) -> None:

@@ -26,6 +26,7 @@ SCHEMA_VERSIONS: Mapping[str, int] = dict.fromkeys(
         *("events", "users", "identities", "event_duplicates", "ingest_ledger", "quarantine"),
         *("predictions", "prediction_windows", "outcomes", "prediction_log", "context", "audiences"),
         *("promotions", "trigger_checks", "alerts", "calendar", "data_profiles", "erasures", "restores"),
+        *("shadows", "shadow_predictions", "shadow_answers", "list_estimates", "online_quality"),
     ],
     1,
 )

@@ -17,7 +17,7 @@ from retail_core.model.families.random_forest import build_forest
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.schemas import TIME_DTYPE
-from retail_core.scoring.scores import predict_features, rank_predictions
+from retail_core.scoring.list_predictions import predict_features, rank_predictions
 
 AS_OF = datetime(2025, 1, 29, tzinfo=UTC)
 FEATURES = default_feature_set(PredictionTask())
