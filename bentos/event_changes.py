@@ -60,7 +60,14 @@ _PIPELINE: list[dict[str, Any]] = [
             }
         }
     },
-    {"$project": {"operationType": 1, "fullDocument.user_id": 1, "fullDocument.event_time": 1}},
+    {
+        "$project": {
+            "operationType": 1,
+            "clusterTime": 1,
+            "fullDocument.user_id": 1,
+            "fullDocument.event_time": 1,
+        }
+    },
 ]
 _TIMESTAMP_KEY = 0x82
 """First byte of a resume token: a timestamp of 8 bytes follows, the cluster time up to which it stands."""
@@ -91,6 +98,7 @@ class EventChanges:
         self._poll_seconds = poll_seconds
         self._idle_seconds = idle_seconds
         self._stream: AsyncCollectionChangeStream[Document] | None = None
+        self._read_before: Timestamp | None = None
         self._stored_events = 0
         self._last_list = 0.0
         self._no_stream_until = 0.0
@@ -157,7 +165,8 @@ class EventChanges:
         """Remove all histories and follow the changes from now on.
 
         Histories are read as a majority of servers has them, so the changes that no majority has yet must
-        be part of the stream. A router of shards does not tell their time: nothing is cached there.
+        be part of the stream. Those that it has are no changes of these histories; the stream begins with
+        the last of them. A router of shards does not tell their time: nothing is cached there.
         """
         await self._close()
         hello = await events.database.command("hello")
@@ -165,6 +174,7 @@ class EventChanges:
         if committed is None:
             self._no_stream_until = time.monotonic() + RETRY_SECONDS
             return False
+        self._read_before = committed
         self._stream = await events.watch(
             _PIPELINE, start_at_operation_time=committed, max_await_time_ms=1, batch_size=MAX_CHANGES
         )
@@ -184,6 +194,8 @@ class EventChanges:
                     return True
                 if time.monotonic() > deadline:
                     return False
+                continue
+            if self._read_before is not None and change["clusterTime"] <= self._read_before:
                 continue
             changes += 1
             document: Any = change.get("fullDocument") or {}

@@ -72,17 +72,21 @@ class HistoryCache:
         size_bytes: memory of the entries.
         hits: histories that were present and complete when a list needed them.
         misses: histories that were not.
+        clears: how often everything was removed.
     """
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self.size_bytes = self.hits = self.misses = 0
+        self.size_bytes = self.hits = self.misses = self.clears = 0
         self._entries: OrderedDict[HistoryKey, CachedHistory] = OrderedDict()
         self._keys_of_id: defaultdict[str, set[HistoryKey]] = defaultdict(set)
         self._readings: list[Reading] = []
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, key: HistoryKey) -> bool:
+        return key in self._entries
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
@@ -140,6 +144,7 @@ class HistoryCache:
         self._entries.clear()
         self._keys_of_id.clear()
         self.size_bytes = 0
+        self.clears += 1
 
     def _remove(self, key: HistoryKey) -> None:
         cached = self._entries.pop(key, None)

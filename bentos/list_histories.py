@@ -75,11 +75,7 @@ class ListHistories:
         Raises:
             DependencyError: MongoDB does not answer within the limit.
         """
-        days = features.task.lookback_days
-        keys = {
-            cutoff: HistoryKey.of(periods_of(cutoff, request.periods), cutoff[1], days)
-            for cutoff in request.cutoffs
-        }
+        keys = _keys(request, features)
         histories = await self._histories(
             {*keys.values()}, history_layout(features), use_cache=request.use_cache
         )
@@ -89,6 +85,16 @@ class ListHistories:
         }
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, _compute, items, features)
+
+    async def preload(self, request: ListRequest, features: FeatureSet) -> int:
+        """Read the histories that are not in the cache; returns how many.
+
+        Raises:
+            DependencyError: MongoDB does not answer within the limit.
+        """
+        missing = {key for key in _keys(request, features).values() if key not in self._cache}
+        await self._histories(missing, history_layout(features), use_cache=request.use_cache)
+        return len(missing)
 
     async def _histories(
         self, keys: Collection[HistoryKey], layout: HistoryLayout, *, use_cache: bool
@@ -125,6 +131,14 @@ class ListHistories:
             for key, history in histories.items():
                 self._cache.put(key, history, reading)
         return histories
+
+
+def _keys(request: ListRequest, features: FeatureSet) -> dict[Cutoff, HistoryKey]:
+    days = features.task.lookback_days
+    return {
+        cutoff: HistoryKey.of(periods_of(cutoff, request.periods), cutoff[1], days)
+        for cutoff in request.cutoffs
+    }
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from bentos.context_refresh import ContextRefresher
 from bentos.event_writer import EventWriter
+from bentos.history_preload import HistoryPreload
 from bentos.messages import Answer, EventsAccepted
 from bentos.model_loader import LoadedModel, ModelReloader
 from bentos.mongo_connection import MongoConnection
@@ -86,6 +87,7 @@ class PredictionService:
         self._list_threads = ThreadPoolExecutor(LIST_THREADS, "lists")
         cache_bytes = round(settings.history_cache_mb * 1_000_000)
         self.inputs = StoredInputReader(self._read_connection, cache_bytes, self._list_threads)
+        self.preload = HistoryPreload(self.inputs, self._background_connection)
         self.event_writer = EventWriter(settings)
         self.prediction_log = PredictionLog(self._background_connection, enabled=settings.prediction_log)
         self.reloader = ModelReloader(settings, self._background_connection, metrics, loaded)
@@ -109,7 +111,10 @@ class PredictionService:
         cache = self.inputs.cache
         gauge("retail_history_cache_bytes", "Memory of the histories for lists", lambda: cache.size_bytes)
         gauge("retail_history_cache_hits", "Histories of lists that were in memory", lambda: cache.hits)
-        gauge("retail_history_cache_misses", "Histories of lists that were read", lambda: cache.misses)
+        gauge("retail_history_cache_misses", "Histories that were read for lists", lambda: cache.misses)
+        preload = self.preload
+        gauge("retail_histories_preloaded", "Histories read before a list asked", lambda: preload.preloaded)
+        gauge("retail_histories_preloading", "1 while such are read", lambda: preload.is_active)
         reloader = self.reloader
         gauge("retail_model_loaded", "1 once a model is loaded", lambda: self.has_model)
         gauge("retail_reload_refused", "1 while production is refused", lambda: bool(reloader.reload_error))
@@ -122,6 +127,7 @@ class PredictionService:
             self.reloader.run(),
             self.inputs.changes.run(),
             self.monitoring.run(),
+            self.preload.run(),
         ]
         if self.context_refresher is not None:
             background.append(self.context_refresher.run())
@@ -188,6 +194,9 @@ class PredictionService:
             return
         by_history = any(item.features is None for item in valid)
         use_cache = by_history and await self.inputs.changes.catch_up()
+        if use_cache:
+            newest_cutoff = max(item.as_of for item in valid if item.features is None)
+            self.preload.list_was_asked(newest_cutoff, feature_set)
 
         def read(block: Sequence[Item]) -> Coroutine[Any, Any, StoredInputs]:
             decoded = [item for item in block if isinstance(item, DecodedItem)]

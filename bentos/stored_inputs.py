@@ -72,6 +72,17 @@ class StoredInputReader:
         together = [item for item in items if item.event_rows is None]
         return await self._read(alone, together, feature_set, use_cache=use_cache)
 
+    async def preload(self, cutoffs: Collection[Cutoff], feature_set: FeatureSet) -> int:
+        """Read the histories of these (user, as_of) into the cache; returns how many it did not have.
+
+        Raises:
+            DependencyError: MongoDB does not answer within the limit.
+        """
+        if not await self.changes.catch_up():
+            return 0
+        periods = await self.persons.periods(cutoffs)
+        return await self._lists.preload(ListRequest(cutoffs, periods, {}, use_cache=True), feature_set)
+
     async def _read(
         self,
         alone: Sequence[DecodedItem],

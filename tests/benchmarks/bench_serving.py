@@ -35,6 +35,7 @@ from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.sources import get_preset
 from retail_core.store.mongo.connection import Store, open_store
+from retail_core.store.mongo.predictions import replace_predictions
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from tests.benchmarks.load import CONNECTIONS, Load, middle, wrk
@@ -150,6 +151,7 @@ def by_user(
             )
 
         cold = list_ms(lambda: forget_histories(store))
+        preloaded = list_ms(lambda: preload_histories(store, http, url, users))
         warm = list_ms(lambda: None)
         changed = list_ms(lambda: store.events.insert_many([event_now(user) for user in users[::10]]))
     return {
@@ -160,6 +162,8 @@ def by_user(
         "list_1000_over_one": warm / load.p50,
         "list_1000_tenth_changed_ms": changed,
         "list_1000_all_read_ms": cold,
+        "list_1000_preloaded_ms": preloaded,
+        "list_1000_preloaded_over_one": preloaded / load.p50,
         "list_1000_added_mb": (process.memory_info().rss - resident) / 1e6,
     }
 
@@ -181,6 +185,26 @@ def forget_histories(store: Store) -> None:
     event = event_now("nobody")
     store.events.insert_one(event)
     store.events.delete_one({"_id": event["_id"]})
+
+
+def preload_histories(store: Store, http: httpx.Client, url: str, users: list[str]) -> None:
+    """Remove all histories, ask a list of unknown users, and wait until the histories of `users` are read."""
+    ranks = np.arange(1, len(users) + 1)
+    newest_list = {"user_id": users, "as_of": AS_OF, "model_version": "1", "policy": "daily", "rank": ranks}
+    scores = {"probability": 1 / ranks, "raw_score": 1 / ranks, "will_purchase": False, "contact": False}
+    frame = pd.DataFrame(newest_list | scores).astype({"as_of": "datetime64[ms, UTC]"})
+    replace_predictions(store, frame, as_of=AS_OF, model_version="1")
+    forget_histories(store)
+    unknown = [{"user_id": f"unknown {number}", "as_of": AS_OF.isoformat()} for number in range(20)]
+    http.post(f"{url}/predict", json=unknown).raise_for_status()
+    while is_preloading(http, url):
+        time.sleep(0.1)
+
+
+def is_preloading(http: httpx.Client, url: str) -> bool:
+    """The gauge of the service."""
+    lines = http.get(f"{url}/metrics").text.splitlines()
+    return any(float(line.split()[-1]) for line in lines if line.startswith("retail_histories_preloading"))
 
 
 def timed_after(change: Callable[[], object], run: Callable[[], object]) -> float:

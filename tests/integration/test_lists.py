@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydantic import SecretStr
 
@@ -45,6 +46,7 @@ from retail_core.privacy.erasure import erase
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.identities import StoredLink, add_links
+from retail_core.store.mongo.predictions import replace_predictions
 from retail_core.times import to_micros
 from tests.champion import champion_of
 
@@ -328,6 +330,68 @@ def test_each_posted_event_counts_in_the_next_list(
                     posted_all.set()
             assert lists.cache.hits > lists.cache.misses
             await lists.assert_same_as_alone(cutoffs)
+
+    asyncio.run(run())
+
+
+def store_newest_list(store: Store, users: Sequence[str], as_of: datetime) -> None:
+    """Predictions of these users, ranked in this order."""
+    ranks = np.arange(1, len(users) + 1)
+    frame = pd.DataFrame(
+        {
+            "user_id": users,
+            "as_of": pd.Series([as_of] * len(users)).astype("datetime64[ms, UTC]"),
+            "model_version": "1",
+            "policy": "daily",
+            "probability": 1 / ranks,
+            "raw_score": 1 / ranks,
+            "rank": ranks,
+            "will_purchase": False,
+            "contact": False,
+        }
+    )
+    replace_predictions(store, frame, as_of=as_of, model_version="1")
+
+
+def test_users_of_the_newest_list_are_in_memory_before_a_list_asks_for_them(
+    settings: Settings, store: Store, served: ServedModel
+) -> None:
+    """After a list of other users, and again after a deletion removed all histories."""
+    fill(store, 1)
+    store.identities.delete_many({})
+    asked, others = USERS[:18], USERS[18:]
+    store_newest_list(store, [*others, "nobody"], END)
+
+    async def run() -> None:
+        async with running_lists(settings, served) as lists:
+            preloading = asyncio.create_task(lists.service.preload.run())
+            for _ in range(2):
+                await lists.answer([(user, END) for user in asked])
+                await until(lambda: not lists.service.preload.is_active)
+                misses = lists.cache.misses
+                await lists.assert_same_as_alone([(user, END) for user in others] * 2)
+                assert lists.cache.misses == misses
+                store.events.delete_one({"user_id": asked[0]})
+            await cancel_tasks([preloading])
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("cache_mb", "at_most"), [(0.02, 20), (0, 0)])
+def test_preloading_ends_when_the_memory_of_histories_is_full(
+    settings: Settings, store: Store, served: ServedModel, cache_mb: float, at_most: int
+) -> None:
+    fill(store, 1)
+    store_newest_list(store, USERS[:-2], END)
+
+    async def run() -> None:
+        async with running_lists(settings, served, cache_mb) as lists:
+            preloading = asyncio.create_task(lists.service.preload.run())
+            await lists.answer([(user, END) for user in USERS[:17]])
+            await until(lambda: not lists.service.preload.is_active)
+            assert lists.service.preload.preloaded <= at_most
+            assert lists.cache.size_bytes <= cache_mb * 1_000_000
+            await cancel_tasks([preloading])
 
     asyncio.run(run())
 
