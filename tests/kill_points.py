@@ -19,7 +19,9 @@ from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["mlflow", "mlflow.artifacts", "sklearn", "tests.kill_points"])
+context.set_forkserver_preload(
+    ["mlflow", "mlflow.artifacts", "sklearn", "tests.kill_points", "tests.attempt_kills"]
+)
 
 KILL_POINTS: dict[str, tuple[ModuleType, str, bool]] = {
     "before the entry": (record, "insert_entry", False),

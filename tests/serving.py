@@ -26,7 +26,8 @@ from retail_core.model.feature_matrix import to_matrix
 from retail_core.model.search import SearchResult
 from retail_core.model.spec import ModelSpec
 from retail_core.registry import versions as registry
-from retail_core.registry.promotion import Author, promote
+from retail_core.registry.promotion import Author, PromotionDecision, promote
+from retail_core.registry.runs import RunLabel, training_run
 from retail_core.scoring.scores import score
 from retail_core.scoring.shop_context import store_shop_context
 from retail_core.settings import Settings
@@ -173,6 +174,21 @@ def register_variant(settings: Settings, *, factor: float, honest: bool = True) 
 
     One that is not honest fails the test rows it is stored with.
     """
+    spec, estimator = _variant(settings, factor, honest=honest)
+    return _register(settings, spec, estimator)
+
+
+def variant_candidate(
+    settings: Settings, run_id: str, factor: float, decision: PromotionDecision
+) -> registry.Candidate:
+    """As `register_variant`, for a run and with a verdict, not yet registered."""
+    spec, estimator = _variant(settings, factor)
+    return registry.Candidate(
+        replace(spec, run_id=run_id), estimator, None, {}, None, [], decision.reason, decision.tags()
+    )
+
+
+def _variant(settings: Settings, factor: float, *, honest: bool = True) -> tuple[ModelSpec, CalibratedRanker]:
     champion = champion_of(settings)
     estimator = copy(champion.estimator)
     estimator.factor *= factor
@@ -182,11 +198,11 @@ def register_variant(settings: Settings, *, factor: float, honest: bool = True) 
         "rows": champion.spec.self_test["rows"],
         "probability": {champion.spec.primary: probabilities.tolist()},
     }
-    return _register(settings, replace(champion.spec, version="", self_test=test), estimator)
+    return replace(champion.spec, version="", self_test=test), estimator
 
 
 def _register(settings: Settings, spec: ModelSpec, estimator: CalibratedRanker) -> str:
     search = SearchResult(RankerConfig("rf", {}), (), "none", "none", 0, 0, 1.0, 0.0)
-    with registry.training_run(settings, reason="test") as run:
+    with training_run(settings, RunLabel("test")) as run:
         candidate = registry.Candidate(replace(spec, run_id=run.run_id), estimator, estimator, {}, search, [])
         return registry.log_and_register(settings, candidate).version

@@ -85,6 +85,25 @@ def model_history(json_output: JsonFlag = False) -> None:
     print_rows(rows, title="Changes of the version in production")
 
 
+@models_app.command("attempts")
+def training_attempts(json_output: JsonFlag = False) -> None:
+    """Every training and recalibration, newest first: data, reason, and the verdict of the promotion gate.
+
+    Example: retail models attempts
+    """
+    from retail_core.store.mongo.connection import open_store
+    from retail_core.training.attempts import list_attempts
+
+    with open_store(load_settings()) as store:
+        attempts = [attempt.to_dict() for attempt in list_attempts(store)]
+    if json_output:
+        emit({"attempts": attempts}, json_output=True, title="")
+        return
+    columns = ("started_at", "kind", "state", "as_of", "reason", "version", "verdict", "ap_difference")
+    rows = [{name: attempt[name] for name in (*columns, "interval", "decision")} for attempt in attempts]
+    print_rows(rows, title="Trainings and recalibrations")
+
+
 @models_app.command("promote")
 def promote_model(version: str, reason: Reason = None, json_output: JsonFlag = False) -> None:
     """Put a version into production. Killed and run again, it does so once.

@@ -17,7 +17,7 @@ from retail_core.monitoring.online_answers import online_days
 from retail_core.monitoring.paired_comparison import ALPHA, PairedComparison, compare
 from retail_core.monitoring.shadow_days import ShadowDay, matured_days, unseen_from
 from retail_core.registry import shadow_record
-from retail_core.registry.promotion import Author, PromotionDecision, promote_on, rollback
+from retail_core.registry.promotion import Author, GateVerdict, PromotionDecision, promote_on, rollback
 from retail_core.registry.shadow_record import Role, Shadow, Verdict
 from retail_core.registry.versions import version_spec
 from retail_core.store.mongo.connection import Document, Store
@@ -183,7 +183,9 @@ def _carry_out(store: Store, shadow: Shadow, verdict: Verdict, decision: str, ev
     """Change production as the verdict says, then end the shadow."""
     figures = {"champion": shadow.champion, "shadow": shadow.number, **evidence}
     if verdict is Verdict.PROMOTED:
-        promote_on(store, shadow.version, PromotionDecision(True, f"shadow: {decision}", figures))
+        promote_on(
+            store, shadow.version, PromotionDecision(GateVerdict.PROMOTED, f"shadow: {decision}", figures)
+        )
     elif verdict is Verdict.ROLLED_BACK:
         author = Author(f"automatic rollback: {decision}", ACTOR, evidence=figures)
         rollback(store, author, expected=shadow.champion)

@@ -157,7 +157,7 @@ class MlflowSession:
         from mlflow.types import ColSpec, Schema
 
         columns = Schema([ColSpec("double", name) for name in example.columns])
-        with _active_run(run_id):
+        with self._active_run(run_id):
             info = mlflow.sklearn.log_model(
                 model,
                 name="model",
@@ -174,7 +174,16 @@ class MlflowSession:
             )
         return str(info.model_uri)
 
-    def register(self, uri: str, run_id: str, tags: Mapping[str, str]) -> str:
+    @contextmanager
+    def _active_run(self, run_id: str) -> Iterator[None]:
+        """Make a run MLflow's active one for the block; it runs on, which MLflow's own block would end."""
+        import mlflow
+
+        with mlflow.start_run(run_id=run_id):
+            yield
+        self.client.update_run(run_id, status="RUNNING")
+
+    def register(self, uri: str, run_id: str, tags: Mapping[str, str], description: str = "") -> str:
         """Make the logged model a version; returns its number."""
         from mlflow.exceptions import MlflowException
 
@@ -188,6 +197,7 @@ class MlflowSession:
             uri,
             run_id=run_id,
             tags=dict(tags),
+            description=description or None,
             # A server refuses a logged model as the source without its id.
             model_id=uri.removeprefix("models:/"),
         )
@@ -258,15 +268,6 @@ def _experiment(client: MlflowClient, settings: Settings) -> str:
         if experiment is None:
             raise
         return str(experiment.experiment_id)
-
-
-@contextmanager
-def _active_run(run_id: str) -> Iterator[None]:
-    """Resume a run without ending it, which `training_run` does."""
-    import mlflow
-
-    with mlflow.start_run(run_id=run_id):
-        yield
 
 
 @contextmanager

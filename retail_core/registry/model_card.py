@@ -40,12 +40,13 @@ LIMITATIONS = (
 )
 
 
-def model_card(spec: ModelSpec) -> str:
-    """The card of a version."""
+def model_card(spec: ModelSpec, verdict: str = "") -> str:
+    """The card of a registered version; `verdict` is that of the promotion gate, in a sentence."""
     return "\n".join(
         [
-            f"# Model card: version {spec.version or '(not yet registered)'}",
+            f"# Model card: version {spec.version}",
             "",
+            *([f"Promotion gate: {verdict}.", ""] if verdict else []),
             *_about(spec),
             *(line for policy in spec.policies for line in _policy(spec, policy)),
             "## Limits",

@@ -7,6 +7,7 @@ Both may be killed at any instant and run again, and any number may run at once:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from retail_core.errors import DataError, IntegrityError
@@ -18,13 +19,52 @@ from retail_core.registry.promotion_record import Entry, NewEntry
 from retail_core.store.mongo.connection import Store
 
 
+class GateVerdict(StrEnum):
+    """Of the promotion gate on a challenger.
+
+    `shadow`: neither better nor worse than the champion by the rows at hand; it stays out of production.
+    `refused`: it cannot be in production whatever its scores are, or could not be compared.
+    """
+
+    PROMOTED = "promoted"
+    SHADOW = "shadow"
+    REJECTED = "rejected"
+    REFUSED = "refused"
+
+
 @dataclass(frozen=True)
 class PromotionDecision:
-    """Whether to promote, with the reason and the evidence."""
+    """The verdict with the reason, a sentence, and the figures behind it."""
 
-    promote: bool
+    verdict: GateVerdict
     reason: str
     evidence: dict[str, Any]
+
+    @property
+    def promote(self) -> bool:
+        """Whether the challenger goes into production."""
+        return self.verdict == GateVerdict.PROMOTED
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "promote": self.promote,
+            "verdict": str(self.verdict),
+            "reason": self.reason,
+            "evidence": self.evidence,
+        }
+
+    def tags(self) -> dict[str, str]:
+        """Tags of the MLflow run and of the version."""
+        interval = self.evidence.get("interval")
+        figures = {
+            "gate.champion": self.evidence.get("champion"),
+            "gate.ap_difference": self.evidence.get("ap_difference"),
+            "gate.log_loss_gain": self.evidence.get("log_loss_gain"),
+            "gate.interval": f"{interval[0]:+.6f} to {interval[1]:+.6f}" if interval else None,
+        }
+        measured = {name: str(value) for name, value in figures.items() if value is not None}
+        return {"verdict": str(self.verdict), "gate.reason": self.reason} | measured
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +53,8 @@ class Candidate:
         params: parameters of the run.
         search: every cell of the grid; None without a search.
         plots: PNG files.
+        verdict: of the promotion gate, in a sentence: the description of the version.
+        verdict_tags: its figures, as tags of run and version.
     """
 
     spec: ModelSpec
@@ -62,38 +63,14 @@ class Candidate:
     params: Mapping[str, object]
     search: SearchResult | None
     plots: list[Path]
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """A run that has started; `started_ms` is the start by MLflow's clock, milliseconds since 1970 UTC."""
-
-    run_id: str
-    started_ms: int
-
-
-@contextmanager
-def training_run(settings: Settings, *, reason: str) -> Iterator[TrainingRun]:
-    """Start a run; it ends as FINISHED, or as FAILED where the block raises.
-
-    Raises:
-        DependencyError: MLflow is unreachable.
-    """
-    with open_session(settings) as session:
-        run = session.client.create_run(session.experiment_id, tags={"reason": reason})
-    status = "FAILED"
-    try:
-        yield TrainingRun(run.info.run_id, run.info.start_time)
-        status = "FINISHED"
-    finally:
-        with open_session(settings) as session:
-            session.client.set_terminated(run.info.run_id, status)
+    verdict: str = ""
+    verdict_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
     """Log parameters, grid cells, metrics, plots and both models, and register the served one.
 
-    The alias is not changed.
+    A version has the verdict on it from the moment that it exists. The alias is not changed.
 
     Returns:
         The specification with its version.
@@ -111,8 +88,46 @@ def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
             _log_files(session, candidate, Path(folder))
             uri = _log_model(session, candidate, Path(folder))
         hashes = {TAG: hash_files(session.local(uri))}
-        version = session.register(uri, spec.run_id, spec.tags() | hashes)
-    return replace(spec, version=version)
+        tags = spec.tags() | hashes | dict(candidate.verdict_tags)
+        version = session.register(uri, spec.run_id, tags, candidate.verdict)
+        registered = replace(spec, version=version)
+        _log_card(session, registered, candidate.verdict)
+    return registered
+
+
+def complete_registration(settings: Settings, version: str) -> ModelSpec:
+    """Log the model card of a version whose registration may have been killed before; returns its spec.
+
+    Raises:
+        DataError: there is no such version.
+        IntegrityError: its specification is damaged.
+    """
+    spec = version_spec(settings, version)
+    with open_session(settings) as session:
+        verdict = _existing(session, settings, version).description or ""
+        _log_card(session, spec, verdict)
+    return spec
+
+
+def correct_verdict(settings: Settings, spec: ModelSpec, verdict: str, tags: Mapping[str, str]) -> None:
+    """Replace the verdict on a version that could not be promoted as decided, or was judged later.
+
+    Args:
+        settings: name the registry.
+        spec: of the version.
+        verdict: in a sentence.
+        tags: its figures.
+
+    Raises:
+        DataError: there is no such version.
+    """
+    with open_session(settings) as session:
+        _existing(session, settings, spec.version)
+        session.client.update_model_version(settings.model_name, spec.version, verdict)
+        for name, value in tags.items():
+            session.client.set_model_version_tag(settings.model_name, spec.version, name, value)
+            session.client.set_tag(spec.run_id, name, value)
+        _log_card(session, spec, verdict)
 
 
 def production_version(settings: Settings) -> str | None:
@@ -212,7 +227,8 @@ def _existing(session: MlflowSession, settings: Settings, version: str) -> Model
 
 def _log_run(session: MlflowSession, settings: Settings, candidate: Candidate) -> None:
     spec = candidate.spec
-    session.log(spec.run_id, params=candidate.params, metrics=spec.flat_metrics(), tags=spec.tags())
+    tags = spec.tags() | dict(candidate.verdict_tags)
+    session.log(spec.run_id, params=candidate.params, metrics=spec.flat_metrics(), tags=tags)
     session.log_datasets(spec.run_id, dataset_inputs(spec, settings))
 
 
@@ -236,13 +252,14 @@ def _log_files(session: MlflowSession, candidate: Candidate, folder: Path) -> No
         grid = folder / "grid.json"
         grid.write_text(json.dumps([asdict(cell) for cell in candidate.search.cells], indent=1))
         session.client.log_artifact(run_id, str(grid), "search")
-    card = folder / CARD_FILE
-    card.write_text(model_card(candidate.spec), encoding="utf-8")
-    session.client.log_artifact(run_id, str(card))
     if candidate.evaluation is not None:
         evaluation = folder / MODEL_FILE
         skops.io.dump(candidate.evaluation, evaluation)
         session.client.log_artifact(run_id, str(evaluation), "evaluation_model")
+
+
+def _log_card(session: MlflowSession, spec: ModelSpec, verdict: str) -> None:
+    session.client.log_text(spec.run_id, model_card(spec, verdict), CARD_FILE)
 
 
 def _log_model(session: MlflowSession, candidate: Candidate, folder: Path) -> str:

@@ -20,7 +20,7 @@ from retail_core.model.spec import ModelSpec
 from retail_core.model.splits import cutoffs_before
 from retail_core.registry import versions as registry
 from retail_core.registry.champion import champion_version
-from retail_core.registry.promotion import PromotionDecision
+from retail_core.registry.promotion import GateVerdict, PromotionDecision
 from retail_core.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -69,10 +69,10 @@ def compare_with_champion(
     except IntegrityError as error:
         log.warning("The champion cannot be compared: %s", error)
         return PromotionDecision(
-            True, f"promoted: the champion cannot be served any more: {error.message}", {}
+            GateVerdict.PROMOTED, f"promoted: the champion cannot be served any more: {error.message}", {}
         )
     if reason := incomparable_reason(champion.spec, data):
-        return PromotionDecision(False, f"kept the champion: {reason}", {"champion": version})
+        return PromotionDecision(GateVerdict.REFUSED, f"kept the champion: {reason}", {"champion": version})
     rows, matrix = _primary_test_rows(data)
     later = _rows_after_training(rows, champion, settings.min_matured_buyers)
     if later is not None:
@@ -82,7 +82,7 @@ def compare_with_champion(
         challenger = _challenger_scores(data, rows, matrix, config, settings.seed)
     except DataError as error:
         message = f"the challenger cannot be fitted on what lies before the test rows: {error}"
-        return PromotionDecision(False, f"kept the champion: {message}", {"champion": version})
+        return PromotionDecision(GateVerdict.REFUSED, f"kept the champion: {message}", {"champion": version})
     return PairedScores(
         users=rows["user_id"],
         labels=rows["label"].to_numpy(bool),
@@ -158,7 +158,8 @@ def decide_promotion(
 ) -> PromotionDecision:
     """Decide whether a challenger replaces the champion.
 
-    It does if the 95 % interval of the difference in average precision lies above zero.
+    It does if the 95 % interval of the difference in average precision lies above zero; if it includes zero,
+    the verdict is `shadow`.
 
     Args:
         comparison: None where there is no champion; a decision where the two cannot be compared.
@@ -166,9 +167,11 @@ def decide_promotion(
         seed: of the bootstrap over users.
     """
     if leaky:
-        return PromotionDecision(False, "refused: it was trained with a column that leaks the label", {})
+        return PromotionDecision(
+            GateVerdict.REFUSED, "refused: it was trained with a column that leaks the label", {}
+        )
     if comparison is None:
-        return PromotionDecision(True, "promoted: there is no champion", {"champion": None})
+        return PromotionDecision(GateVerdict.PROMOTED, "promoted: there is no champion", {"champion": None})
     if isinstance(comparison, PromotionDecision):
         return comparison
     value, low, high = ap_difference(
@@ -190,5 +193,8 @@ def decide_promotion(
     if not comparison.later:
         sentence += "; the champion was trained on these rows"
     if low > 0:
-        return PromotionDecision(True, f"promoted: {sentence}", evidence)
-    return PromotionDecision(False, f"kept the champion: {sentence}", evidence)
+        return PromotionDecision(GateVerdict.PROMOTED, f"promoted: {sentence}", evidence)
+    if high < 0:
+        return PromotionDecision(GateVerdict.REJECTED, f"kept the champion: {sentence}", evidence)
+    sentence += "; an interval that includes zero shows neither to be better"
+    return PromotionDecision(GateVerdict.SHADOW, f"kept the champion: {sentence}", evidence)

@@ -13,12 +13,15 @@ from retail_core.model.dataset import TrainingData
 from retail_core.model.explanations.contributions import ranked_importance
 from retail_core.model.leakage import LeakageReport
 from retail_core.model.spec import ModelSpec
-from retail_core.registry import promotion
 from retail_core.registry import versions as registry
 from retail_core.registry.champion import champion_version
+from retail_core.registry.promotion import PromotionDecision
 from retail_core.settings import Settings
 from retail_core.store.mongo.ledger import source_policy
 from retail_core.times import to_utc_ms
+from retail_core.training.attempt_recovery import carry_out
+from retail_core.training.attempt_run import OpenAttempt, attempt_run
+from retail_core.training.attempts import AttemptKind, NewAttempt
 from retail_core.training.champion_comparison import compare_with_champion, decide_promotion
 from retail_core.training.options import TrainOptions
 from retail_core.training.pinned_reading import read_pinned
@@ -29,7 +32,7 @@ from retail_core.training.training_request import TrainingRequest
 from retail_core.training.version_spec import TrainingInputs, build_spec, flat_params
 from retail_core.workspace import Workspace
 
-STAGES = ("rows", "features", "leakage", "search", "evaluate", "refit", "register", "gate")
+STAGES = ("rows", "features", "leakage", "search", "evaluate", "refit", "gate", "register")
 
 
 def train(
@@ -52,27 +55,39 @@ def train(
         InputError: an unknown model or policy, or a recall or confidence outside (0, 1].
         DataError: too little data to train on, or to certify what must be certified.
         LeakageError: a column reveals the label and was not allowed by name.
+        AttemptRunningError: another training or recalibration is running.
         DependencyError: MLflow or MongoDB is unreachable.
     """
     options = options or TrainOptions()
     options.check()
     advance = progress or (lambda _stage, _done, _total: None)
-    instant, settings = to_utc_ms(as_of), workspace.settings
-    champion_version(workspace.store)
-    workspace, inputs = read_pinned(workspace, lambda pinned: _read_inputs(pinned, instant, options, advance))
-    data, goal = inputs.data, inputs.request.goal
-    with registry.training_run(settings, reason=options.reason) as run:
-        with stage("search", advance):
-            search = procedure.run_search(data, settings, options.model)
-        result = evaluate_and_refit(data, settings.seed, search, goal, advance)
-        spec = build_spec(inputs, result, run)
-        with stage("register", advance):
-            spec = _register(settings, data, result, spec)
+    instant, store = to_utc_ms(as_of), workspace.store
+    new = NewAttempt(AttemptKind.TRAIN, instant, options.reason, champion_version(store))
+    with attempt_run(store, new) as attempt:
+        workspace, inputs = read_pinned(
+            workspace, lambda pinned: _read_inputs(pinned, instant, options, advance)
+        )
+        attempt.lease.record_data(inputs.attempt_data)
+        return _train_on(workspace, inputs, attempt, advance)
+
+
+def _train_on(
+    workspace: Workspace, inputs: TrainingInputs, attempt: OpenAttempt, advance: Progress
+) -> TrainReport:
+    """Fit, judge, register with the verdict, and promote if it says so."""
+    settings, data, options = workspace.settings, inputs.data, inputs.request.options
+    with stage("search", advance):
+        search = procedure.run_search(data, settings, options.model)
+    result = evaluate_and_refit(data, settings.seed, search, inputs.request.goal, advance)
+    spec = build_spec(inputs, result, attempt.run)
     with stage("gate", advance):
         comparison = None if spec.leaky else compare_with_champion(workspace, data, search.config)
         decision = decide_promotion(comparison, leaky=spec.leaky, seed=settings.seed)
-    if decision.promote:
-        promotion.promote_on(workspace.store, spec.version, decision)
+    attempt.lease.record_decision(decision)
+    with stage("register", advance):
+        spec = _register(settings, data, result, spec, decision)
+        attempt.lease.record_version(spec.version)
+        decision = carry_out(attempt.lease, spec, decision)
     return make_report(data, result, spec, decision)
 
 
@@ -107,7 +122,13 @@ def _refuse_leaks(
         return leakage.refuse_leaks(guard_data, options.allow_leak)
 
 
-def _register(settings: Settings, data: TrainingData, result: TrainingResult, spec: ModelSpec) -> ModelSpec:
+def _register(
+    settings: Settings,
+    data: TrainingData,
+    result: TrainingResult,
+    spec: ModelSpec,
+    decision: PromotionDecision,
+) -> ModelSpec:
     """Draw the plots, log everything and register the served model; returns the spec with its version."""
     from retail_core.model.evaluation.plots import draw_all
 
@@ -130,5 +151,7 @@ def _register(settings: Settings, data: TrainingData, result: TrainingResult, sp
             params=flat_params(data, result, spec),
             search=result.search,
             plots=plots,
+            verdict=decision.reason,
+            verdict_tags=decision.tags(),
         )
         return registry.log_and_register(settings, candidate)

@@ -25,12 +25,15 @@ from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.model.threshold_transfer import MAX_STORED_BUYERS, BuyerScores
 from retail_core.model.thresholds import sample_row_per_buyer
-from retail_core.registry import promotion
 from retail_core.registry import versions as registry
 from retail_core.registry.champion import champion_version
-from retail_core.registry.promotion import PromotionDecision
+from retail_core.registry.promotion import GateVerdict, PromotionDecision
+from retail_core.registry.runs import TrainingRun
 from retail_core.settings import Settings
 from retail_core.times import iso, to_utc_ms
+from retail_core.training.attempt_recovery import carry_out
+from retail_core.training.attempt_run import OpenAttempt, attempt_run
+from retail_core.training.attempts import AttemptData, AttemptKind, NewAttempt
 from retail_core.training.recalibration_rows import RECALIBRATION_PERIODS, build_recalibration_data
 from retail_core.training.results import evaluate_test_rows
 from retail_core.training.version_spec import build_self_test, reference_metrics
@@ -72,7 +75,9 @@ class RecalibrationReport:
         return asdict(self) | {"policies": list(self.policies)}
 
 
-def recalibrate(workspace: Workspace, *, version: str | None, as_of: datetime) -> RecalibrationReport:
+def recalibrate(
+    workspace: Workspace, *, version: str | None, as_of: datetime, reason: str = "manual"
+) -> RecalibrationReport:
     """Register a version with the rankers of another and new calibrators.
 
     It is promoted if the other is in production and has a higher log loss on the last block: 95 % interval of
@@ -82,26 +87,42 @@ def recalibrate(workspace: Workspace, *, version: str | None, as_of: datetime) -
         workspace: store and lake.
         version: whose rankers are used; None for the one in production.
         as_of: aware; only labels known then are used.
+        reason: why; logged.
 
     Raises:
+        AttemptRunningError: another training or recalibration is running.
         DataError: no such version, or too few buyers later than its training data.
         IntegrityError: the version is damaged.
         DependencyError: MLflow or MongoDB is unreachable.
     """
-    champion = champion_version(workspace.store)
-    workspace, settings = workspace.pinned(), workspace.settings
-    old = registry.load_version(settings, version or champion or _refuse_missing_champion())
-    data = build_recalibration_data(workspace, old.spec, to_utc_ms(as_of))
+    store, instant = workspace.store, to_utc_ms(as_of)
+    champion = champion_version(store)
+    source = version or champion or _refuse_missing_champion()
+    new = NewAttempt(AttemptKind.RECALIBRATE, instant, reason, champion)
+    with attempt_run(store, new) as attempt:
+        return _recalibrate(workspace.pinned(), source, attempt, new)
+
+
+def _recalibrate(
+    workspace: Workspace, source: str, attempt: OpenAttempt, new: NewAttempt
+) -> RecalibrationReport:
+    """Fit, judge, register with the verdict, and promote if it says so."""
+    settings, lease = workspace.settings, attempt.lease
+    old = registry.load_version(settings, source)
+    lease.record_data(AttemptData(workspace.lake.state(new.as_of).rows, None, old.spec.feature_set.hash))
+    data = build_recalibration_data(workspace, old.spec, new.as_of)
     model, operating_points = _fit_calibrators_and_points(old, data, settings)
     test = procedure.score_period(model, data, "test")
-    with registry.training_run(settings, reason="recalibration") as run:
-        result = _RecalibrationResult(model, operating_points, test, as_of)
-        spec = _build_spec(old.spec, run, data, result, settings.seed)
-        candidate = registry.Candidate(spec, model, None, _flat_params(spec), None, [])
-        spec = registry.log_and_register(settings, candidate)
-    decision = _decide_promotion(old, test[spec.primary], champion, settings.seed)
-    if decision.promote:
-        promotion.promote_on(workspace.store, spec.version, decision)
+    result = _RecalibrationResult(model, operating_points, test, new.as_of)
+    spec = _build_spec(old.spec, attempt.run, data, result, settings.seed)
+    decision = _decide_promotion(old, test[spec.primary], new.champion, settings.seed)
+    lease.record_decision(decision)
+    candidate = registry.Candidate(
+        spec, model, None, _flat_params(spec), None, [], decision.reason, decision.tags()
+    )
+    spec = registry.log_and_register(settings, candidate)
+    lease.record_version(spec.version)
+    decision = carry_out(lease, spec, decision)
     return _make_report(old, spec, decision, data, result)
 
 
@@ -146,7 +167,7 @@ class _RecalibrationResult:
 
 
 def _build_spec(
-    old: ModelSpec, run: registry.TrainingRun, data: TrainingData, result: _RecalibrationResult, seed: int
+    old: ModelSpec, run: TrainingRun, data: TrainingData, result: _RecalibrationResult, seed: int
 ) -> ModelSpec:
     """The old specification with the new parts.
 
@@ -226,12 +247,15 @@ def _decide_promotion(
         "rows": len(test.labels),
     }
     if old.spec.leaky:
-        return PromotionDecision(False, "refused: it was trained with a column that leaks the label", {})
+        return PromotionDecision(
+            GateVerdict.REFUSED, "refused: it was trained with a column that leaks the label", {}
+        )
     if version != champion:
-        return PromotionDecision(False, f"version {version} is not in production: {sentence}", evidence)
+        reason = f"version {version} is not in production: {sentence}"
+        return PromotionDecision(GateVerdict.REFUSED, reason, evidence)
     if low > 0:
-        return PromotionDecision(True, f"promoted: {sentence}", evidence)
-    return PromotionDecision(False, f"kept the champion: {sentence}", evidence)
+        return PromotionDecision(GateVerdict.PROMOTED, f"promoted: {sentence}", evidence)
+    return PromotionDecision(GateVerdict.REJECTED, f"kept the champion: {sentence}", evidence)
 
 
 def _make_report(

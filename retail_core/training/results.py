@@ -174,7 +174,7 @@ def make_report(
         statement=_describe_training(data),
         dropped_features=data.dropped,
         features=len(data.feature_set.columns),
-        gate=asdict(decision),
+        gate=decision.to_dict(),
     )
 
 

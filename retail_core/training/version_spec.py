@@ -18,10 +18,11 @@ from retail_core.model.leakage import LeakageReport
 from retail_core.model.procedure import period_rows
 from retail_core.model.spec import ModelSpec
 from retail_core.model.usual_context import usual_context
-from retail_core.registry.versions import TrainingRun
+from retail_core.registry.runs import TrainingRun
 from retail_core.store.lake.reader import LakeState
 from retail_core.store.lake.table_version import TableVersion
 from retail_core.times import iso
+from retail_core.training.attempts import AttemptData
 from retail_core.training.results import TrainingResult, summarize_population
 from retail_core.training.software import Software
 from retail_core.training.training_request import TrainingRequest
@@ -48,6 +49,11 @@ class TrainingInputs:
     lake: LakeState
     tables: Mapping[str, TableVersion]
     software: Software
+
+    @property
+    def attempt_data(self) -> AttemptData:
+        """What the record of the attempt says of them."""
+        return AttemptData(self.lake.rows, self.lake.data_hash, self.data.feature_set.hash)
 
 
 def build_spec(inputs: TrainingInputs, result: TrainingResult, run: TrainingRun) -> ModelSpec:

@@ -20,6 +20,7 @@ from retail_core.model.calibration import Calibrator
 from retail_core.model.served_model import ServedModel
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
+from retail_core.registry.runs import RunLabel, training_run
 from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
@@ -77,7 +78,7 @@ def register_bold(workspace: Workspace, model: ServedModel) -> str:
     model.estimator.set_params(
         calibrators={"daily": Calibrator("bold", calibrator.scores, calibrator.values + 1.0)}
     )
-    with registry.training_run(workspace.settings, reason="test") as run:
+    with training_run(workspace.settings, RunLabel("test")) as run:
         spec = replace(
             model.spec, version="", run_id=run.run_id, self_test=build_self_test(data, model.estimator)
         )

@@ -33,6 +33,7 @@ from retail_core.registry.champion import champion_version, load_champion
 from retail_core.registry.mlflow_session import open_session
 from retail_core.registry.promotion import Author
 from retail_core.registry.promotion_record import history
+from retail_core.registry.runs import RunLabel, TrainingRun, training_run
 from retail_core.registry.versions import load_version
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store, open_store
@@ -70,9 +71,7 @@ def make_model(seed: int = 0) -> CalibratedRanker:
     return model
 
 
-def make_candidate(
-    settings: Settings, run: registry.TrainingRun, *, leaky: bool = False
-) -> registry.Candidate:
+def make_candidate(settings: Settings, run: TrainingRun, *, leaky: bool = False) -> registry.Candidate:
     model = make_model()
     rows = [[1.0, None, 5.0, 2.0], [0.0, 30.5, 0.0, 6.0]]
     frame = pd.DataFrame(rows, columns=list(FEATURES.columns), dtype="float64")
@@ -99,7 +98,7 @@ def make_candidate(
 
 
 def register(settings: Settings, *, leaky: bool = False) -> ModelSpec:
-    with registry.training_run(settings, reason="test") as run:
+    with training_run(settings, RunLabel("test")) as run:
         return registry.log_and_register(settings, make_candidate(settings, run, leaky=leaky))
 
 
@@ -248,7 +247,9 @@ def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings
     first, second, leaky = register(settings), register(settings), register(settings, leaky=True)
     assert [spec.version for spec in registry.list_versions(settings)] == ["3", "2", "1"]
     promotion.promote(store, first.version, Author("first"))
-    better = promotion.PromotionDecision(True, "better", {"champion": "1", "ap_difference": 0.1})
+    better = promotion.PromotionDecision(
+        promotion.GateVerdict.PROMOTED, "better", {"champion": "1", "ap_difference": 0.1}
+    )
     promotion.promote_on(store, second.version, better)
     assert champion_of(settings).spec.version == "2"
     with pytest.raises(DataError, match="in production already"):
@@ -259,7 +260,7 @@ def test_promote_roll_back_and_the_record_of_it(store: Store, settings: Settings
         registry.set_production(settings, leaky.version)
     with pytest.raises(DataError, match="no version 99"):
         promotion.promote(store, "99", Author("?"))
-    stale = promotion.PromotionDecision(True, "better than 1", {"champion": "1"})
+    stale = promotion.PromotionDecision(promotion.GateVerdict.PROMOTED, "better than 1", {"champion": "1"})
     with pytest.raises(IntegrityError, match="compared with version 1, and version 2 is in production now"):
         promotion.promote_on(store, first.version, stale)
     promotion.rollback(store, Author())

@@ -53,6 +53,10 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS),
     ],
     "audiences": [_index("user_id"), _index("audience")],
+    "training_attempts": [
+        _index("started_at"),
+        IndexModel([("state", ASCENDING)], unique=True, partialFilterExpression={"state": "running"}),
+    ],
     "quarantine": [
         _index("state"),
         _index("file_id"),
@@ -155,6 +159,11 @@ class Store:
     def online_quality(self) -> Collection[Document]:
         """Live metrics of online answers by day, policy and version."""
         return self.database["online_quality"]
+
+    @property
+    def training_attempts(self) -> Collection[Document]:
+        """One document per training or recalibration; read with `training.attempts`."""
+        return self.database["training_attempts"]
 
     @property
     def trigger_checks(self) -> Collection[Document]:

@@ -23,13 +23,22 @@ def new_owner() -> str:
 
 def new_lease(owner: str) -> dict[str, Any]:
     """Expressions of the fields of a lease that this process holds, for an update with a pipeline."""
-    process = {
+    return {name: {"$literal": value} for name, value in this_process(owner).items()} | {"until": lease_end()}
+
+
+def this_process(owner: str) -> dict[str, Any]:
+    """The fields of a lease that name this process."""
+    return {
         "owner": owner,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "born": _process_start_time(os.getpid()),
     }
-    return {name: {"$literal": value} for name, value in process.items()} | {"until": lease_end()}
+
+
+def is_this_process(lease: Mapping[str, Any]) -> bool:
+    """Whether a lease names this process."""
+    return bool(lease["host"] == socket.gethostname() and lease["pid"] == os.getpid())
 
 
 def lease_ended(store: Store, lease: Mapping[str, Any] | None) -> bool:

@@ -25,7 +25,8 @@ SCHEMA_VERSIONS: Mapping[str, int] = dict.fromkeys(
     [
         *("events", "users", "identities", "event_duplicates", "ingest_ledger", "quarantine"),
         *("predictions", "prediction_windows", "outcomes", "prediction_log", "context", "audiences"),
-        *("promotions", "trigger_checks", "alerts", "calendar", "data_profiles", "erasures", "restores"),
+        *("promotions", "trigger_checks", "training_attempts", "alerts", "calendar", "data_profiles"),
+        *("erasures", "restores"),
         *("shadows", "shadow_predictions", "shadow_answers", "list_estimates", "online_quality"),
     ],
     1,
