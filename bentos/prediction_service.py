@@ -31,6 +31,7 @@ from bentos.predictor import (
 from bentos.problems import Problem, from_retail
 from bentos.request_items import DecodedItem, EventRow, RejectedItem, parse_events
 from bentos.service_metrics import ServiceMetrics
+from bentos.shadow_sampler import ShadowSampler
 from bentos.stored_inputs import StoredInputReader, StoredInputs
 from bentos.task_cancellation import cancel_tasks
 from retail_core.features.event_columns import EventColumns, OnlineEvent
@@ -92,6 +93,9 @@ class PredictionService:
         self.prediction_log = PredictionLog(self._background_connection, enabled=settings.prediction_log)
         self.reloader = ModelReloader(settings, self._background_connection, metrics, loaded)
         self.monitoring = MonitoringGauges(self._background_connection, settings.poll_seconds)
+        self.shadow_sampler = ShadowSampler(
+            settings, self._background_connection, lambda: self.reloader.version
+        )
         self._register_gauges()
         # Reasons take seconds and events come from anybody: neither may fill asyncio's common thread pool.
         self._reason_thread = ThreadPoolExecutor(1, "reasons")
@@ -108,6 +112,8 @@ class PredictionService:
         gauge("retail_prediction_log_waiting", "Answers not yet in the prediction log", lambda: len(log))
         gauge("retail_prediction_log_dropped", "Answers the prediction log lost", lambda: log.dropped)
         gauge("retail_prediction_log_written", "Answers in the prediction log", lambda: log.written)
+        shadow = self.shadow_sampler
+        gauge("retail_shadow_answers_written", "Answers that a shadow scored too", lambda: shadow.written)
         cache = self.inputs.cache
         gauge("retail_history_cache_bytes", "Memory of the histories for lists", lambda: cache.size_bytes)
         gauge("retail_history_cache_hits", "Histories of lists that were in memory", lambda: cache.hits)
@@ -124,6 +130,7 @@ class PredictionService:
         """Start the background tasks; call it in the event loop of the requests."""
         background: list[Coroutine[Any, Any, None]] = [
             self.prediction_log.run(),
+            self.shadow_sampler.run(),
             self.reloader.run(),
             self.inputs.changes.run(),
             self.monitoring.run(),
@@ -155,6 +162,7 @@ class PredictionService:
                 await self._read_connection.close()
                 await self._background_connection.close()
         await asyncio.to_thread(self.event_writer.close)
+        await asyncio.to_thread(self.shadow_sampler.close)
         for pool in (self._reason_thread, self._parser_threads, self._list_threads):
             await asyncio.to_thread(pool.shutdown)
 
@@ -171,6 +179,7 @@ class PredictionService:
                 prepared = [await self._prepare(item, stored, has_usual) for item in item_slice]
                 valid = [entry for entry in prepared if isinstance(entry, PreparedItem)]
                 predictions = predict(loaded.served, valid, self.metrics.record_scored)
+                self.shadow_sampler.offer(loaded, valid, predictions)
                 to_explain += with_requested_reasons(valid, predictions)
                 remaining = iter(predictions)
                 outcomes += [

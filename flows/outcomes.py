@@ -6,7 +6,6 @@ Example: python -m flows.outcomes --json
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ from prefect.states import Completed
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
 from flows.flow_runtime import ReportFields, current_time, fail_with_message, retryable_task
 from retail_core.cli.output import as_text
-from retail_core.monitoring.matured_predictions import mature_predictions
+from retail_core.monitoring.outcome_review import review_outcomes
 from retail_core.settings import load_settings
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import open_workspace
@@ -31,9 +30,9 @@ RESOURCE = {"prefect.resource.id": "retail.outcomes", "prefect.resource.name": "
 
 @retryable_task("join the outcomes")
 def join_outcomes(as_of: datetime) -> ReportFields:
-    """Label the predictions that matured at `as_of`. Idempotent: whole prediction windows are replaced."""
+    """Label what matured at `as_of` and judge the shadows. Idempotent: whole windows are replaced."""
     with open_workspace(load_settings()) as workspace:
-        return asdict(mature_predictions(workspace, as_of=as_of))
+        return review_outcomes(workspace, as_of=as_of).to_dict()
 
 
 @retryable_task("show live quality")
@@ -49,6 +48,10 @@ def show_live_metrics(report: ReportFields) -> None:
     if days:
         table = [{name: as_text(value) for name, value in day.items()} for day in days]
         create_table_artifact(table, key="outcomes-by-day", description="Live quality by day of cut-off")
+    shadows = cast("Sequence[dict[str, Any]]", report["shadows"])
+    if shadows:
+        table = [{name: as_text(value) for name, value in shadow.items()} for shadow in shadows]
+        create_table_artifact(table, key="shadows", description="Versions that score silently")
 
 
 @retryable_task("tell that predictions matured")

@@ -15,6 +15,10 @@ AsOfNewestEvent = Annotated[
     str | None, typer.Option("--as-of", help="ISO 8601; default: the newest event's time.")
 ]
 _SHOWN_ROWS = 20
+_LIVE_COLUMNS = (
+    *("day", "n", "buyers", "expected_buyers", "ap", "expected_ap", "f1", "expected_f1"),
+    *("precision", "recall", "brier"),
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -24,17 +28,20 @@ def register(app: typer.Typer) -> None:
 
 
 def outcomes(as_of: AsOfNewestEvent = None, json_output: JsonFlag = False) -> None:
-    """Join matured predictions with their outcomes.
+    """Join matured predictions with their outcomes, and judge the shadows on them.
 
     Example: retail outcomes
     """
-    from retail_core.monitoring.matured_predictions import mature_predictions
+    from retail_core.monitoring.outcome_review import review_outcomes
     from retail_core.workspace import open_workspace
 
     with open_workspace(load_settings()) as workspace:
         instant = workspace.resolve_as_of(as_of, midnight=False)
-        report = mature_predictions(workspace, as_of=instant)
-    emit(asdict(report), json_output=json_output, title="Outcomes")
+        report = review_outcomes(workspace, as_of=instant).to_dict()
+    if not json_output:
+        print_rows(report.pop("online")[-_SHOWN_ROWS:], title="Online answers by day and policy")
+        print_rows(report.pop("shadows"), title="Shadows")
+    emit(report, json_output=json_output, title="Outcomes")
 
 
 def monitor(as_of: AsOfNewestEvent = None, json_output: JsonFlag = False) -> None:
@@ -52,7 +59,11 @@ def monitor(as_of: AsOfNewestEvent = None, json_output: JsonFlag = False) -> Non
     if not json_output:
         print_rows(result.pop("triggers"), title="Triggers")
         print_rows(result.pop("drift")[:_SHOWN_ROWS], title="Drift, the most striking first")
-        print_rows(result.pop("live"), title="Live quality by day")
+        live = [{name: day[name] for name in _LIVE_COLUMNS} for day in result.pop("live")]
+        print_rows(live, title="Live quality by day, beside what was expected")
+        print_rows(result.pop("lists"), title="Expected quality of the newest lists")
+        print_rows(result.pop("online")[-_SHOWN_ROWS:], title="Online answers by day and policy")
+        print_rows(result.pop("shadows"), title="Shadows")
     emit(result, json_output=json_output, title="Monitoring")
 
 

@@ -15,11 +15,13 @@ from retail_core.features.cutoffs.cutoff_plan import known_until, labelled_cutof
 from retail_core.features.cutoffs.labels import label_pairs
 from retail_core.features.prediction_task import PredictionTask
 from retail_core.log_coverage import overlaps_gap
+from retail_core.model.evaluation.expected_quality import estimate_quality
 from retail_core.monitoring.live_metrics import live_metrics
 from retail_core.registry.versions import version_spec
 from retail_core.schemas import Outcome, Pairs
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.ledger import shop_zone
+from retail_core.store.mongo.list_estimates import store_observed
 from retail_core.store.mongo.predictions import read_outcomes, read_predictions, write_outcomes
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import Workspace
@@ -41,7 +43,7 @@ class OutcomeReport:
         matured: number of predictions with a known outcome.
         new: number of them that had none before this run.
         metrics: metrics over all of them, with population, period and base rate; None where there are none.
-        by_day: the same by day of the cut-off in the shop's zone.
+        by_day: the same by day of the cut-off in the shop's zone, beside what was expected of the lists.
     """
 
     matured: int
@@ -168,7 +170,15 @@ def _label_batch(workspace: Workspace, batch: Sequence[_PredictionWindow]) -> in
         pairs = cast("DataFrame[Pairs]", predictions[["user_id", "as_of"]])
         predictions["purchased"] = label_pairs(workspace.lake, windows[0].task, pairs).to_numpy(dtype=bool)
         write_outcomes(workspace.store, predictions)
+        _store_observed(workspace.store, version, predictions)
     return _record_labelled(workspace.store, batch)
+
+
+def _store_observed(store: Store, version: str, predictions: pd.DataFrame) -> None:
+    """Store what was observed of each list beside its estimate."""
+    for as_of, rows in predictions.groupby("as_of"):
+        instant = cast("pd.Timestamp", as_of).to_pydatetime()
+        store_observed(store, instant, version, live_metrics(rows).to_dict())
 
 
 def _record_labelled(store: Store, batch: Sequence[_PredictionWindow]) -> int:
@@ -202,5 +212,12 @@ def _daily_metrics(outcomes: DataFrame[Outcome], zone_name: str) -> list[dict[st
         {"day": str(day), "population": POPULATION}
         | {"model_versions": sorted(rows["model_version"].unique().tolist())}
         | live_metrics(rows).to_dict()
+        | _expected(rows)
         for day, rows in outcomes.groupby(days, sort=True)
     ]
+
+
+def _expected(rows: pd.DataFrame) -> dict[str, float | int | None]:
+    """What was expected of the rows before their outcomes, see `estimate_quality`."""
+    estimate = estimate_quality(rows["probability"].to_numpy(float), rows["will_purchase"].to_numpy(bool))
+    return {name: value for name, value in estimate.to_dict().items() if name != "n"}

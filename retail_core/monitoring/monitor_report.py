@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from retail_core.monitoring.drift_measurement import measure_drift
 from retail_core.monitoring.drift_statistics import FeatureDrift
 from retail_core.monitoring.matured_predictions import mature_predictions
+from retail_core.monitoring.online_answers import mature_online_answers
+from retail_core.monitoring.shadow_verdicts import ShadowReport, judge_shadows
 from retail_core.monitoring.trigger_check import INSUFFICIENT_DATA, TriggerCheck
 from retail_core.monitoring.triggers import check_triggers
 from retail_core.registry.champion import load_champion
+from retail_core.store.mongo.list_estimates import read_estimates
 from retail_core.workspace import Workspace
 
 OK = "ok"
+REPORTED_LISTS = 14
+"""Newest lists of the report."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,10 @@ class MonitorReport:
         triggers: every trigger with its evidence, as stored.
         drift: every feature and the score; drifted ones first, then by PSI relative to the limit.
         population: description of the rows that `drift` compares, or why there are none.
-        live: metrics of the matured predictions by day.
+        live: metrics of the matured predictions by day, beside what was expected.
+        lists: expected quality of the newest lists, with what was observed once they matured.
+        online: live metrics of online answers by day, policy and version.
+        shadows: each shadow that was judged; it may have changed production.
     """
 
     model_version: str
@@ -37,10 +46,13 @@ class MonitorReport:
     drift: list[FeatureDrift]
     population: str
     live: list[dict[str, object]]
+    lists: list[dict[str, Any]]
+    online: list[dict[str, Any]]
+    shadows: list[ShadowReport]
 
 
 def monitor(workspace: Workspace, *, as_of: datetime, at: datetime) -> MonitorReport:
-    """Label the predictions that matured at `as_of`, check and store the triggers, and report.
+    """Label the predictions that matured at `as_of`, check and store the triggers, judge the shadows, report.
 
     Args:
         workspace: the workspace.
@@ -61,6 +73,10 @@ def monitor(workspace: Workspace, *, as_of: datetime, at: datetime) -> MonitorRe
         drift=measurement.drifts,
         population=measurement.population or f"none: {measurement.unavailable}",
         live=outcomes.by_day,
+        lists=read_estimates(workspace.store, served.spec.version, newest=REPORTED_LISTS),
+        online=mature_online_answers(workspace, as_of=as_of),
+        # Last, since a verdict may replace the version that the rest is about.
+        shadows=judge_shadows(workspace, as_of=as_of),
     )
 
 

@@ -36,7 +36,11 @@ from retail_core.stack.services import variables
 from retail_core.store.lake.erase import count_in_lake, erase_from_lake
 from retail_core.store.lake.table import Lake, rebuild, sync
 from retail_core.store.mongo.connection import Store
-from retail_core.store.mongo.predictions import read_predictions, replace_predictions
+from retail_core.store.mongo.predictions import (
+    read_predictions,
+    replace_predictions,
+    replace_shadow_predictions,
+)
 from tests.lake_windows import event, predictions_of, put
 
 pytestmark = pytest.mark.integration
@@ -62,7 +66,8 @@ def shop(store: Store, tmp_path: Path) -> Store:
     scored = predictions_of(ERASED, OTHER_USER, as_of=AS_OF)
     replace_predictions(store, scored, as_of=AS_OF, model_version="1")
     write_lake_predictions(store.settings.lake_url, scored, as_of=AS_OF, version="1")
-    for name in ("users", "prediction_log", "audiences"):
+    replace_shadow_predictions(store, scored, as_of=AS_OF, model_version="1")
+    for name in ("users", "prediction_log", "shadow_answers", "audiences"):
         # MongoDB itself forgets an old entry of the log.
         store.database[name].insert_many(
             [{"user_id": user, "at": datetime.now(UTC)} for user in (ERASED, OTHER_USER)]
@@ -86,9 +91,11 @@ def counts_by_place(count: int) -> dict[str, int]:
         "upload_results": 0,
         "users": count,
         "predictions": count,
+        "shadow_predictions": count,
         "outcomes": 0,
         "audiences": count,
         "prediction_log": count,
+        "shadow_answers": count,
         "events": 15 * count,
         "quarantine": count,
         "lake_events": 15 * count,
@@ -102,7 +109,7 @@ def test_stored_data_are_counted_and_exported(shop: Store, tmp_path: Path) -> No
     assert erasure.count_stored(shop, ERASED) == counts_by_place(1)
     assert erasure.count_stored(shop, "nobody") == counts_by_place(0)
     out = tmp_path / "user.jsonl"
-    assert erasure.export(shop, [ERASED], out) == 20
+    assert erasure.export(shop, [ERASED], out) == 22
     assert {json.loads(line).get("user_id", ERASED) for line in out.read_text().splitlines()} == {ERASED}
     with pytest.raises(InputError, match="not empty"):
         erasure.count_stored(shop, "")
@@ -115,7 +122,7 @@ def test_erasure_removes_every_trace_and_no_other_user(shop: Store) -> None:
     assert erasure.count_stored(shop, OTHER_USER) == counts_by_place(1)
     assert stored_users(shop) == {OTHER_USER}
     assert read_predictions(shop, as_of=AS_OF)["user_id"].tolist() == [OTHER_USER]
-    assert [window["rows"] for window in shop.prediction_windows.find()] == [1]
+    assert [window["rows"] for window in shop.prediction_windows.find()] == [1, 1]
     lake = Lake(shop.settings.lake_url)
     state = lake.state(hashed=True)
     assert state.rows == 15
@@ -181,7 +188,7 @@ def test_a_killed_erasure_is_completed_by_the_next_run(shop: Store, seconds: flo
     erasure.erase(shop, ERASED)
     assert erasure.count_stored(shop, ERASED) == counts_by_place(0)
     assert erasure.count_stored(shop, OTHER_USER) == counts_by_place(1)
-    assert [window["rows"] for window in shop.prediction_windows.find()] == [1]
+    assert [window["rows"] for window in shop.prediction_windows.find()] == [1, 1]
     assert stored_users(shop) == {OTHER_USER}
     assert sync(shop).rows == 15
 
