@@ -10,6 +10,7 @@ from pymongo import DESCENDING
 from pymongo.errors import PyMongoError
 
 from retail_core.monitoring.live_metrics import live_metrics
+from retail_core.monitoring.matured_predictions import expected_quality
 from retail_core.settings import Settings
 from retail_core.store.lake.table import Lake
 from retail_core.store.mongo.connection import Store, open_store
@@ -32,7 +33,10 @@ class Snapshot:
         files: one row per ingested file, newest first, with its counts.
         arrivals: `day`, `events`: events of the lake by UTC event day.
         refused: `rule`, `field`, `rows`: open quarantine rows by rule.
-        live: one row per day of matured predictions: day, n, buyers, base_rate, f1, ap, ...
+        live: one row per day of matured predictions: day, n, buyers, base_rate, f1, ap, ..., and what was
+            expected of them.
+        online: live metrics of online answers by day, policy and version, newest first.
+        shadows: versions that score silently, newest first.
         checks: trigger checks, newest first.
         promotions: the promotion log, newest first.
         predictions: number of stored predictions.
@@ -43,6 +47,8 @@ class Snapshot:
     arrivals: pd.DataFrame
     refused: pd.DataFrame
     live: pd.DataFrame
+    online: pd.DataFrame
+    shadows: pd.DataFrame
     checks: pd.DataFrame
     promotions: pd.DataFrame
     predictions: int
@@ -63,6 +69,8 @@ def read_snapshot(settings: Settings) -> Snapshot:
                 arrivals=_arrivals(settings),
                 refused=_refused(store),
                 live=_live(store, zone),
+                online=_newest(store, "online_quality", by="day"),
+                shadows=_newest(store, "shadows", by="started"),
                 checks=_newest(store, "trigger_checks"),
                 promotions=_promotions(store),
                 predictions=store.predictions.estimated_document_count(),
@@ -126,6 +134,7 @@ def _live(store: Store, zone: str) -> pd.DataFrame:
                 "day": pd.Timestamp(str(day)),
                 "versions": ", ".join(sorted(rows["model_version"].unique())),
                 **live_metrics(rows).to_dict(),
+                **expected_quality(rows),
             }
             for day, rows in outcomes.groupby(days, sort=True)
         ]
@@ -142,6 +151,6 @@ def _promotions(store: Store) -> pd.DataFrame:
     return shown.assign(policy=[policy for policy, _ in first], **measured)
 
 
-def _newest(store: Store, collection: str) -> pd.DataFrame:
-    documents = store.database[collection].find({}, {"_id": 0}).sort("at", DESCENDING).limit(RECENT_DOCUMENTS)
+def _newest(store: Store, collection: str, by: str = "at") -> pd.DataFrame:
+    documents = store.database[collection].find({}, {"_id": 0}).sort(by, DESCENDING).limit(RECENT_DOCUMENTS)
     return pd.DataFrame(list(documents))

@@ -46,12 +46,14 @@ def main() -> None:
         live, retraining, data, history, card = st.tabs(names)
         with live:
             _live(snapshot, model)
+            _online(snapshot.online)
         with retraining:
             _retraining(snapshot.checks)
         with data:
             _data(snapshot)
         with history:
             _history(snapshot.promotions)
+            _shadows(snapshot.shadows)
         with card:
             _card(settings)
 
@@ -126,8 +128,43 @@ def _live(snapshot: monitor_data.Snapshot, model: components.ModelInfo | None) -
                 },
                 "auc": st.column_config.NumberColumn("ROC-AUC", format="%.3f"),
                 "brier": st.column_config.NumberColumn("Brier", format="%.4f"),
+                **{
+                    f"expected_{value}": st.column_config.NumberColumn(f"{key}, expected", format="%.3f")
+                    for key, value in LIVE_METRICS.items()
+                },
+                "expected_buyers": st.column_config.NumberColumn("Buyers, expected", format="%.1f"),
+                "expected_buyers_low": "at least (95 %)",
+                "expected_buyers_high": "at most (95 %)",
             },
         )
+
+
+def _online(online: pd.DataFrame) -> None:
+    if online.empty:
+        return
+    with st.expander("Online answers by day and policy"):
+        st.caption("Population: first online answer of each user, policy and day, once its outcome is known.")
+        columns = [
+            "day",
+            "policy",
+            "model_version",
+            "n",
+            "buyers",
+            "base_rate",
+            "ap",
+            "f1",
+            "precision",
+            "recall",
+        ]
+        st.dataframe(online.reindex(columns=columns), hide_index=True, width="stretch")
+
+
+def _shadows(shadows: pd.DataFrame) -> None:
+    if shadows.empty:
+        return
+    st.markdown("###### Versions that score silently beside the champion, newest first")
+    columns = ["version", "champion", "role", "state", "verdict", "started", "ended", "reason", "decision"]
+    st.dataframe(shadows.reindex(columns=columns), hide_index=True, width="stretch")
 
 
 def _retraining(checks: pd.DataFrame) -> None:

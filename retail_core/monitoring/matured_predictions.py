@@ -212,12 +212,12 @@ def _daily_metrics(outcomes: DataFrame[Outcome], zone_name: str) -> list[dict[st
         {"day": str(day), "population": POPULATION}
         | {"model_versions": sorted(rows["model_version"].unique().tolist())}
         | live_metrics(rows).to_dict()
-        | _expected(rows)
+        | expected_quality(rows)
         for day, rows in outcomes.groupby(days, sort=True)
     ]
 
 
-def _expected(rows: pd.DataFrame) -> dict[str, float | int | None]:
-    """What was expected of the rows before their outcomes, see `estimate_quality`."""
+def expected_quality(rows: pd.DataFrame) -> dict[str, float | int | None]:
+    """What was expected of predictions before their outcomes, see `estimate_quality`."""
     estimate = estimate_quality(rows["probability"].to_numpy(float), rows["will_purchase"].to_numpy(bool))
     return {name: value for name, value in estimate.to_dict().items() if name != "n"}

@@ -46,7 +46,7 @@ class ShadowDay:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """One cut-off that both versions scored and whose outcomes are known; `runs` names what wrote them."""
 
     as_of: datetime
@@ -88,8 +88,8 @@ def matured_days(
 
 
 def comparison_windows(
-    windows: Sequence[_Window], task: PredictionTask, *, pooled: bool
-) -> list[tuple[date, list[_Window]]]:
+    windows: Sequence[Window], task: PredictionTask, *, pooled: bool
+) -> list[tuple[date, list[Window]]]:
     """The windows to compare by local day, such that no user's horizons overlap.
 
     The first list of a day counts, and after a horizon of several days only the next day that begins after
@@ -100,7 +100,7 @@ def comparison_windows(
         task: gives horizon and time zone.
         pooled: whether the cut-offs are of first visits.
     """
-    by_day: dict[date, list[_Window]] = defaultdict(list)
+    by_day: dict[date, list[Window]] = defaultdict(list)
     for window in windows:
         by_day[window.as_of.astimezone(zone(task.timezone)).date()].append(window)
     if pooled:
@@ -114,7 +114,7 @@ def comparison_windows(
     return selected
 
 
-def _compared_windows(store: Store, shadow: Shadow, since: datetime, until: datetime) -> list[_Window]:
+def _compared_windows(store: Store, shadow: Shadow, since: datetime, until: datetime) -> list[Window]:
     """Cut-offs with whole predictions of the shadow and whole outcomes of the champion, in order."""
     period = {"state": "whole", "as_of": {"$gte": since, "$lte": until}}
     labelled = {
@@ -133,7 +133,7 @@ def _compared_windows(store: Store, shadow: Shadow, since: datetime, until: date
         sort=[("as_of", 1)],
     )
     return [
-        _Window(entry["as_of"], f"{entry['run']}{labelled[entry['as_of']]}")
+        Window(entry["as_of"], f"{entry['run']}{labelled[entry['as_of']]}")
         for entry in scored
         if entry["as_of"] in labelled
     ]
