@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -138,3 +138,33 @@ class ModelAnswer(msgspec.Struct):
     reference: dict[str, float]
     data: dict[str, Any]
     reload_refused: str | None
+
+
+class RunReport(msgspec.Struct, forbid_unknown_fields=True):
+    """A run of a flow that failed, crashed or is late, as Prefect's automations report it."""
+
+    flow: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    state: Annotated[
+        Literal["Failed", "TimedOut", "Crashed", "Late"], msgspec.Meta(description="Name of the run's state.")
+    ]
+    run: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    message: Annotated[str, msgspec.Meta(max_length=10_000)] = ""
+
+
+class PromotionEntry(msgspec.Struct):
+    """A change of the version in production; `previous` was in production before."""
+
+    number: int
+    at: str
+    kind: Annotated[str, msgspec.Meta(description="promote or rollback")]
+    version: str
+    previous: str | None
+    actor: str | None
+    reason: str | None
+    evidence: dict[str, Any] = {}
+
+
+class PromotionHistory(msgspec.Struct):
+    """Every change of the version in production, newest first."""
+
+    history: list[PromotionEntry]

@@ -14,7 +14,7 @@ from typing import Any
 from bentos.context_refresh import ContextRefresher
 from bentos.event_writer import EventWriter
 from bentos.history_preload import HistoryPreload
-from bentos.messages import Answer, EventsAccepted
+from bentos.messages import Answer, EventsAccepted, PromotionHistory
 from bentos.model_loader import LoadedModel, ModelReloader
 from bentos.mongo_connection import MongoConnection
 from bentos.monitoring_gauges import MonitoringGauges
@@ -29,7 +29,9 @@ from bentos.predictor import (
     with_requested_reasons,
 )
 from bentos.problems import Problem, from_retail
+from bentos.promotion_history import read_history
 from bentos.request_items import DecodedItem, EventRow, RejectedItem, parse_events
+from bentos.run_alerts import AlertSender
 from bentos.service_metrics import ServiceMetrics
 from bentos.shadow_sampler import ShadowSampler
 from bentos.stored_inputs import StoredInputReader, StoredInputs
@@ -91,6 +93,7 @@ class PredictionService:
         self.preload = HistoryPreload(self.inputs, self._background_connection)
         self.event_writer = EventWriter(settings)
         self.prediction_log = PredictionLog(self._background_connection, enabled=settings.prediction_log)
+        self.alerts = AlertSender(settings, self._background_connection)
         self.reloader = ModelReloader(settings, self._background_connection, metrics, loaded)
         self.monitoring = MonitoringGauges(self._background_connection, settings.poll_seconds)
         self.shadow_sampler = ShadowSampler(
@@ -135,6 +138,7 @@ class PredictionService:
             self.inputs.changes.run(),
             self.monitoring.run(),
             self.preload.run(),
+            self.alerts.run(),
         ]
         if self.context_refresher is not None:
             background.append(self.context_refresher.run())
@@ -153,6 +157,14 @@ class PredictionService:
             self.context_refresher.events_were_posted()
         return accepted
 
+    async def promotion_history(self) -> PromotionHistory:
+        """Every change of the version in production, newest first.
+
+        Raises:
+            DependencyError: MongoDB does not answer.
+        """
+        return await read_history(self._read_connection)
+
     async def close(self) -> None:
         """Stop the background tasks and close the connections."""
         with suppress(TimeoutError):
@@ -163,6 +175,7 @@ class PredictionService:
                 await self._background_connection.close()
         await asyncio.to_thread(self.event_writer.close)
         await asyncio.to_thread(self.shadow_sampler.close)
+        await asyncio.to_thread(self.alerts.close)
         for pool in (self._reason_thread, self._parser_threads, self._list_threads):
             await asyncio.to_thread(pool.shutdown)
 

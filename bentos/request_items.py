@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from bentos.messages import MAX_ITEMS, FeatureValue, PredictItem
+from bentos.messages import MAX_ITEMS, FeatureValue, PredictItem, RunReport
 from bentos.problems import Problem, from_msgspec, from_retail, invalid
 from retail_core import sources
 from retail_core.errors import InputError, RetailError
@@ -21,6 +21,7 @@ EventRow = dict[str, object]
 _item_decoder = msgspec.json.Decoder(PredictItem)
 _list_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _row_decoder = msgspec.json.Decoder(dict[str, object])
+_report_decoder = msgspec.json.Decoder(RunReport)
 _rows_decoder = msgspec.json.Decoder(list[dict[str, object]])
 _value_decoder = msgspec.json.Decoder(FeatureValue | None)
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -75,6 +76,18 @@ def decode_event_rows(body: bytes, limit: int) -> list[EventRow]:
     if not 1 <= len(rows) <= limit:
         raise invalid("", f"a request has 1 to {limit} events, this one {len(rows)}")
     return rows
+
+
+def decode_run_report(body: bytes) -> RunReport:
+    """The report of a run.
+
+    Raises:
+        Problem: the body is not JSON or no such report.
+    """
+    try:
+        return _report_decoder.decode(body)
+    except msgspec.MsgspecError as error:
+        raise from_msgspec(error) from error
 
 
 def parse_events(item: DecodedItem) -> list[OnlineEvent]:

@@ -6,14 +6,19 @@ import functools
 import inspect
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, ParamSpec, TypeVar
 
+import prefect.runtime
 from prefect import Task, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 
+from flows.run_reports import report_failure, report_success
+from flows.schedules import newer_due_run
 from retail_core.cli.edge import user_error_of
 from retail_core.errors import AccessError, DependencyError, RetailError
 from retail_core.settings import load_settings
@@ -23,6 +28,9 @@ from retail_core.workspace import open_workspace
 P = ParamSpec("P")
 R = TypeVar("R")
 ReportFields = dict[str, object]
+
+SKIPPED = "Skipped"
+"""Name of the state of a run that had nothing to do."""
 
 RETRIES = 2
 RETRY_DELAYS = [5.0, 30.0]
@@ -70,21 +78,42 @@ def non_retryable_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
 
 
 def fail_with_message(flow_function: Callable[P, R]) -> Callable[P, R | State[Any]]:
-    """Decorator that ends a flow as Failed with the message of a user-facing error."""
+    """Decorator that ends a flow as Failed with the message of a user-facing error.
+
+    A deployed run also raises an alert when it fails, see `run_reports`, and is skipped where a later run of
+    its schedule is due as well, see `schedules`.
+    """
 
     @functools.wraps(flow_function)
     def run_flow(*args: P.args, **kwargs: P.kwargs) -> R | State[Any]:
+        newer = newer_due_run()
+        if newer is not None:
+            return Completed(name=SKIPPED, message=f"Missed; the run that was due at {newer} does its work.")
         try:
-            return flow_function(*args, **kwargs)
+            result = flow_function(*args, **kwargs)
         except Exception as error:
             expected = user_facing_error(error)
+            show_failure(expected or error)
+            report_failure(expected or error)
             if expected is None:
                 raise
             return Failed(message=str(expected), data=expected)
+        report_success()
+        return result
 
     # Prefect resolves annotations in the module of the function it is given, which here is this module.
     run_flow.__signature__ = inspect.signature(flow_function, eval_str=True)  # type: ignore[attr-defined]
     return run_flow
+
+
+def show_failure(error: Exception) -> None:
+    """Publish why the run failed, beside the artifacts of runs that succeed."""
+    if prefect.runtime.flow_run.id is None:
+        return
+    name = str(prefect.runtime.flow_run.flow_name or "flow")
+    with suppress(Exception):  # the server may be what failed
+        page = f"# {name} failed\n\n{type(error).__name__}: {error}\n"
+        create_markdown_artifact(page, key=f"{name}-failure", description="Why the newest failed run failed")
 
 
 def current_time() -> datetime:

@@ -5,6 +5,7 @@ Example: python -m flows.ingest 2019-Oct.csv.gz --source rees46 --json
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -16,11 +17,14 @@ from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
 from flows.command_line import JsonFlag, print_result, run_command
-from flows.flow_runtime import ReportFields, current_time, fail_with_message, retryable_task
+from flows.flow_runtime import SKIPPED, ReportFields, current_time, fail_with_message, retryable_task
+from flows.schedules import minute_name
 from retail_core import sources
 from retail_core.cli.dialect import MappingOption, SourceOption, refuse_both
+from retail_core.cli.output import as_text
 from retail_core.errors import InputError
 from retail_core.ingest import ingest
+from retail_core.ingest.inbox import ingest_inbox
 from retail_core.scoring.shop_context import store_shop_context
 from retail_core.settings import load_settings
 from retail_core.store.mongo.connection import open_store
@@ -85,7 +89,40 @@ def show_counts(report: ReportFields, files: list[Path], lake_rows: int) -> None
     )
 
 
-@flow(name="ingest", description="Read raw logs into MongoDB and bring the lake up to date.")
+@retryable_task("read the watched folder")
+def read_inbox(at: datetime) -> list[ReportFields]:
+    """Ingest the new files of the watched folder. Idempotent: stored files are skipped."""
+    settings = load_settings()
+    with open_store(settings) as store:
+        return [asdict(file) for file in ingest_inbox(store, settings.inbox_dir, at=at)]
+
+
+@retryable_task("show the files")
+def show_files(files: list[ReportFields]) -> None:
+    """Publish what became of each file in the Prefect UI."""
+    table = [{name: as_text(value) for name, value in file.items()} for file in files]
+    place = load_settings().inbox_dir
+    create_table_artifact(table, key="ingest-files", description=f"Files in {place} at the newest run")
+
+
+def ingest_watched_folder() -> State[ReportFields]:
+    """Ingest what is new in the watched folder; without anything new the run ends as Skipped."""
+    files = read_inbox(current_time())
+    show_files(files)
+    states = Counter(str(file["state"]) for file in files)
+    report: ReportFields = {"files": files}
+    message = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "no new file"
+    if not states["ingested"]:
+        return Completed(name=SKIPPED, message=message, data=report)
+    report["lake_rows"] = update_lake()
+    return Completed(message=message, data=report)
+
+
+@flow(
+    name="ingest",
+    flow_run_name=minute_name,
+    description="Read raw logs into MongoDB and bring the lake up to date.",
+)
 @fail_with_message
 def ingest_flow(
     files: list[Path] | None = None,
@@ -95,11 +132,15 @@ def ingest_flow(
     folder: Path | None = None,
     replace_earlier: bool = False,
 ) -> State[ReportFields]:
-    """Ingest `files` and every file in `folder`; files that are already ingested are skipped.
+    """Ingest `files` and every file in `folder`, without both what is new in RETAIL_INBOX.
+
+    Files that are already ingested are skipped.
 
     They are of the preset `source`, `canonical` by default, or as the `mapping` describes.
     With `replace_earlier`, a file that was ingested with other options is undone first.
     """
+    if not files and folder is None:
+        return ingest_watched_folder()
     paths = find_files(files or [], folder)
     report = store_events(paths, source, mapping, timezone, current_time(), replace_earlier)
     show_counts(report, paths, update_lake())

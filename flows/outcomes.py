@@ -16,6 +16,7 @@ from prefect.states import Completed
 
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
 from flows.flow_runtime import ReportFields, current_time, fail_with_message, retryable_task
+from flows.schedules import day_name
 from retail_core.cli.output import as_text
 from retail_core.monitoring.outcome_review import review_outcomes
 from retail_core.settings import load_settings
@@ -62,7 +63,11 @@ def emit_matured_event(report: ReportFields, as_of: datetime) -> None:
     emit_event(MATURED_EVENT, resource=RESOURCE, payload=payload)
 
 
-@flow(name="outcomes", description="Label matured predictions; start the retraining check.")
+@flow(
+    name="outcomes",
+    flow_run_name=day_name,
+    description="Label matured predictions; start the retraining check.",
+)
 @fail_with_message
 def outcomes_flow(as_of: datetime | None = None) -> State[ReportFields]:
     """Label the predictions whose horizon has passed at `as_of`, by default now."""

@@ -17,19 +17,19 @@ from prefect.states import Completed
 
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_as_of, run_command
 from flows.flow_runtime import (
+    SKIPPED,
     ReportFields,
     current_time,
     fail_with_message,
     non_retryable_task,
     retryable_task,
 )
+from flows.schedules import day_name
 from retail_core.cli.output import as_text
 from retail_core.monitoring.retraining import retrain
 from retail_core.settings import load_settings
 from retail_core.times import to_utc_ms
 from retail_core.workspace import open_workspace
-
-SKIPPED = "Skipped"
 
 
 @non_retryable_task("check the triggers and train if one fires")
@@ -48,7 +48,11 @@ def show_triggers(report: ReportFields, as_of: datetime) -> None:
     create_table_artifact(table, key="retrain-triggers", description=f"Triggers at {as_text(as_of)}")
 
 
-@flow(name="retrain", description="Check the triggers; train a challenger only if one fires.")
+@flow(
+    name="retrain",
+    flow_run_name=day_name,
+    description="Check the triggers; train a challenger only if one fires.",
+)
 @fail_with_message
 def retrain_flow(
     as_of: datetime | None = None, check_only: bool = False, requested_by: str | None = None

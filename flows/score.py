@@ -19,6 +19,7 @@ from prefect.states import Completed
 
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_list_cutoff, run_command
 from flows.flow_runtime import ReportFields, fail_with_message, list_cutoff, retryable_task
+from flows.schedules import day_name
 from retail_core.cli.output import as_text
 from retail_core.schemas import Prediction
 from retail_core.scoring.prediction_storage import read_lake_predictions
@@ -65,7 +66,9 @@ def top_users(predictions: DataFrame[Prediction]) -> list[dict[str, object]]:
     return [{str(name): value for name, value in row.items()} for row in top.to_dict("records")]
 
 
-@flow(name="score", description="Score every eligible user with the production model.")
+@flow(
+    name="score", flow_run_name=day_name, description="Score every eligible user with the production model."
+)
 @fail_with_message
 def score_flow(
     as_of: datetime | None = None, out: Path | None = None, keep: bool = True

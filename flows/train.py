@@ -21,6 +21,7 @@ from flows.flow_runtime import (
     retryable_task,
     training_cutoff,
 )
+from flows.schedules import day_name
 from retail_core.cli.model_commands import AllowLeak, Confidence, Cutoffs, Family, TargetRecall
 from retail_core.cli.output import as_text
 from retail_core.scoring.shop_context import store_shop_context
@@ -63,7 +64,11 @@ def training_page(report: ReportFields) -> str:
     )
 
 
-@flow(name="train", description="Train a challenger; the promotion gate decides about production.")
+@flow(
+    name="train",
+    flow_run_name=day_name,
+    description="Train a challenger; the promotion gate decides about production.",
+)
 @fail_with_message
 def train_flow(
     as_of: datetime | None = None,

@@ -55,6 +55,11 @@ class Settings(BaseSettings):
         description="Days for which the lake keeps the files of a version that a training read, so that "
         "`retail models reproduce` can read exactly these rows.",
     )
+    inbox: Path | None = Field(
+        None,
+        description="Folder whose new files the deployment `ingest` reads; subfolders are named after a "
+        "preset or have a `mapping.yaml`. Unset: `inbox` below the home.",
+    )
     mlflow_tracking_uri: str | None = Field(
         None,
         validation_alias=AliasChoices("MLFLOW_TRACKING_URI", "mlflow_tracking_uri"),
@@ -182,6 +187,11 @@ class Settings(BaseSettings):
     def home_dir(self) -> Path:
         """`home` as an absolute path."""
         return self.home.expanduser().absolute()
+
+    @property
+    def inbox_dir(self) -> Path:
+        """The folder that the deployment `ingest` watches, as an absolute path."""
+        return (self.inbox or self.home_dir / "inbox").expanduser().absolute()
 
     @property
     def lake_url(self) -> str:

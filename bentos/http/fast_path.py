@@ -23,7 +23,12 @@ from bentos.problems import Problem, unexpected
 from bentos.request_items import DecodedItem, RejectedItem, decode_items
 from bentos.service_metrics import ServiceMetrics
 
-OWN_ROUTES = frozenset({"/predict", "/events", "/model", "/model/reload", "/docs", "/openapi.json"})
+OWN_ROUTES = frozenset(
+    {
+        *("/predict", "/events", "/alerts/run", "/docs", "/openapi.json"),
+        *("/model", "/model/history", "/model/reload"),
+    }
+)
 KNOWN_ROUTES = OWN_ROUTES | {
     *("/livez", "/readyz", "/healthz", "/metrics", "/score_batch"),
     *(f"/score_batch/{step}" for step in ("submit", "status", "get", "cancel")),

@@ -15,12 +15,17 @@ from bentos.messages import (
     ModelAnswer,
     PredictItem,
     ProblemDocument,
+    PromotionHistory,
+    RunReport,
 )
 from retail_core import __version__
 
 Json = dict[str, Any]  # any JSON value may stand in an OpenAPI document
 REF = "#/components/schemas/{name}"
-TYPES = (PredictItem, Answer, ItemError, EventsAccepted, ModelAnswer, ProblemDocument)
+TYPES = (
+    *(PredictItem, Answer, ItemError, EventsAccepted, RunReport),
+    *(ModelAnswer, PromotionHistory, ProblemDocument),
+)
 
 DESCRIPTION = """Which app users will buy within the next 24 hours?
 
@@ -105,7 +110,12 @@ def document(bento: Json) -> Json:
 
 def own_paths() -> Json:
     """The paths of our routes."""
-    return {"/predict": {"post": _predict()}, "/events": {"post": _events()}, **_model_paths()}
+    return {
+        "/predict": {"post": _predict()},
+        "/events": {"post": _events()},
+        "/alerts/run": {"post": _run_alert()},
+        **_model_paths(),
+    }
 
 
 def _predict() -> Json:
@@ -136,6 +146,17 @@ def _events() -> Json:
     )
 
 
+def _run_alert() -> Json:
+    example = {"flow": "score", "run": "score-2025-02-01", "state": "Failed", "message": "MongoDB is away."}
+    return _operation(
+        "Model",
+        "Raise the alert of a run that failed, crashed or is late; Prefect's automations call it",
+        _body(_ref(RunReport), {"failed": {"value": example}}),
+        {"202": {"description": "Stored, and a first delivery was tried"}},
+        (400, 415, 422, 503),
+    )
+
+
 def _model_paths() -> Json:
     return {
         "/model": {
@@ -144,6 +165,15 @@ def _model_paths() -> Json:
                 "The loaded model",
                 None,
                 {"200": _content("The loaded model", _ref(ModelAnswer))},
+                (503,),
+            )
+        },
+        "/model/history": {
+            "get": _operation(
+                "Model",
+                "Who put which version into production, when and why; newest first",
+                None,
+                {"200": _content("All promotions and rollbacks", _ref(PromotionHistory))},
                 (503,),
             )
         },

@@ -18,7 +18,7 @@ from bentos.messages import MAX_EVENTS, ModelAnswer
 from bentos.model_loader import LoadedModel, freeze_live_objects
 from bentos.prediction_service import PredictionService
 from bentos.problems import Problem, from_retail
-from bentos.request_items import decode_event_rows
+from bentos.request_items import decode_event_rows, decode_run_report
 from retail_core.errors import RetailError
 from retail_core.times import iso
 
@@ -34,7 +34,9 @@ def create_app() -> Starlette:
         routes=[
             Route("/events", events, methods=["POST"]),
             Route("/model", model, methods=["GET"]),
+            Route("/model/history", history, methods=["GET"]),
             Route("/model/reload", reload, methods=["POST"]),
+            Route("/alerts/run", report_run, methods=["POST"]),
             *docs_routes(),
         ],
         exception_handlers={Problem: _problem, RetailError: _retail_error},
@@ -53,6 +55,17 @@ async def model(request: Request) -> Response:
     service = _service(request)
     name, reloader = service.settings.model_name, service.reloader
     return _json(model_answer(name, reloader.loaded, reloader.reload_error))
+
+
+async def history(request: Request) -> Response:
+    """GET /model/history: every change of the version in production, newest first."""
+    return _json(await _service(request).promotion_history())
+
+
+async def report_run(request: Request) -> Response:
+    """POST /alerts/run: 202 after the alert is stored and a first delivery was tried."""
+    await _service(request).alerts.report_run(decode_run_report(await request.body()))
+    return Response(status_code=202)
 
 
 async def reload(request: Request) -> Response:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-REMINDER_INTERVAL = timedelta(days=7)
-"""An alert that is raised again this long after its delivery is delivered once more."""
+DAILY_REMINDERS = frozenset({"run_failed", "run_late", "data_late"})
+"""Kinds of which an alert is delivered again each day on which it is raised; of the others each week."""
 
 MAX_ATTEMPTS = 20
 """Deliveries that may fail before an alert is given up; with the back-off, over more than four days."""
@@ -76,6 +76,12 @@ def retry_delay(attempts: int) -> timedelta:
     return min(_FIRST_RETRY * factor, _LAST_RETRY)
 
 
-def reminder_due(delivered_at: datetime, at: datetime) -> bool:
-    """Whether an alert that was delivered at `delivered_at` and is raised again at `at` is sent again."""
-    return at - delivered_at >= REMINDER_INTERVAL
+def reminder_due(kind: str, delivered_at: datetime, at: datetime) -> bool:
+    """Whether an alert that was delivered at `delivered_at` and is raised again at `at` is sent again.
+
+    >>> from datetime import UTC
+    >>> monday, thursday = datetime(2025, 2, 3, tzinfo=UTC), datetime(2025, 2, 6, tzinfo=UTC)
+    >>> reminder_due("run_failed", monday, thursday), reminder_due("promoted", monday, thursday)
+    (True, False)
+    """
+    return at - delivered_at >= timedelta(days=1 if kind in DAILY_REMINDERS else 7)

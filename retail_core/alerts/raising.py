@@ -17,6 +17,7 @@ from pymongo.errors import PyMongoError
 
 from retail_core.alerts.alert import MAX_ATTEMPTS, Alert, AlertKind, DeliveryState, reminder_due, retry_delay
 from retail_core.alerts.delivery import Delivery, Message, deliver, parse_targets
+from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store
 from retail_core.times import iso, to_utc_ms
 
@@ -33,13 +34,14 @@ _CLAIM = timedelta(minutes=2)
 _SEVERITIES = {
     AlertKind.PROMOTED: "success",
     AlertKind.RUN_FAILED: "failure",
+    AlertKind.RUN_LATE: "failure",
     AlertKind.CERTIFICATE_WITHDRAWN: "failure",
 }
 """Apprise's type of a message by kind; `warning` for all others."""
 
 
 def raise_alert(store: Store, alert: Alert, *, at: datetime) -> None:
-    """Store an alert and deliver it, unless its cause (kind and key) lasts and was sent in the past week.
+    """Store an alert and deliver it, unless its cause (kind and key) lasts and was sent before.
 
     Returns after a few seconds at most. Whatever fails is logged, never raised.
 
@@ -97,6 +99,15 @@ def deliver_due(store: Store, *, at: datetime) -> int:
         return 0
 
 
+def send_unstored(settings: Settings, alert: Alert) -> bool:
+    """Deliver an alert without storing it, where MongoDB does not answer; whether every URL accepted it."""
+    targets = parse_targets(settings.alert_urls)
+    body = f"{alert.text}\n\nNext step: {alert.next_step}\n\nDatabase {settings.mongodb_database}."
+    return all(
+        delivery.error is None for delivery in deliver([Message(alert.title, body, "failure")], targets)
+    )
+
+
 def newest_alerts(store: Store, limit: int) -> list[Document]:
     """The alerts that were raised last, newest first."""
     return list(store.alerts.find(sort=[("last_at", -1)], limit=limit))
@@ -128,7 +139,7 @@ def _insert_or_count(store: Store, alert: Alert, at: datetime) -> None:
     stored = store.alerts.find_one_and_update({"_id": alert.id}, update, upsert=True)
     if stored is None or stored["state"] == DeliveryState.PENDING:
         return
-    if stored["resolved_at"] or reminder_due(stored["delivered_at"] or stored["raised_at"], at):
+    if stored["resolved_at"] or reminder_due(alert.kind, stored["delivered_at"] or stored["raised_at"], at):
         unchanged = {"_id": alert.id, "state": stored["state"], "delivered_at": stored["delivered_at"]}
         store.alerts.update_one(unchanged, {"$set": texts | undelivered})
 

@@ -141,6 +141,7 @@ def _deployments(settings: Settings) -> list[Service]:
         command=_module(*_words(f"prefect --no-prompt deploy --all --prefect-file {file}")),
         after=(*server, "pool"),
     )
+    automations = Service(name="automations", command=_module("flows.automations"), after=(*server, "pool"))
     worker = Service(
         name="worker",
         command=_module(*_words(f"prefect worker start --pool {POOL} --type process --with-healthcheck")),
@@ -148,7 +149,7 @@ def _deployments(settings: Settings) -> list[Service]:
         environment={"PREFECT_WORKER_WEBSERVER_HOST": LOOPBACK, "PREFECT_WORKER_WEBSERVER_PORT": str(port)},
         after=(*server, "pool"),
     )
-    return [pool, deployments, worker]
+    return [pool, deployments, automations, worker]
 
 
 def _api(settings: Settings, champion_missing: Callable[[], bool]) -> Service:

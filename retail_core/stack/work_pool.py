@@ -1,8 +1,9 @@
 """`python -m retail_core.stack.work_pool [--own-server]`: prepare Prefect before a worker starts.
 
-Creates the work pool. On the stack's own server, runs that are unfinished while no worker exists have
-lost their process (a killed stack): they are marked as crashed, since they would occupy their
-deployment's only slot forever. Uses HTTP, since importing Prefect takes seconds.
+Creates the work pool. Of the scheduled runs that were missed while no worker ran, the newest of each
+deployment stays and the others are cancelled. On the stack's own server, runs that are unfinished while no
+worker exists have lost their process (a killed stack): they are marked as crashed, since they would occupy
+their deployment's only slot forever. Uses HTTP, since importing Prefect takes seconds.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import os
 import sys
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +60,46 @@ def crash_lost_runs(client: httpx.Client) -> int:
     return count
 
 
+def cancel_missed_runs(client: httpx.Client, now: datetime) -> int:
+    """Cancel the scheduled runs that are due, except the newest of each deployment; how many there were.
+
+    Args:
+        client: of Prefect's API.
+        now: current time, aware.
+
+    Raises:
+        httpx.HTTPError: the server refuses or does not answer.
+    """
+    due: dict[str, Any] = {
+        "flow_runs": {
+            "state": {"type": {"any_": ["SCHEDULED"]}},
+            "expected_start_time": {"before_": now.isoformat()},
+        },
+        "work_pools": {"name": {"any_": [POOL]}},
+        "sort": "EXPECTED_START_TIME_DESC",
+        "limit": PAGE,
+    }
+    state = {
+        "type": "CANCELLED",
+        "message": "Missed while no worker ran; a later run of the schedule is due.",
+    }
+    count = 0
+    while True:
+        runs = client.post("/flow_runs/filter", json=due).raise_for_status().json()
+        with_newer, deployments = [], set[str]()
+        for run in runs:
+            if run["auto_scheduled"] and run["deployment_id"] in deployments:
+                with_newer.append(run)
+            if run["auto_scheduled"]:
+                deployments.add(run["deployment_id"])
+        for run in with_newer:
+            change = {"state": state, "force": True}
+            client.post(f"/flow_runs/{run['id']}/set_state", json=change).raise_for_status()
+        count += len(with_newer)
+        if not with_newer:
+            return count
+
+
 def main() -> int:
     """Prepare the server at PREFECT_API_URL; the exit code.
 
@@ -72,12 +114,15 @@ def main() -> int:
         try:
             created = ensure_pool(client)
             lost = crash_lost_runs(client) if own_server else 0
+            missed = cancel_missed_runs(client, datetime.now(UTC))
         except httpx.HTTPError as error:
             refusal = _refusal(api, error)
             sys.stderr.write(f"{refusal}\n")
             return refusal.exit_code
     state = "created" if created else "exists"
-    sys.stdout.write(f"pool {POOL} {state}; {lost} lost runs marked as crashed\n")
+    sys.stdout.write(
+        f"pool {POOL} {state}; {lost} lost runs marked as crashed, {missed} missed runs cancelled\n"
+    )
     return 0
 
 

@@ -25,7 +25,7 @@ VARIABLE = re.compile(r"\b(?:RETAIL_[A-Z_]*[A-Z]|MLFLOW_TRACKING_URI|PREFECT_API
 REPOSITORY_PATH = re.compile(
     r"^(?:retail_core|flows|bentos|app|tests|docs|docker|tools)/[\w/.-]*$|^[\w-]+\.(?:toml|yaml|yml)$"
 )
-CREATED_BY_USERS = {"retail.toml", "shop.yaml", "docs/decisions/NNNN-title.md"}
+CREATED_BY_USERS = {"mapping.yaml", "retail.toml", "shop.yaml", "docs/decisions/NNNN-title.md"}
 
 
 def code_lines(page: str) -> Iterator[str]:

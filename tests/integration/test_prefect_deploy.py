@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = {"ingest", "train", "score", "outcomes", "retrain"}
+NAMES = {
+    *("ingest", "score", "outcomes", "retrain", "monitor"),
+    *("train", "recalibrate", "rollback", "backfill"),
+}
 
 
 def prefect(shop: FlowShop, *args: str) -> None:
@@ -79,8 +82,12 @@ def test_deployments_have_their_schedules_and_limits(deployments: dict[str, Any]
     assert set(deployments) == NAMES
     crons = {name: crons_of(deployment) for name, deployment in deployments.items()}
     assert crons == {
-        "ingest": [],
+        "ingest": [("*/10 * * * *", "UTC")],
+        "monitor": [("0 12 * * *", "UTC")],
         "train": [],
+        "recalibrate": [],
+        "rollback": [],
+        "backfill": [],
         "score": [("0 5 * * *", "UTC")],
         "outcomes": [("30 5 * * *", "UTC")],
         "retrain": [("0 6 * * *", "UTC")],

@@ -38,16 +38,19 @@ from bentos.model_store import variables
 from bentos.prediction_service import PredictionService
 from bentos.predictor import PreparedItem, add_reasons, predict, with_requested_reasons
 from bentos.problems import Problem
+from retail_core.alerts.raising import newest_alerts
 from retail_core.client import Client, PredictRequest, RejectedRequest, UserPrediction
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.features.feature_export import export_features
 from retail_core.privacy import erasure
+from retail_core.registry.promotion_record import history
 from retail_core.scoring.scores import score
 from retail_core.settings import Settings
 from retail_core.store.lake.table import Lake
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongod.embedded import ensure_mongod, mongod_status, stop_mongod
 from retail_core.subprocesses import free_port
+from retail_core.times import iso
 from retail_core.workspace import Workspace
 from tests.champion import champion_of
 from tests.serving import AS_OF, KEY, Shop, running_service
@@ -337,6 +340,7 @@ def test_without_a_key_only_health_and_documentation_are_open(api: httpx.Client)
 def test_documents_name_every_route_and_need_no_network(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     assert {"/predict", "/events", "/model", "/model/reload", "/score_batch/submit", "/readyz"} <= set(paths)
+    assert {"/model/history", "/alerts/run"} <= set(paths)
     page = api.get("/docs").text
     assert "http://" not in page
     assert "https://" not in page
@@ -361,6 +365,29 @@ def test_the_model_is_described_and_reloaded(api: httpx.Client, settings: Settin
     reloaded = api.post("/model/reload")
     assert reloaded.status_code == 200, reloaded.text
     assert reloaded.json()["version"] == model["version"]
+
+
+def test_the_history_says_who_promoted_what_and_why(api: httpx.Client, settings: Settings) -> None:
+    (entry,) = api.get("/model/history").json()["history"]
+    with open_store(settings) as store:
+        (recorded,) = history(store)
+    assert entry["number"] == recorded["_id"]
+    assert (entry["version"], entry["previous"]) == (recorded["version"], None)
+    assert (entry["actor"], entry["reason"]) == (recorded["actor"], recorded["reason"])
+    assert entry["at"] == iso(recorded["at"])
+
+
+def test_reports_of_runs_are_alerts_once_per_flow(api: httpx.Client, settings: Settings) -> None:
+    report = {"flow": "score", "run": "score 2025-02-01", "state": "Failed", "message": "MongoDB is away."}
+    for _ in range(2):
+        assert api.post("/alerts/run", json=report).status_code == 202
+    assert api.post("/alerts/run", json=report | {"state": "Late"}).status_code == 202
+    assert api.post("/alerts/run", json=report | {"state": "Completed"}).status_code == 422
+    with open_store(settings) as store:
+        alerts = {alert["_id"]: alert for alert in newest_alerts(store, 9) if alert["key"] == "score"}
+    assert set(alerts) == {"run_failed:score", "run_late:score"}
+    assert alerts["run_failed:score"]["count"] == 2
+    assert "MongoDB is away." in alerts["run_failed:score"]["text"]
 
 
 def test_a_file_of_events_comes_back_scored(api: httpx.Client, shop: Shop) -> None:

@@ -51,12 +51,16 @@ def test_the_whole_stack_comes_up_healthy_and_goes_down_without_a_trace(stack_se
         "prefect",
         "pool",
         "deployments",
+        "automations",
         "worker",
         "app",
     }
     assert "retail train" in services["api"]["note"]
     assert any("no model yet" in line for line in lines)
-    assert _deployments(stack_settings) == {"ingest", "train", "score", "outcomes", "retrain"}
+    assert _deployments(stack_settings) == {
+        *("ingest", "score", "outcomes", "retrain", "monitor"),
+        *("train", "recalibrate", "rollback", "backfill"),
+    }
     assert all(_loopback_only(process) for process in processes.family(state.id))
     findings = doctor(stack_settings)
     not_ok = {check["name"]: check["state"] for check in findings if check["state"] != "ok"}

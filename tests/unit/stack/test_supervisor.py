@@ -311,7 +311,7 @@ def test_what_is_given_from_outside_is_not_started(tmp_path: Path) -> None:
         prefect_api_url="http://prefect.example/api",
     )
     names = [service.name for service in services(external, lambda: True)]
-    assert names == ["pool", "deployments", "worker", "api", "app"]
+    assert names == ["pool", "deployments", "automations", "worker", "api", "app"]
     assert environment(external)["MLFLOW_TRACKING_URI"] == "http://mlflow.example"
     assert environment(external)["PREFECT_API_URL"] == "http://prefect.example/api"
 
