@@ -1,7 +1,7 @@
 """An attempt to train whose process is killed at a stated step.
 
 The version that it registers is a variant of the champion, so that nothing has to be fitted. A module of its
-own, so that the fork server imports it once instead of each process.
+own, so that the server process of `forked_processes` imports it once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from retail_core.store.mongo.connection import open_store
 from retail_core.training import attempt_recovery, attempts
 from retail_core.training.attempt_run import attempt_run
 from retail_core.training.attempts import AttemptData, AttemptKind, AttemptLease, NewAttempt
-from tests.kill_points import context
+from tests.forked_processes import ForkedProcess, Ready, preload
 from tests.serving import variant_candidate
+
+preload(["mlflow", "mlflow.artifacts", "sklearn", "tests.attempt_kills"])
 
 AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
 
@@ -58,10 +60,12 @@ def attempt(settings: Settings, verdict: GateVerdict, kill_point: str | None = N
 
 def run_until_killed(settings: Settings, verdict: GateVerdict, kill_point: str) -> None:
     """Run `attempt` in a process and check that it was killed."""
-    process = context.Process(target=attempt, args=(settings, verdict, kill_point))
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
+    assert ForkedProcess.start(_attempt, settings, verdict, kill_point).wait() == -signal.SIGKILL
+
+
+def _attempt(ready: Ready, settings: Settings, verdict: GateVerdict, kill_point: str) -> None:
+    ready()
+    attempt(settings, verdict, kill_point)
 
 
 def _kill_at(module: ModuleType | type, name: str, after: bool) -> None:

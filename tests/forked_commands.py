@@ -1,19 +1,11 @@
-"""Commands of `retail` in forked processes, which can be killed, and what the lake has other than MongoDB.
-
-Starting Python and importing the packages takes seconds, so a server process imports them once and forks.
-It never uses them itself: delta-rs does not work in a process that was forked after its first use.
-"""
+"""Commands of `retail` in forked processes, which can be killed, and what the lake has other than MongoDB."""
 
 from __future__ import annotations
 
-import signal
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -25,25 +17,20 @@ from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.identities import read_links
 from retail_core.times import from_micros
 from tests.command_line import retail
+from tests.forked_processes import ForkedProcess, Ready, preload
 
 BUG_EXIT_CODE = 70
 """Of a command that ends with an exception that no edge turned into a sentence."""
 
-PRELOADED = (
-    "tests.forked_commands",
-    "retail_core.ingest",
-    "retail_core.workspace",
-    "retail_core.scoring.shop_context",
-    "pymongoarrow.api",
+preload(
+    [
+        "tests.forked_commands",
+        "retail_core.ingest",
+        "retail_core.workspace",
+        "retail_core.scoring.shop_context",
+        "pymongoarrow.api",
+    ]
 )
-
-_context = get_context("forkserver")
-_context.set_forkserver_preload([*PRELOADED])
-
-
-def preload(modules: Iterable[str]) -> None:
-    """Also import these modules once; before the first command."""
-    _context.set_forkserver_preload([*PRELOADED, *modules])
 
 
 @dataclass(frozen=True)
@@ -51,33 +38,23 @@ class ForkedCommand:
     """A running command."""
 
     arguments: tuple[str, ...]
-    process: BaseProcess
-    connection: Connection
+    running: ForkedProcess
 
     @classmethod
     def start(cls, *arguments: str, home: Path, variables: Mapping[str, str]) -> ForkedCommand:
         """Start a command; returns when its first line is about to run."""
-        receiver, sender = _context.Pipe(duplex=False)
-        process = _context.Process(target=_run, args=(arguments, home, dict(variables), sender))
-        process.start()
-        sender.close()
-        receiver.recv()
-        return cls(arguments, process, receiver)
+        return cls(arguments, ForkedProcess.start(_run, arguments, home, dict(variables)))
 
     def kill_after(self, seconds: float) -> bool:
         """Kill the process `seconds` from now; False if it ended before."""
-        self.process.join(seconds)
-        self.process.kill()
-        self.process.join()
-        return self.process.exitcode == -signal.SIGKILL
+        return self.running.kill_after(seconds)
 
     def result(self) -> CompletedProcess[str]:
         """Wait for the end of the command."""
         try:
-            code, stdout, stderr = self.connection.recv()
+            code, stdout, stderr = self.running.result()
         except EOFError:
             code, stdout, stderr = BUG_EXIT_CODE, "", "the process ended without a result"
-        self.process.join()
         return CompletedProcess(self.arguments, code, stdout, stderr)
 
 
@@ -134,11 +111,12 @@ def _lake_rows(store: Store, spec: TableSpec) -> Iterable[tuple[object, ...]]:
     return [tuple(row[name] for name in names) for row in table.to_pylist()]
 
 
-def _run(arguments: tuple[str, ...], home: Path, variables: Mapping[str, str], sender: Connection) -> None:
-    sender.send("started")
+def _run(
+    ready: Ready, arguments: tuple[str, ...], home: Path, variables: Mapping[str, str]
+) -> tuple[int, str, str]:
+    ready()
     try:
         done = retail(*arguments, home=home, **variables)
-        result = (done.returncode, done.stdout, done.stderr)
     except Exception:  # noqa: BLE001 - a bug, which the test reports
-        result = (BUG_EXIT_CODE, "", traceback.format_exc())
-    sender.send(result)
+        return BUG_EXIT_CODE, "", traceback.format_exc()
+    return done.returncode, done.stdout, done.stderr

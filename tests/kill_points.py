@@ -1,11 +1,10 @@
 """Promote and roll back in a process that is killed at a stated step.
 
-A module of its own, so that the fork server of `context` imports it once instead of each process.
+A module of its own, so that the server process of `forked_processes` imports it once.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable
@@ -17,11 +16,9 @@ from retail_core.registry import versions as registry
 from retail_core.registry.promotion import Author, promote, rollback
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
+from tests.forked_processes import ForkedProcess, Ready, preload
 
-context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(
-    ["mlflow", "mlflow.artifacts", "sklearn", "tests.kill_points", "tests.attempt_kills"]
-)
+preload(["mlflow", "mlflow.artifacts", "sklearn", "tests.kill_points"])
 
 KILL_POINTS: dict[str, tuple[ModuleType, str, bool]] = {
     "before the entry": (record, "insert_entry", False),
@@ -34,8 +31,11 @@ KILL_POINTS: dict[str, tuple[ModuleType, str, bool]] = {
 """Module, function, and whether the process is killed after it instead of before it."""
 
 
-def change_production(settings: Settings, version: str | None, kill_point: str | None = None) -> None:
+def change_production(
+    ready: Ready, settings: Settings, version: str | None, kill_point: str | None = None
+) -> None:
     """Promote `version`, or roll back without one, up to the kill point; without one, unconfirmed."""
+    ready()
     if kill_point:
         _kill_at(*KILL_POINTS[kill_point])
     with open_store(settings) as store:
@@ -47,10 +47,8 @@ def change_production(settings: Settings, version: str | None, kill_point: str |
 
 def run_until_killed(settings: Settings, version: str | None, kill_point: str) -> None:
     """Run `change_production` in a process and check that it was killed."""
-    process = context.Process(target=change_production, args=(settings, version, kill_point))
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
+    process = ForkedProcess.start(change_production, settings, version, kill_point)
+    assert process.wait() == -signal.SIGKILL
 
 
 def _kill_at(module: ModuleType, name: str, after: bool) -> None:

@@ -44,7 +44,8 @@ from retail_core.store.mongo.connection import Store, open_store
 from retail_core.store.mongod.embedded import ensure_mongod, stop_mongod
 from tests.command_line import ROOT, command_environment
 from tests.fault_shop import DAYS, START, FaultShop
-from tests.forked_commands import ForkedCommand, is_clear, lake_differences, preload, run_forked
+from tests.forked_commands import ForkedCommand, is_clear, lake_differences, run_forked
+from tests.forked_processes import preload
 from tests.integration.test_lake_damage import KINDS, flip, zero_fill
 
 KINDS_OF_KILLS = ("sync", "ingest", "train")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,15 +24,16 @@ from retail_core.ingest import ingest
 from retail_core.privacy import erasure
 from retail_core.scoring.list_predictions import predict_eligible
 from retail_core.settings import Settings
-from retail_core.stack.services import variables
 from retail_core.store.lake.table import sync
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.store.mongod.embedded import stop_mongod
 from retail_core.workspace import Workspace
 from tests.champion import champion_of
 from tests.command_line import retail
+from tests.forked_processes import ForkedProcess
 from tests.home_copies import drop_database, new_database_name
 from tests.integration.test_home_copies import values_with
+from tests.killed_programs import back_up, back_up_to_full_disk, restore_home
 from tests.serving import AS_OF, Shop
 
 pytestmark = pytest.mark.integration
@@ -185,43 +183,6 @@ def test_a_lost_snapshot_is_taken_again(shop: Shop, target: Settings, tmp_path: 
     assert restore(target, tmp_path / "backup").documents == report.documents
 
 
-RUN = """
-import sys
-from pathlib import Path
-from retail_core.backup.create import create_backup
-from retail_core.backup.restore import restore_backup
-from retail_core.settings import load_settings
-from retail_core.store.mongo.connection import open_store
-quiet = lambda *_: None
-settings, folder = load_settings(), Path(sys.argv[2])
-if sys.argv[1] == "backup":
-    with open_store(settings) as store:
-        print("ready", flush=True)
-        create_backup(store, folder, quiet)
-else:
-    print("ready", flush=True)
-    restore_backup(settings, folder, erasures=None, advance=quiet)
-"""
-
-
-def process_environment(settings: Settings) -> dict[str, str]:
-    set_variables = {name: value for name, value in variables(settings).items() if value is not None}
-    return os.environ | set_variables | {"RETAIL_CONFIG": ""}
-
-
-def kill_after(seconds: float, command: str, settings: Settings, folder: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", RUN, command, str(folder)],
-        env=process_environment(settings),
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(seconds)
-        process.kill()
-
-
 KILLS = (0.02, 0.1, 0.25, 0.5, 0.9)
 """Fractions of the duration of the whole command."""
 
@@ -233,7 +194,7 @@ def test_a_killed_backup_leaves_nothing_that_looks_complete(shop: Shop, tmp_path
     interrupted = 0
     for number, fraction in enumerate(KILLS):
         folder = tmp_path / f"killed{number}"
-        kill_after(fraction * duration, "backup", shop.settings, folder)
+        ForkedProcess.start(back_up, shop.settings, folder).kill_after(fraction * duration)
         if not folder.exists():
             interrupted += 1
             with pytest.raises(InputError, match="is not a backup"):
@@ -271,7 +232,7 @@ def test_a_killed_restore_is_repeated_to_the_same_state(
     interrupted = 0
     for fraction in KILLS:
         killed = new_target()
-        kill_after(fraction * duration, "restore", killed, folder)
+        ForkedProcess.start(restore_home, killed, folder).kill_after(fraction * duration)
         if not is_restored(killed):
             interrupted += 1
             restore(killed, folder)
@@ -387,20 +348,10 @@ def test_a_folder_in_use_is_refused(store: Store, tmp_path: Path) -> None:
         create_backup(store, tmp_path, quiet)
 
 
-LIMITED = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, 4_096))\n" + RUN
-"""A limit on the size of files, which fails as a full disk does."""
-
-
 def test_a_full_disk_leaves_nothing(store: Store, tmp_path: Path) -> None:
     store.trigger_checks.insert_many([{"text": "x" * 100} for _ in range(100)])
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, "backup", str(tmp_path / "backup")],
-        env=process_environment(store.settings),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert f"{tmp_path}/backup cannot be written: File too large" in done.stderr
+    message = ForkedProcess.start(back_up_to_full_disk, store.settings, tmp_path / "backup").result()
+    assert f"{tmp_path}/backup cannot be written: File too large" in message
     assert not [path for path in tmp_path.iterdir() if "backup" in path.name]
 
 

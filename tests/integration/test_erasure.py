@@ -5,11 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -32,7 +28,6 @@ from retail_core.scoring.audience_selection import refuse_erased_users
 from retail_core.scoring.prediction_storage import write_lake_predictions
 from retail_core.settings import Settings
 from retail_core.sources.presets.snowplow import TSV_COLUMNS
-from retail_core.stack.services import variables
 from retail_core.store.lake.erase import count_in_lake, erase_from_lake
 from retail_core.store.lake.table import Lake, rebuild, sync
 from retail_core.store.mongo.connection import Store
@@ -41,6 +36,8 @@ from retail_core.store.mongo.predictions import (
     replace_predictions,
     replace_shadow_predictions,
 )
+from tests.forked_processes import ForkedProcess
+from tests.killed_programs import erase_user
 from tests.lake_windows import event, predictions_of, put
 
 pytestmark = pytest.mark.integration
@@ -169,22 +166,7 @@ def _lake_contents(store: Store) -> list[str]:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.06, 0.1])
 def test_a_killed_erasure_is_completed_by_the_next_run(shop: Store, seconds: float) -> None:
-    code = (
-        "from retail_core.settings import load_settings\n"
-        "from retail_core.store.mongo.connection import open_store\n"
-        "from retail_core.privacy.erasure import erase\n"
-        "with open_store(load_settings()) as store:\n"
-        f"    print('ready', flush=True); erase(store, {ERASED!r})"
-    )
-    shop_variables = {name: value for name, value in variables(shop.settings).items() if value is not None}
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(
-        command, env=os.environ | shop_variables, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(seconds)
-        process.kill()
+    ForkedProcess.start(erase_user, shop.settings, ERASED).kill_after(seconds)
     erasure.erase(shop, ERASED)
     assert erasure.count_stored(shop, ERASED) == counts_by_place(0)
     assert erasure.count_stored(shop, OTHER_USER) == counts_by_place(1)

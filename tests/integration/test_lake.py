@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -34,10 +32,11 @@ from retail_core.store.lake.table import Lake, LakeState, damage, rebuild, sync
 from retail_core.store.lake.table_specs import EVENTS
 from retail_core.store.mongo.connection import Document, Store, open_store
 from tests.examples import examples
-from tests.lake_windows import START, SYNC_PROGRAM, event, predictions_of, put
+from tests.forked_processes import ForkedProcess
+from tests.killed_programs import KILLED, end_at_commit, synchronize
+from tests.lake_windows import START, event, predictions_of, put
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def commit(store: Store, window_id: int) -> None:
@@ -233,19 +232,12 @@ def test_user_attributes_are_mirrored(store: Store) -> None:
     assert rebuild(store) == state
 
 
-def test_a_killed_sync_that_is_repeated_gives_the_same_lake(store: Store, mongod_uri: str) -> None:
+def test_a_killed_sync_that_is_repeated_gives_the_same_lake(store: Store) -> None:
     fill(store, windows=8, rows=4_000, days=30)
     generator = random.Random(5)
-    command = [sys.executable, "-c", SYNC_PROGRAM, str(store.settings.home), mongod_uri, store.database.name]
     lake = Lake(store.settings.lake_url)
     for round_ in range(4):
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"ready\n"
-            try:
-                child.wait(generator.uniform(0.0, 0.6))
-            except subprocess.TimeoutExpired:
-                child.kill()
+        ForkedProcess.start(synchronize, store.settings).kill_after(generator.uniform(0.0, 0.6))
         assert lake.state().rows in {0, 32_000, 32_010}
         assert len(lake_rows(lake)) == lake.state().rows
         if round_ >= 2:
@@ -259,32 +251,11 @@ def test_a_killed_sync_that_is_repeated_gives_the_same_lake(store: Store, mongod
     assert not (store.settings.home_dir / "lake-spool").exists()
 
 
-KILLED_AT = (
-    "import os, sys; from pathlib import Path; from pydantic import SecretStr\n"
-    "from retail_core.settings import Settings; from retail_core.store.lake import table\n"
-    "from retail_core.store.mongo.connection import open_store\n"
-    "from retail_core.store.lake.delta_table import LakeTable\n"
-    "from retail_core.store.lake.erase import erase_from_lake\n"
-    "home, uri, name, operation, moment, number = sys.argv[1:]\n"
-    "commit, count = LakeTable.commit, iter(range(99))\n"
-    "def killed(*arguments, **named):\n"
-    "    due = next(count) == int(number)\n"
-    "    if due and moment == 'before': os._exit(9)\n"
-    "    after = commit(*arguments, **named)\n"
-    "    if due: os._exit(9)\n"
-    "    return after\n"
-    "LakeTable.commit = killed\n"
-    "settings = Settings(home=Path(home), mongodb_uri=SecretStr(uri), mongodb_database=name)\n"
-    "if operation == 'erase': erase_from_lake(settings, 'u1')\n"
-    "else: getattr(table, operation)(open_store(settings))\n"
-)
-
-
 @pytest.mark.parametrize("number", [0, 1, 2])
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("operation", ["sync", "rebuild", "erase"])
 def test_a_kill_at_any_commit_leaves_one_version_or_the_next(
-    store: Store, mongod_uri: str, operation: str, moment: str, number: int
+    store: Store, operation: str, moment: str, number: int
 ) -> None:
     fill(store, windows=3, rows=20)
     for window_id in (1, 2, 3):
@@ -300,9 +271,8 @@ def test_a_kill_at_any_commit_leaves_one_version_or_the_next(
     else:
         put(store, 4, [event(999, 4)])
         add_user(store, 4)
-    command = [sys.executable, "-c", KILLED_AT, str(store.settings.home), mongod_uri, store.database.name]
-    ended = subprocess.run([*command, operation, moment, str(number)], cwd=ROOT, check=False)
-    assert ended.returncode == 9
+    ended = ForkedProcess.start(end_at_commit, store.settings, operation, moment, number)
+    assert ended.wait() == KILLED
     lake = Lake(store.settings.lake_url)
     assert len(lake_rows(lake)) == lake.state().rows
     assert lake.state().rows in rows
@@ -322,16 +292,13 @@ def add_user(store: Store, window_id: int) -> None:
     store.ledger.update_one({"window_id": window_id}, {"$set": {"users": 1}})
 
 
-def test_concurrent_syncs_and_readers_are_safe(store: Store, mongod_uri: str) -> None:
+def test_concurrent_syncs_and_readers_are_safe(store: Store) -> None:
     fill(store, windows=4, rows=1_000)
     state = sync(store)
     reader = Lake(store.settings.lake_url).snapshot()
     put(store, 5, [event(10**6 + i, 5, day=i % 9) for i in range(1_000)])
-    command = [sys.executable, "-c", SYNC_PROGRAM, str(store.settings.home), mongod_uri, store.database.name]
-    children = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _ in range(2)]
-    outputs = [child.communicate(timeout=120)[0].split() for child in children]
-    assert [child.returncode for child in children] == [0, 0]
-    assert outputs[0] == outputs[1]
+    processes = [ForkedProcess.start(synchronize, store.settings) for _ in range(2)]
+    assert [process.result() for process in processes] == [5_000, 5_000]
     assert_mirrors(store, {1, 2, 3, 4, 5})
     assert reader.state() == state
     assert len(lake_rows(reader)) == 4_000

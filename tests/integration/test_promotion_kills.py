@@ -21,7 +21,8 @@ from retail_core.registry.promotion import Author, promote, rollback
 from retail_core.registry.promotion_record import Entry, history, is_confirmed, newest_entry
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store, open_store
-from tests.kill_points import KILL_POINTS, change_production, context, run_until_killed
+from tests.forked_processes import ForkedProcess
+from tests.kill_points import KILL_POINTS, change_production, run_until_killed
 from tests.serving import register_variant
 
 pytestmark = pytest.mark.integration
@@ -88,13 +89,9 @@ def test_killed_and_run_again_changes_production_once(
 def test_two_at_once_are_recorded_one_after_the_other(
     versions: Registry, asked: tuple[str | None, str | None]
 ) -> None:
-    processes = [
-        context.Process(target=change_production, args=(versions.settings, version)) for version in asked
-    ]
+    processes = [ForkedProcess.start(change_production, versions.settings, version) for version in asked]
     for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
+        process.wait()
     entries = assert_chain(versions.store)[3:]
     kinds = sorted((entry["kind"], entry["version"]) for entry in entries)
     if asked == (None, None):

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,35 +16,21 @@ from retail_core import sources
 from retail_core.errors import InputError
 from retail_core.ingest import ingest, replay, store_events, undo
 from retail_core.ingest.undo import UndoReport
-from retail_core.settings import Settings
 from retail_core.sources import Source
 from retail_core.store.lake.table import Lake, rebuild, sync
 from retail_core.store.mongo import file_removal
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.ingested_files import find_file
+from tests.forked_processes import ForkedProcess
+from tests.killed_programs import undo_file
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 HEADER = "event_id,user_id,event_time,event_type,item_id,price\n"
 CANONICAL = sources.get_preset("canonical")
 BROKEN = ",u0,never,view_item,,\n"
 HIDDEN = {"window_id": 0}
-
-UNDO = """
-import sys
-from datetime import UTC, datetime
-from pathlib import Path
-from retail_core.ingest import undo
-from retail_core.settings import Settings
-from retail_core.store.mongo.connection import open_store
-
-uri, name, home, file_id = sys.argv[1:]
-with open_store(Settings(home=Path(home), mongodb_uri=uri, mongodb_database=name)) as store:
-    print("go", flush=True)
-    undo(store, file_id, at=datetime(2025, 3, 2, tzinfo=UTC))
-"""
 
 
 def _row(user: int, key: str = "", kind: str = "view_item", day: int | None = None) -> str:
@@ -341,13 +322,6 @@ def test_an_undo_of_a_busy_or_unknown_file_is_refused(store: Store, tmp_path: Pa
         _undo(store, path)
 
 
-def _start(settings: Settings, file_id: str) -> subprocess.Popen[str]:
-    assert settings.mongodb_uri
-    uri = settings.mongodb_uri.get_secret_value()
-    command = [sys.executable, "-c", UNDO, uri, settings.mongodb_database, str(settings.home), file_id]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
-
-
 def test_a_killed_undo_that_is_repeated_has_the_result_of_an_undisturbed_one(
     store: Store, tmp_path: Path
 ) -> None:
@@ -357,13 +331,7 @@ def test_a_killed_undo_that_is_repeated_has_the_result_of_an_undisturbed_one(
     file_id = _id(store, first)
     generator = random.Random(7)
     for delay in (0.0, 0.1, 0.25, 0.5, generator.uniform(0.0, 0.8), generator.uniform(0.0, 0.8)):
-        process = _start(store.settings, file_id)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "go\n"
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        ForkedProcess.start(undo_file, store.settings, file_id).kill_after(delay)
         if store.ledger.find_one({"_id": file_id}) is None:
             break
         if store.ledger.find_one({"_id": file_id, "state": "undoing"}):
