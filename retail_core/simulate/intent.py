@@ -24,6 +24,7 @@ _VISIT_FACTOR = np.array([0.045, 1.0, 3.0])
 _VISIT_BASE = np.array([0.0, 0.0, 1.2])
 _BUY_LOGIT = np.array([-4.9, -4.3, -3.25])
 _AFTER_PURCHASE = np.array([0.35, 0.48, 0.17])
+_DRIFT_ODDS = {"intent": 0.4, "intent_mild": 0.6}
 LONG_AGO = -1_000
 _TASTE_SHARE = np.array([0.6, 0.25, 0.15])
 _FIRST_MOOD = np.array([0.0, 0.72, 0.28])
@@ -128,7 +129,7 @@ def _cart_pull(population: Population, hidden: Hidden, day: Day) -> FloatArray:
 
 
 def _calendar_pull(day: Day) -> float:
-    drift = np.log(0.4) if day.drift == "intent" else 0.0
+    drift = np.log(_DRIFT_ODDS.get(day.drift, 1.0)) if day.drift else 0.0
     return float(drift + (0.45 if day.promotion else 0.0) - (0.25 if day.eve else 0.0))
 
 

@@ -12,6 +12,7 @@ from retail_core.errors import InputError
 DRIFTS: Mapping[str, str] = MappingProxyType(
     {
         "intent": "the odds of buying on a visiting day fall to 0.4 of what they were",
+        "intent_mild": "the odds of buying on a visiting day fall to 0.6 of what they were",
         "mix": "half of the sessions move to android and 45 % of the interest to three small categories",
         "volume": "the rate of visits rises by 70 %",
         "schema": "the android app sends no brand, categories in capitals and view_promotion for lists",

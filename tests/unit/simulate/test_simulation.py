@@ -216,8 +216,9 @@ def test_a_drift_changes_the_last_third_and_nothing_before(kind: str, folder: Pa
         plain[plain["event_time"] < drift_start], drifted[drifted["event_time"] < drift_start]
     )
     before, after = plain[plain["event_time"] >= drift_start], drifted[drifted["event_time"] >= drift_start]
-    if kind == "intent":
-        assert _count(after, "purchase") < 0.65 * _count(before, "purchase")
+    if kind in {"intent", "intent_mild"}:
+        upper = {"intent": 0.65, "intent_mild": 0.85}[kind]
+        assert _count(after, "purchase") < upper * _count(before, "purchase")
     elif kind == "volume":
         assert _count(after, "session_start") > 1.25 * _count(before, "session_start")
     elif kind == "mix":
