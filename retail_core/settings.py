@@ -111,10 +111,34 @@ class Settings(BaseSettings):
         50, ge=2, description="Minimum purchases to train on or recalibrate with, by half as many users."
     )
     new_data_limit: float = Field(
-        0.10, gt=0, description="Trigger `new_data`: growth of the number of events at which it fires."
+        0.10,
+        gt=0,
+        description="Trigger `new_data`: growth of the number of events since the last training at which it "
+        "fires.",
+    )
+    retrain_pause_days: float = Field(
+        1.0,
+        ge=0,
+        description="Trigger `new_data`: days after the last training before which it does not fire.",
     )
     performance_limit: float = Field(
-        0.05, gt=0, description="Trigger `performance`: relative loss of F1 at which it fires."
+        0.05,
+        gt=0,
+        lt=1,
+        description="Trigger `performance`: relative loss of F1 that it tests for.",
+    )
+    performance_window_days: int = Field(
+        14, ge=1, le=60, description="Trigger `performance`: number of newest matured days that count."
+    )
+    calibration_limit: float = Field(
+        0.10,
+        gt=0,
+        lt=1,
+        description="Trigger `calibration`: relative deviation of observed from promised buyers that is "
+        "tolerated.",
+    )
+    max_model_age_days: int = Field(
+        30, ge=1, description="Trigger `age`: days since the last training at which it fires."
     )
     drift_limit: float = Field(
         0.25,

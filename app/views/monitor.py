@@ -15,11 +15,13 @@ from retail_core.registry.model_card import model_card
 from retail_core.settings import Settings, load_settings
 
 LIVE_METRICS = {"F1": "f1", "Average precision": "ap", "Recall": "recall", "Precision": "precision"}
-NEW_DATA, DRIFT = "new_data", "drift"
+NEW_DATA, DRIFT, CALIBRATION = "new_data", "drift", "calibration"
 TRIGGERS = {
     NEW_DATA: ("New data", "Growth of the events"),
     "performance": ("Performance", "Live F1 at the reference base rate"),
+    CALIBRATION: ("Calibration", "Observed buyers relative to promised"),
     DRIFT: ("Drift", "Share of the model in features that have moved"),
+    "age": ("Age", "Days since the last training"),
 }
 _CHECK_COLUMNS = ["at", "name", "fired", "action", "value", "interval", "limit", "model_version", "evidence"]
 
@@ -186,7 +188,7 @@ def _retraining(checks: pd.DataFrame) -> None:
 
 def _trigger(check: pd.Series[Any]) -> None:
     name, label = TRIGGERS.get(check["name"], (check["name"], "Value"))
-    formatted = fmt.share if check["name"] in {NEW_DATA, DRIFT} else fmt.decimal
+    formatted = fmt.share if check["name"] in {NEW_DATA, DRIFT, CALIBRATION} else fmt.decimal
     value, limit = (None if pd.isna(check[key]) else float(check[key]) for key in ("value", "limit"))
     quiet = ":gray-badge[not measurable yet]" if value is None else ":green-badge[quiet]"
     st.markdown(f"**{name}** {':red-badge[fires]' if check['fired'] else quiet}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -32,6 +32,9 @@ MIN_ROWS = 200
 """Smallest window that is compared."""
 MAX_ROWS = 3_000
 """Largest number of rows compared per window; above it users are sampled by hash."""
+MAX_GAPS = 2
+"""Drift is not measured with more outages than this among the newest days: they change sums over a week."""
+_GAP_REACH = 2 * WINDOW_DAYS + 2
 
 
 @dataclass(frozen=True)
@@ -50,33 +53,41 @@ class DriftMeasurement:
 
 
 def measure_drift(
-    lake: LakeReader, served: ServedModel, as_of: datetime, engine: EngineOptions
+    lake: LakeReader,
+    served: ServedModel,
+    as_of: datetime,
+    engine: EngineOptions,
+    announced: Collection[date] = (),
 ) -> DriftMeasurement:
     """Compare the users at the newest six midnights with those at the last fifteen of the training data.
 
-    Clock and context features are left out: they are equal for all users of a cut-off.
+    Clock and context features are left out: they are equal for all users of a cut-off. Midnights after a day
+    that is announced, regularly closed or without events are left out, in both periods: the features of
+    the last day would show the calendar or an outage, not the users.
 
     Args:
         lake: the events, pinned to one state.
         served: the model in production.
         as_of: aware; only midnights up to it are used.
         engine: computes the features.
+        announced: local days of the shop's calendar.
     """
     spec = served.spec
     task, min_midnights = spec.feature_set.task, NEWEST_WINDOWS * WINDOW_DAYS
     last_trained = last_midnight(parse_instant(spec.data["as_of"]) - task.horizon, task.timezone)
     newest = last_midnight(as_of, task.timezone)
-    later_midnights = len(list(midnights(last_trained, newest, task.timezone))) - 1
+    skipped = _SkippedDays.read(lake, served, newest, engine, announced)
+    later_midnights = len(_usable(last_trained + timedelta(seconds=1), newest, task.timezone, skipped))
     if later_midnights < min_midnights:
         return _unavailable(f"{later_midnights} midnights since the training data, {min_midnights} needed")
-    if gaps := _recent_gaps(lake, served, newest, engine):
-        return _unavailable(f"the log has a gap on {gaps[-1]}")
+    if len(gaps := skipped.recent_gaps(newest, task.timezone)) > MAX_GAPS:
+        return _unavailable(f"the log has gaps on {len(gaps)} of the newest {_GAP_REACH} days")
     reference, recent = (
-        [_pairs(lake, served, window, engine) for window in _windows(end, count, task.timezone)]
+        [_pairs(lake, served, window, engine) for window in _windows(end, count, task.timezone, skipped)]
         for end, count in ((last_trained, REFERENCE_WINDOWS), (newest, NEWEST_WINDOWS))
     )
     reference = [pairs for pairs in reference if len(pairs) >= MIN_ROWS]
-    smallest = min(len(pairs) for pairs in recent)
+    smallest = min((len(pairs) for pairs in recent), default=0)
     if len(reference) < 2 or smallest < MIN_ROWS:
         return _unavailable(
             f"{len(reference)} reference windows of at least {MIN_ROWS} rows, {smallest} rows now"
@@ -96,22 +107,55 @@ def _unavailable(reason: str) -> DriftMeasurement:
     return DriftMeasurement([], "", reason)
 
 
-def _recent_gaps(
-    lake: LakeReader, served: ServedModel, newest: datetime, engine: EngineOptions
-) -> list[date]:
-    """Days without events that would change the features of the newest windows: an outage is no drift."""
-    task = served.spec.feature_set.task
-    if served.spec.primary == "first-visit":
-        return []
-    first = (newest - timedelta(days=2 * WINDOW_DAYS + 2)).astimezone(zone(task.timezone)).date()
-    plan = labelled_cutoffs(lake, task, newest, engine)
-    return [day for day in plan.gaps if day >= first]
+@dataclass(frozen=True)
+class _SkippedDays:
+    """Local days whose following midnight is not compared.
+
+    Attributes:
+        announced: days of the calendar, and those without events that are real.
+        gaps: outages.
+        closed_weekdays: 0 = Monday.
+    """
+
+    announced: frozenset[date]
+    gaps: tuple[date, ...]
+    closed_weekdays: tuple[int, ...]
+
+    @classmethod
+    def read(
+        cls,
+        lake: LakeReader,
+        served: ServedModel,
+        newest: datetime,
+        engine: EngineOptions,
+        announced: Collection[date],
+    ) -> _SkippedDays:
+        if served.spec.primary == "first-visit":
+            return cls(frozenset(announced), (), ())
+        plan = labelled_cutoffs(lake, served.spec.feature_set.task, newest, engine)
+        gaps = tuple(day for day in plan.gaps if day not in announced)
+        return cls(frozenset({*announced, *plan.quiet_days}), gaps, plan.closed_weekdays)
+
+    def recent_gaps(self, newest: datetime, zone_name: str) -> list[date]:
+        """Outages among the days whose absence would change the features of the newest windows."""
+        first = (newest - timedelta(days=_GAP_REACH)).astimezone(zone(zone_name)).date()
+        return [day for day in self.gaps if day >= first]
+
+    def __contains__(self, day: date) -> bool:
+        return day in self.announced or day in self.gaps or day.weekday() in self.closed_weekdays
 
 
-def _windows(end: datetime, count: int, zone_name: str) -> list[list[datetime]]:
-    """The last `count` windows of `WINDOW_DAYS` midnights up to `end`, ascending."""
-    first = end - timedelta(days=count * WINDOW_DAYS + 1)
-    days = list(midnights(first, end, zone_name))[-count * WINDOW_DAYS :]
+def _usable(first: datetime, last: datetime, zone_name: str, skipped: _SkippedDays) -> list[datetime]:
+    """Midnights in [first, last] whose day before is not skipped."""
+    local, day = zone(zone_name), timedelta(days=1)
+    return [t for t in midnights(first, last, zone_name) if t.astimezone(local).date() - day not in skipped]
+
+
+def _windows(end: datetime, count: int, zone_name: str, skipped: _SkippedDays) -> list[list[datetime]]:
+    """The last `count` windows of `WINDOW_DAYS` usable midnights up to `end`, ascending."""
+    first = end - timedelta(days=2 * count * WINDOW_DAYS + 1)
+    days = _usable(first, end, zone_name, skipped)[-count * WINDOW_DAYS :]
+    days = days[len(days) % WINDOW_DAYS :]
     return [days[start : start + WINDOW_DAYS] for start in range(0, len(days), WINDOW_DAYS)]
 
 

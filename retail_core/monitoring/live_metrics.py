@@ -55,11 +55,6 @@ class Confusion:
         return _ratio(self.true_positives, self.true_positives + self.false_positives)
 
     @property
-    def false_positive_rate(self) -> float:
-        """Share of the non-buyers that were expected to buy; 0 where everybody bought."""
-        return _ratio(self.false_positives, self.false_positives + self.true_negatives)
-
-    @property
     def f1(self) -> float:
         """Harmonic mean of precision and recall; 0 where both are."""
         return _ratio(2 * self.true_positives, self.buyers + self.true_positives + self.false_positives)
@@ -67,23 +62,6 @@ class Confusion:
 
 def _ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator else 0.0
-
-
-def reweighted_f1(live: Confusion, reference_base_rate: float) -> float:
-    """F1 at `reference_base_rate` instead of the live base rate, all else equal.
-
-    F1 depends on the base rate even if the model's quality is unchanged. Recall `r` (of the buyers) and the
-    false positive rate `f` (of the non-buyers) do not, so the precision is recomputed under the reference
-    prior `pi` and F1 from it:
-
-        precision = pi r / (pi r + (1 - pi) f)
-        F1        = 2 precision r / (precision + r) = 2 pi r / (pi r + (1 - pi) f + pi)
-
-    With `pi` equal to the live base rate the result is the live F1. It is 0 if recall is 0.
-    """
-    prior, recall = reference_base_rate, live.recall
-    expected = prior * recall + (1 - prior) * live.false_positive_rate
-    return _ratio(2 * prior * recall, expected + prior)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from retail_core.monitoring.trigger_check import INSUFFICIENT_DATA, TriggerCheck
 from retail_core.monitoring.triggers import check_triggers
 from retail_core.registry.champion import load_champion
 from retail_core.store.mongo.list_estimates import read_estimates
+from retail_core.store.mongo.shop_calendar import announced_days
 from retail_core.workspace import Workspace
 
 OK = "ok"
@@ -63,7 +64,8 @@ def monitor(workspace: Workspace, *, as_of: datetime, at: datetime) -> MonitorRe
         DataError: no model is in production.
     """
     served = load_champion(workspace.store)
-    measurement = measure_drift(workspace.lake.snapshot(), served, as_of, workspace.engine)
+    announced = announced_days(workspace.store)
+    measurement = measure_drift(workspace.lake.snapshot(), served, as_of, workspace.engine, announced)
     outcomes = mature_predictions(workspace, as_of=as_of)
     checks = check_triggers(workspace, as_of=as_of, at=at, measurement=measurement)
     return MonitorReport(

@@ -224,8 +224,11 @@ def test_new_events_fire_a_trigger_and_check_only_does_not_train(lifecycle: Life
     times = lifecycle.log["event_time"]
     events_then, events_now = int((times < TRAINED).sum()), int((times < LATER).sum())
     assert new_data.value == pytest.approx(events_now / events_then - 1)
-    assert f"{events_now:,} events now, {events_then:,} in the data" in new_data.evidence
+    assert f"{events_now:,} events before" in new_data.evidence
+    assert f"{events_then:,} in the train attempt of {TRAINED:%Y-%m-%d}" in new_data.evidence
     assert performance.value is not None
+    assert performance.interval is not None
+    assert performance.interval[0] < performance.value < performance.interval[1]
     assert performance.limit == pytest.approx(0.95 * lifecycle.reference_f1)
     assert not lifecycle.with_new_data.retrained
 
@@ -256,7 +259,7 @@ def test_retraining_reports_its_reason_and_a_new_version(lifecycle: Lifecycle) -
 def test_every_check_is_stored_with_its_evidence(lifecycle: Lifecycle) -> None:
     stored = list(lifecycle.workspace.store.trigger_checks.find().sort("_id", 1))
     names = {check.name for check in lifecycle.retrained.triggers}
-    assert names >= {"new_data", "performance", "drift"}
+    assert names >= {"new_data", "performance", "calibration", "drift", "age"}
     assert len(stored) == len(names) * 5
     assert {check["name"] for check in stored} == names
     last = [check for check in stored if check["name"] == "new_data"][-1]

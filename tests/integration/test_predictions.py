@@ -18,6 +18,7 @@ from retail_core.schemas import Outcome, Prediction
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.ledger import shop_zone, source_policy
 from retail_core.store.mongo.predictions import (
+    outcome_counts,
     read_outcomes,
     read_predictions,
     replace_predictions,
@@ -64,6 +65,30 @@ def test_predictions_are_read_as_they_were_written(store: Store) -> None:
     stored = store.predictions.find_one({"user_id": "u7"}, {"_id": 0})
     assert stored is not None
     assert stored == frame[frame["user_id"] == "u7"].iloc[0].to_dict() | {"as_of": T}
+
+
+def test_counts_of_each_list_are_those_of_its_rows(store: Store) -> None:
+    frames = [
+        outcomes(predictions(range(40), as_of=T + timedelta(days=day), seed=day), purchased=False).assign(
+            purchased=np.arange(40) % 7 == 0
+        )
+        for day in range(3)
+    ]
+    write_outcomes(store, pd.concat(frames, ignore_index=True))
+    first, second = outcome_counts(store, since=T, before=T + timedelta(days=2), policy="daily")
+    assert (first["as_of"], second["as_of"], first["model_version"]) == (T, T + timedelta(days=1), "1")
+    rows = frames[1]
+    assert (second["rows"], second["buyers"]) == (40, 6)
+    assert second["promised"] == pytest.approx(rows["probability"].sum())
+    assert second["squares"] == pytest.approx((rows["probability"] ** 2).sum())
+    assert second["true_positives"] == (rows["purchased"] & rows["will_purchase"]).sum()
+    assert second["false_positives"] == (~rows["purchased"] & rows["will_purchase"]).sum()
+    store.prediction_windows.update_one(
+        {"collection": "outcomes", "as_of": T}, {"$set": {"state": "writing"}}
+    )
+    (remaining,) = outcome_counts(store, since=T, before=T + timedelta(days=2), policy="daily")
+    assert remaining["as_of"] == T + timedelta(days=1)
+    assert outcome_counts(store, since=T, before=T + timedelta(days=2), policy="first-visit") == []
 
 
 def test_writing_a_window_a_second_time_replaces_only_it(store: Store) -> None:

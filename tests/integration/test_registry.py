@@ -86,7 +86,14 @@ def make_candidate(settings: Settings, run: TrainingRun, *, leaky: bool = False)
         certificates={"daily": None},
         reasons={"daily": "too few buyers"},
         metrics={"daily": metrics | {"population": "everybody"}},
-        reference={"f1": 0.3, "base_rate": 0.04, "n": 1000, "positives": 40},
+        reference={
+            "f1": 0.3,
+            "recall": 0.4,
+            "false_positive_rate": 0.04,
+            "base_rate": 0.04,
+            "n": 1000,
+            "positives": 40,
+        },
         data={"rows": 1, "events": 2, "data_hash": "d", "last_event": None, "as_of": "2025-03-01T00:00:00Z"},
         self_test={"rows": rows, "probability": {"daily": model.probability(frame, "daily").tolist()}},
         leaky=leaky,
@@ -287,7 +294,7 @@ def test_triggers_of_a_damaged_champion_are_checked(store: Store, settings: Sett
     promotion.promote(store, champion.version, Author("test"))
     damage(settings, champion.version)
     checks = {check.name: check for check in check_triggers(Workspace(store), as_of=AT, at=AT)}
-    assert set(checks) == {"new_data", "performance", "drift"}
+    assert set(checks) >= {"new_data", "performance", "calibration", "drift", "age"}
     assert checks["drift"].value is None
     assert f"version {champion.version} cannot be served" in checks["drift"].evidence
 

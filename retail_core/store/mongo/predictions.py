@@ -131,6 +131,38 @@ def read_outcomes(
     return cast("DataFrame[Outcome]", _read(store, store.outcomes, _OUTCOME_FIELDS, query, model_version))
 
 
+def outcome_counts(store: Store, *, since: datetime, before: datetime, policy: str) -> list[Document]:
+    """Counts of each list of matured predictions, by as_of and model version, computed by MongoDB.
+
+    Args:
+        store: the open store.
+        since: first cut-off, inclusive.
+        before: last cut-off, exclusive.
+        policy: cut-off policy of the rows.
+
+    Returns:
+        Documents with `as_of`, `model_version`, `rows`, `buyers`, `promised` (sum of the probabilities),
+        `squares` (sum of their squares), `true_positives` and `false_positives` (of `will_purchase`).
+    """
+    bought, expected = {"$toInt": "$purchased"}, {"$toInt": "$will_purchase"}
+    query: Document = {"as_of": {"$gte": to_utc_ms(since), "$lt": to_utc_ms(before)}, "policy": policy}
+    group = {
+        "_id": {"as_of": "$as_of", "model_version": "$model_version"},
+        "rows": {"$sum": 1},
+        "buyers": {"$sum": bought},
+        "promised": {"$sum": "$probability"},
+        "squares": {"$sum": {"$multiply": ["$probability", "$probability"]}},
+        "true_positives": {"$sum": {"$multiply": [bought, expected]}},
+        "false_positives": {"$sum": {"$multiply": [{"$subtract": [1, bought]}, expected]}},
+    }
+    stages = [
+        {"$match": query | _unfinished(store, store.outcomes)},
+        {"$group": group},
+        {"$sort": {"_id": 1}},
+    ]
+    return [{**row.pop("_id"), **row} for row in store.outcomes.aggregate(stages)]
+
+
 def replace_audience(store: Store, header: Document, members: Iterable[Document]) -> int:
     """Replace the audience with the `_id` of `header` and return its number of members.
 
@@ -275,12 +307,15 @@ def _read(
 ) -> pd.DataFrame:
     if model_version is not None:
         query["model_version"] = model_version
-    unfinished = store.prediction_windows.find({"collection": collection.name, "state": "writing"})
-    excluded = [{name: entry[name] for name in ("as_of", "model_version")} for entry in unfinished]
-    if excluded:
-        query["$nor"] = excluded
-    frame = _find(collection, fields, query)
+    frame = _find(collection, fields, query | _unfinished(store, collection))
     return frame.sort_values(["as_of", "model_version", "rank"], kind="stable", ignore_index=True)
+
+
+def _unfinished(store: Store, collection: Collection[Document]) -> Document:
+    """A condition that leaves out windows that are being written."""
+    windows = store.prediction_windows.find({"collection": collection.name, "state": "writing"})
+    excluded = [{name: entry[name] for name in ("as_of", "model_version")} for entry in windows]
+    return {"$nor": excluded} if excluded else {}
 
 
 def _find(
