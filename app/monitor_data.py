@@ -39,6 +39,7 @@ class Snapshot:
         shadows: versions that score silently, newest first.
         checks: trigger checks, newest first.
         promotions: the promotion log, newest first.
+        alerts: newest first, with the state of their delivery.
         predictions: number of stored predictions.
     """
 
@@ -51,6 +52,7 @@ class Snapshot:
     shadows: pd.DataFrame
     checks: pd.DataFrame
     promotions: pd.DataFrame
+    alerts: pd.DataFrame
     predictions: int
 
 
@@ -73,6 +75,7 @@ def read_snapshot(settings: Settings) -> Snapshot:
                 shadows=_newest(store, "shadows", by="started"),
                 checks=_newest(store, "trigger_checks"),
                 promotions=_promotions(store),
+                alerts=_newest(store, "alerts", by="last_at"),
                 predictions=store.predictions.estimated_document_count(),
             )
         except PyMongoError as error:

@@ -44,8 +44,8 @@ def main() -> None:
         _production(model)
     with components.show_errors():
         snapshot = _snapshot(str(settings.home_dir), settings.mongodb_database, settings)
-        names = ["Live quality", "Retraining", "Data", "Versions", "Model card"]
-        live, retraining, data, history, card = st.tabs(names)
+        names = ["Live quality", "Retraining", "Data", "Versions", "Alerts", "Model card"]
+        live, retraining, data, history, alerts, card = st.tabs(names)
         with live:
             _live(snapshot, model)
             _online(snapshot.online)
@@ -56,6 +56,8 @@ def main() -> None:
         with history:
             _history(snapshot.promotions)
             _shadows(snapshot.shadows)
+        with alerts:
+            _alerts(snapshot.alerts)
         with card:
             _card(settings)
 
@@ -270,6 +272,33 @@ def _history(promotions: pd.DataFrame) -> None:
             "base_rate": st.column_config.NumberColumn("Base rate", format="percent"),
             "n": "Rows",
             "positives": "Buyers",
+        },
+    )
+
+
+def _alerts(alerts: pd.DataFrame) -> None:
+    if alerts.empty:
+        st.info("No alert has been raised yet. `retail alerts test` tests the delivery.")
+        return
+    undelivered = alerts[alerts["state"].isin(["pending", "failed"]) & alerts["error"].notna()]
+    if not undelivered.empty:
+        error = undelivered["error"].iloc[0]
+        st.warning(f"Not delivered so far: {fmt.count(len(undelivered))}. The newest of them: {error}.")
+    st.caption("Every alert with its next step, newest first; the same cause is one alert.")
+    st.dataframe(
+        alerts.reindex(columns=["last_at", "title", "text", "next_step", "count", "state"]),
+        hide_index=True,
+        width="stretch",
+        row_height=110,
+        column_config={
+            "last_at": st.column_config.DatetimeColumn(
+                "When (UTC)", timezone="UTC", format="YYYY-MM-DD HH:mm"
+            ),
+            "title": st.column_config.TextColumn("Alert", width="medium"),
+            "text": st.column_config.TextColumn("What happened", width="medium"),
+            "next_step": st.column_config.TextColumn("Next step", width="medium"),
+            "count": st.column_config.NumberColumn("Times", width="small"),
+            "state": st.column_config.TextColumn("Delivery", width="small"),
         },
     )
 

@@ -142,7 +142,7 @@ def test_the_monitor_shows_model_data_and_history(page: Page, app_url: str) -> N
     expect(page.get_by_test_id("stSidebarNavLink")).to_have_text(
         [re.compile(name) for name in ("Score a file", "Choose an audience", "Look up a user", "Monitor")]
     )
-    for tab in ("Retraining", "Versions", "Live quality", "Data"):
+    for tab in ("Retraining", "Versions", "Alerts", "Live quality", "Data"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(500)
         picture(page, f"monitor_{tab.split()[0].lower()}")

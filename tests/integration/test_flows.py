@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ import pytest
 
 from retail_core import sources
 from retail_core.ingest import ingest
-from retail_core.store.mongo.connection import Store
+from retail_core.scoring.backfill import unscored_midnights
+from retail_core.store.mongo.connection import Store, open_store
+from retail_core.workspace import Workspace
 from tests.serving import environment
 
 if TYPE_CHECKING:
@@ -79,6 +81,30 @@ def test_without_matured_predictions_the_retrain_run_is_skipped(flow_shop: FlowS
     assert (state["type"], state["name"]) == ("COMPLETED", "Skipped")
     shown = json.loads(artifact(flow_shop, "retrain-triggers")["data"])
     assert {"name", "fired", "value", "limit", "evidence"} <= set(shown[0])
+
+
+def test_monitor_and_backfill_publish_what_they_did(flow_shop: FlowShop) -> None:
+    at = flow_shop.scored.isoformat()
+    report, filled = flow_shop.run_in_one_process(
+        ("monitor", "--as-of", at), ("backfill", "--first", at, "--last", at)
+    )
+    assert report["model_version"] == "1"
+    shown = json.loads(artifact(flow_shop, "monitor-triggers")["data"])
+    assert [row["name"] for row in shown] == [check["name"] for check in report["triggers"]]
+    assert filled["scored"] == []
+    run = last_run(flow_shop, "backfill")
+    assert (run["state"]["name"], run["state"]["message"]) == ("Skipped", "every midnight has predictions")
+
+
+def test_midnights_without_predictions_are_found(flow_shop: FlowShop) -> None:
+    day = timedelta(days=1)
+    with open_store(flow_shop.settings) as store:
+        workspace = Workspace.synchronized(store)
+        missing = unscored_midnights(workspace, flow_shop.scored - 2 * day, flow_shop.scored + 30 * day)
+        newest = workspace.newest_event
+    assert missing[:2] == [flow_shop.scored - 2 * day, flow_shop.scored - day]
+    assert flow_shop.scored not in missing
+    assert newest - day < missing[-1] <= newest
 
 
 def test_a_user_error_is_one_line_also_without_a_prefect_server(flow_shop: FlowShop, tmp_path: Path) -> None:
