@@ -76,6 +76,8 @@ class PairedComparison:
         difference: mean log loss of the champion minus that of the other model; None without information.
         interval: of `difference`; valid at every day at once with probability 1 - `ALPHA`.
         champion_loss: mean log loss of the champion; None without rows.
+        dispersion: observed variance of daily means over the one that the probabilities imply; None with
+            fewer than two days of enough buyers.
     """
 
     days: int
@@ -84,6 +86,7 @@ class PairedComparison:
     difference: float | None
     interval: tuple[float, float] | None
     champion_loss: float | None
+    dispersion: float | None = None
 
 
 def day_difference(purchased: BoolArray, champion: FloatArray, other: FloatArray) -> DayDifference:
@@ -132,7 +135,9 @@ def compare(days: Sequence[DayDifference], alpha: float = ALPHA) -> PairedCompar
     precision = np.array([block.rows**2 / block.variance for block in blocks])
     mean, half_width = _mixture_interval(values, precision, alpha)
     interval = (mean - half_width, mean + half_width)
-    return PairedComparison(len(days), rows, buyers, mean, interval, champion_loss)
+    deviations = float((precision * (values - mean) ** 2).sum())
+    dispersion = deviations / (len(values) - 1) if len(values) > 1 else None
+    return PairedComparison(len(days), rows, buyers, mean, interval, champion_loss, dispersion)
 
 
 def join_small_days(days: Iterable[DayDifference]) -> list[DayDifference]:

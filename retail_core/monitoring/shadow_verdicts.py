@@ -202,5 +202,6 @@ def _evidence(comparison: PairedComparison, source: str) -> Document:
         "log_loss_difference": comparison.difference,
         "interval": None if comparison.interval is None else list(comparison.interval),
         "champion_log_loss": comparison.champion_loss,
+        "dispersion": comparison.dispersion,
         "alpha": ALPHA,
     }

@@ -189,12 +189,13 @@ def _own_mlflow(url: str) -> DoctorCheck:
 
 
 def _champion(settings: Settings) -> DoctorCheck:
-    from retail_core.registry.versions import production_version, version_spec
+    from retail_core.registry.champion import find_champion
+    from retail_core.registry.versions import version_spec
 
     remedy = "run `retail train`."
     if runs_mlflow(settings) and not (settings.home_dir / "mlflow" / "mlflow.db").exists():
         return DoctorCheck("champion", "warn", "no model has been trained", remedy)
-    version = production_version(settings)
+    version = find_champion(settings)
     if version is None:
         return DoctorCheck("champion", "warn", "no version is in production", remedy)
     spec = version_spec(settings, version)

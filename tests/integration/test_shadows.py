@@ -77,7 +77,7 @@ def prepared(shop: Shop) -> Iterator[ShadowShop]:
 def shadows(prepared: ShadowShop) -> ShadowShop:
     """Version 1 in production, and nothing shadows or has matured."""
     store = prepared.store
-    for name in ("promotions", "shadows", "shadow_predictions", "outcomes"):
+    for name in ("promotions", "alerts", "shadows", "shadow_predictions", "outcomes"):
         store.database[name].delete_many({})
     store.prediction_windows.delete_many({"collection": {"$in": ["shadow_predictions", "outcomes"]}})
     store.promotions.insert_many(prepared.promoted)
@@ -223,6 +223,9 @@ def test_a_worse_champion_is_rolled_back_once(shadows: ShadowShop) -> None:
     assert entries[-1]["actor"] == ACTOR
     assert entries[-1]["evidence"]["days"] == DAYS
     assert champion_version(store) == "1"
+    alert = store.alerts.find_one({"kind": "rolled_back"})
+    assert alert is not None
+    assert "automatic rollback: version 1 is better than the champion" in alert["text"]
     assert not judge(shadows.workspace)
     assert [entry["verdict"] for entry in history(store)] == [Verdict.ROLLED_BACK]
 

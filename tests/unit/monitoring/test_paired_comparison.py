@@ -110,7 +110,13 @@ def test_without_information_there_is_no_interval() -> None:
         comparison = compare(days)
         assert comparison.interval is None
         assert comparison.difference is None
+        assert comparison.dispersion is None
     assert compare([same]).champion_loss == pytest.approx(-math.log(0.9))
+
+
+def test_the_dispersion_is_that_of_the_standardized_differences() -> None:
+    days = [DayDifference(100, 5, 50.0, total, 4.0, 10.0) for total in (-3.0, 3.0)]
+    assert compare(days).dispersion == pytest.approx(4.5)
 
 
 def test_the_interval_narrows_with_days() -> None:
