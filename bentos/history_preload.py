@@ -135,8 +135,8 @@ class HistoryPreload:
             {"as_of": window["as_of"], "model_version": window["model_version"]}, {"user_id": 1}
         )
         limit = self._inputs.cache.limit_bytes // ENTRY_BYTES + 1
-        found = await rows.sort("rank", 1).limit(limit).to_list()
-        return [str(row["user_id"]) for row in found]
+        documents = await rows.sort("rank", 1).limit(limit).to_list()
+        return [str(row["user_id"]) for row in documents]
 
 
 def _chunks(users: Sequence[str]) -> Iterator[Sequence[str]]:
