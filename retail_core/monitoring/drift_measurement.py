@@ -76,14 +76,19 @@ def measure_drift(
     task, min_midnights = spec.feature_set.task, NEWEST_WINDOWS * WINDOW_DAYS
     last_trained = last_midnight(parse_instant(spec.data["as_of"]) - task.horizon, task.timezone)
     newest = last_midnight(as_of, task.timezone)
-    skipped = _SkippedDays.read(lake, served, newest, engine, announced)
-    later_midnights = len(_usable(last_trained + timedelta(seconds=1), newest, task.timezone, skipped))
+    skipped = SkippedDays.read(lake, served, newest, engine, announced)
+    later_midnights = len(
+        usable_midnights(last_trained + timedelta(seconds=1), newest, task.timezone, skipped)
+    )
     if later_midnights < min_midnights:
         return _unavailable(f"{later_midnights} midnights since the training data, {min_midnights} needed")
     if len(gaps := skipped.recent_gaps(newest, task.timezone)) > MAX_GAPS:
         return _unavailable(f"the log has gaps on {len(gaps)} of the newest {_GAP_REACH} days")
     reference, recent = (
-        [_pairs(lake, served, window, engine) for window in _windows(end, count, task.timezone, skipped)]
+        [
+            _pairs(lake, served, window, engine)
+            for window in midnight_windows(end, count, task.timezone, skipped)
+        ]
         for end, count in ((last_trained, REFERENCE_WINDOWS), (newest, NEWEST_WINDOWS))
     )
     reference = [pairs for pairs in reference if len(pairs) >= MIN_ROWS]
@@ -108,7 +113,7 @@ def _unavailable(reason: str) -> DriftMeasurement:
 
 
 @dataclass(frozen=True)
-class _SkippedDays:
+class SkippedDays:
     """Local days whose following midnight is not compared.
 
     Attributes:
@@ -129,7 +134,8 @@ class _SkippedDays:
         newest: datetime,
         engine: EngineOptions,
         announced: Collection[date],
-    ) -> _SkippedDays:
+    ) -> SkippedDays:
+        """The days of the log up to `newest`; a policy of own cut-offs per user has no outages."""
         if served.spec.primary == "first-visit":
             return cls(frozenset(announced), (), ())
         plan = labelled_cutoffs(lake, served.spec.feature_set.task, newest, engine)
@@ -142,19 +148,20 @@ class _SkippedDays:
         return [day for day in self.gaps if day >= first]
 
     def __contains__(self, day: date) -> bool:
+        """Whether the midnight after `day` is left out."""
         return day in self.announced or day in self.gaps or day.weekday() in self.closed_weekdays
 
 
-def _usable(first: datetime, last: datetime, zone_name: str, skipped: _SkippedDays) -> list[datetime]:
+def usable_midnights(first: datetime, last: datetime, zone_name: str, skipped: SkippedDays) -> list[datetime]:
     """Midnights in [first, last] whose day before is not skipped."""
     local, day = zone(zone_name), timedelta(days=1)
     return [t for t in midnights(first, last, zone_name) if t.astimezone(local).date() - day not in skipped]
 
 
-def _windows(end: datetime, count: int, zone_name: str, skipped: _SkippedDays) -> list[list[datetime]]:
+def midnight_windows(end: datetime, count: int, zone_name: str, skipped: SkippedDays) -> list[list[datetime]]:
     """The last `count` windows of `WINDOW_DAYS` usable midnights up to `end`, ascending."""
     first = end - timedelta(days=2 * count * WINDOW_DAYS + 1)
-    days = _usable(first, end, zone_name, skipped)[-count * WINDOW_DAYS :]
+    days = usable_midnights(first, end, zone_name, skipped)[-count * WINDOW_DAYS :]
     days = days[len(days) % WINDOW_DAYS :]
     return [days[start : start + WINDOW_DAYS] for start in range(0, len(days), WINDOW_DAYS)]
 
