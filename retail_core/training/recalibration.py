@@ -1,13 +1,12 @@
 """Recalibration: new calibrators and thresholds for a model whose ranking is still good.
 
-The rankers stay bit-equal. The newest matured days after their training data are cut into three successive
-blocks: calibrators are fitted on the first, thresholds are certified on the second, and old and new
-probabilities are compared on the third. The result is registered as a version of its own.
+The rankers stay bit-equal. What is served is fitted on the newest matured days after their training data, at
+most four weeks. Whether that is better is judged by repeating the procedure on each of the newest days with
+what was known before it (`recalibration_fit`). The result is registered as a version of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -15,12 +14,9 @@ from typing import Any
 import numpy as np
 
 from retail_core.errors import DataError
-from retail_core.model import procedure
-from retail_core.model.calibration import fit_calibrator
 from retail_core.model.dataset import TrainingData
-from retail_core.model.estimator import CalibratedRanker
 from retail_core.model.evaluation.metrics import ScoredRows, evaluate, log_loss_improvement
-from retail_core.model.procedure import OperatingPoints, RecallGoal
+from retail_core.model.procedure import RecallGoal
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
 from retail_core.model.threshold_transfer import MAX_STORED_BUYERS, BuyerScores
@@ -29,12 +25,12 @@ from retail_core.registry import versions as registry
 from retail_core.registry.champion import champion_version
 from retail_core.registry.promotion import GateVerdict, PromotionDecision
 from retail_core.registry.runs import TrainingRun
-from retail_core.settings import Settings
 from retail_core.times import iso, to_utc_ms
 from retail_core.training.attempt_recovery import carry_out
 from retail_core.training.attempt_run import OpenAttempt, attempt_run
 from retail_core.training.attempts import AttemptData, AttemptKind, NewAttempt
-from retail_core.training.recalibration_rows import RECALIBRATION_PERIODS, build_recalibration_data
+from retail_core.training.recalibration_fit import RecalibrationFit, fit_recalibration
+from retail_core.training.recalibration_rows import build_recalibration_data
 from retail_core.training.results import evaluate_test_rows
 from retail_core.training.version_spec import build_self_test, reference_metrics
 from retail_core.workspace import Workspace
@@ -49,10 +45,11 @@ class RecalibrationReport:
         recalibrated_from: the version whose rankers it has.
         promoted: whether the new version is in production.
         reason: of the promotion decision.
+        verdict: of that decision.
         policies: policies with new calibrators, the primary one first.
-        periods: rows and cut-offs of the three blocks.
-        before: Brier score, ECE, slope and mean of the old probabilities on the last block, primary policy.
-        after: the same of the new probabilities.
+        periods: rows and cut-offs of the earlier (`certify`) and of the judged days (`test`).
+        before: Brier score, ECE, slope and mean of the old probabilities on the judged days, primary policy.
+        after: the same of the procedure's probabilities as of each day.
         thresholds: of the primary policy.
         certificate: of the primary policy.
         certificate_reason: why there is no certificate.
@@ -62,6 +59,7 @@ class RecalibrationReport:
     recalibrated_from: str
     promoted: bool
     reason: str
+    verdict: str
     policies: tuple[str, ...]
     periods: dict[str, dict[str, Any]]
     before: dict[str, Any]
@@ -80,8 +78,8 @@ def recalibrate(
 ) -> RecalibrationReport:
     """Register a version with the rankers of another and new calibrators.
 
-    It is promoted if the other is in production and has a higher log loss on the last block: 95 % interval of
-    the paired difference, users resampled, above zero.
+    It is promoted if the other is in production and has a higher log loss on the judged days: 95 % interval
+    of the paired difference, users resampled, above zero.
 
     Args:
         workspace: store and lake.
@@ -111,46 +109,21 @@ def _recalibrate(
     old = registry.load_version(settings, source)
     lease.record_data(AttemptData(workspace.lake.state(new.as_of).rows, None, old.spec.feature_set.hash))
     data = build_recalibration_data(workspace, old.spec, new.as_of)
-    model, operating_points = _fit_calibrators_and_points(old, data, settings)
-    test = procedure.score_period(model, data, "test")
-    result = _RecalibrationResult(model, operating_points, test, new.as_of)
-    spec = _build_spec(old.spec, attempt.run, data, result, settings.seed)
-    decision = _decide_promotion(old, test[spec.primary], new.champion, settings.seed)
+    fit = fit_recalibration(old.estimator, data, _recall_goal(old.spec, settings.seed))
+    spec = _build_spec(old.spec, attempt.run, data, fit, new.as_of)
+    decision = _decide_promotion(old, fit.judged[spec.primary], new.champion, settings.seed)
     lease.record_decision(decision)
     candidate = registry.Candidate(
-        spec, model, None, _flat_params(spec), None, [], decision.reason, decision.tags()
+        spec, fit.model, None, _flat_params(spec), None, [], decision.reason, decision.tags()
     )
     spec = registry.log_and_register(settings, candidate)
     lease.record_version(spec.version)
     decision = carry_out(lease, spec, decision)
-    return _make_report(old, spec, decision, data, result)
+    return _make_report(old, spec, decision, fit)
 
 
 def _refuse_missing_champion() -> str:
     raise DataError("There is no model in production.", remedy="run `retail train` first, or name a version.")
-
-
-def _fit_calibrators_and_points(
-    old: ServedModel, data: TrainingData, settings: Settings
-) -> tuple[CalibratedRanker, dict[str, OperatingPoints]]:
-    """The same rankers with new calibrators where a policy has rows, and operating points."""
-    calibrators = dict(old.estimator.calibrators or {})
-    rows, matrix = procedure.period_rows(data, "calibrate")
-    labels = rows["label"].to_numpy(bool)
-    for policy in data.policies:
-        mask = rows["policy"].eq(policy).to_numpy(bool)
-        calibrators[policy] = fit_calibrator(old.estimator.raw_score(matrix[mask], policy), labels[mask])
-    model = CalibratedRanker(old.estimator.rankers, old.estimator.factor, calibrators, old.spec.primary)
-    scored = {name: procedure.score_period(model, data, name) for name in ("calibrate", "certify")}
-    goal = _recall_goal(old.spec, settings.seed)
-    points = {
-        policy: procedure.choose_operating_points(
-            scored["calibrate"][policy], scored["certify"][policy], goal
-        )
-        for policy in data.policies
-    }
-    model.set_params(threshold=points[data.policies[0]].f1)
-    return model, points
 
 
 def _recall_goal(spec: ModelSpec, seed: int) -> RecallGoal:
@@ -158,40 +131,31 @@ def _recall_goal(spec: ModelSpec, seed: int) -> RecallGoal:
     return RecallGoal(goal["target_recall"], goal["confidence"], seed)
 
 
-@dataclass(frozen=True)
-class _RecalibrationResult:
-    model: CalibratedRanker
-    points: Mapping[str, OperatingPoints]
-    test: Mapping[str, ScoredRows]
-    as_of: datetime
-
-
 def _build_spec(
-    old: ModelSpec, run: TrainingRun, data: TrainingData, result: _RecalibrationResult, seed: int
+    old: ModelSpec, run: TrainingRun, data: TrainingData, fit: RecalibrationFit, as_of: datetime
 ) -> ModelSpec:
     """The old specification with the new parts.
 
     `data` stays: it describes what the rankers were fitted on, which the triggers compare with.
     """
+    seed = old.training["goal"]["seed"]
     evaluated = {
-        policy: evaluate_test_rows(data, policy, rows, result.points[policy], seed)
-        for policy, rows in result.test.items()
+        policy: evaluate_test_rows(data, policy, rows, fit.points[policy], seed)
+        for policy, rows in fit.judged.items()
     }
-    certified = {policy: points.in_use for policy, points in result.points.items()}
-    certify = procedure.score_period(result.model, data, "certify")
+    certified = {policy: points.in_use for policy, points in fit.points.items()}
     provenance = {
         "from": old.version,
-        "as_of": iso(result.as_of),
-        "days": data.split.kind,
-        "periods": _summarize_periods(data),
+        "as_of": iso(as_of),
+        "periods": data.split.summarize(data.labelled.rows),
     }
-    calibrators = result.model.calibrators or {}
+    calibrators = fit.model.calibrators or {}
     methods = {policy: calibrator.method for policy, calibrator in calibrators.items()}
     return replace(
         old,
         version="",
         run_id=run.run_id,
-        thresholds=old.thresholds | {policy: points.to_dict() for policy, points in result.points.items()},
+        thresholds=old.thresholds | {policy: points.to_dict() for policy, points in fit.points.items()},
         certificates=old.certificates
         | {
             policy: point.certificate.to_dict() if point.certificate else None
@@ -201,12 +165,12 @@ def _build_spec(
         metrics=old.metrics | {policy: metrics for policy, (metrics, _) in evaluated.items()},
         evaluation=old.evaluation | {policy: details for policy, (_, details) in evaluated.items()},
         reference=reference_metrics(
-            result.test[old.primary], evaluated[old.primary][0], result.points[old.primary].f1
+            fit.judged[old.primary], evaluated[old.primary][0], fit.points[old.primary].f1
         ),
         training=old.training | {"recalibration": provenance, "calibration": methods},
         certification=old.certification
-        | {policy: _certify_buyers(rows, seed).to_dict() for policy, rows in certify.items()},
-        self_test=build_self_test(data, result.model),
+        | {policy: _certify_buyers(rows, seed).to_dict() for policy, rows in fit.rows.items()},
+        self_test=build_self_test(data, fit.model),
     )
 
 
@@ -215,17 +179,11 @@ def _certify_buyers(rows: ScoredRows, seed: int) -> BuyerScores:
     return BuyerScores(np.sort(rows.probability[sampled]), np.empty(0))
 
 
-def _summarize_periods(data: TrainingData) -> dict[str, dict[str, Any]]:
-    periods = data.split.summarize(data.labelled.rows)
-    return {name: periods[name] for name in RECALIBRATION_PERIODS}
-
-
 def _flat_params(spec: ModelSpec) -> dict[str, object]:
     provenance = spec.training["recalibration"]
     return {
         "recalibrated_from": provenance["from"],
         "recalibrated_as_of": provenance["as_of"],
-        "days": provenance["days"],
     }
 
 
@@ -262,21 +220,21 @@ def _make_report(
     old: ServedModel,
     spec: ModelSpec,
     decision: PromotionDecision,
-    data: TrainingData,
-    result: _RecalibrationResult,
+    fit: RecalibrationFit,
 ) -> RecalibrationReport:
     primary = spec.primary
-    rows = result.test[primary]
+    rows = fit.judged[primary]
     return RecalibrationReport(
         version=spec.version,
         recalibrated_from=old.spec.version,
         promoted=decision.promote,
         reason=decision.reason,
-        policies=data.policies,
+        verdict=str(decision.verdict),
+        policies=tuple(fit.points),
         periods=spec.training["recalibration"]["periods"],
         before=_calibration_metrics(replace(rows, probability=old.estimator.calibrate(rows.raw, primary))),
         after=_calibration_metrics(rows),
-        thresholds=result.points[primary].to_dict(),
+        thresholds=fit.points[primary].to_dict(),
         certificate=spec.certificate,
         certificate_reason=spec.reasons[primary],
     )

@@ -1,6 +1,6 @@
 """Rows for a recalibration: the newest matured days, which the model's rankers were not fitted on.
 
-Separate from `recalibration`, because the rows are split into blocks of their own.
+Separate from `recalibration`, because the rows are split into earlier and judged days here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pandera.typing.pandas import DataFrame
 
 from retail_core.errors import DataError
 from retail_core.model.dataset import (
-    EMBARGO,
     EVALUATION_SALT,
     MAX_EVALUATION_ROWS,
     TrainingData,
@@ -24,28 +23,25 @@ from retail_core.model.dataset import (
 from retail_core.model.labelled import build_labelled_rows
 from retail_core.model.sampling import Sampling
 from retail_core.model.spec import ModelSpec
-from retail_core.model.splits import (
-    PERIODS,
-    PeriodSplit,
-    cutoffs_before,
-    has_enough_days,
-    time_blocks,
-    user_hash_fraction,
-)
+from retail_core.model.splits import PeriodSplit, user_hash_fraction
 from retail_core.schemas import TrainingRows
 from retail_core.times import iso, parse_instant
 from retail_core.workspace import Workspace
 
 MAX_DAYS = 28
 """Days before the end of the log that are used; older ones no longer represent the shop."""
-RECALIBRATION_PERIODS = PERIODS[1:]
+EARLIER, JUDGED = RECALIBRATION_PERIODS = ("certify", "test")
+"""Periods: the judged days are the newest ones, the earlier days those before them."""
+JUDGED_BUYERS = 60
+"""Rows of buyers that the judged days should have; they are at least two days and at most half of all."""
+MIN_DAYS = 4
 
 
 def build_recalibration_data(workspace: Workspace, spec: ModelSpec, as_of: datetime) -> TrainingData:
-    """Labelled rows later than the training data of `spec`, in three periods, with their features.
+    """Labelled rows later than the training data of `spec`, as earlier and judged days, with their features.
 
     Raises:
-        DataError: too few of them bought, or the primary policy lacks buyers in a period.
+        DataError: too few of them bought, too few days, or the primary policy lacks buyers in a period.
     """
     task = spec.feature_set.task
     labelled = build_labelled_rows(workspace.lake, task, spec.policies, as_of, workspace.engine)
@@ -54,17 +50,17 @@ def build_recalibration_data(workspace: Workspace, spec: ModelSpec, as_of: datet
     share = MAX_EVALUATION_ROWS / max(1, len(rows))
     rows = rows[user_hash_fraction(rows["user_id"], EVALUATION_SALT) < share].reset_index(drop=True)
     _refuse_too_few_buyers(rows, since, workspace.settings.min_buyers)
-    rows, kind = _assign_periods(rows, task.horizon)
+    rows = _assign_periods(rows, spec.primary)
     policies = _policies_with_both_classes(rows, spec)
     rows = rows[rows["policy"].isin(policies)].reset_index(drop=True).assign(evaluated=True)
     positions = {name: np.flatnonzero(rows["period"].eq(name)) for name in RECALIBRATION_PERIODS}
-    all_rows = Sampling(1.0, 1.0)
+    all_rows, empty = Sampling(1.0, 1.0), np.empty(0, np.intp)
     return TrainingData(
         rows=rows,
         matrix=compute_feature_matrix(workspace.lake, rows, spec.feature_set, workspace.engine),
         feature_set=spec.feature_set,
         dropped=(),
-        split=PeriodSplit(kind, train=np.empty(0, np.intp), **positions),
+        split=PeriodSplit("successive", train=empty, calibrate=empty, **positions),
         fit_sampling=all_rows,
         refit_sampling=all_rows,
         labelled=replace(labelled, rows=cast("DataFrame[TrainingRows]", rows)),
@@ -81,19 +77,29 @@ def _refuse_too_few_buyers(rows: pd.DataFrame, since: datetime, min_buyers: int)
         )
 
 
-def _assign_periods(rows: pd.DataFrame, horizon: timedelta) -> tuple[pd.DataFrame, str]:
-    """Rows with their `period`, and the kind of the split.
+def _assign_periods(rows: pd.DataFrame, primary: str) -> pd.DataFrame:
+    """Rows with their `period`.
 
-    Periods are successive days with an embargo between them; below six days users are assigned by hash.
+    Raises:
+        DataError: fewer than `MIN_DAYS` days.
     """
-    block, times = time_blocks(rows, len(RECALIBRATION_PERIODS)), rows["as_of"]
-    period = np.array(RECALIBRATION_PERIODS, dtype=object)[block]
-    if not has_enough_days(rows, len(RECALIBRATION_PERIODS)):
-        return rows.assign(period=list(period)), "user-disjoint"
-    for number in range(1, len(RECALIBRATION_PERIODS)):
-        too_late = ~cutoffs_before(times, times[block == number].min(), horizon)
-        period[too_late & (block == number - 1)] = EMBARGO
-    return rows.assign(period=list(period)), "successive"
+    days = days_of(rows)
+    buyers = (rows["label"] & rows["policy"].eq(primary)).groupby(days).sum()
+    if len(buyers) < MIN_DAYS:
+        raise DataError(
+            f"Only {len(buyers)} days are later than the training data and matured; {MIN_DAYS} are needed.",
+            remedy="wait for more days, or train again with `retail train`.",
+        )
+    newest_first = buyers.to_numpy()[::-1].cumsum()
+    count = int((newest_first < JUDGED_BUYERS).sum()) + 1
+    judged = days >= buyers.index[-max(2, min(count, len(buyers) // 2))]
+    return rows.assign(period=np.where(judged, JUDGED, EARLIER))
+
+
+def days_of(rows: pd.DataFrame) -> pd.Series:
+    """UTC day of the cut-off of each row."""
+    days: pd.Series = rows["as_of"].dt.floor("D")
+    return days
 
 
 def _policies_with_both_classes(rows: pd.DataFrame, spec: ModelSpec) -> list[str]:
@@ -110,7 +116,7 @@ def _policies_with_both_classes(rows: pd.DataFrame, spec: ModelSpec) -> list[str
     ]
     if spec.primary not in policies:
         raise DataError(
-            f"The cut-off policy {spec.primary} has no buyers in one of the three blocks of later days.",
+            f"The cut-off policy {spec.primary} lacks buyers on the newest days or on those before.",
             remedy="wait for more days, or train again with `retail train`.",
         )
     return policies

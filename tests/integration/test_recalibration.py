@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
-from itertools import pairwise
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from retail_core.cli.app import app
 from retail_core.errors import DataError
 from retail_core.ingest import ingest
 from retail_core.model.calibration import Calibrator
+from retail_core.model.procedure import RecallGoal
 from retail_core.model.served_model import ServedModel
 from retail_core.registry import promotion
 from retail_core.registry import versions as registry
@@ -29,6 +29,7 @@ from retail_core.store.mongo.connection import open_store
 from retail_core.training.options import TrainOptions
 from retail_core.training.pipeline import train
 from retail_core.training.recalibration import RecalibrationReport, recalibrate
+from retail_core.training.recalibration_fit import fit_recalibration
 from retail_core.training.recalibration_rows import RECALIBRATION_PERIODS, build_recalibration_data
 from retail_core.training.version_spec import build_self_test
 from retail_core.workspace import Workspace
@@ -113,12 +114,37 @@ def test_rankers_and_data_stay_and_the_version_names_its_source(shop: Shop) -> N
     assert new.spec.thresholds["daily"] == shop.report.thresholds
 
 
-def test_rows_are_later_than_the_training_data_with_an_embargo_between_periods(shop: Shop) -> None:
+def test_rows_are_later_than_the_training_data_and_the_newest_days_are_judged(shop: Shop) -> None:
     spec = registry.version_spec(shop.settings, shop.honest)
     rows = build_recalibration_data(shop.workspace, spec, AS_OF).rows
     assert rows["as_of"].min() >= TRAINED
-    blocks = [rows["as_of"][rows["period"].eq(name)] for name in RECALIBRATION_PERIODS]
-    assert all((later.min() - earlier.max()).days >= 2 for earlier, later in pairwise(blocks))
+    earlier, judged = (rows[rows["period"].eq(name)] for name in RECALIBRATION_PERIODS)
+    assert earlier["as_of"].max() < judged["as_of"].min()
+    assert judged["as_of"].nunique() >= 2
+    assert len(earlier) + len(judged) == len(rows)
+
+
+def test_promised_equals_observed_after_the_odds_of_buying_fell(shop: Shop) -> None:
+    """What is served is fitted on the newest days, what is judged saw no later day."""
+    bold = load_version(shop.settings, shop.bold)
+    data = build_recalibration_data(shop.workspace, bold.spec, AS_OF)
+    days = data.rows["as_of"]
+    fallen = (days >= AS_OF - timedelta(days=8)).to_numpy(bool)
+    lost = np.random.default_rng(1).random(len(data.rows)) > 0.4
+    rows = data.rows.assign(label=data.rows["label"] & ~(fallen & lost))
+    known = (days < AS_OF - timedelta(days=4)).to_numpy(bool)
+    goal = RecallGoal(0.95, 0.95, 1)
+    until_then = replace(data, rows=rows[known].reset_index(drop=True), matrix=data.matrix[known])
+    fit = fit_recalibration(bold.estimator, until_then, goal)
+    future = rows[~known]
+    promised = fit.model.probability(data.matrix[~known], "daily").sum()
+    observed = int(future["label"].sum())
+    assert abs(promised - observed) < 2.5 * observed**0.5 + 0.1 * observed, (promised, observed)
+    assert bold.estimator.probability(data.matrix[~known], "daily").sum() > 2 * promised
+    changed = rows.assign(label=rows["label"] ^ (days >= days.max()))
+    later = fit_recalibration(bold.estimator, replace(data, rows=changed), goal).judged["daily"]
+    unchanged = fit_recalibration(bold.estimator, replace(data, rows=rows), goal).judged["daily"]
+    np.testing.assert_array_equal(later.probability, unchanged.probability)
 
 
 def test_calibrated_champion_stays(shop: Shop) -> None:
