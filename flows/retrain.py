@@ -1,4 +1,4 @@
-"""Flow `retrain`: train a challenger if a trigger fires; otherwise the run ends as Skipped.
+"""Flow `retrain`: train or recalibrate if a trigger requests it; otherwise the run ends as Skipped.
 
 Example: python -m flows.retrain --check-only --json
 """
@@ -32,9 +32,9 @@ from retail_core.times import to_utc_ms
 from retail_core.workspace import open_workspace
 
 
-@non_retryable_task("check the triggers and train if one fires")
+@non_retryable_task("check the triggers and do what they request")
 def check_and_train(as_of: datetime, check_only: bool, at: datetime) -> ReportFields:
-    """Check the triggers, then train if one fires. May register a version, so it is not retried."""
+    """Check the triggers, then train or recalibrate. May register a version, so it is not retried."""
     with open_workspace(load_settings()) as workspace:
         report = retrain(workspace, as_of=as_of, check_only=check_only, at=at)
     return report.to_dict()
@@ -45,13 +45,16 @@ def show_triggers(report: ReportFields, as_of: datetime) -> None:
     """Publish every trigger with value, limit and evidence in the Prefect UI."""
     checks = cast("Sequence[dict[str, Any]]", report["triggers"])
     table = [{name: as_text(value) for name, value in entry.items()} for entry in checks]
-    create_table_artifact(table, key="retrain-triggers", description=f"Triggers at {as_text(as_of)}")
+    description = f"Triggers at {as_text(as_of)}. Action: {report['action']}, {report['explanation']}."
+    if report["version"]:
+        description += f" Version {report['version']}: {report['verdict']}. {report['decision']}"
+    create_table_artifact(table, key="retrain-triggers", description=description)
 
 
 @flow(
     name="retrain",
     flow_run_name=day_name,
-    description="Check the triggers; train a challenger only if one fires.",
+    description="Check the triggers; train or recalibrate only if one requests it.",
 )
 @fail_with_message
 def retrain_flow(
@@ -62,10 +65,13 @@ def retrain_flow(
     get_run_logger().info("Requested by: %s", requested_by or "a user or the schedule")
     report = check_and_train(instant, check_only, at)
     show_triggers(report, instant)
-    if not report["retrained"]:
+    if report["version"] is None:
         return Completed(name=SKIPPED, message=str(report["reason"]), data=report)
-    verdict = "promoted" if report["promoted"] else "not promoted"
-    return Completed(message=f"version {report['version']} {verdict} ({report['reason']})", data=report)
+    done = "trained" if report["retrained"] else "recalibrated"
+    message = (
+        f"version {report['version']} {done} ({report['reason']}), {report['verdict']}: {report['decision']}"
+    )
+    return Completed(message=message, data=report)
 
 
 def main(

@@ -52,9 +52,14 @@ def training_page(report: ReportFields) -> str:
     rows = "\n".join(
         f"| {name} | {as_text(value)} |" for name, value in metrics.items() if name not in in_text
     )
-    verdict = "promoted" if report["promoted"] else "not promoted"
+    gate = cast("Mapping[str, object]", report["gate"])
+    evidence = "\n".join(
+        f"| {name} | {as_text(value)} |"
+        for name, value in cast("Mapping[str, object]", gate["evidence"]).items()
+    )
     return (
-        f"# Version {report['version']}: {verdict}\n\n{report['reason']}\n\n"
+        f"# Version {report['version']}: {gate['verdict']}\n\n{report['reason']}\n\n"
+        f"| promotion gate | value |\n|---|---|\n{evidence}\n\n"
         f"Trained on events until {report['known_until']}. Evaluated on {metrics['population']}, "
         f"cut-offs {metrics['first_cutoff']} to {metrics['last_cutoff']}, split {as_text(report['split'])}: "
         f"{as_text(metrics['n'])} rows, base rate {as_text(metrics['base_rate'])}.\n\n"
@@ -83,7 +88,7 @@ def train_flow(
     options = TrainOptions.from_request(cutoffs, model, target_recall, confidence, allow_leak)
     report = train_model(instant, options)
     show_metrics(report)
-    verdict = "promoted" if report["promoted"] else "not promoted"
+    verdict = cast("Mapping[str, object]", report["gate"])["verdict"]
     return Completed(message=f"version {report['version']} {verdict}: {report['reason']}", data=report)
 
 

@@ -69,12 +69,12 @@ def monitor(as_of: AsOfNewestEvent = None, json_output: JsonFlag = False) -> Non
 
 def retrain(
     check_only: Annotated[
-        bool, typer.Option("--check-only", help="Check the triggers without training.")
+        bool, typer.Option("--check-only", help="Check the triggers and say what would be done.")
     ] = False,
     as_of: AsOfNewestEvent = None,
     json_output: JsonFlag = False,
 ) -> None:
-    """Check the triggers and train a challenger only if one fires.
+    """Check the triggers; train or recalibrate only if one requests it.
 
     Example: retail retrain --check-only
     """

@@ -118,27 +118,61 @@ def build_training_data(
         DataError: too little data, see `refuse_too_few_buyers`, `splits.split_into_periods` and
             `splits.refuse_periods_without_buyers`.
     """
+    planned = plan_training_rows(labelled, task, settings)
+    undated = set(planned.labelled.rows["policy"]) == {"first-visit"}
+    attributes = infer_attributes(lake, as_of, include_undated=undated, admit=labelled.admitted)
+    feature_set = default_feature_set(task, attributes)
+    engine = EngineOptions.from_settings(settings)
+    matrix = compute_feature_matrix(lake, planned.rows, feature_set, engine, advance)
+    return planned.with_features(matrix, feature_set, task)
+
+
+@dataclass(frozen=True)
+class PlannedRows:
+    """Rows of a training before their features are known; attributes as in `TrainingData`."""
+
+    rows: pd.DataFrame
+    split: PeriodSplit
+    fit_sampling: Sampling
+    refit_sampling: Sampling
+    labelled: LabelledRows
+
+    def with_features(
+        self, matrix: Float32Array, feature_set: FeatureSet, task: PredictionTask
+    ) -> TrainingData:
+        """The data of the training, without constant columns.
+
+        Args:
+            matrix: features of `rows`, columns in the order of `feature_set`.
+            feature_set: every feature.
+            task: the prediction task.
+        """
+        varying = _varying_columns(matrix)
+        columns = list(zip(feature_set.columns, varying, strict=True))
+        return TrainingData(
+            rows=self.rows,
+            matrix=matrix[:, varying],
+            feature_set=feature_set.select([name for name, varies in columns if varies]),
+            dropped=tuple(name for name, varies in columns if not varies),
+            split=self.split,
+            fit_sampling=self.fit_sampling,
+            refit_sampling=self.refit_sampling,
+            labelled=self.labelled,
+            task=task,
+        )
+
+
+def plan_training_rows(labelled: LabelledRows, task: PredictionTask, settings: Settings) -> PlannedRows:
+    """Split labelled rows into periods and sample those that are fitted.
+
+    Raises:
+        DataError: too little data, see `build_training_data`.
+    """
     refuse_too_few_buyers(labelled.rows, settings.min_buyers)
     labelled, split = _split_policies_into_periods(labelled, task)
     refuse_periods_without_buyers(labelled.rows, split, policies_of(labelled.rows)[0])
     rows, fit_sampling, refit_sampling = _mark_used_rows(labelled.rows, split, settings)
-    undated = set(labelled.rows["policy"]) == {"first-visit"}
-    attributes = infer_attributes(lake, as_of, include_undated=undated, admit=labelled.admitted)
-    feature_set = default_feature_set(task, attributes)
-    matrix = compute_feature_matrix(lake, rows, feature_set, EngineOptions.from_settings(settings), advance)
-    varying = _varying_columns(matrix)
-    columns = list(zip(feature_set.columns, varying, strict=True))
-    return TrainingData(
-        rows=rows,
-        matrix=matrix[:, varying],
-        feature_set=feature_set.select([name for name, varies in columns if varies]),
-        dropped=tuple(name for name, varies in columns if not varies),
-        split=split,
-        fit_sampling=fit_sampling,
-        refit_sampling=refit_sampling,
-        labelled=labelled,
-        task=task,
-    )
+    return PlannedRows(rows, split, fit_sampling, refit_sampling, labelled)
 
 
 def _mark_used_rows(

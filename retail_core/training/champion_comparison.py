@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
 
-from retail_core.arrays import BoolArray, Float32Array, FloatArray
+from retail_core.arrays import BoolArray, Float32Array, FloatArray, IndexArray
 from retail_core.errors import DataError, IntegrityError
 from retail_core.model.dataset import TrainingData, compute_feature_matrix
-from retail_core.model.evaluation.metrics import ap_difference
+from retail_core.model.evaluation.metrics import PairedRankings, ap_difference_within_blocks
 from retail_core.model.families import RankerConfig
 from retail_core.model.fitting import fit_ranker, make_fit_plan
-from retail_core.model.procedure import period_rows
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
-from retail_core.model.splits import cutoffs_before
+from retail_core.model.splits import cutoffs_before, has_enough_days, time_blocks
 from retail_core.registry import versions as registry
 from retail_core.registry.champion import champion_version
 from retail_core.registry.promotion import GateVerdict, PromotionDecision
+from retail_core.times import parse_instant
 from retail_core.workspace import Workspace
+
+BLOCK_BUYERS, MAX_BLOCKS = 30, 4
+"""Fewest buying rows of a block before which the challenger is refitted, and the most blocks."""
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +42,7 @@ class PairedScores:
         later: whether the rows are later than the champion's training data. Where they are not, the champion
             was fitted on their labels, which favours the champion.
         champion_version: registry version.
+        blocks: block of each row; the challenger's scores of each block are of another fit. One by default.
     """
 
     users: pd.Series
@@ -46,16 +51,13 @@ class PairedScores:
     challenger: FloatArray
     later: bool
     champion_version: str
+    blocks: IndexArray | None = None
 
 
 def compare_with_champion(
     workspace: Workspace, data: TrainingData, config: RankerConfig
 ) -> PairedScores | PromotionDecision | None:
-    """Score the test rows of the primary policy with both models.
-
-    Rows at or after the end of the champion's training data are used alone where they have enough buyers. The
-    challenger is the same procedure fitted on all rows before the test rows, so that it is as recent as it
-    would have been in production then.
+    """Score rows of the primary policy with both models, see `comparison_rows` and `score_challenger`.
 
     Returns:
         A decision where the two cannot be compared; None where there is no champion.
@@ -73,23 +75,22 @@ def compare_with_champion(
         )
     if reason := incomparable_reason(champion.spec, data):
         return PromotionDecision(GateVerdict.REFUSED, f"kept the champion: {reason}", {"champion": version})
-    rows, matrix = _primary_test_rows(data)
-    later = _rows_after_training(rows, champion, settings.min_matured_buyers)
-    if later is not None:
-        rows, matrix = rows[later], matrix[later]
-    rows = rows.reset_index(drop=True)
+    rows, matrix, later = comparison_rows(
+        data, parse_instant(champion.spec.data["as_of"]), settings.min_matured_buyers
+    )
     try:
-        challenger = _challenger_scores(data, rows, matrix, config, settings.seed)
+        challenger, blocks = score_challenger(data, rows, matrix, config, settings.seed)
     except DataError as error:
-        message = f"the challenger cannot be fitted on what lies before the test rows: {error}"
+        message = f"the challenger cannot be fitted on what lies before these rows: {error}"
         return PromotionDecision(GateVerdict.REFUSED, f"kept the champion: {message}", {"champion": version})
     return PairedScores(
         users=rows["user_id"],
         labels=rows["label"].to_numpy(bool),
         champion=_champion_scores(workspace, champion, data, rows, matrix),
         challenger=challenger,
-        later=later is not None,
+        later=later,
         champion_version=version,
+        blocks=blocks,
     )
 
 
@@ -111,16 +112,28 @@ def incomparable_reason(champion: ModelSpec, data: TrainingData) -> str:
     return ""
 
 
-def _primary_test_rows(data: TrainingData) -> tuple[pd.DataFrame, Float32Array]:
-    rows, matrix = period_rows(data, "test")
-    is_primary = rows["policy"].eq(data.policies[0]).to_numpy(bool)
-    return rows[is_primary], matrix[is_primary]
+def comparison_rows(
+    data: TrainingData, trained_until: datetime, min_buyers: int
+) -> tuple[pd.DataFrame, Float32Array, bool]:
+    """Rows of the primary policy to compare on, in order of time, with their features.
 
+    Args:
+        data: of the challenger's training.
+        trained_until: end of the champion's training data.
+        min_buyers: fewest buying rows.
 
-def _rows_after_training(rows: pd.DataFrame, champion: ServedModel, min_buyers: int) -> BoolArray | None:
-    """Mask of the rows later than the champion's training data; None where too few of them bought."""
-    later: BoolArray = (rows["as_of"] >= pd.Timestamp(champion.spec.data["as_of"])).to_numpy(bool)
-    return later if int((rows["label"].to_numpy(bool) & later).sum()) >= min_buyers else None
+    Returns:
+        Every evaluated row later than the champion's training data and true, if enough of them bought; else
+        the test rows and false. Where the rows are not later, the champion was fitted on their labels.
+    """
+    rows = data.rows
+    primary = rows["policy"].eq(data.policies[0]) & rows["evaluated"]
+    later = (primary & (rows["as_of"] >= pd.Timestamp(trained_until))).to_numpy(bool)
+    is_later = int((rows["label"].to_numpy(bool) & later).sum()) >= min_buyers
+    mask = later if is_later else (primary & rows["period"].eq("test")).to_numpy(bool)
+    positions = np.flatnonzero(mask)
+    positions = positions[np.argsort(rows["as_of"].to_numpy()[positions], kind="stable")]
+    return rows.iloc[positions].reset_index(drop=True), data.matrix[positions], is_later
 
 
 def _champion_scores(
@@ -136,7 +149,34 @@ def _champion_scores(
     return champion.estimator.raw_score(champion_matrix, policy)
 
 
-def _challenger_scores(
+def score_challenger(
+    data: TrainingData, rows: pd.DataFrame, matrix: Float32Array, config: RankerConfig, seed: int
+) -> tuple[FloatArray, IndexArray]:
+    """Scores of the same procedure, refitted before each block of successive days; and the block of each row.
+
+    A single fit before the first row would not have seen anything that the champion has not seen, where the
+    rows begin with the end of the champion's training data: a lead that comes from newer data stayed hidden.
+
+    Args:
+        data: of the challenger's training.
+        rows: rows to score, as of `comparison_rows`.
+        matrix: their features.
+        config: the selected configuration.
+        seed: of the fits.
+
+    Raises:
+        DataError: the rows before the first block have one class only.
+    """
+    count = int(np.clip(rows["label"].sum() // BLOCK_BUYERS, 1, MAX_BLOCKS))
+    blocks = time_blocks(rows, count) if has_enough_days(rows, count) else np.zeros(len(rows), np.intp)
+    scores: FloatArray = np.empty(len(rows))
+    for block in np.unique(blocks):
+        of_block = blocks == block
+        scores[of_block] = _refitted_scores(data, rows[of_block], matrix[of_block], config, seed)
+    return scores, blocks
+
+
+def _refitted_scores(
     data: TrainingData, rows: pd.DataFrame, matrix: Float32Array, config: RankerConfig, seed: int
 ) -> FloatArray:
     """Scores of the same procedure fitted on every refit row before the first of `rows`.
@@ -158,8 +198,8 @@ def decide_promotion(
 ) -> PromotionDecision:
     """Decide whether a challenger replaces the champion.
 
-    It does if the 95 % interval of the difference in average precision lies above zero; if it includes zero,
-    the verdict is `shadow`.
+    It does if the 95 % interval of the difference in average precision lies above zero. If the interval
+    includes zero, or the champion was trained on the rows and is not beaten there, the verdict is `shadow`.
 
     Args:
         comparison: None where there is no champion; a decision where the two cannot be compared.
@@ -174,10 +214,10 @@ def decide_promotion(
         return PromotionDecision(GateVerdict.PROMOTED, "promoted: there is no champion", {"champion": None})
     if isinstance(comparison, PromotionDecision):
         return comparison
-    value, low, high = ap_difference(
-        comparison.users, comparison.labels, comparison.challenger, comparison.champion, seed
-    )
     labels, version = comparison.labels, comparison.champion_version
+    blocks = np.zeros(len(labels), np.intp) if comparison.blocks is None else comparison.blocks
+    pairs = PairedRankings(comparison.users, labels, comparison.challenger, comparison.champion, blocks)
+    value, low, high = ap_difference_within_blocks(pairs, seed)
     evidence = {
         "champion": version,
         "ap_difference": value,
@@ -185,6 +225,7 @@ def decide_promotion(
         "rows": len(labels),
         "positives": int(labels.sum()),
         "rows_later_than_champion": comparison.later,
+        "blocks": len(np.unique(blocks)),
     }
     sentence = (
         f"AP {value:+.4f} (95 % {low:+.4f} to {high:+.4f}) against version {version} on the same "
@@ -194,7 +235,8 @@ def decide_promotion(
         sentence += "; the champion was trained on these rows"
     if low > 0:
         return PromotionDecision(GateVerdict.PROMOTED, f"promoted: {sentence}", evidence)
-    if high < 0:
+    if high < 0 and comparison.later:
         return PromotionDecision(GateVerdict.REJECTED, f"kept the champion: {sentence}", evidence)
-    sentence += "; an interval that includes zero shows neither to be better"
+    if comparison.later:
+        sentence += "; an interval that includes zero shows neither to be better"
     return PromotionDecision(GateVerdict.SHADOW, f"kept the champion: {sentence}", evidence)

@@ -47,7 +47,8 @@ class RecalibrationReport:
         reason: of the promotion decision.
         verdict: of that decision.
         policies: policies with new calibrators, the primary one first.
-        periods: rows and cut-offs of the earlier (`certify`) and of the judged days (`test`).
+        periods: rows and cut-offs of the earlier (`certify`), of the judged (`test`) and, among both, of the
+            days that the calibrators are fitted to (`calibrate`).
         before: Brier score, ECE, slope and mean of the old probabilities on the judged days, primary policy.
         after: the same of the procedure's probabilities as of each day.
         thresholds: of the primary policy.
@@ -111,7 +112,7 @@ def _recalibrate(
     data = build_recalibration_data(workspace, old.spec, new.as_of)
     fit = fit_recalibration(old.estimator, data, _recall_goal(old.spec, settings.seed))
     spec = _build_spec(old.spec, attempt.run, data, fit, new.as_of)
-    decision = _decide_promotion(old, fit.judged[spec.primary], new.champion, settings.seed)
+    decision = _decide_promotion(old, fit.judged_rows[spec.primary], new.champion, settings.seed)
     lease.record_decision(decision)
     candidate = registry.Candidate(
         spec, fit.model, None, _flat_params(spec), None, [], decision.reason, decision.tags()
@@ -141,13 +142,13 @@ def _build_spec(
     seed = old.training["goal"]["seed"]
     evaluated = {
         policy: evaluate_test_rows(data, policy, rows, fit.points[policy], seed)
-        for policy, rows in fit.judged.items()
+        for policy, rows in fit.judged_rows.items()
     }
     certified = {policy: points.in_use for policy, points in fit.points.items()}
     provenance = {
         "from": old.version,
         "as_of": iso(as_of),
-        "periods": data.split.summarize(data.labelled.rows),
+        "periods": replace(data.split, calibrate=fit.fitted).summarize(data.labelled.rows),
     }
     calibrators = fit.model.calibrators or {}
     methods = {policy: calibrator.method for policy, calibrator in calibrators.items()}
@@ -165,7 +166,7 @@ def _build_spec(
         metrics=old.metrics | {policy: metrics for policy, (metrics, _) in evaluated.items()},
         evaluation=old.evaluation | {policy: details for policy, (_, details) in evaluated.items()},
         reference=reference_metrics(
-            fit.judged[old.primary], evaluated[old.primary][0], fit.points[old.primary].f1
+            fit.judged_rows[old.primary], evaluated[old.primary][0], fit.points[old.primary].f1
         ),
         training=old.training | {"recalibration": provenance, "calibration": methods},
         certification=old.certification
@@ -223,7 +224,7 @@ def _make_report(
     fit: RecalibrationFit,
 ) -> RecalibrationReport:
     primary = spec.primary
-    rows = fit.judged[primary]
+    rows = fit.judged_rows[primary]
     return RecalibrationReport(
         version=spec.version,
         recalibrated_from=old.spec.version,

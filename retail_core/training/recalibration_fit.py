@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from retail_core.arrays import BoolArray, FloatArray
+from retail_core.arrays import BoolArray, FloatArray, IndexArray
 from retail_core.model import procedure
 from retail_core.model.calibration import Calibrator
 from retail_core.model.dataset import TrainingData
@@ -32,14 +32,16 @@ class RecalibrationFit:
     Attributes:
         model: with the calibrators that are served, fitted on every row.
         points: its operating points.
-        judged: the judged rows, each with the probability of the procedure as of its day.
+        judged_rows: the judged rows, each with the probability of the procedure as of its day.
         rows: all rows, with the probabilities of `model`.
+        fitted: positions of the rows at the newest level of buying, which the calibrators are fitted to.
     """
 
     model: CalibratedRanker
     points: dict[str, OperatingPoints]
-    judged: dict[str, ScoredRows]
+    judged_rows: dict[str, ScoredRows]
     rows: dict[str, ScoredRows]
+    fitted: IndexArray
 
 
 def fit_recalibration(old: CalibratedRanker, data: TrainingData, goal: RecallGoal) -> RecalibrationFit:
@@ -52,13 +54,22 @@ def fit_recalibration(old: CalibratedRanker, data: TrainingData, goal: RecallGoa
     """
     rows = data.rows.assign(raw=raw_scores(old, data.rows, data.matrix), day=days_of(data.rows))
     model = _with_calibrators(old, rows)
-    scored = {str(policy): _scored(model, of_policy) for policy, of_policy in rows.groupby("policy", sort=False)}
+    scored = {
+        str(policy): _scored(model, of_policy) for policy, of_policy in rows.groupby("policy", sort=False)
+    }
     points = {
         policy: _operating_points(scored[policy], rows[rows["policy"].eq(policy)]["day"], goal)
         for policy in data.policies
     }
     model.set_params(threshold=points[data.policies[0]].f1)
-    return RecalibrationFit(model, points, _judged_rows(old, data, rows), scored)
+    return RecalibrationFit(model, points, _judged_rows(old, data, rows), scored, _fitted_rows(old, rows))
+
+
+def _fitted_rows(old: CalibratedRanker, rows: pd.DataFrame) -> IndexArray:
+    """Positions of all rows of the days at the newest level of the primary policy."""
+    primary = rows[rows["policy"].eq(old.primary)]
+    newest = on_newest_level(_probabilities(old, primary), primary["label"].to_numpy(bool), primary["day"])
+    return np.flatnonzero(rows["day"].isin(primary["day"][newest]))
 
 
 def _with_calibrators(old: CalibratedRanker, rows: pd.DataFrame) -> CalibratedRanker:
@@ -75,15 +86,15 @@ def _with_calibrators(old: CalibratedRanker, rows: pd.DataFrame) -> CalibratedRa
 
 
 def _judged_rows(old: CalibratedRanker, data: TrainingData, rows: pd.DataFrame) -> dict[str, ScoredRows]:
-    judged = rows["period"].eq(JUDGED).to_numpy(bool)
+    is_judged = rows["period"].eq(JUDGED).to_numpy(bool)
     probability: FloatArray = np.full(len(rows), np.nan)
     ends = rows["as_of"] + data.task.horizon
-    for day in rows["day"][judged].unique():
-        of_day = judged & rows["day"].eq(day).to_numpy(bool)
+    for day in rows["day"][is_judged].unique():
+        of_day = is_judged & rows["day"].eq(day).to_numpy(bool)
         matured = (ends <= rows["as_of"][of_day].min()).to_numpy(bool)
         model = _with_calibrators(old, rows[matured])
         probability[of_day] = _probabilities(model, rows[of_day])
-    rows = rows.assign(probability=probability)[judged]
+    rows = rows.assign(probability=probability)[is_judged]
     return {
         str(policy): _scored_rows(of_policy, of_policy["probability"].to_numpy(float))
         for policy, of_policy in rows.groupby("policy", sort=False)

@@ -50,7 +50,7 @@ def build_recalibration_data(workspace: Workspace, spec: ModelSpec, as_of: datet
     share = MAX_EVALUATION_ROWS / max(1, len(rows))
     rows = rows[user_hash_fraction(rows["user_id"], EVALUATION_SALT) < share].reset_index(drop=True)
     _refuse_too_few_buyers(rows, since, workspace.settings.min_buyers)
-    rows = _assign_periods(rows, spec.primary)
+    rows = assign_periods(rows, spec.primary)
     policies = _policies_with_both_classes(rows, spec)
     rows = rows[rows["policy"].isin(policies)].reset_index(drop=True).assign(evaluated=True)
     positions = {name: np.flatnonzero(rows["period"].eq(name)) for name in RECALIBRATION_PERIODS}
@@ -77,7 +77,7 @@ def _refuse_too_few_buyers(rows: pd.DataFrame, since: datetime, min_buyers: int)
         )
 
 
-def _assign_periods(rows: pd.DataFrame, primary: str) -> pd.DataFrame:
+def assign_periods(rows: pd.DataFrame, primary: str) -> pd.DataFrame:
     """Rows with their `period`.
 
     Raises:
@@ -92,8 +92,8 @@ def _assign_periods(rows: pd.DataFrame, primary: str) -> pd.DataFrame:
         )
     newest_first = buyers.to_numpy()[::-1].cumsum()
     count = int((newest_first < JUDGED_BUYERS).sum()) + 1
-    judged = days >= buyers.index[-max(2, min(count, len(buyers) // 2))]
-    return rows.assign(period=np.where(judged, JUDGED, EARLIER))
+    is_judged = days >= buyers.index[-max(2, min(count, len(buyers) // 2))]
+    return rows.assign(period=np.where(is_judged, JUDGED, EARLIER))
 
 
 def days_of(rows: pd.DataFrame) -> pd.Series:

@@ -142,8 +142,8 @@ def test_promised_equals_observed_after_the_odds_of_buying_fell(shop: Shop) -> N
     assert abs(promised - observed) < 2.5 * observed**0.5 + 0.1 * observed, (promised, observed)
     assert bold.estimator.probability(data.matrix[~known], "daily").sum() > 2 * promised
     changed = rows.assign(label=rows["label"] ^ (days >= days.max()))
-    later = fit_recalibration(bold.estimator, replace(data, rows=changed), goal).judged["daily"]
-    unchanged = fit_recalibration(bold.estimator, replace(data, rows=rows), goal).judged["daily"]
+    later = fit_recalibration(bold.estimator, replace(data, rows=changed), goal).judged_rows["daily"]
+    unchanged = fit_recalibration(bold.estimator, replace(data, rows=rows), goal).judged_rows["daily"]
     np.testing.assert_array_equal(later.probability, unchanged.probability)
 
 

@@ -7,7 +7,7 @@ hundreds of replicates of hundreds of thousands of rows within seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -253,15 +253,58 @@ def ap_difference(
     Returns:
         The difference, and the bounds of its 95 % interval, users resampled.
     """
-    challenger_ranking, champion_ranking = (
-        WeightedRanking(score, labels) for score in (challenger, champion)
+    one_block = np.zeros(len(labels), np.intp)
+    return ap_difference_within_blocks(
+        PairedRankings(users, labels, challenger, champion, one_block), seed, replicates
     )
 
-    def difference(weights: IntArray) -> float:
-        return challenger_ranking.average_precision(weights) - champion_ranking.average_precision(weights)
 
-    value = difference(np.ones(len(labels), np.int64))
-    resampled = [difference(weights) for weights in bootstrap_user_weights(users, replicates, seed)]
+@dataclass(frozen=True)
+class PairedRankings:
+    """The same rows scored by challenger and champion; arrays of equal length.
+
+    Attributes:
+        users: user id of each row.
+        labels: whether the user bought.
+        challenger: scores of the challenger; comparable within a block only.
+        champion: scores of the champion.
+        blocks: number of the block of each row.
+    """
+
+    users: pd.Series
+    labels: BoolArray
+    challenger: FloatArray
+    champion: FloatArray
+    blocks: IndexArray
+
+    def differences(self) -> Callable[[IntArray], float]:
+        """By row weights: the mean over blocks of the difference in average precision, weighted by buyers."""
+        masks = [self.blocks == block for block in np.unique(self.blocks)]
+        rankings = [
+            tuple(
+                WeightedRanking(score[mask], self.labels[mask]) for score in (self.challenger, self.champion)
+            )
+            for mask in masks
+        ]
+
+        def difference(weights: IntArray) -> float:
+            total = 0.0
+            for mask, (challenger, champion) in zip(masks, rankings, strict=True):
+                of_block = weights[mask]
+                gain = challenger.average_precision(of_block) - champion.average_precision(of_block)
+                total += gain * float(of_block @ self.labels[mask])
+            return total / max(1.0, float(weights @ self.labels))
+
+        return difference
+
+
+def ap_difference_within_blocks(
+    pairs: PairedRankings, seed: int, replicates: int = 400
+) -> tuple[float, float, float]:
+    """As `ap_difference`, where the challenger's scores of each block are of another fit."""
+    difference = pairs.differences()
+    value = difference(np.ones(len(pairs.labels), np.int64))
+    resampled = [difference(weights) for weights in bootstrap_user_weights(pairs.users, replicates, seed)]
     return float(value), *_interval(resampled)
 
 
