@@ -51,8 +51,8 @@ def recalibrate_flow(version: str | None = None, as_of: datetime | None = None) 
     """Recalibrate `version`, by default the one in production, as of the shop's last midnight."""
     report = recalibrate_version(version, training_cutoff(as_of))
     show_report(report)
-    verdict = "promoted" if report["promoted"] else "not promoted"
-    return Completed(message=f"version {report['version']} {verdict}: {report['reason']}", data=report)
+    message = f"version {report['version']} {report['verdict']}: {report['reason']}"
+    return Completed(message=message, data=report)
 
 
 def main(
