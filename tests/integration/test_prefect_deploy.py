@@ -6,12 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 import yaml
 
+from retail_core.alerts.raising import newest_alerts
+from retail_core.stack.work_pool import cancel_missed_runs
+from retail_core.store.mongo.connection import open_store
 from retail_core.subprocesses import stop
 
 if TYPE_CHECKING:
@@ -105,6 +110,39 @@ def test_the_file_contains_no_absolute_path() -> None:
     assert {deployment["name"] for deployment in yaml.safe_load(text)["deployments"]} == NAMES
 
 
+@pytest.mark.usefixtures("deployments")
+def test_automations_are_created_once(flow_shop: FlowShop) -> None:
+    reports = flow_shop.run_in_one_process(("automations",), ("automations", "--lost-after", "120"))
+    automations = [
+        automation
+        for automation in flow_shop.post("automations/filter", {})
+        if automation["name"].startswith("retail: ")
+    ]
+    assert sorted(automation["name"] for automation in automations) == reports[0]["automations"]
+    late = next(automation for automation in automations if automation["name"] == "retail: late runs")
+    assert (late["trigger"]["posture"], late["trigger"]["within"]) == ("Proactive", 120)
+
+
+def test_of_missed_runs_the_newest_stays(flow_shop: FlowShop, deployments: dict[str, Any]) -> None:
+    now = datetime.now(UTC)
+    score = deployments["score"]["id"]
+    missed = {"start_time": (now - timedelta(days=4)).isoformat(), "end_time": now.isoformat()}
+    flow_shop.post(f"deployments/{score}/schedule", missed)
+    due = {
+        "deployments": {"id": {"any_": [score]}},
+        "flow_runs": {"expected_start_time": {"before_": now.isoformat()}},
+        "sort": "EXPECTED_START_TIME_DESC",
+    }
+    assert len(flow_shop.post("flow_runs/filter", due)) >= 3
+    with httpx.Client(base_url=flow_shop.api, timeout=60) as client:
+        assert cancel_missed_runs(client, now) >= 2
+        assert cancel_missed_runs(client, now) == 0
+    newest, *others = flow_shop.post("flow_runs/filter", due)
+    assert newest["state_type"] == "SCHEDULED"
+    assert {run["state_type"] for run in others} == {"CANCELLED"}
+    flow_shop.post(f"flow_runs/{newest['id']}/set_state", {"state": {"type": "CANCELLED"}, "force": True})
+
+
 @pytest.mark.usefixtures("worker")
 def test_a_worker_runs_outcomes_and_then_retrain(flow_shop: FlowShop, deployments: dict[str, Any]) -> None:
     as_of = flow_shop.later.isoformat().replace("+00:00", "Z")
@@ -115,7 +153,20 @@ def test_a_worker_runs_outcomes_and_then_retrain(flow_shop: FlowShop, deployment
     assert outcomes["state"]["type"] == "COMPLETED", outcomes["state"]
     users = flow_shop.reports["score"]["users"]
     assert outcomes["state"]["message"] == f"{users} matured, {users} new"
+    assert outcomes["name"] == f"outcomes {flow_shop.later:%Y-%m-%d}"
     retrain = finished(flow_shop, "retrain", 150)
     assert (retrain["state"]["type"], retrain["state"]["name"]) == ("COMPLETED", "Skipped")
     assert retrain["parameters"]["as_of"] == as_of
     assert f"{users} predictions newly matured" in retrain["parameters"]["requested_by"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_deployed_run_that_fails_raises_an_alert(flow_shop: FlowShop, deployments: dict[str, Any]) -> None:
+    wrong = {"version": "99", "reason": "a test"}
+    flow_shop.post(f"deployments/{deployments['rollback']['id']}/create_flow_run", {"parameters": wrong})
+    failed = finished(flow_shop, "rollback", 150)
+    assert (failed["state"]["type"], "not version 99" in failed["state"]["message"]) == ("FAILED", True)
+    with open_store(flow_shop.settings) as store:
+        (alert,) = [alert for alert in newest_alerts(store, 9) if alert["key"] == "rollback"]
+    assert alert["kind"] == "run_failed"
+    assert failed["name"] in alert["text"]
