@@ -180,7 +180,9 @@ def registered_template(
     from tests.serving import register_shop
 
     folder = shared_run_folder(tmp_path_factory) / "registered-shop"
-    settings = Settings(home=folder / "home", mongodb_uri=mongod_uri, mongodb_database="registered_shop")
+    settings = Settings(
+        home=folder / "home", mongodb_uri=mongod_uri, mongodb_database="registered_shop", standby=False
+    )
 
     def fill(_: Path) -> None:
         copy_registry(empty_registry, settings.home_dir)
@@ -207,7 +209,7 @@ def registered_service(
 
     folder = tmp_path_factory.mktemp("registered-service")
     settings = copy_home(registered_template, folder / "home")
-    with running_service(settings, folder / "api.log") as client:
+    with running_service(settings, folder / "api.log", is_measured=True) as client:
         yield Service(settings.model_copy(update={"api_port": client.base_url.port}), client)
     drop_database(settings)
 

@@ -5,7 +5,6 @@ All listen on free ports of loopback and end with the test.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pymongo import MongoClient
 from retail_core.settings import Settings
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from tests.home_copies import new_database_name
+from tests.process_environment import clean_environment, without_coverage
 
 BUCKET = "shop"
 USER = "shop"
@@ -30,7 +30,6 @@ PASSWORD = "p%:/@ss w0rd"
 
 ADMIN = ("admin", "an-administrator")
 PREFECT_AUTH = "admin:prefect-secret"
-SETTINGS_PREFIXES = ("RETAIL_", "MLFLOW_", "PREFECT_", "BENTOML_", "AWS_")
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,6 @@ class Server:
     environment: dict[str, str]
     health: str
     client_variables: dict[str, str]
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's environment without settings of the project, its services and S3."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS_PREFIXES)}
 
 
 @contextmanager
@@ -64,7 +58,7 @@ def own_services(folder: Path, mongod_uri: str, registry: Settings) -> Iterator[
         starting = []
         for name, server in servers.items():
             log = folder / f"{name}.log"
-            environment = clean_environment() | server.environment
+            environment = without_coverage(clean_environment()) | server.environment
             process = start(server.module, server.arguments, environment, log)
             stack.callback(stop, process)
             starting.append((server, process, log))

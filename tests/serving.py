@@ -40,6 +40,7 @@ from retail_core.training.pipeline import train
 from retail_core.workspace import Workspace
 from tests.champion import champion_of
 from tests.home_copies import copy_home
+from tests.process_environment import without_coverage
 
 START = date(2025, 1, 1)
 AS_OF = datetime(2025, 1, 29, tzinfo=UTC)
@@ -69,6 +70,7 @@ def shop_settings(folder: Path, mongodb_uri: str, database: str) -> Settings:
         mongodb_database=database,
         search_rows=2_000,
         fit_rows=4_000,
+        standby=False,
     )
 
 
@@ -115,16 +117,26 @@ class Service:
 
 @contextmanager
 def running_service(
-    settings: Settings, log: Path, *, ends_well: bool = True, health: str = "/readyz"
+    settings: Settings,
+    log: Path,
+    *,
+    ends_well: bool = True,
+    health: str = "/readyz",
+    is_measured: bool = False,
 ) -> Iterator[httpx.Client]:
     """The service on a free port, as `retail serve` runs it; yields a client that sends the key.
 
-    A test that kills one of its processes does not expect exit code 0 (`ends_well`). One of a service without
-    a model waits for `/livez` only.
+    Args:
+        settings: those of the service; its port is replaced.
+        log: file of its output.
+        ends_well: whether exit code 0 is expected, as where no test kills one of its processes.
+        health: path that answers when it has started; `/livez` for a service without a model.
+        is_measured: whether its coverage is measured, as for the services that are asked most.
     """
     port = free_port()
     served = settings.model_copy(update={"api_port": port})
-    process = start("bentos.serve", ["--host", "127.0.0.1", "--port", str(port)], environment(served), log)
+    variables = environment(served) if is_measured else without_coverage(environment(served))
+    process = start("bentos.serve", ["--host", "127.0.0.1", "--port", str(port)], variables, log)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: is_reachable(f"{url}{health}"), process, log)

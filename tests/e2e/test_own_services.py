@@ -22,7 +22,8 @@ from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from tests.command_line import retail
-from tests.own_services import BUCKET, PREFECT_AUTH, USER, clean_environment, own_services
+from tests.own_services import BUCKET, PREFECT_AUTH, USER, own_services
+from tests.process_environment import clean_environment, without_coverage
 
 pytestmark = pytest.mark.integration
 
@@ -49,7 +50,8 @@ class OwnInfrastructure:
 
     @property
     def environment(self) -> dict[str, str]:
-        return clean_environment() | self.variables | {"RETAIL_HOME": str(self.home), "RETAIL_CONFIG": ""}
+        settings = self.variables | {"RETAIL_HOME": str(self.home), "RETAIL_CONFIG": ""}
+        return without_coverage(clean_environment()) | settings
 
     def retail(self, *arguments: str) -> str:
         done = retail(*arguments, home=self.home, **self.variables)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -20,11 +19,11 @@ from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.subprocesses import free_port
 from tests.home_copies import copy_registry, drop_database, new_database_name
+from tests.process_environment import clean_environment, without_coverage
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORED = datetime(2025, 1, 29, tzinfo=UTC)
 LATER = datetime(2025, 1, 31, tzinfo=UTC)
-FOREIGN = ("PREFECT_", "RETAIL_", "MLFLOW_", "BENTOML_")
 RUN_FLOWS = """
 import json, runpy, sys
 for module, *arguments in json.loads(sys.argv[1]):
@@ -40,7 +39,17 @@ for module, *arguments in json.loads(sys.argv[1]):
 
 @dataclass
 class FlowShop:
-    """Where the flows of the tests run; `reports` is what each module printed."""
+    """Where the flows of the tests run.
+
+    Attributes:
+        environment: leads to the Prefect server and the shop.
+        settings: those of the shop.
+        api: URL of Prefect's API.
+        scored: cut-off of the stored predictions, UTC.
+        later: a cut-off after their horizon, UTC.
+        reports: what each module printed last.
+        scored_next_day: what the flow `score` printed that was started without a cut-off.
+    """
 
     environment: dict[str, str]
     settings: Settings
@@ -48,6 +57,7 @@ class FlowShop:
     scored: datetime = SCORED
     later: datetime = LATER
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    scored_next_day: dict[str, Any] = field(default_factory=dict)
 
     def run(self, module: str, *args: str, **changed: str) -> subprocess.CompletedProcess[str]:
         """`python -m flows.<module>` with some variables changed ("" takes one away)."""
@@ -81,10 +91,6 @@ class FlowShop:
         )
 
 
-def clean_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-
-
 @pytest.fixture(scope="session")
 def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment that leads to a real Prefect server on a free port, with a database of its own."""
@@ -97,7 +103,7 @@ def prefect_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     command = [sys.executable, "-m", "prefect", "server", "start", "--no-ui", "--port", str(port)]
     api = f"http://127.0.0.1:{port}/api"
     with (home / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        server = subprocess.Popen(command, env=without_coverage(environment), stdout=log, stderr=log)
         try:
             wait_for_server(server, api, home / "server.log")
             yield environment | {"PREFECT_API_URL": api}
@@ -141,9 +147,10 @@ def flow_shop(
     shop = FlowShop(prefect_environment | variables, settings, prefect_environment["PREFECT_API_URL"])
     simulate(SimulationConfig(users=500, days=34, seed=3, start=date(2025, 1, 1)), home / "log.csv", None)
     as_of = ("--as-of", SCORED.isoformat())
-    shop.run_in_one_process(
+    _, _, shop.scored_next_day, _ = shop.run_in_one_process(
         ("ingest", str(home / "log.csv"), "--source", "canonical"),
-        ("train", *as_of),
+        ("train", *as_of, "--model", "logistic"),
+        ("score", "--no-store"),
         ("score", *as_of, "--out", str(home / "scores.csv")),
     )
     yield shop

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +13,10 @@ import pytest
 from retail_core import sources
 from retail_core.ingest import ingest
 from retail_core.scoring.backfill import unscored_midnights
+from retail_core.stack.services import variables
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.workspace import Workspace
-from tests.serving import environment
+from tests.command_line import retail
 
 if TYPE_CHECKING:
     from tests.integration.conftest import FlowShop
@@ -107,6 +106,15 @@ def test_midnights_without_predictions_are_found(flow_shop: FlowShop) -> None:
     assert newest - day < missing[-1] <= newest
 
 
+def test_the_flow_scores_the_next_day_as_the_command_does(flow_shop: FlowShop) -> None:
+    names = {name: value for name, value in flow_shop.environment.items() if name.startswith("RETAIL_")}
+    done = retail("score", "--no-store", "--json", home=flow_shop.settings.home_dir, **names)
+    assert done.returncode == 0, done.stderr
+    command = json.loads(done.stdout)
+    assert command["as_of"] == "2025-02-04T00:00:00Z"
+    assert {**flow_shop.scored_next_day, "seconds": 0, "file": 0} == {**command, "seconds": 0, "file": 0}
+
+
 def test_a_user_error_is_one_line_also_without_a_prefect_server(flow_shop: FlowShop, tmp_path: Path) -> None:
     empty = {"PREFECT_API_URL": "", "PREFECT_HOME": "", "RETAIL_HOME": str(tmp_path / "home")}
     done = flow_shop.run("ingest", str(tmp_path / "missing.csv"), "--json", **empty)
@@ -118,21 +126,17 @@ def test_a_user_error_is_one_line_also_without_a_prefect_server(flow_shop: FlowS
     assert (tmp_path / "home" / "prefect").is_dir()
 
 
-def test_a_file_that_was_read_otherwise_is_replaced_again(store: Store, tmp_path: Path) -> None:
+def test_a_file_that_was_read_otherwise_is_replaced_again(
+    flow_shop: FlowShop, store: Store, tmp_path: Path
+) -> None:
     log, mapping = tmp_path / "log.csv", tmp_path / "shop.yaml"
     log.write_text("user_id,event_time,event_type\nu1,2025-01-01,buy\n")
     mapping.write_text("extends: canonical\nname: shop\nevent_types: {buy: purchase}\n")
     ingest(store, [log], sources.get_preset("canonical"), at=datetime(2025, 1, 2, tzinfo=UTC))
-    command = ["-m", "flows.ingest", str(log), "--mapping", str(mapping), "--again", "--json"]
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        env=environment(store.settings),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    arguments = (str(log), "--mapping", str(mapping), "--again", "--json")
+    set_variables = variables(store.settings).items()
+    home_of_its_own = {name: value for name, value in set_variables if value and name.startswith("RETAIL_")}
+    done = flow_shop.run("ingest", *arguments, **home_of_its_own)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["events_inserted"] == 1
     assert [event["event_type"] for event in store.events.find()] == ["purchase"]

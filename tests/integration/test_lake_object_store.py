@@ -28,6 +28,7 @@ from retail_core.store.lake.table import Lake, damage, rebuild, sync
 from retail_core.store.lake.table_specs import EVENTS
 from retail_core.store.mongo.connection import Store
 from tests.lake_windows import START, SYNC_PROGRAM, event, predictions_of, put
+from tests.process_environment import without_coverage
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +43,11 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     log = tmp_path_factory.mktemp("s3") / "log.txt"
-    with log.open("w") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
+    environment = without_coverage(os.environ)
+    with (
+        log.open("w") as output,
+        subprocess.Popen(command, env=environment, stdout=output, stderr=output) as server,
+    ):
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with socket.socket() as client:
@@ -122,7 +127,7 @@ def test_two_homes_that_sync_one_lake_add_every_window_once(
                     *(remote.database.name, remote.settings.lake_url),
                 ],
                 cwd=ROOT,
-                env=os.environ,
+                env=without_coverage(os.environ),
                 stdout=subprocess.PIPE,
             )
             for home in ("first", "second")

@@ -1,14 +1,13 @@
 """One default cut-off for every list, from a log whose last day ends at 23:28, and its shop context.
 
-The command, the flow, `POST /score_batch` and the page state the same window and give the same probabilities.
+The command, `POST /score_batch` and the page state the same window and give the same probabilities; that the
+flow does as the command is tested in `test_flows`.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -26,11 +25,13 @@ from retail_core.privacy.erasure import erase
 from retail_core.scoring.shop_context import stored_context
 from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
+from retail_core.stack.services import variables
 from retail_core.store.mongo.connection import open_store
 from retail_core.times import parse_instant
 from retail_core.training.pipeline import train
 from retail_core.workspace import open_workspace
 from tests.champion import champion_of
+from tests.command_line import retail
 from tests.serving import OPTIONS, environment, running_service
 
 pytestmark = pytest.mark.integration
@@ -50,21 +51,10 @@ class Shop:
     scores: pd.Series
 
 
-RETAIL = ("-c", "from retail_core.cli import main; main()")
-SCORE_FLOW = ("-m", "flows.score")
-
-
-def run(settings: Settings, program: tuple[str, str], *arguments: str) -> dict[str, object]:
-    """The JSON object of a command or flow that is run as users run it."""
-    done = subprocess.run(
-        [sys.executable, *program, *arguments, "--json"],
-        cwd=ROOT,
-        env=environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def run(settings: Settings, *arguments: str) -> dict[str, object]:
+    """The JSON object of a command."""
+    set_variables = {name: value for name, value in variables(settings).items() if value is not None}
+    done = retail(*arguments, "--json", home=settings.home_dir, **set_variables)
     assert done.returncode == 0, done.stderr
     report: dict[str, object] = json.loads(done.stdout)
     return report
@@ -85,6 +75,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
         search_rows=2_000,
         fit_rows=4_000,
         context_refresh_seconds=1.0,
+        standby=False,
     )
     log, out = folder / "log.csv", folder / "scores.csv"
     simulate(SimulationConfig(users=1_000, days=28, seed=5, start=date(2025, 1, 1)), log)
@@ -93,7 +84,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
     before = events[times < NEWEST]
     last = before.tail(1).assign(event_time="2025-01-28T23:28:00Z", event_id="last", event_type="view_item")
     pd.concat([before, last]).to_csv(log, index=False)
-    run(settings, RETAIL, "ingest", str(log))
+    run(settings, "ingest", str(log))
     with open_workspace(settings) as workspace:
         assert workspace.newest_event == NEWEST
         assert stored_context(workspace.store, workspace.task, NEXT_DAY), "stored by `retail ingest`"
@@ -102,13 +93,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory, mongod_uri: str) -> Shop:
     assert parse_instant(training.known_until) <= NEWEST, "the midnight ahead is not known"
     assert parse_instant(training.eligible["last_cutoff"]) == datetime(2025, 1, 27, tzinfo=UTC)
     assert training.statement.startswith("learned who bought between ")
-    report = run(settings, RETAIL, "score", "--out", str(out))
+    report = run(settings, "score", "--out", str(out))
     return Shop(settings, log.read_bytes(), report, probabilities(out))
 
 
 @pytest.fixture(scope="module")
 def api(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with running_service(shop.settings, tmp_path_factory.mktemp("logs") / "api.log") as client:
+    log = tmp_path_factory.mktemp("logs") / "api.log"
+    with running_service(shop.settings, log, is_measured=True) as client:
         yield client
 
 
@@ -136,15 +128,13 @@ def last_days(log: bytes, days: int) -> bytes:
     return events[times >= NEXT_DAY - timedelta(days=days)].to_csv(index=False).encode()
 
 
-def test_the_command_and_the_flow_score_the_next_day(shop: Shop) -> None:
+def test_the_command_scores_the_next_day(shop: Shop) -> None:
     assert (shop.report["as_of"], shop.report["statement"]) == ("2025-01-29T00:00:00Z", STATEMENT)
-    of_flow = run(shop.settings, SCORE_FLOW, "--no-store")
-    assert {**of_flow, "seconds": 0, "file": 0} == {**shop.report, "seconds": 0, "file": 0}
 
 
 def test_an_uploaded_log_gets_the_probabilities_of_the_command(api: httpx.Client, shop: Shop) -> None:
     """From stored context, and from the file's own where none is stored."""
-    run(shop.settings, RETAIL, "score", "--out", str(shop.settings.home / "again.csv"))
+    run(shop.settings, "score", "--out", str(shop.settings.home / "again.csv"))
     for origin in ("stored", "file"):
         report, scores = upload(api, shop.log)
         assert (report["as_of"], report["statement"]) == ("2025-01-29T00:00:00Z", STATEMENT)
@@ -210,7 +200,7 @@ def test_the_audience_page_and_exported_features_use_the_same_day(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     out = tmp_path / "features.parquet"
-    report = run(shop.settings, RETAIL, "features", "--out", str(out))
+    report = run(shop.settings, "features", "--out", str(out))
     assert report["statement"] == STATEMENT
     assert set(pd.read_parquet(out)["as_of"]) == {pd.Timestamp(NEXT_DAY)}
     for name, value in environment(shop.settings).items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongo.server_errors import known_mongodb_error, mongodb_error
 from retail_core.store.mongod.process import ServerFiles, locate_binary
 from retail_core.subprocesses import free_port
-from tests.command_line import ROOT, command_environment, retail
+from tests.command_line import retail
 from tests.secured_mongod import CLIENT_SUBJECT, SecuredServer, move_shop, secured_mongod
 from tests.serving import AS_OF, Shop, running_service
 
@@ -109,16 +108,6 @@ def test_every_command_works_with_one_right_on_one_database(
     settings_text = json.dumps(run("config", secured))
     assert PASSWORD not in settings_text
     assert quote_plus(PASSWORD) not in settings_text
-
-
-def test_a_flow_works_with_one_right_on_one_database(secured: Settings, tmp_path: Path) -> None:
-    environment = command_environment(secured.home_dir, variables(secured))
-    program = [sys.executable, "-m", "flows.score", "--as-of", AS_OF.isoformat(), "--json"]
-    program += ["--out", str(tmp_path / "scores.csv")]
-    flow = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert flow.returncode == 0, flow.stderr
-    assert json.loads(flow.stdout)["users"] > 100
-    assert quote_plus(PASSWORD) not in flow.stderr
 
 
 def test_the_service_reads_and_writes_with_one_right_on_one_database(

@@ -18,6 +18,7 @@ from retail_core.alerts.raising import newest_alerts
 from retail_core.stack.work_pool import cancel_missed_runs
 from retail_core.store.mongo.connection import open_store
 from retail_core.subprocesses import stop
+from tests.process_environment import without_coverage
 
 if TYPE_CHECKING:
     from tests.integration.conftest import FlowShop
@@ -35,7 +36,7 @@ def prefect(shop: FlowShop, *args: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "prefect", "--no-prompt", *args],
         cwd=ROOT,
-        env=shop.environment,
+        env=without_coverage(shop.environment),
         capture_output=True,
         text=True,
         timeout=200,
@@ -56,7 +57,9 @@ def worker(flow_shop: FlowShop, deployments: dict[str, Any]) -> Iterator[subproc
     environment = flow_shop.environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "retail"]
     with (flow_shop.settings.home / "worker.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd="/", env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd="/", env=without_coverage(environment), stdout=log, stderr=log
+        )
         try:
             yield process
         finally:

@@ -41,6 +41,7 @@ from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_
 from retail_core.workspace import Workspace
 from tests.champion import champion_of
 from tests.home_copies import copy_registry
+from tests.process_environment import without_coverage
 
 pytestmark = pytest.mark.integration
 
@@ -121,7 +122,7 @@ def served(settings: Settings) -> Iterator[Settings]:
     ]
     command = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", *storage_options]
     log = settings.home_dir / "server.log"
-    server = start("mlflow", command, os.environ, log)
+    server = start("mlflow", command, without_coverage(os.environ), log)
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: is_reachable(f"{url}/health"), server, log)

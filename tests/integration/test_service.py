@@ -67,7 +67,8 @@ def settings(shop: Shop) -> Settings:
 
 @pytest.fixture(scope="module")
 def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with running_service(settings, tmp_path_factory.mktemp("logs") / "api.log") as client:
+    log = tmp_path_factory.mktemp("logs") / "api.log"
+    with running_service(settings, log, is_measured=True) as client:
         yield client
 
 

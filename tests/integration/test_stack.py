@@ -23,8 +23,10 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def stack_settings(tmp_path: Path) -> Iterator[Settings]:
+def stack_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     """A home with nothing in it, its own embedded MongoDB, and free ports."""
+    # Most of what it starts are servers of others; `test_supervisor` measures the coverage of ours.
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     mlflow, prefect, api, app = (free_port() for _ in range(4))
     settings = Settings(
         home=tmp_path / "home", mlflow_port=mlflow, prefect_port=prefect, api_port=api, app_port=app

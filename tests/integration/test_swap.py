@@ -26,8 +26,10 @@ from tests.serving import AS_OF, environment, register_variant, running_service
 
 pytestmark = pytest.mark.integration
 
-SWAPS = 8
+SWAPS = 4
 CLIENTS = 3
+PAUSE_SECONDS = 0.01
+"""Between the requests of a client; without it, clients take the time that loading a model needs."""
 BACK_SECONDS = 120
 """Limit for the restart of a worker; `make bench-serving` measures how soon."""
 
@@ -43,12 +45,13 @@ class Responses:
 
 @pytest.fixture(scope="module")
 def settings(registered: Settings) -> Settings:
-    return registered.model_copy(update={"poll_seconds": 0.2})
+    return registered.model_copy(update={"poll_seconds": 0.2, "standby": True})
 
 
 @pytest.fixture(scope="module")
 def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with running_service(settings, tmp_path_factory.mktemp("logs") / "api.log") as client:
+    log = tmp_path_factory.mktemp("logs") / "api.log"
+    with running_service(settings, log, is_measured=True) as client:
         yield client
 
 
@@ -82,7 +85,7 @@ def concurrent_requests(api: httpx.Client) -> Iterator[Responses]:
 
     def send() -> None:
         with httpx.Client(base_url=api.base_url, trust_env=False, timeout=30) as http:
-            while not stop.is_set():
+            while not stop.wait(PAUSE_SECONDS):
                 try:
                     answer = http.post("/predict", json=[item, item])
                 except httpx.HTTPError as error:

@@ -156,7 +156,7 @@ def test_single_and_batch_predictions_are_equal(shop: Shop) -> None:
 
 
 def test_equal_challenger_does_not_replace_the_champion(shop: Shop) -> None:
-    options = TrainOptions(policies=("daily", "first-visit"))
+    options = TrainOptions(policies=("daily", "first-visit"), model=shop.report.family)
     report = train(shop.workspace, as_of=AS_OF, options=options)
     assert not report.promoted
     assert report.reason.startswith("kept the champion: AP ")
@@ -176,7 +176,7 @@ def test_a_log_whose_purchases_stop_is_refused_with_the_period_that_has_none(set
 
 
 def test_leaky_challenger_is_refused_whatever_it_scores(shop: Shop) -> None:
-    options = TrainOptions(policies=("daily",), allow_leak=("hours_since_event",))
+    options = TrainOptions(policies=("daily",), model="logistic", allow_leak=("hours_since_event",))
     report = train(shop.workspace, as_of=AS_OF, options=options)
     assert not report.promoted
     assert "leaks the label" in report.reason
