@@ -21,10 +21,10 @@ from retail_core.store.mongo.connection import open_store
 from retail_core.training import attempt_recovery, attempts
 from retail_core.training.attempt_run import attempt_run
 from retail_core.training.attempts import AttemptData, AttemptKind, AttemptLease, NewAttempt
-from tests.forked_processes import ForkedProcess, Ready, preload
+from tests.forked_processes import REGISTRY_MODULES, ForkedProcess, Ready, preload
 from tests.serving import variant_candidate
 
-preload(["mlflow", "mlflow.artifacts", "sklearn", "tests.attempt_kills"])
+preload([*REGISTRY_MODULES, "tests.attempt_kills"])
 
 AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
 

@@ -20,6 +20,13 @@ from typing import Any
 context = get_context("forkserver")
 _preloaded: list[str] = []
 
+REGISTRY_MODULES = (
+    *("mlflow", "mlflow.artifacts", "mlflow.sklearn", "mlflow.store.db.utils"),
+    *("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store"),
+    *("onnxruntime", "skops.io"),
+)
+"""To preload where models are registered or promoted, since they are imported by the first use only."""
+
 Ready = Callable[[], object]
 
 

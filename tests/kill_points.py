@@ -16,9 +16,9 @@ from retail_core.registry import versions as registry
 from retail_core.registry.promotion import Author, promote, rollback
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
-from tests.forked_processes import ForkedProcess, Ready, preload
+from tests.forked_processes import REGISTRY_MODULES, ForkedProcess, Ready, preload
 
-preload(["mlflow", "mlflow.artifacts", "sklearn", "tests.kill_points"])
+preload([*REGISTRY_MODULES, "tests.kill_points"])
 
 KILL_POINTS: dict[str, tuple[ModuleType, str, bool]] = {
     "before the entry": (record, "insert_entry", False),

@@ -34,13 +34,13 @@ from retail_core.registry.promotion import Author, promote
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.store.mongod.embedded import stop_mongod
-from tests.forked_processes import context, preload
+from tests.forked_processes import REGISTRY_MODULES, context, preload
 from tests.serving import register_shop, register_variant
 
 COMMANDS = {"promote": ("models", "promote", "4"), "rollback": ("models", "rollback")}
 EXPECTED = {"promote": "4", "rollback": "2"}
 
-preload(["mlflow", "mlflow.artifacts", "sklearn", "retail_core.cli.app"])
+preload([*REGISTRY_MODULES, "retail_core.cli.app"])
 
 
 def run_command(home: str, command: tuple[str, ...], out: str) -> None:
