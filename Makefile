@@ -45,6 +45,10 @@ $(BIN)/uv: requirements-uv.lock
 demo: setup ## Run the pipeline on a simulated shop
 	$(BIN)/retail demo
 
+# Bytecode is kept also where PYTHONDONTWRITEBYTECODE is set: pytest rewrites each test module, which every
+# worker would otherwise do in every run.
+test test-unit: export PYTHONDONTWRITEBYTECODE =
+
 # A module's tests stay on one worker; the longest modules start first (tests/conftest.py).
 pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
