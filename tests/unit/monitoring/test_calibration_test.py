@@ -41,8 +41,8 @@ def alarms(days: PromisedDays, null: CalibrationNull = NULL) -> int:
     return int(fired.sum())
 
 
-def test_daily_inspection_of_calibrated_shops_over_sixty_days_raises_no_alarm() -> None:
-    assert alarms(shops(1.0, shops=60, days=60)) == 0
+def test_daily_inspection_of_calibrated_shops_for_ten_shop_years_raises_at_most_one_alarm() -> None:
+    assert alarms(shops(1.0, shops=60, days=60)) <= 1
 
 
 @pytest.mark.parametrize("ratio", [0.95, 1.05])
