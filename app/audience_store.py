@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from retail_core.scoring.audience_selection import (
@@ -40,7 +41,8 @@ def score(settings: Settings, as_of: str) -> ScoredUsers:
         InputError: `as_of` is no instant.
     """
     with open_workspace(settings) as workspace:
-        return score_eligible_users(workspace, workspace.list_cutoff(as_of))
+        now = None if as_of else datetime.now(UTC)
+        return score_eligible_users(workspace, workspace.list_cutoff(as_of), now)
 
 
 def store(settings: Settings, scores: ScoredUsers, sizing: Sizing) -> StoredAudience:

@@ -107,6 +107,26 @@ def arrivals(days: pd.DataFrame) -> Chart:
     return _styled(bars)
 
 
+def users_by_platform(profiles: pd.DataFrame) -> Chart:
+    """Active users by local day (`day`, `platform`, `users`, `events`), one line a platform."""
+    line = (
+        alt.Chart(profiles)
+        .mark_line(strokeWidth=2)
+        .encode(
+            x=alt.X("yearmonthdate(day):T", title=None, axis=alt.Axis(format="%d %b", tickCount=10)),
+            y=alt.Y("users:Q", title="Active users", axis=alt.Axis(tickCount=5, format="~s")),
+            color=alt.Color("platform:N", legend=alt.Legend(title=None, orient="top")),
+            tooltip=[
+                alt.Tooltip("day:T", title="Day"),
+                alt.Tooltip("platform:N", title="Platform"),
+                alt.Tooltip("users:Q", format=",", title="Active users"),
+                alt.Tooltip("events:Q", format=",", title="Events"),
+            ],
+        )
+    )
+    return _styled(line)
+
+
 def _styled(chart: Chart) -> Chart:
     styled: Chart = (
         chart.properties(height=HEIGHT)

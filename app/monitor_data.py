@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pandas as pd
@@ -41,6 +41,7 @@ class Snapshot:
         promotions: the promotion log, newest first.
         alerts: newest first, with the state of their delivery.
         predictions: number of stored predictions.
+        profiles: `day`, `platform`, `users`, `events` of the profiled local days.
     """
 
     zone: str
@@ -54,6 +55,7 @@ class Snapshot:
     promotions: pd.DataFrame
     alerts: pd.DataFrame
     predictions: int
+    profiles: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def read_snapshot(settings: Settings) -> Snapshot:
@@ -77,6 +79,7 @@ def read_snapshot(settings: Settings) -> Snapshot:
                 promotions=_promotions(store),
                 alerts=_newest(store, "alerts", by="last_at"),
                 predictions=store.predictions.estimated_document_count(),
+                profiles=_profiles(store),
             )
         except PyMongoError as error:
             raise mongodb_error(settings, error) from error
@@ -123,6 +126,13 @@ def _refused(store: Store) -> pd.DataFrame:
     ]
     rows = [{**group["_id"], "rows": group["rows"]} for group in store.quarantine.aggregate(stages)]
     return pd.DataFrame(rows, columns=["rule", "field", "rows"])
+
+
+def _profiles(store: Store) -> pd.DataFrame:
+    fields = {"platforms.platform": 1, "platforms.users": 1, "platforms.events": 1}
+    days = store.data_profiles.find({}, fields).sort("_id", DESCENDING).limit(RECENT_DOCUMENTS)
+    rows = [{"day": pd.Timestamp(day["_id"]), **platform} for day in days for platform in day["platforms"]]
+    return pd.DataFrame(rows, columns=["day", "platform", "users", "events"])
 
 
 def _live(store: Store, zone: str) -> pd.DataFrame:

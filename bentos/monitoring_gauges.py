@@ -1,4 +1,4 @@
-"""Gauges of the monitoring: triggers, age of the data, live quality and undelivered alerts.
+"""Gauges of the monitoring: triggers, age of the data, lists, live quality and undelivered alerts.
 
 They are read from MongoDB in the background, at the interval at which promotions are followed. A value that
 is not known, or was not read for three intervals because MongoDB does not answer, has no series.
@@ -44,6 +44,7 @@ class MonitoringGauges:
     _checks: list[Mapping[str, Any]] = field(default_factory=list)
     _newest_event_ms: int | None = None
     _undelivered: int = 0
+    _list_warnings: Mapping[str, Any] | None = None
     _live: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _live_window: tuple[int, int] | None = None
     _read_at: float | None = None
@@ -57,6 +58,9 @@ class MonitoringGauges:
         gauge("retail_trigger_check_age_seconds", "Time since the last check", "", self._check_age)
         gauge("retail_data_age_seconds", "Age of the newest stored event", "", self._data_age)
         gauge("retail_alerts_undelivered", "Alerts whose delivery failed so far", "", self._alerts)
+        gauge(
+            "retail_list_warnings", "Warnings of the newest list: late log, few users", "version", self._lists
+        )
         for name, text in (
             ("users", "Scored users of the newest matured cut-off"),
             ("buyers_promised", "Sum of their probabilities"),
@@ -82,6 +86,7 @@ class MonitoringGauges:
         self._checks = await run("trigger_checks", _newest_checks, TIMEOUT_SECONDS)
         self._newest_event_ms = await run("ingest_ledger", _newest_event, TIMEOUT_SECONDS)
         self._undelivered = await run("alerts", _undelivered, TIMEOUT_SECONDS)
+        self._list_warnings = await run("list_estimates", _newest_list, TIMEOUT_SECONDS)
         window = await run("outcomes", _newest_window, TIMEOUT_SECONDS)
         if window != self._live_window:
             self._live = {}
@@ -117,6 +122,12 @@ class MonitoringGauges:
     def _alerts(self) -> Series:
         return {(): float(self._undelivered)} if self._is_current else {}
 
+    def _lists(self) -> Series:
+        if not self._is_current or self._list_warnings is None:
+            return {}
+        document = self._list_warnings
+        return {(str(document["model_version"]),): float(len(document.get("warnings", ())))}
+
     def _live_of(self, name: str) -> Series:
         if not self._is_current:
             return {}
@@ -143,6 +154,12 @@ async def _newest_event(ledger: AsyncCollection[Document]) -> int | None:
 
 async def _undelivered(alerts: AsyncCollection[Document]) -> int:
     return await alerts.count_documents({"state": {"$in": ["pending", "failed"]}, "attempts": {"$gte": 1}})
+
+
+async def _newest_list(estimates: AsyncCollection[Document]) -> Mapping[str, Any] | None:
+    """Version and warnings of the list of the newest cut-off."""
+    newest: Any = await estimates.find_one({}, {"model_version": 1, "warnings": 1}, sort=[("_id", -1)])
+    return None if newest is None else dict(newest)
 
 
 async def _newest_window(outcomes: AsyncCollection[Document]) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from pandera.pandas import check_types
@@ -18,7 +18,13 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.states import Completed
 
 from flows.command_line import AsOf, JsonFlag, print_result, resolve_list_cutoff, run_command
-from flows.flow_runtime import ReportFields, fail_with_message, list_cutoff, retryable_task
+from flows.flow_runtime import (
+    ReportFields,
+    current_time,
+    fail_with_message,
+    list_cutoff,
+    retryable_task,
+)
 from flows.schedules import day_name
 from retail_core.cli.output import as_text
 from retail_core.schemas import Prediction
@@ -33,11 +39,11 @@ TOP_COLUMNS = ["rank", "user_id", "probability", "will_purchase", "contact"]
 
 
 @retryable_task("score the users")
-def score_users(as_of: datetime, out: Path | None, keep: bool) -> ReportFields:
+def score_users(as_of: datetime, out: Path | None, keep: bool, now: datetime | None) -> ReportFields:
     """Score, store and write. Idempotent: predictions of the same cut-off and version are replaced."""
     with open_workspace(load_settings()) as workspace:
         store_shop_context(workspace)
-        return asdict(score(workspace, as_of=as_of, out=out, keep=keep))
+        return asdict(score(workspace, as_of=as_of, out=out, keep=keep, now=now))
 
 
 @retryable_task("show the summary")
@@ -71,15 +77,19 @@ def top_users(predictions: DataFrame[Prediction]) -> list[dict[str, object]]:
 )
 @fail_with_message
 def score_flow(
-    as_of: datetime | None = None, out: Path | None = None, keep: bool = True
+    as_of: datetime | None = None, out: Path | None = None, keep: bool = True, now: datetime | None = None
 ) -> State[ReportFields]:
-    """Score at `as_of`, by default at the next midnight of the shop if its last day is complete."""
+    """Score at `as_of`, by default at the next midnight of the shop if its last day is complete.
+
+    The log should reach `now`, by default the wall clock, or `as_of` if that is given.
+    """
     instant = list_cutoff(as_of)
-    report = score_users(instant, out, keep)
+    report = score_users(instant, out, keep, now or (None if as_of else current_time()))
     show_summary(report)
     if keep:
         show_top_users(instant, str(report["model_version"]))
     message = f"{report['users']} users scored with version {report['model_version']}: {report['statement']}"
+    message = " ".join([message, *cast("tuple[str, ...]", report["warnings"])])
     return Completed(message=message, data=report)
 
 
@@ -93,7 +103,8 @@ def main(
 
     Example: python -m flows.score --as-of 2025-02-15T00:00:00Z --out scores.csv
     """
-    state = score_flow(resolve_list_cutoff(as_of), out, not no_store, return_state=True)
+    now = None if as_of else current_time()
+    state = score_flow(resolve_list_cutoff(as_of), out, not no_store, now, return_state=True)
     print_result(state, title="Scored", json_output=json_output)
 
 

@@ -104,6 +104,10 @@ class Settings(BaseSettings):
         "unknown), or `auto`: an outage if the silence has a probability below 0.001 at the shop's rate.",
     )
 
+    stale_log: Literal["warn", "refuse"] = Field(
+        "warn", description="A list from a log that is late or has unusually few users: `warn` or `refuse`."
+    )
+
     seed: int = Field(7, description="Random seed of sampling, fits, bootstrap intervals and control groups.")
     search_rows: int = Field(50_000, ge=1_000, description="Maximum rows of the hyperparameter search.")
     fit_rows: int = Field(60_000, ge=1_000, description="Maximum rows of one fit, after downsampling.")

@@ -54,6 +54,8 @@ def _form(settings: Settings) -> None:
 
 
 def _audience(settings: Settings, scores: ScoredUsers) -> None:
+    for warning in scores.warnings:
+        st.warning(warning, icon=":material/warning:")
     if scores.statement:
         st.markdown(f"**Predicted: {scores.statement}**")
     st.subheader("Whom to contact")

@@ -22,6 +22,8 @@ TRIGGERS = {
     CALIBRATION: ("Calibration", "Observed buyers relative to promised"),
     DRIFT: ("Drift", "Share of the model in features that have moved"),
     "age": ("Age", "Days since the last training"),
+    "schema": ("Schema", "Changed types, fields, platforms and vocabularies"),
+    "freshness": ("Freshness", "Hours since the newest event"),
 }
 _CHECK_COLUMNS = ["at", "name", "fired", "action", "value", "interval", "limit", "model_version", "evidence"]
 
@@ -226,6 +228,10 @@ def _data(snapshot: monitor_data.Snapshot) -> None:
     if not snapshot.arrivals.empty:
         st.markdown("###### Events by day of the event (UTC), as the lake has them")
         st.altair_chart(charts.arrivals(snapshot.arrivals), width="stretch")
+    if not snapshot.profiles.empty:
+        st.markdown("###### Active users by local day and platform")
+        st.altair_chart(charts.users_by_platform(snapshot.profiles), width="stretch")
+        st.caption("Whole days, as `retail data check` and the triggers last saw them.")
     st.markdown("###### Files and posts")
     numbers = {"rows_read": "Rows read", "inserted": "Stored", "duplicates": "Duplicates"}
     st.dataframe(

@@ -39,7 +39,7 @@ def set_calendar(
     at = datetime.now(UTC)
     with open_store(load_settings()) as store:
         report = replace_calendar(store, read_calendar(file, shop_zone(store), at), at)
-    emit(_texts(asdict(report)), json_output=json_output, title=f"Calendar of {file}")
+    emit(asdict(report), json_output=json_output, title=f"Calendar of {file}")
 
 
 @calendar_app.command("show")
@@ -61,7 +61,7 @@ def show_calendar(
     with open_store(load_settings()) as store:
         instant = parse_instant(known_at, shop_zone(store)) if known_at else None
         days = known_days(read_days(store), instant)
-    rows = [_texts(asdict(entry)) for entry in days]
+    rows = [asdict(entry) for entry in days]
     for row in rows:
         row.pop("withdrawn_at")
     if json_output:
@@ -81,12 +81,4 @@ def clear_calendar(json_output: JsonFlag = False) -> None:
 
     with open_store(load_settings()) as store:
         report = replace_calendar(store, [], datetime.now(UTC))
-    emit(_texts(asdict(report)), json_output=json_output, title="Calendar cleared")
-
-
-def _texts(fields: dict[str, object]) -> dict[str, object]:
-    """`fields` with dates as ISO 8601 text."""
-    return {
-        name: value.isoformat() if hasattr(value, "isoformat") and not isinstance(value, datetime) else value
-        for name, value in fields.items()
-    }
+    emit(asdict(report), json_output=json_output, title="Calendar cleared")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from retail_core.cli import shadow_command
 from retail_core.cli.engine import EngineOption, with_engine
-from retail_core.cli.output import JsonFlag, emit, progress
+from retail_core.cli.output import JsonFlag, emit, progress, warn
 from retail_core.cli.registry_commands import models_app
 from retail_core.errors import InputError
 from retail_core.settings import load_settings
@@ -132,7 +133,10 @@ def score(
             result = asdict(written) | {"statement": statement}
             emit(result, json_output=json_output, title="Scored")
             return
-        report = run(workspace, as_of=instant, out=out, keep=not no_store, reasons=reasons)
+        report = run(
+            workspace, as_of=instant, out=out, keep=not no_store, reasons=reasons, now=_log_end(as_of)
+        )
+    warn(report.warnings)
     emit(asdict(report), json_output=json_output, title="Scored")
 
 
@@ -163,5 +167,13 @@ def audience(  # noqa: PLR0913, PLR0917 - one option each
     sizing = Sizing(budget, recall, cost, value, no_miss, control)
     with open_workspace(load_settings()) as workspace:
         instant = workspace.list_cutoff(as_of)
-        report = choose_audience(workspace, as_of=instant, sizing=sizing, out=out, reasons=reasons)
+        report = choose_audience(
+            workspace, as_of=instant, sizing=sizing, out=out, reasons=reasons, now=_log_end(as_of)
+        )
+    warn(report.warnings)
     emit(asdict(report), json_output=json_output, title="Audience")
+
+
+def _log_end(as_of: str | None) -> datetime | None:
+    """Instant that the log should reach: the present time, or the cut-off (None) where one is given."""
+    return None if as_of else datetime.now(UTC)

@@ -7,7 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +29,8 @@ screen = Console(width=None if sys.stdout.isatty() else 120)
 def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return iso(value)
+    if isinstance(value, date):
+        return value.isoformat()
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "item"):
@@ -70,6 +72,12 @@ def print_line(text: str) -> None:
 def log_line(text: str) -> None:
     """As `print_line`, on stderr, for commands whose stdout is one JSON object."""
     console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print each warning of a report in a line of its own, on stderr."""
+    for warning in warnings:
+        log_line(f"warning: {warning}")
 
 
 def _text(text: str) -> Text:

@@ -5,6 +5,7 @@ Separate from the queries that count by day, which share it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -29,9 +30,16 @@ def local_midnight(day: date, zone_name: str) -> datetime:
 
 
 def events_by_local_day(
-    engine: QueryEngine, lake: LakeReader, span: tuple[date, date], zone_name: str
+    engine: QueryEngine,
+    lake: LakeReader,
+    span: tuple[date, date],
+    zone_name: str,
+    columns: Sequence[str] = (),
 ) -> Table:
-    """Events of the local days [first, end): `user_id`, `event_type`, `ts`, `day` (days since 1970)."""
+    """Events of the local days [first, end): `user_id`, `event_type`, `ts`, `day` (days since 1970).
+
+    `columns` names further columns of the events that the table has.
+    """
     first, end = span
     start, stop = local_midnight(first, zone_name), local_midnight(end, zone_name)
     events = engine.events(lake, start, stop)
@@ -41,5 +49,6 @@ def events_by_local_day(
     day = np.searchsorted(midnights, quarters * _QUARTER_US, side="right") - 1
     calendar = pyarrow.table({"quarter": quarters, "day": day + (first - EPOCH_DAY).days})
     # Selected by name: the lake's folders may add a column `day`.
-    columns = events.select("user_id", "event_type", "ts", quarter=(events.ts // _QUARTER_US).cast("int64"))
-    return columns.join(engine.table(calendar), "quarter")
+    names = ("user_id", "event_type", "ts", *columns)
+    rows = events.select(*names, quarter=(events.ts // _QUARTER_US).cast("int64"))
+    return rows.join(engine.table(calendar), "quarter")

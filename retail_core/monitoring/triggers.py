@@ -9,6 +9,7 @@ from retail_core.errors import IntegrityError
 from retail_core.model.spec import ModelSpec
 from retail_core.monitoring import trigger_rules as rules
 from retail_core.monitoring.calibration_test import CalibrationNull, estimate_overdispersion
+from retail_core.monitoring.data_check import data_triggers
 from retail_core.monitoring.drift_measurement import DriftMeasurement, measure_drift
 from retail_core.monitoring.matured_days import MaturedDays, read_matured_days
 from retail_core.monitoring.past_attempts import (
@@ -37,7 +38,7 @@ def check_triggers(
 ) -> list[TriggerCheck]:
     """Check every trigger for the champion and store the checks.
 
-    Without a champion no trigger fires, and the evidence states it.
+    Without a champion only `schema` and `freshness`, which are about the data, are measured.
 
     Args:
         workspace: the workspace.
@@ -59,6 +60,7 @@ def check_triggers(
             rules.check_drift(measurement, champion.version, workspace.settings.drift_limit),
             rules.check_age(as_of, newest_training(attempts), workspace.settings.max_model_age_days),
         ]
+    checks += data_triggers(workspace, as_of)
     version = champion.version if champion else None
     workspace.store.trigger_checks.insert_many(
         {**check.to_dict(), "as_of": to_utc_ms(as_of), "at": to_utc_ms(at), "model_version": version}

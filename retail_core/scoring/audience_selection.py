@@ -22,6 +22,7 @@ from retail_core.model.sampling import row_hash_fraction
 from retail_core.model.served_model import ModelSpec, ServedModel
 from retail_core.schemas import Prediction
 from retail_core.scoring.audience_sizing import Sizing, expected_buyers, select_members
+from retail_core.scoring.list_checks import check_list
 from retail_core.scoring.list_predictions import predict_eligible
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, features_from_lake, with_reasons
 from retail_core.scoring.scores import load_scoring_model
@@ -40,13 +41,15 @@ CSV_COLUMNS = ("user_id", "probability", "rank", "as_of", "policy", "model_versi
 class ScoredUsers:
     """Predictions of every eligible user by the production model, in order of rank.
 
-    `statement` says in words when the predicted purchases would happen and where the data ends.
+    `statement` says in words when the predicted purchases would happen and where the data ends; `warnings`
+    what is wrong with the log or the list, see `list_checks`.
     """
 
     served: ServedModel
     as_of: datetime
     predictions: DataFrame[Prediction]
     statement: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,14 @@ class AudienceEstimate:
 
 @dataclass(frozen=True)
 class Audience(AudienceEstimate):
-    """A stored audience; `file` is the CSV of the users to contact, `statement` that of `ScoredUsers`."""
+    """A stored audience; `file` is the CSV of the users to contact, the rest is that of `ScoredUsers`."""
 
     as_of: datetime
     model_version: str
     audience_id: str
     file: Path
     statement: str
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,13 @@ class AudienceDraw:
 
 
 def choose_audience(
-    workspace: Workspace, *, as_of: datetime, sizing: Sizing, out: Path, reasons: int = MOST_EXPLAINED
+    workspace: Workspace,
+    *,
+    as_of: datetime,
+    sizing: Sizing,
+    out: Path,
+    reasons: int = MOST_EXPLAINED,
+    now: datetime | None = None,
 ) -> Audience:
     """Score every eligible user, choose an audience, draw its control group, store it and write the CSV.
 
@@ -121,21 +131,27 @@ def choose_audience(
         sizing: size of the audience and of its control group.
         out: CSV of the users to contact, by rank; the control group is only in the collection `audiences`.
         reasons: number of users at the top of the CSV with a text in the column `reasons`.
+        now: instant that the log should reach, aware; None: `as_of`.
 
     Raises:
-        DataError: no model is in production, no user is eligible or worth the cost, or the recall cannot be
-            certified.
+        DataError: no model is in production, no user is eligible or worth the cost, the recall cannot be
+            certified, or the list is refused (`check_list`).
         InputError: `out` cannot be written.
     """
     require_parent_folder(out)
-    return store_audience(workspace, score_eligible_users(workspace, as_of), sizing, out, reasons)
+    return store_audience(workspace, score_eligible_users(workspace, as_of, now), sizing, out, reasons)
 
 
-def score_eligible_users(workspace: Workspace, as_of: datetime) -> ScoredUsers:
+def score_eligible_users(workspace: Workspace, as_of: datetime, now: datetime | None = None) -> ScoredUsers:
     """Predictions of every eligible user, from which any number of audiences can be drawn.
 
+    Args:
+        workspace: the workspace.
+        as_of: the cut-off, aware.
+        now: instant that the log should reach, aware; None: `as_of`.
+
     Raises:
-        DataError: no model is in production, or no user is eligible.
+        DataError: no model is in production, no user is eligible, or the list is refused (`check_list`).
         InputError: the settings ask for another prediction task than the model's.
     """
     instant = to_utc_ms(as_of)
@@ -143,7 +159,8 @@ def score_eligible_users(workspace: Workspace, as_of: datetime) -> ScoredUsers:
     predictions = predict_eligible(workspace.lake.snapshot(), served, instant, workspace.engine)
     spec = served.spec
     statement = workspace.describe_window(instant, spec.feature_set.task, spec.primary)
-    return ScoredUsers(served, instant, predictions, statement)
+    warnings = check_list(workspace, spec, instant, float(predictions["probability"].sum()), now)
+    return ScoredUsers(served, instant, predictions, statement, warnings)
 
 
 def draw_audience(scored: ScoredUsers, sizing: Sizing, seed: int) -> AudienceDraw:
@@ -198,6 +215,7 @@ def store_audience(
         audience_id=_audience_id(served.spec, scored.as_of, sizing, seed),
         file=out,
         statement=scored.statement,
+        warnings=scored.warnings,
     )
     replace_audience(workspace.store, _header(audience, sizing, seed), _member_documents(draw))
     features_of = features_from_lake(workspace.lake.snapshot(), served, workspace.engine)

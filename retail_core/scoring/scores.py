@@ -13,6 +13,7 @@ from retail_core.features.cutoffs.policies import describe_population
 from retail_core.model.evaluation.expected_quality import estimate_quality
 from retail_core.model.served_model import ServedModel
 from retail_core.registry.champion import load_champion
+from retail_core.scoring.list_checks import check_list
 from retail_core.scoring.list_predictions import context_of, predict_eligible
 from retail_core.scoring.prediction_storage import store_predictions
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, features_from_lake, with_reasons
@@ -62,6 +63,7 @@ class ScoreReport:
         expected_f1: harmonic mean of both.
         expected_ap: average precision expected of the order by probability.
         shadows: versions that scored the same users silently.
+        warnings: what is wrong with the log or the list, in one sentence each; see `list_checks`.
     """
 
     users: int
@@ -82,6 +84,7 @@ class ScoreReport:
     expected_f1: float | None
     expected_ap: float | None
     shadows: list[str]
+    warnings: tuple[str, ...] = ()
 
 
 def load_scoring_model(workspace: Workspace) -> ServedModel:
@@ -111,6 +114,7 @@ def score(
     out: Path | None,
     keep: bool = True,
     reasons: int = MOST_EXPLAINED,
+    now: datetime | None = None,
 ) -> ScoreReport:
     """Score every eligible user with the model in production.
 
@@ -121,9 +125,10 @@ def score(
         keep: whether to store the predictions in MongoDB and the lake, where they replace those of the same
             cut-off and version, and the context features of the day; and to score with the shadows.
         reasons: number of users at the top of the CSV with a text in the column `reasons`.
+        now: instant that the log should reach, aware; None: `as_of`.
 
     Raises:
-        DataError: no model is in production, or no user is eligible.
+        DataError: no model is in production, no user is eligible, or the list is refused (`check_list`).
         InputError: `out` cannot be written, or the settings ask for another prediction task.
     """
     started = time.perf_counter()
@@ -140,10 +145,12 @@ def score(
     expected = estimate_quality(
         predictions["probability"].to_numpy(float), predictions["will_purchase"].to_numpy(bool)
     )
+    warnings = check_list(workspace, spec, instant, expected.expected_buyers, now)
     if keep:
         store_context(workspace.store, context, spec.feature_set.task, instant)
         store_predictions(workspace.store, predictions, instant, spec.version)
-        store_estimate(workspace.store, instant, spec.version, expected.to_dict())
+        estimate = {**expected.to_dict(), "warnings": list(warnings)}
+        store_estimate(workspace.store, instant, spec.version, estimate)
     if out is not None:
         scores = predictions[list(CSV_COLUMNS)]
         features_of = features_from_lake(lake, served, workspace.engine, context_of(spec, context))
@@ -168,4 +175,5 @@ def score(
         expected_f1=expected.expected_f1,
         expected_ap=expected.expected_ap,
         shadows=shadow_versions,
+        warnings=warnings,
     )

@@ -60,7 +60,10 @@ def test_gauges_show_the_newest_check_event_and_matured_cut_off(store: Store) ->
         identity = {"user_id": str(store.outcomes.count_documents({})), "as_of": cutoff, "model_version": "3"}
         store.outcomes.insert_one(identity | {"probability": 0.25, "purchased": purchased})
     store.alerts.insert_one({"state": "pending", "attempts": 2})
+    for cutoff, warnings in (("2025-01-01", ["late"]), ("2025-01-02", ["late", "short"])):
+        store.list_estimates.insert_one({"_id": f"{cutoff}:3", "model_version": "3", "warnings": warnings})
     read = read_gauges(store.settings)
+    assert read['retail_list_warnings{version="3"}'] == 2
     assert read['retail_trigger_fired{trigger="drift"}'] == 0
     assert read['retail_trigger_value{trigger="drift"}'] == 0.1
     assert read['retail_trigger_limit{trigger="age"}'] == 0.25
