@@ -44,10 +44,14 @@ class DayFiles:
         return None
 
 
-def simulated_days(folder: Path, users: int, days: int, seed: int = 7) -> tuple[DayFiles, int]:
+def simulated_days(
+    folder: Path, users: int, days: int, seed: int = 7, drift: str | None = None
+) -> tuple[DayFiles, int]:
     """The lake of `retail simulate`, sorted by user and time within a day; and how many events it has."""
     log = folder / "log.csv"
-    events = simulate(SimulationConfig(users=users, days=days, seed=seed, start=START), log).events
+    events = simulate(
+        SimulationConfig(users=users, days=days, seed=seed, start=START, drift=drift), log
+    ).events
     columns = ", ".join(EVENT_ARROW.names)
     with duckdb.connect() as connection:
         connection.execute("set timezone = 'UTC'")
