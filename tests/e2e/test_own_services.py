@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import httpx
@@ -22,7 +23,7 @@ from retail_core.settings import Settings
 from retail_core.simulate import SimulationConfig, simulate
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from tests.command_line import retail
-from tests.own_services import BUCKET, PREFECT_AUTH, USER, own_services
+from tests.own_services import BUCKET, PASSWORD, PREFECT_AUTH, USER, own_services
 from tests.process_environment import clean_environment, without_coverage
 
 pytestmark = pytest.mark.integration
@@ -177,6 +178,9 @@ def test_a_shop_with_its_own_services(own: OwnInfrastructure) -> None:
     assert any(key.endswith("spec.json") for key in objects(own, "mlflow/"))
     assert objects(own, "lake/events/_delta_log/")
     assert not {"mongo", "lake", "mlflow"} & {path.name for path in own.home.iterdir()}
+    logs = output + "".join(path.read_text() for path in own.home.parent.glob("*.log"))
+    assert "score" in logs
+    assert not any(spelling in logs for spelling in (PASSWORD, quote(PASSWORD, safe="")))
 
 
 def test_refused_credentials_are_one_line_that_names_the_variable(own: OwnInfrastructure) -> None:

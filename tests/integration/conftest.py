@@ -49,6 +49,8 @@ class FlowShop:
         later: a cut-off after their horizon, UTC.
         reports: what each module printed last.
         scored_next_day: what the flow `score` printed that was started without a cut-off.
+        artifacts: by key, those of the first runs: tests may start others, in any order.
+        messages: by flow, the state messages of the first runs.
     """
 
     environment: dict[str, str]
@@ -58,6 +60,8 @@ class FlowShop:
     later: datetime = LATER
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     scored_next_day: dict[str, Any] = field(default_factory=dict)
+    artifacts: dict[str, str] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
 
     def run(self, module: str, *args: str, **changed: str) -> subprocess.CompletedProcess[str]:
         """`python -m flows.<module>` with some variables changed ("" takes one away)."""
@@ -77,6 +81,17 @@ class FlowShop:
         response = httpx.post(f"{self.api}/{path}", json=body, timeout=60)
         response.raise_for_status()
         return response.json()
+
+    def artifact(self, key: str) -> str:
+        """The newest artifact."""
+        (newest,) = self.post("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
+        return str(newest["data"])
+
+    def last_state(self, flow: str) -> dict[str, Any]:
+        """The state of the newest run."""
+        of_flow = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
+        (newest,) = self.post("flow_runs/filter", of_flow)
+        return dict(newest["state"])
 
     def _python(self, arguments: list[str], changed: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in (self.environment | changed).items() if value}
@@ -153,5 +168,7 @@ def flow_shop(
         ("score", "--no-store"),
         ("score", *as_of, "--out", str(home / "scores.csv")),
     )
+    shop.artifacts = {key: shop.artifact(key) for key in ("ingest-counts", "training", "score-top-users")}
+    shop.messages = {flow: shop.last_state(flow)["message"] for flow in ("ingest", "train", "score")}
     yield shop
     drop_database(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -26,32 +26,18 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def artifact(shop: FlowShop, key: str) -> dict[str, Any]:
-    newest: dict[str, Any]
-    (newest,) = shop.post("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}})
-    return newest
-
-
-def last_run(shop: FlowShop, flow: str) -> dict[str, Any]:
-    runs = shop.post(
-        "flow_runs/filter", {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
-    )
-    newest: dict[str, Any] = runs[0]
-    return newest
-
-
 def test_ingest_counts_add_up_and_are_published(flow_shop: FlowShop) -> None:
     report = flow_shop.reports["ingest"]
     counted = report["events_inserted"] + report["duplicates"] + report["quarantined"]
     assert report["rows_read"] == counted > 10_000
-    table = {row["what"]: row["count"] for row in json.loads(artifact(flow_shop, "ingest-counts")["data"])}
+    table = {row["what"]: row["count"] for row in json.loads(flow_shop.artifacts["ingest-counts"])}
     assert table["events_inserted"] == table["events in the lake"] == report["events_inserted"]
 
 
 def test_training_metrics_name_population_period_and_base_rate(flow_shop: FlowShop) -> None:
     report = flow_shop.reports["train"]
     assert report["promoted"] is True
-    page = artifact(flow_shop, "training")["data"]
+    page = flow_shop.artifacts["training"]
     metrics = report["metrics"]
     period = (metrics["first_cutoff"], metrics["last_cutoff"])
     expected_texts = (metrics["population"], *period, "base rate", "| ap |")
@@ -62,9 +48,9 @@ def test_scores_are_written_and_the_top_users_are_published(flow_shop: FlowShop)
     report = flow_shop.reports["score"]
     written = pd.read_csv(Path(report["file"]), dtype={"user_id": str})
     assert len(written) == report["users"] > 100
-    table = json.loads(artifact(flow_shop, "score-top-users")["data"])
+    table = json.loads(flow_shop.artifacts["score-top-users"])
     assert [row["user_id"] for row in table] == written["user_id"].head(20).tolist()
-    assert last_run(flow_shop, "score")["state"]["message"].startswith(f"{report['users']} users scored")
+    assert flow_shop.messages["score"].startswith(f"{report['users']} users scored")
 
 
 def test_without_matured_predictions_the_retrain_run_is_skipped(flow_shop: FlowShop) -> None:
@@ -76,9 +62,9 @@ def test_without_matured_predictions_the_retrain_run_is_skipped(flow_shop: FlowS
     names = {check["name"] for check in checked["triggers"]}
     assert names >= {"new_data", "performance", "calibration", "drift", "age"}
     assert (checked["retrained"], checked["version"], checked["promoted"]) == (False, None, False)
-    state = last_run(flow_shop, "retrain")["state"]
+    state = flow_shop.last_state("retrain")
     assert (state["type"], state["name"]) == ("COMPLETED", "Skipped")
-    shown = json.loads(artifact(flow_shop, "retrain-triggers")["data"])
+    shown = json.loads(flow_shop.artifact("retrain-triggers"))
     assert {"name", "fired", "value", "limit", "evidence"} <= set(shown[0])
 
 
@@ -88,11 +74,11 @@ def test_monitor_and_backfill_publish_what_they_did(flow_shop: FlowShop) -> None
         ("monitor", "--as-of", at), ("backfill", "--first", at, "--last", at)
     )
     assert report["model_version"] == "1"
-    shown = json.loads(artifact(flow_shop, "monitor-triggers")["data"])
+    shown = json.loads(flow_shop.artifact("monitor-triggers"))
     assert [row["name"] for row in shown] == [check["name"] for check in report["triggers"]]
     assert filled["scored"] == []
-    run = last_run(flow_shop, "backfill")
-    assert (run["state"]["name"], run["state"]["message"]) == ("Skipped", "every midnight has predictions")
+    state = flow_shop.last_state("backfill")
+    assert (state["name"], state["message"]) == ("Skipped", "every midnight has predictions")
 
 
 def test_midnights_without_predictions_are_found(flow_shop: FlowShop) -> None:
