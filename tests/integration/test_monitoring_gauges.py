@@ -17,8 +17,6 @@ from retail_core.store.mongo.connection import Store
 
 pytestmark = pytest.mark.integration
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-
 
 def read_gauges(settings: Settings) -> dict[str, float]:
     """The samples of one reading, by name and labels."""
@@ -45,7 +43,8 @@ def test_what_is_not_known_has_no_series(store: Store) -> None:
 
 
 def test_gauges_show_the_newest_check_event_and_matured_cut_off(store: Store) -> None:
-    hours_ago = [NOW - timedelta(hours=hours) for hours in (30, 6, 3, 2)]
+    now = datetime.now(UTC).replace(microsecond=0)
+    hours_ago = [now - timedelta(hours=hours) for hours in (30, 6, 3, 2)]
     store_events(
         store,
         [{"user_id": "u1", "event_type": "view_item", "event_time": at.isoformat()} for at in hours_ago[1:3]],
