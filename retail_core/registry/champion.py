@@ -30,7 +30,7 @@ def follow_record(store: Store) -> Entry | None:
     set the alias sets it to the newest entry. Whatever interrupts this, the next call completes it.
 
     Raises:
-        DataError: MLflow no longer has the recorded version.
+        DataError: MLflow no longer has the recorded version, or has another under its number.
         DependencyError: MLflow is unreachable or does not permit the change.
         IntegrityError: the entry is damaged.
     """
@@ -50,7 +50,7 @@ def follow_record(store: Store) -> Entry | None:
                 record.mark_applied(store, newest)
                 deliver_due(store, at=server_time(store))
             return newest
-        registry.set_production(store.settings, newest["version"])
+        registry.set_production(store.settings, newest["version"], newest.get("run_id"))
         _log_moved_alias(newest, alias)
 
 

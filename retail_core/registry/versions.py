@@ -174,15 +174,26 @@ def list_versions(settings: Settings) -> list[ModelSpec]:
     return specs
 
 
-def set_production(settings: Settings, version: str) -> None:
+def set_production(settings: Settings, version: str, run_id: str | None = None) -> None:
     """Let the alias `production` name a version; `promotion` records the promotion first.
 
+    Args:
+        settings: name the registry.
+        version: number of the version.
+        run_id: of the version's run, where it is known. A registry that was lost numbers from 1 again.
+
     Raises:
-        DataError: there is no such version.
+        DataError: there is no such version, or it is one of another run.
         IntegrityError: the version was trained with a leaking column.
     """
     with open_session(settings) as session:
-        if _existing(session, settings, version).tags.get("leaky") == "true":
+        existing = _existing(session, settings, version)
+        if run_id and existing.run_id and existing.run_id != run_id:
+            raise DataError(
+                f"Version {version} of {settings.model_name} is not the one that was promoted.",
+                remedy="promote a version with `retail models promote`, or train again.",
+            )
+        if existing.tags.get("leaky") == "true":
             raise IntegrityError(
                 f"Version {version} was trained with a column that leaks the label.",
                 remedy="train without --allow-leak and promote that version.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from retail_core.store.mongo import ledger
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.row_counts import RowCounts
 from tests.command_line import retail
+from tests.home_copies import copy_registry
 
 pytestmark = pytest.mark.integration
 
@@ -86,6 +86,6 @@ def test_a_backup_cannot_be_written(disk: Path, store: Store) -> None:
 
 
 def test_the_registry_cannot_be_written(disk: Path, empty_registry: Settings, store: Store) -> None:
-    shutil.copytree(empty_registry.home_dir / "mlflow", disk / "home" / "mlflow")
+    copy_registry(empty_registry, disk / "home")
     fill(disk)
     refused(disk / "home", "retrain", "--as-of", "2025-01-29", code=3, **variables(store.settings))

@@ -22,7 +22,7 @@ from retail_core.store.mongo.connection import open_store
 from retail_core.training.pipeline import train
 from retail_core.workspace import Workspace
 from tests.champion import champion_of
-from tests.home_copies import drop_database
+from tests.home_copies import copy_registry, drop_database
 from tests.serving import AS_OF, OPTIONS, Shop
 
 pytestmark = pytest.mark.integration
@@ -86,7 +86,7 @@ def test_locations_are_replaced_once_and_only_below_the_previous_root(
     registered_template: Settings, tmp_path: Path
 ) -> None:
     home = tmp_path / "mlflow" / "artifacts" / "50% & more"
-    shutil.copytree(registered_template.home_dir / "mlflow", home / "mlflow")
+    copy_registry(registered_template, home)
     settings = Settings(home=home)
     root = str(registered_template.artifact_root)
     database = home / "mlflow" / "mlflow.db"

@@ -320,6 +320,18 @@ def test_killed_between_record_and_alias_is_repaired(store: Store, settings: Set
     assert len(history(store)) == 2
 
 
+def test_a_version_of_a_new_registry_is_not_the_promoted_one_of_its_number(
+    store: Store, settings: Settings
+) -> None:
+    """A registry that was lost numbers its versions from 1 again."""
+    promoted, new = register(settings), register(settings)
+    promotion.promote(store, promoted.version, Author("test"))
+    store.promotions.update_one({}, {"$set": {"version": new.version}})
+    assert champion_version(store) == promoted.version
+    store.promotions.update_one({}, {"$set": {"run_id": new.run_id}})
+    assert champion_version(store) == new.version
+
+
 def _register_in_process(home: Path, versions: multiprocessing.Queue[str]) -> None:
     versions.put(register(Settings(home=home)).version)
 

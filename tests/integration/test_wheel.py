@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from tests.integration.conftest import clean_environment
 
@@ -105,13 +106,8 @@ def test_the_stack_registers_the_wheels_deployments(
     assert folder.is_relative_to(programs.parent)
     api = prefect_environment["PREFECT_API_URL"]
     deployments: list[dict[str, Any]] = httpx.post(f"{api}/deployments/filter", json={}, timeout=60).json()
-    assert {deployment["name"] for deployment in deployments} == {
-        "ingest",
-        "train",
-        "score",
-        "outcomes",
-        "retrain",
-    }
+    described = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    assert {deployment["name"] for deployment in deployments} == {entry["name"] for entry in described}
     for deployment in deployments:
         (step,) = deployment["pull_steps"]
         assert step["prefect.deployments.steps.set_working_directory"]["directory"] == str(folder)
