@@ -38,6 +38,9 @@ CLOCK = {"seconds", "at"}
 GENERATED_TEXT = {"evidence", "reason", "population"}
 """Sentences that a command composes anew, which a later release may word differently."""
 
+TRIGGERS = {"triggers", "status"}
+"""Checks of later rules; their names are compared."""
+
 PRINT_STORED_TEXT = {name for name in READS if name.startswith(("models_", "quarantine_", "user_"))}
 
 
@@ -114,8 +117,17 @@ def assert_repeats(actual: Any, stored: Any, ignored: set[str], place: str = "")
 @pytest.mark.parametrize("name", READS)
 def test_command_prints_what_release_0_1_0_printed(upgraded: UpgradedHome, name: str) -> None:
     stored = json.loads((upgraded.folder / "expected" / f"{name}.json").read_text())
-    ignored = CLOCK if name in PRINT_STORED_TEXT else CLOCK | GENERATED_TEXT
+    ignored = CLOCK if name in PRINT_STORED_TEXT else CLOCK | GENERATED_TEXT | TRIGGERS
     assert_repeats(upgraded.printed[name], stored, ignored)
+
+
+def test_every_trigger_of_release_0_1_0_is_still_checked(upgraded: UpgradedHome) -> None:
+    """On a champion, a record of predictions and trigger checks that release 0.1.0 has written."""
+    stored = json.loads((upgraded.folder / "expected" / "monitor.json").read_text())
+    now, then = (
+        {check["name"] for check in printed["triggers"]} for printed in (upgraded.printed["monitor"], stored)
+    )
+    assert then == {"new_data", "performance", "drift"} < now
 
 
 @pytest.mark.parametrize("name", ["scores_1.csv", "scores_2.csv", "scores_3.csv"])
