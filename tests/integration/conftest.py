@@ -67,6 +67,10 @@ class FlowShop:
         """`python -m flows.<module>` with some variables changed ("" takes one away)."""
         return self._python(["-m", f"flows.{module}", *args], changed)
 
+    def run_python(self, program: str, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        """A program in the flows' environment with some variables changed."""
+        return self._python(["-c", program, *arguments], changed)
+
     def run_in_one_process(self, *commands: tuple[str, ...]) -> list[dict[str, Any]]:
         """Run modules one after another, each with --json; the JSON object that each printed."""
         with_json = json.dumps([(*command, "--json") for command in commands])
@@ -88,9 +92,10 @@ class FlowShop:
         return str(newest["data"])
 
     def last_state(self, flow: str) -> dict[str, Any]:
-        """The state of the newest run."""
-        of_flow = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
-        (newest,) = self.post("flow_runs/filter", of_flow)
+        """The state of the newest run that has ended."""
+        ended = {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}}
+        of_flow = {"flows": {"name": {"any_": [flow]}}, "flow_runs": ended}
+        (newest,) = self.post("flow_runs/filter", of_flow | {"sort": "START_TIME_DESC", "limit": 1})
         return dict(newest["state"])
 
     def _python(self, arguments: list[str], changed: Mapping[str, str]) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,14 @@ import pytest
 
 from retail_core import sources
 from retail_core.ingest import ingest
+from retail_core.registry.promotion import Author, promote
 from retail_core.scoring.backfill import unscored_midnights
+from retail_core.settings import Settings
 from retail_core.stack.services import variables
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.workspace import Workspace
 from tests.command_line import retail
+from tests.serving import register_variant
 
 if TYPE_CHECKING:
     from tests.integration.conftest import FlowShop
@@ -120,12 +124,83 @@ def test_a_file_that_was_read_otherwise_is_replaced_again(
     mapping.write_text("extends: canonical\nname: shop\nevent_types: {buy: purchase}\n")
     ingest(store, [log], sources.get_preset("canonical"), at=datetime(2025, 1, 2, tzinfo=UTC))
     arguments = (str(log), "--mapping", str(mapping), "--again", "--json")
-    set_variables = variables(store.settings).items()
-    home_of_its_own = {name: value for name, value in set_variables if value and name.startswith("RETAIL_")}
-    done = flow_shop.run("ingest", *arguments, **home_of_its_own)
+    done = flow_shop.run("ingest", *arguments, **home_of(store.settings))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["events_inserted"] == 1
     assert [event["event_type"] for event in store.events.find()] == ["purchase"]
+
+
+def home_of(settings: Settings) -> dict[str, str]:
+    """The variables that lead a flow to another home than that of the shop."""
+    set_variables = variables(settings).items()
+    return {name: value for name, value in set_variables if value and name.startswith("RETAIL_")}
+
+
+def test_the_rollback_flow_rolls_a_version_back_once(flow_shop: FlowShop, registered: Settings) -> None:
+    worse = register_variant(registered, factor=0.5)
+    with open_store(registered) as store:
+        promote(store, worse, Author("test"))
+    arguments = ("rollback", "--from", worse, "--reason", "too few buyers", "--json")
+    reports = []
+    for _ in range(2):
+        done = flow_shop.run(*arguments, **home_of(registered))
+        assert done.returncode == 0, done.stderr
+        reports.append(json.loads(done.stdout))
+    assert [(report["version"], report["repeated"]) for report in reports] == [("1", False), ("1", True)]
+    assert reports[0]["reason"] == "too few buyers"
+    assert ", run rollback" in reports[0]["actor"]
+    assert (
+        f"version 1 is in production again: {reports[0]['reason']}"
+        in flow_shop.last_state("rollback")["message"]
+    )
+    assert "too few buyers" in flow_shop.artifact("rollback")
+
+
+def test_the_recalibrate_flow_fails_with_a_remedy(flow_shop: FlowShop, registered: Settings) -> None:
+    at = ("--as-of", flow_shop.scored.isoformat())
+    done = flow_shop.run("recalibrate", "--version", "99", *at, "--json", **home_of(registered))
+    assert done.returncode == 1, done.stderr
+    assert "version 99" in json.loads(done.stdout)["error"]
+    assert flow_shop.last_state("recalibrate")["type"] == "FAILED"
+
+
+WATCH = "from flows.ingest import ingest_flow; print(ingest_flow(return_state=True).message)"
+
+
+def test_the_watched_folder_is_ingested_once(flow_shop: FlowShop, store: Store, tmp_path: Path) -> None:
+    """A file that has not changed for minutes; the second run finds nothing new."""
+    log = tmp_path / "inbox" / "log.csv"
+    log.parent.mkdir()
+    log.write_text("user_id,event_time,event_type\nu1,2025-01-01,view_item\n")
+    os.utime(log, (1_735_700_000, 1_735_700_000))
+    environment = home_of(store.settings) | {"RETAIL_INBOX": str(log.parent)}
+    for expected in ("1 ingested", "no new file"):
+        done = flow_shop.run_python(WATCH, **environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1] == expected
+    assert store.events.count_documents({}) == 1
+
+
+REFUSED = """
+import sys
+from pathlib import Path
+from flows.ingest import ingest_flow
+
+folder = Path(sys.argv[1])
+print(ingest_flow(folder=folder, return_state=True).message)
+(folder / "log.csv").touch()
+print(ingest_flow(folder=folder, source="ga4", mapping=folder / "m.yaml", return_state=True).message)
+"""
+
+
+def test_parameters_that_name_nothing_or_contradict_fail_with_a_remedy(
+    flow_shop: FlowShop, tmp_path: Path
+) -> None:
+    done = flow_shop.run_python(REFUSED, str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    empty, contradictory = done.stdout.splitlines()[-2:]
+    assert empty.startswith("There is no file to ingest.")
+    assert contradictory.startswith("A file has a source or a mapping, not both.")
 
 
 def test_exit_codes_of_usage_errors_and_unreachable_dependencies(flow_shop: FlowShop) -> None:

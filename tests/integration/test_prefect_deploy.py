@@ -57,9 +57,7 @@ def worker(flow_shop: FlowShop, deployments: dict[str, Any]) -> Iterator[subproc
     environment = flow_shop.environment | {"PREFECT_WORKER_QUERY_SECONDS": "1"}
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "retail"]
     with (flow_shop.settings.home / "worker.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd="/", env=without_coverage(environment), stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, cwd="/", env=environment, stdout=log, stderr=log)
         try:
             yield process
         finally:
