@@ -72,36 +72,32 @@ def automations(webhook: CallWebhook, late: CallWebhook, lost_after: timedelta) 
         _automation(
             "late runs",
             "Report a scheduled run that no worker has started.",
-            EventTrigger(
-                after={"prefect.flow-run.Late"},
-                expect=set(STARTED),
-                match=_RUNS,
-                match_related=_OURS,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=lost_after,
-            ),
+            _absence({"prefect.flow-run.Late"}, set(STARTED), lost_after),
             late,
         ),
         _automation(
             "lost runs",
             "Mark a run whose process sends no heartbeat as crashed, which reports it and frees its slot.",
-            EventTrigger(
-                after={HEARTBEAT},
-                expect={HEARTBEAT, *ENDED},
-                match=_RUNS,
-                match_related=_OURS,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=lost_after,
-            ),
+            _absence({HEARTBEAT}, {HEARTBEAT, *ENDED}, lost_after),
             ChangeFlowRunState(
                 name="Crashed", state=StateType.CRASHED, message="The run has stopped sending heartbeats."
             ),
         ),
     ]
+
+
+def _absence(after: set[str], expect: set[str], within: timedelta) -> EventTrigger:
+    """Fires for a run with an event of `after` that is not followed by one of `expect` in time."""
+    return EventTrigger(
+        after=after,
+        expect=expect,
+        match=_RUNS,
+        match_related=_OURS,
+        for_each={"prefect.resource.id"},
+        posture=Posture.Proactive,
+        threshold=1,
+        within=within,
+    )
 
 
 def _automation(name: str, description: str, trigger: EventTrigger, action: ActionTypes) -> AutomationCore:

@@ -6,12 +6,9 @@ own, so that the server process of `forked_processes` imports it once.
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import Any
 
 from retail_core.registry import promotion, runs
 from retail_core.registry import versions as registry
@@ -22,6 +19,7 @@ from retail_core.training import attempt_recovery, attempts
 from retail_core.training.attempt_run import attempt_run
 from retail_core.training.attempts import AttemptData, AttemptKind, AttemptLease, NewAttempt
 from tests.forked_processes import REGISTRY_MODULES, ForkedProcess, Ready, preload
+from tests.kill_points import kill_at
 from tests.serving import variant_candidate
 
 preload([*REGISTRY_MODULES, "tests.attempt_kills"])
@@ -43,7 +41,7 @@ KILL_POINTS: dict[str, tuple[ModuleType | type, str, bool]] = {
 def attempt(settings: Settings, verdict: GateVerdict, kill_point: str | None = None) -> None:
     """Register a variant of the champion as a training does, with a verdict, up to the kill point."""
     if kill_point:
-        _kill_at(*KILL_POINTS[kill_point])
+        kill_at(*KILL_POINTS[kill_point])
     with open_store(settings) as store:
         new = NewAttempt(AttemptKind.TRAIN, AS_OF, "test", "1")
         with attempt_run(store, new) as opened:
@@ -66,14 +64,3 @@ def run_until_killed(settings: Settings, verdict: GateVerdict, kill_point: str) 
 def _attempt(ready: Ready, settings: Settings, verdict: GateVerdict, kill_point: str) -> None:
     ready()
     attempt(settings, verdict, kill_point)
-
-
-def _kill_at(module: ModuleType | type, name: str, after: bool) -> None:
-    original: Callable[..., Any] = getattr(module, name)
-
-    def killing(*args: Any, **kwargs: Any) -> None:
-        if after:
-            original(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    setattr(module, name, killing)

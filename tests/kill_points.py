@@ -37,7 +37,7 @@ def change_production(
     """Promote `version`, or roll back without one, up to the kill point; without one, unconfirmed."""
     ready()
     if kill_point:
-        _kill_at(*KILL_POINTS[kill_point])
+        kill_at(*KILL_POINTS[kill_point])
     with open_store(settings) as store:
         author = Author("killed", confirms_later=True)
         change = promote(store, version, author) if version else rollback(store, author)
@@ -51,7 +51,8 @@ def run_until_killed(settings: Settings, version: str | None, kill_point: str) -
     assert process.wait() == -signal.SIGKILL
 
 
-def _kill_at(module: ModuleType, name: str, after: bool) -> None:
+def kill_at(module: ModuleType | type, name: str, after: bool) -> None:
+    """Let this process be killed before, or after, it calls a function of a module or class."""
     original: Callable[..., Any] = getattr(module, name)
 
     def killing(*args: Any, **kwargs: Any) -> None:
