@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -272,12 +273,17 @@ def variable_name(name: str) -> str:
 
 
 def sqlite_url(file: Path, driver: str = "sqlite") -> str:
-    """URL of a SQLite file for SQLAlchemy, which decodes `%..` and takes what follows a `?` as options.
+    """URL of a SQLite file for SQLAlchemy, which takes what follows a `?` as options and decodes nothing.
 
+    Releases of SQLAlchemy differ in whether they decode `%..`; SQLite does in a `file:` address.
+
+    >>> sqlite_url(Path("/srv/retail home/mlflow.db"))
+    'sqlite:////srv/retail home/mlflow.db'
     >>> sqlite_url(Path("/srv/50% off?/mlflow.db"))
-    'sqlite:////srv/50%25 off%3F/mlflow.db'
+    'sqlite:///file:/srv/50%25%20off%3F/mlflow.db?uri=true'
     """
-    return f"{driver}:///" + str(file).replace("%", "%25").replace("?", "%3F")
+    path = str(file)
+    return f"{driver}:///file:{quote(path)}?uri=true" if {"?", "%"} & set(path) else f"{driver}:///{path}"
 
 
 def s3_endpoint() -> str:

@@ -52,7 +52,7 @@ def _served(home: Path) -> Iterator[Settings]:
     assert until(lambda: not _supervisors(settings))
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 90) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

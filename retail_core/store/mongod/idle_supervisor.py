@@ -78,9 +78,11 @@ def _has_clients(files: ServerFiles, server: RunningServer) -> bool:
 
     from retail_core.store.mongod import access
 
+    # A connection without metadata is a new one, which may be a further one of this client.
+    is_named = {"client": {"$exists": True}, "clientMetadata": {"$exists": True}}
     stages: list[dict[str, object]] = [
         {"$currentOp": {"allUsers": True, "idleConnections": True}},
-        {"$match": {"client": {"$exists": True}, "appName": {"$ne": APPNAME}}},
+        {"$match": is_named | {"appName": {"$ne": APPNAME}}},
         {"$limit": 1},
     ]
     try:
