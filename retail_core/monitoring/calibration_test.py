@@ -23,7 +23,7 @@ import numpy as np
 
 from retail_core.arrays import FloatArray, IntArray
 
-E_LIMIT = 400.0
+E_LIMIT = 150.0
 """The trigger fires at this sum of e-values; chosen by simulation, see docs/retraining.md."""
 
 USUAL_OVERDISPERSION = 0.01

@@ -334,13 +334,18 @@ def simulate_champions(
         shop = Shop(config, Path(folder))
         lake = shop.live_until(begin)
         fitted = fit_champion(lake, config.start + timedelta(days=TRAIN_DAYS))
-        first = max(TRAIN_DAYS, begin - _SETTLING_DAYS)
-        dates = [config.start + timedelta(days=index) for index in range(first, begin + days)]
+        dates = settling_days(config, begin, days)
         for kind in kinds:
             drifted, events = shop.branch(kind, days + 1)
             scored = score_days(drifted, fitted, dates)
             champions[kind] = replace(fitted.champion, days=day_rows(scored, fitted, events))
     return champions
+
+
+def settling_days(config: SimulationConfig, begin: int, days: int) -> list[date]:
+    """Days from `_SETTLING_DAYS`, if there are so many, before index `begin` to `days` after it."""
+    first = max(TRAIN_DAYS, begin - _SETTLING_DAYS)
+    return [config.start + timedelta(days=index) for index in range(first, begin + days)]
 
 
 def retrained_shop(cache: Path, seed: int, days: int, growth: float = 0.1) -> list[Champion]:
