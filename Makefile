@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Worker processes of the tests: they wait for servers a third of the time, so three keep two cores busy.
 JOBS ?= 3
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo docs test test-unit bench-serving containers compose-test up down lint format lock clean
+.PHONY: help setup setup-dev demo docs test test-long test-all test-unit bench-serving containers compose-test up down lint format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -47,13 +47,20 @@ demo: setup ## Run the pipeline on a simulated shop
 
 # Bytecode is kept also where PYTHONDONTWRITEBYTECODE is set: pytest rewrites each test module, which every
 # worker would otherwise do in every run.
-test test-unit: export PYTHONDONTWRITEBYTECODE =
+test test-long test-unit: export PYTHONDONTWRITEBYTECODE =
 
 # A module's tests stay on one worker; the longest modules start first (tests/conftest.py).
 pytest = $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder
 
-test: setup-dev ## Run all tests except those of the images, with coverage
-	$(pytest) -m "not containers" --cov --cov-report=term:skip-covered
+test: setup-dev ## Run all tests except the long ones and those of the images, with coverage
+	$(pytest) -m "not (long or containers)" --cov $(COVERAGE) --cov-report=term:skip-covered
+
+test-long: setup-dev ## Run the long tests: whole stack, browser, kills, real logs
+	$(pytest) -m "long and not containers" --cov --cov-report=
+
+test-all: setup-dev ## Run all tests except those of the images; check the floors of coverage
+	$(MAKE) -s test-long
+	$(MAKE) -s test COVERAGE=--cov-append
 	$(BIN)/python tools/coverage_floors.py
 
 test-unit: setup-dev ## Run the unit and property tests that need no service, and those of the documentation

@@ -1,6 +1,6 @@
 """Fail if the coverage of a package that the last test run measured is below its floor.
 
-Run by `make test` after the tests, on the data in `.coverage`. Prints nothing if every floor holds.
+Run by `make test-all` and `.ci/run` after the tests, on the data in `.coverage`. Silent if every floor holds.
 """
 
 from __future__ import annotations

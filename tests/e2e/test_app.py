@@ -16,7 +16,7 @@ from retail_core.store.mongo.predictions import read_predictions
 from retail_core.subprocesses import free_port, is_reachable, start, stop, wait_until
 from tests.serving import AS_OF, Shop, environment, running_service
 
-pytestmark = [pytest.mark.e2e, pytest.mark.integration]
+pytestmark = [pytest.mark.e2e, pytest.mark.integration, pytest.mark.long]
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [

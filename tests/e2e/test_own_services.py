@@ -26,7 +26,7 @@ from tests.command_line import retail
 from tests.own_services import BUCKET, PASSWORD, PREFECT_AUTH, USER, own_services
 from tests.process_environment import clean_environment, without_coverage
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 AS_OF = "2025-01-29T00:00:00Z"

@@ -36,7 +36,7 @@ from tests.integration.test_home_copies import values_with
 from tests.killed_programs import back_up, back_up_to_full_disk, restore_home
 from tests.serving import AS_OF, Shop
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 USER, OTHER_USER, RETURNED_USER = "u 1", "u2", "u3"
 
 

@@ -12,7 +12,7 @@ import pytest
 from bentos.model_store import variables
 from tests.serving import Shop, environment
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 

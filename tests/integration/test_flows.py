@@ -25,7 +25,7 @@ from tests.serving import register_variant
 if TYPE_CHECKING:
     from tests.integration.conftest import FlowShop
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,7 +15,7 @@ from tests.fault_shop import FaultShop
 from tests.forked_commands import is_clear, lake_differences
 from tests.home_copies import drop_database, new_database_name
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 NOTHING_WRONG = {"lost": 0, "doubled": 0, "unclear": 0}
 
 

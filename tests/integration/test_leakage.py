@@ -29,7 +29,7 @@ from retail_core.training.leakage_inspection import build_guard_data
 from tests.command_line import retail
 from tests.home_copies import copy_registry, drop_database
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 def json_output(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

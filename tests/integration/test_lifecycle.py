@@ -47,7 +47,7 @@ from retail_core.workspace import Workspace
 from tests.champion import champion_of
 from tests.home_copies import copy_registry, new_database_name
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 TRAINED = datetime(2025, 1, 29, tzinfo=UTC)
 LATER = datetime(2025, 2, 3, tzinfo=UTC)

@@ -34,7 +34,7 @@ from tests.champion import champion_of
 from tests.command_line import retail
 from tests.serving import OPTIONS, environment, running_service
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 NEWEST, NEXT_DAY = datetime(2025, 1, 28, 23, 28, tzinfo=UTC), datetime(2025, 1, 29, tzinfo=UTC)

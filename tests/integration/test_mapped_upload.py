@@ -23,7 +23,7 @@ from retail_core.store.mongo.connection import open_store
 from retail_core.workspace import Workspace
 from tests.serving import AS_OF, Shop, environment, running_service
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 

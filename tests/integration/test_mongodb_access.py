@@ -23,7 +23,7 @@ from tests.command_line import retail
 from tests.secured_mongod import CLIENT_SUBJECT, SecuredServer, move_shop, secured_mongod
 from tests.serving import AS_OF, Shop, running_service
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 DATABASE = "secured_shop"
 PASSWORD = "p@ss:w/%rd?#&=+ ü'\""

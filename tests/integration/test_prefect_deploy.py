@@ -23,7 +23,7 @@ from tests.process_environment import without_coverage
 if TYPE_CHECKING:
     from tests.integration.conftest import FlowShop
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {

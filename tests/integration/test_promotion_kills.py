@@ -25,7 +25,7 @@ from tests.forked_processes import ForkedProcess
 from tests.kill_points import KILL_POINTS, change_production, run_until_killed
 from tests.serving import register_variant
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @dataclass(frozen=True)

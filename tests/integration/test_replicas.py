@@ -16,7 +16,7 @@ from retail_core.store.mongo.connection import open_store
 from tests.home_copies import copy_registry, drop_database, new_database_name
 from tests.serving import AS_OF, KEY, register_shop, register_variant, running_service
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 FIRST, SECOND = 0, 1
 RATE = 40.0

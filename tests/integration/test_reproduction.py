@@ -30,7 +30,7 @@ from retail_core.workspace import Workspace
 from tests.home_copies import drop_database
 from tests.serving import AS_OF, Shop, environment
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 OPTIONS = TrainOptions(policies=("daily",), model="logistic")
 NOW = datetime.now(UTC)

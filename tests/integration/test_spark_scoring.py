@@ -26,7 +26,7 @@ from retail_core.times import to_micros
 from tests.feature_logs import MINUTE, FolderLake, write_lake
 
 AS_OF = datetime(2025, 3, 1, tzinfo=UTC)
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("spark_session")]
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("spark_session"), pytest.mark.long]
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from retail_core.stack.state import StackFiles
 from retail_core.store.mongod.embedded import mongod_status
 from retail_core.subprocesses import free_port, port_is_free
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from retail_core.store.mongo.connection import open_store
 from tests.home_copies import copy_home
 from tests.serving import AS_OF, environment, register_variant, running_service
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 SWAPS = 4
 CLIENTS = 3

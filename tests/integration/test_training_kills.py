@@ -34,7 +34,7 @@ from retail_core.training.attempts import (
 )
 from tests.attempt_kills import AS_OF, KILL_POINTS, attempt, run_until_killed
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 REGISTERED = {
     "before the model card", "after the registration", "after the promotion", "before its run ends",

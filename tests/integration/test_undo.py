@@ -24,7 +24,7 @@ from retail_core.store.mongo.ingested_files import find_file
 from tests.forked_processes import ForkedProcess
 from tests.killed_programs import undo_file
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 AT = datetime(2025, 3, 1, tzinfo=UTC)
 HEADER = "event_id,user_id,event_time,event_type,item_id,price\n"

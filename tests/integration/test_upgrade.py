@@ -29,7 +29,7 @@ from retail_core.settings import load_settings
 from retail_core.store.mongo.connection import open_store
 from tests.fixtures.make_home_0_1_0 import ERASED, READS, SETTINGS
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "fixtures" / "home_0_1_0.tar.xz"
 VERSIONS = ("1", "2", "3", "4")

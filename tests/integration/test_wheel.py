@@ -19,7 +19,7 @@ import yaml
 
 from tests.integration.conftest import clean_environment
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTER_DEPLOYMENTS = """

@@ -28,7 +28,7 @@ TASK = PredictionTask(timezone="Europe/Berlin")
 SPARK = EngineOptions("spark")
 
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("spark_session")]
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("spark_session"), pytest.mark.long]
 
 
 def of_shop(number: int, events: list[OnlineEvent]) -> list[OnlineEvent]:

@@ -8,7 +8,7 @@ import pytest
 
 from retail_core.sources.detection import detect
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.long]
 
 FILES = {
     "app_profile/retail_app_data.csv.gz": "app_profile",

@@ -32,7 +32,7 @@ from retail_core.store.lake.scratch_lake import scratch_lake
 from retail_core.times import parse_instant
 from tests.feature_logs import FolderLake, write_lake
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.long]
 
 TASK = PredictionTask(timezone="Asia/Shanghai")
 TYPES = {"pv": "view_item", "cart": "add_to_cart", "fav": "add_to_wishlist", "buy": "purchase"}

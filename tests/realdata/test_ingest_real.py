@@ -12,7 +12,7 @@ from retail_core import sources
 from retail_core.ingest import ingest
 from retail_core.store.mongo.connection import Store
 
-pytestmark = [pytest.mark.realdata, pytest.mark.integration]
+pytestmark = [pytest.mark.realdata, pytest.mark.integration, pytest.mark.long]
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 

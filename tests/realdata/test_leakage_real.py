@@ -26,7 +26,7 @@ from retail_core.training.leakage_inspection import build_guard_data, inspect_lo
 from tests.command_line import retail
 from tests.home_copies import copy_registry, drop_database
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.long]
 
 PROFILES = "app_profile/retail_app_data.csv.gz"
 

@@ -23,7 +23,7 @@ from tests.champion import champion_of
 from tests.home_copies import copy_home, drop_database
 from tests.serving import running_service
 
-pytestmark = [pytest.mark.realdata, pytest.mark.integration]
+pytestmark = [pytest.mark.realdata, pytest.mark.integration, pytest.mark.long]
 
 AS_OF = "2017-12-03T00:00:00+08:00"
 INSTANT = parse_instant(AS_OF)

@@ -10,7 +10,7 @@ import pytest
 from retail_core.simulate import SimulationConfig, simulate
 from tests.benchmarks import likeness
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
