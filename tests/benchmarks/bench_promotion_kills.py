@@ -138,7 +138,7 @@ def main() -> None:
     random.seed(options.seed)
     for name in [name for name in os.environ if name.startswith(("RETAIL_", "MLFLOW_"))]:
         del os.environ[name]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         settings, out = Settings(home=Path(folder) / "home"), Path(folder) / "out"
         try:
             register_shop(settings)
@@ -152,9 +152,9 @@ def main() -> None:
                     name: kill_repeatedly(store, promoted, name, options.kills, out) for name in COMMANDS
                 }
                 result["two_rollbacks_at_once"] = run_pairs(store, promoted, options.kills // 2, Path(folder))
+            print(json.dumps(result), flush=True)
         finally:
             stop_mongod(settings)
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":
