@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from retail_core.api_keys import client_key
 from retail_core.client import Client
 from retail_core.settings import Settings
 
@@ -17,6 +18,7 @@ def url(settings: Settings) -> str:
 
 
 def connect(settings: Settings) -> Client:
-    """A client with the first of the settings' keys; it does not retry, so that a page answers at once."""
-    keys = settings.api_keys.get_secret_value().split(",") if settings.api_keys else [""]
-    return Client(url(settings), api_key=keys[0].strip(), timeout=TIMEOUT_SECONDS, retries=0, trust_env=False)
+    """A client with the key of the settings; it does not retry, so that a page answers at once."""
+    return Client(
+        url(settings), api_key=client_key(settings), timeout=TIMEOUT_SECONDS, retries=0, trust_env=False
+    )

@@ -10,6 +10,7 @@ import sys
 
 from bentos.import_model import import_production
 from bentos.model_store import MODEL_VARIABLE, ROOT, newest_model, prepare_environment
+from retail_core.api_keys import has_keys
 from retail_core.errors import DataError, DependencyError, InputError, RetailError
 from retail_core.settings import Settings, load_settings
 from retail_core.subprocesses import port_is_free
@@ -70,16 +71,17 @@ def check_exposure(host: str, settings: Settings) -> None:
     """Refuse to listen beyond this machine without API keys.
 
     Raises:
-        InputError: `host` is no address, or not the loopback while no key is set.
+        InputError: `host` is no address, or not the loopback while no key is set; the file of keys is
+            unreadable.
     """
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError as error:
         raise InputError(f"{host!r} is not an IP address.", remedy="use 127.0.0.1 or 0.0.0.0.") from error
-    if not address.is_loopback and settings.api_keys is None:
+    if not has_keys(settings) and not address.is_loopback:
         raise InputError(
             f"The API would be open to everyone on {host}: no keys are set.",
-            remedy="set RETAIL_API_KEYS to one or more keys, or serve on 127.0.0.1.",
+            remedy="create one with `retail keys add`, set RETAIL_API_KEYS, or serve on 127.0.0.1.",
         )
 
 

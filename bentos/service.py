@@ -20,12 +20,14 @@ from bentos.context_refresh import ContextRefresher, refresh_shop_context
 from bentos.http.access_log import AccessLog
 from bentos.http.fast_path import FastPath, FastPathMiddleware
 from bentos.http.guard import Guard
+from bentos.http.key_ring import KeyRing
 from bentos.http.routes import create_app
 from bentos.leader_lock import LeaderLock, is_second_worker, memory_allows_standby
 from bentos.model_loader import LoadedModel, first_model, load_model
 from bentos.model_store import variables
 from bentos.prediction_service import PredictionService
 from bentos.problems import as_error_text
+from retail_core.api_keys import configured_keys
 from retail_core.errors import RetailError
 from retail_core.settings import Settings, load_settings
 from retail_core.times import parse_instant
@@ -46,9 +48,8 @@ SWITCH_SECONDS = 0.0005
 
 
 def _guard() -> Guard:
-    keys = SETTINGS.api_keys.get_secret_value() if SETTINGS.api_keys else ""
-    accepted = tuple(key.strip() for key in keys.split(",") if key.strip())
-    return Guard(accepted, SETTINGS.upload_mb * 1024 * 1024, SETTINGS.rate_limit)
+    keys = KeyRing(configured_keys(SETTINGS), SETTINGS.api_keys_path)
+    return Guard(keys, SETTINGS.upload_mb * 1024 * 1024, SETTINGS.rate_limit)
 
 
 own_app = create_app()

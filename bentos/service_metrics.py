@@ -3,8 +3,8 @@
 The values are plain numbers that a collector turns into metric families when they are read. The library's own
 counters are not used: BentoML sets PROMETHEUS_MULTIPROC_DIR, which makes them write to BentoML's files, where
 they would be summed over processes and exposed twice. One real-time process serves at a time, so its own
-numbers are complete. All label values come from closed sets: known routes, statuses, problem kinds, policies,
-model versions and their features.
+numbers are complete. All label values come from closed sets: known routes, statuses, problem kinds, names of
+API keys, policies, model versions and their features.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class ServiceMetrics(Collector):
         self._predictions: Counter[LabelValues] = Counter()
         self._problems: Counter[LabelValues] = Counter()
         self._reloads: Counter[LabelValues] = Counter()
+        self._by_key: Counter[LabelValues] = Counter()
         self._without_context = 0
         self._nulls: dict[str, NullCounts] = {}
         self._series: dict[str, tuple[str, str, Callable[[], Mapping[LabelValues, float]]]] = {}
@@ -91,6 +92,10 @@ class ServiceMetrics(Collector):
     def record_request(self, route: str, status: int, seconds: float) -> None:
         """One answered request; `route` is a known route or `other`."""
         self._request_seconds[route, str(status)].observe(seconds)
+
+    def record_key(self, name: str) -> None:
+        """One answered request of the API key of this name."""
+        self._by_key[name,] += 1
 
     def record_problem(self, kind: str) -> None:
         """One problem document."""
@@ -137,6 +142,7 @@ class ServiceMetrics(Collector):
         """The metric families with the values of this moment."""
         yield _histogram("retail_request_seconds", "Time to answer", "route status", self._request_seconds)
         yield _histogram("retail_probability", "Probabilities given", "version", self._probabilities)
+        yield _counter("retail_key_requests", "Requests answered, by API key", "key", self._by_key)
         yield _counter("retail_predictions", "Predictions made", "version policy", self._predictions)
         yield _counter("retail_problems", "Problems answered", "kind", self._problems)
         yield _counter("retail_reloads", "Changes of the model", "outcome", self._reloads)

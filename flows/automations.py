@@ -22,6 +22,7 @@ from prefect.types import SecretDict
 from pydantic import SecretStr
 
 from flows.command_line import JsonFlag, run_command
+from retail_core.api_keys import client_key
 from retail_core.cli.output import emit
 from retail_core.settings import Settings, load_settings
 from retail_core.stack.services import api_url
@@ -127,9 +128,8 @@ def apply_automations(client: SyncPrefectClient, settings: Settings, lost_after:
 
 def _webhook(settings: Settings) -> Webhook:
     """The stored webhook of the API; Prefect encrypts its address and its key."""
-    keys = settings.api_keys.get_secret_value() if settings.api_keys else ""
-    first_key = keys.split(",")[0].strip()
-    headers = {"content-type": "application/json"} | ({"X-API-Key": first_key} if first_key else {})
+    key = client_key(settings)
+    headers = {"content-type": "application/json"} | ({"X-API-Key": key} if key else {})
     block = Webhook(
         url=SecretStr(f"{api_url(settings)}/alerts/run"),
         headers=SecretDict(headers),

@@ -174,10 +174,22 @@ class Settings(BaseSettings):
 
     model_name: str = Field("purchase_24h", description="Name of the registered model in MLflow.")
     api_keys: SecretStr | None = Field(
-        None, description="Comma-separated keys for `X-API-Key`. Unset: only loopback requests are accepted."
+        None,
+        description="Comma-separated keys for `X-API-Key`, with all scopes. Without these and without a file "
+        "of keys only loopback requests are accepted.",
+    )
+    api_keys_file: Path | None = Field(
+        None,
+        description="File of hashed keys with scopes, written by `retail keys`, read again when it changes. "
+        "Unset: `api-keys.json` below the home.",
+    )
+    client_key: SecretStr | None = Field(
+        None,
+        description="Key that the app and Prefect's automations send to the API. Unset: the first of "
+        "`api_keys`.",
     )
     api_host: str = Field(
-        "127.0.0.1", description="Address the API binds to; another one than loopback needs `api_keys`."
+        "127.0.0.1", description="Address the API binds to; another one than loopback needs keys."
     )
     api_port: int = Field(8080, ge=1, le=65_535, description="Port of the API.")
     mlflow_port: int = Field(5000, ge=1, le=65_535, description="Port of MLflow under `retail up`.")
@@ -221,6 +233,11 @@ class Settings(BaseSettings):
     def inbox_dir(self) -> Path:
         """The folder that the deployment `ingest` watches, as an absolute path."""
         return (self.inbox or self.home_dir / "inbox").expanduser().absolute()
+
+    @property
+    def api_keys_path(self) -> Path:
+        """The file of API keys, as an absolute path."""
+        return (self.api_keys_file or self.home_dir / "api-keys.json").expanduser().absolute()
 
     @property
     def lake_url(self) -> str:

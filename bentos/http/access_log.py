@@ -1,4 +1,4 @@
-"""The access log: method, route, status and duration of each request; no user, address, query or body."""
+"""The access log: method, route, status, duration, key of each request; no user, address, query or body."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class AccessLog:
 
     def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
-        self._lines: deque[tuple[str, str, int, float]] = deque(maxlen=MAX_PENDING_LINES)
+        self._lines: deque[tuple[str, str, int, float, str]] = deque(maxlen=MAX_PENDING_LINES)
 
-    def add(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Buffer the line of one request."""
+    def add(self, method: str, route: str, status: int, seconds: float, key: str) -> None:
+        """Buffer the line of one request; `key` is the name of its API key, `-` without one."""
         if self._enabled:
-            self._lines.append((method, route, status, seconds))
+            self._lines.append((method, route, status, seconds, key))
 
     async def run(self) -> None:
         """Flush periodically until cancelled."""
@@ -36,4 +36,6 @@ class AccessLog:
         if not self._lines:
             return
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        log.info("\n".join(f"{m} {route} {status} {s * 1000:.1f} ms" for m, route, status, s in lines))
+        log.info(
+            "\n".join(f"{m} {route} {status} {s * 1000:.1f} ms {key}" for m, route, status, s, key in lines)
+        )

@@ -16,30 +16,28 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bentos.http.access_log import AccessLog
 from bentos.http.exchange import Exchange
-from bentos.http.guard import JSON_LIMIT_BYTES, Guard, too_large
+from bentos.http.guard import API_KEY, JSON_LIMIT_BYTES, KEY_HEADERS, Guard, too_large
 from bentos.messages import Answer, ItemError, ProblemDocument
 from bentos.prediction_service import PredictionService
 from bentos.problems import Problem, unexpected
 from bentos.request_items import DecodedItem, RejectedItem, decode_items
 from bentos.service_metrics import ServiceMetrics
+from retail_core.api_keys import ApiKey
 
-OWN_ROUTES = frozenset(
+BENTOML_ROUTES = frozenset(
     {
-        *("/predict", "/events", "/alerts/run", "/docs", "/openapi.json"),
-        *("/model", "/model/history", "/model/reload"),
+        *("/livez", "/readyz", "/healthz", "/metrics", "/score_batch"),
+        *(f"/score_batch/{step}" for step in ("submit", "status", "get", "cancel")),
     }
 )
-KNOWN_ROUTES = OWN_ROUTES | {
-    *("/livez", "/readyz", "/healthz", "/metrics", "/score_batch"),
-    *(f"/score_batch/{step}" for step in ("submit", "status", "get", "cancel")),
-}
+"""Routes that BentoML answers; all others are those of our application."""
+
 MODEL_ROUTES = frozenset({"/predict", "/model", "/readyz", "/score_batch", "/score_batch/submit"})
 """Routes that are refused while no model is loaded."""
 
-WITHHELD_ROUTES = frozenset({"/score_batch/retry"})
-"""Routes of BentoML that are answered with 404: a retry would need the upload, which is not stored."""
+NO_KEY = "-"
+"""Stands for the key of a request to a public route, or of one with a wrong key."""
 
-DOCS_PREFIX = "/docs/"
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger("bentoml.serve")
@@ -69,30 +67,28 @@ class FastPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
         if scope["type"] != "http":
-            await self._call_bentoml(scope, receive, send)
+            await _refuse_websocket(scope, send)
             return
         started = time.perf_counter()
+        route = self.guard.routes.of(scope["path"])
         exchange = Exchange(self.guard.limit_bytes(scope["path"]), receive, send)
-        problem = self.guard.refusal(scope, started) or self._missing_model(scope["path"])
+        problem = self.guard.refusal(scope, route, started) or self._missing_model(route)
         if problem is not None:
             await exchange.send_problem(problem)
-        elif scope["path"] == "/predict" and self.service is not None:
+        elif route == "/predict" and self.service is not None:
             await self._predict(self.service, scope, exchange)
         else:
             # BentoML writes the headers of an upload to its task database: the key must not be among them.
-            headers = [pair for pair in scope["headers"] if pair[0] != b"x-api-key"]
-            await exchange.run(self._app_of(scope["path"]), {**scope, "headers": headers})
-        self._record(scope, exchange, time.perf_counter() - started)
+            headers = [pair for pair in scope["headers"] if pair[0] not in KEY_HEADERS]
+            app = self._call_bentoml if route in BENTOML_ROUTES else self.own_app
+            await exchange.run(app, {**scope, "headers": headers})
+        self._record(scope, route, exchange, time.perf_counter() - started)
 
-    def _missing_model(self, path: str) -> Problem | None:
-        if self.service is None or self.service.has_model or path not in MODEL_ROUTES:
+    def _missing_model(self, route: str) -> Problem | None:
+        if self.service is None or self.service.has_model or route not in MODEL_ROUTES:
             return None
         detail = "No model version is in production yet; events are accepted."
         return Problem(503, "no-model", detail, retry=True, remedy="run `retail train`.")
-
-    def _app_of(self, path: str) -> ASGIApp:
-        is_own = path in OWN_ROUTES or path in WITHHELD_ROUTES or path.startswith(DOCS_PREFIX)
-        return self.own_app if is_own else self._call_bentoml
 
     async def _call_bentoml(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.bentoml_app is None:
@@ -111,12 +107,14 @@ class FastPath:
             log.exception("POST /predict failed")
             await exchange.send_problem(unexpected())
 
-    def _record(self, scope: Scope, exchange: Exchange, seconds: float) -> None:
-        route = scope["path"] if scope["path"] in KNOWN_ROUTES else "other"
+    def _record(self, scope: Scope, route: str, exchange: Exchange, seconds: float) -> None:
         self.metrics.record_request(route, exchange.status, seconds)
         if exchange.problem_kind:
             self.metrics.record_problem(exchange.problem_kind)
-        self.access_log.add(scope["method"], route, exchange.status, seconds)
+        key: ApiKey | None = scope.get(API_KEY)
+        name = key.name if key else NO_KEY
+        self.metrics.record_key(name)
+        self.access_log.add(scope["method"], route, exchange.status, seconds, name)
 
 
 class FastPathMiddleware:
@@ -132,6 +130,12 @@ class FastPathMiddleware:
             bentoml = scope["app"]
             self.fast_path.bentoml_app, bentoml.middleware_stack = bentoml.middleware_stack, self.fast_path
         await self.app(scope, receive, send)
+
+
+async def _refuse_websocket(scope: Scope, send: Send) -> None:
+    """Close a WebSocket connection: no route takes one."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000})
 
 
 async def _read_body(scope: Scope, receive: Receive) -> bytes:

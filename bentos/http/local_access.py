@@ -15,7 +15,7 @@ from starlette.types import Scope
 
 from bentos.problems import Problem
 
-REMEDY = "set RETAIL_API_KEYS and send a key, or use http://127.0.0.1 on this machine."
+REMEDY = "create a key with `retail keys add` and send it, or use http://127.0.0.1 on this machine."
 
 
 def local_access_problem(scope: Scope, headers: Mapping[bytes, bytes]) -> Problem | None:

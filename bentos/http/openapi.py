@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from bentos.http.fast_path import WITHHELD_ROUTES
+from bentos.http.route_scopes import SCOPES
 from bentos.messages import (
     MAX_ITEMS,
     Answer,
@@ -31,7 +31,8 @@ DESCRIPTION = """Which app users will buy within the next 24 hours?
 
 Send a user's id, their events or their features to `POST /predict`; upload a whole file to
 `POST /score_batch/submit`, poll `/score_batch/status` and get the scored CSV from `/score_batch/get`.
-Where keys are set, each request carries one in `X-API-Key`. Errors are RFC 9457 problem documents.
+Where keys are set, each request carries one in `X-API-Key`, and each operation names the scope that the key
+needs. Errors are RFC 9457 problem documents.
 """
 
 LIST: Json = {
@@ -53,6 +54,12 @@ TASK: Json = {
     },
 }
 """BentoML's task status; its own schema requires fields that its responses lack."""
+
+SECURITY_SCHEMES: Json = {
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
+"""How a key is sent; each also lists the scope that an operation needs."""
 
 CANCEL = "/score_batch/cancel"
 NO_CANCEL: Json = {
@@ -87,23 +94,23 @@ EXAMPLES: Json = {
 
 def document(bento: Json) -> Json:
     """The complete document (OpenAPI 3.1): our paths merged with `bento`, BentoML's own document."""
-    public = {path: item for path, item in bento["paths"].items() if path not in WITHHELD_ROUTES}
-    paths = {path: _secured(path, item) for path, item in public.items()}
+    bentoml_paths = {path: _secured(path, item) for path, item in bento["paths"].items() if path in SCOPES}
+    paths = {path: _with_scope(path, item) for path, item in {**own_paths(), **bentoml_paths}.items()}
     _, schemas = msgspec.json.schema_components(TYPES, ref_template=REF)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Purchase within 24 hours", "version": __version__, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
-        "security": [{"apiKey": []}, {}],
+        "security": [{"apiKey": []}, {"bearer": []}, {}],
         "tags": [{"name": "Prediction"}, {"name": "Model"}, *bento.get("tags", [])],
-        "paths": {**own_paths(), **paths},
+        "paths": paths,
         "components": {
             "schemas": {
                 **bento.get("components", {}).get("schemas", {}),
                 **schemas,
                 "TaskStatusResponse": TASK,
             },
-            "securitySchemes": {"apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+            "securitySchemes": SECURITY_SCHEMES,
         },
     }
 
@@ -197,9 +204,25 @@ def _operation(tag: str, summary: str, body: Json | None, successes: Json, probl
     return operation
 
 
+def _with_scope(path: str, item: Json) -> Json:
+    """A path whose operations name the scope that a key needs for them, or that they need no key."""
+    scope = SCOPES[path]
+    if scope is None:
+        return {method: {**operation, "security": []} for method, operation in item.items()}
+    security = [*({scheme: [str(scope)]} for scheme in SECURITY_SCHEMES), {}]
+    return {
+        method: operation
+        | {
+            "security": security,
+            "description": f"{operation.get('description', '')}\n\nScope of the key: `{scope}`.".strip(),
+        }
+        for method, operation in item.items()
+    }
+
+
 def _secured(path: str, item: Json) -> Json:
-    """One of BentoML's paths with our error responses; health and metrics need no key."""
-    is_open = path in {"/livez", "/readyz", "/healthz", "/metrics"}
+    """One of BentoML's paths with our error responses."""
+    is_open = SCOPES[path] is None
     secured: Json = {}
     for method, operation in item.items():
         if not isinstance(operation, dict):
@@ -212,8 +235,6 @@ def _secured(path: str, item: Json) -> Json:
         if path == CANCEL:
             documented |= {**NO_CANCEL, "responses": failures}
         secured[method] = documented
-        if is_open:
-            secured[method]["security"] = []
     return secured
 
 
@@ -231,14 +252,15 @@ def _content(description: str, schema: Json) -> Json:
 
 _DESCRIPTIONS = {
     400: "Not JSON, or not a readable file",
-    401: "No valid key in X-API-Key",
-    403: "No keys are set, and the request is not from this machine or from a page of another site",
+    401: "No valid API key",
+    403: "The key lacks the scope of this route; or no keys are set, and the request is not from this "
+    "machine or from a page of another site",
     404: "No such user, task or path",
     409: "The new version was refused; the old one stays loaded",
     413: "The body is too large",
     415: "The body has to be JSON, and its content-type to say so",
     422: "A field breaks a rule, or an upload is not a form with one file",
-    429: "The rate limit of this key is exceeded; see Retry-After",
+    429: "The rate limit of this key is exceeded, or too many wrong keys were sent; see Retry-After",
     503: "MongoDB is unreachable, or no model is in production yet; see Retry-After",
 }
 

@@ -12,6 +12,7 @@ from retail_core.cli import (
     data_check_command,
     data_commands,
     demo_command,
+    key_commands,
     lake_commands,
     model_commands,
     monitoring_commands,
@@ -39,6 +40,7 @@ for module in (
     monitoring_commands,
     alert_commands,
     user_commands,
+    key_commands,
     backup_commands,
     stack_commands,
 ):

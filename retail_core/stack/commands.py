@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from retail_core.api_keys import has_keys
 from retail_core.errors import DependencyError, InputError
 from retail_core.file_locks import create_private_folder
 from retail_core.registry.artifact_locations import relocate_registry
@@ -174,10 +175,10 @@ def _prepared(settings: Settings) -> dict[str, str]:
 
 
 def _refuse_open_api(settings: Settings) -> None:
-    if settings.api_host not in LOOPBACK_NAMES and not settings.api_keys:
+    if settings.api_host not in LOOPBACK_NAMES and not has_keys(settings):
         raise InputError(
             f"RETAIL_API_HOST={settings.api_host} would open the API to the network without keys.",
-            remedy="set RETAIL_API_KEYS, or unset RETAIL_API_HOST.",
+            remedy="create one with `retail keys add`, set RETAIL_API_KEYS, or unset RETAIL_API_HOST.",
         )
 
 

@@ -100,13 +100,15 @@ def demo_settings(settings: Settings, config: DemoConfig) -> Settings:
     home = settings.home_dir / "demo" / f"u{config.users}-d{config.days}-s{config.seed}"
     overrides = {"home": home, "mongodb_uri": None, "mlflow_tracking_uri": None, "prefect_api_url": None}
     overrides |= {"bentoml_home": None, "lake": None, "timezone": None, "api_keys": None}
+    overrides |= {"api_keys_file": None, "client_key": None}
     return settings.model_copy(update=overrides)
 
 
 def demo_environment(settings: Settings) -> dict[str, str]:
     """Environment in which a subprocess uses the demo's home and none of the user's settings."""
     removed = {"RETAIL_MONGODB_URI", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "RETAIL_LAKE"}
-    removed |= {"RETAIL_TIMEZONE", "RETAIL_API_KEYS", "PREFECT_HOME", "BENTOML_HOME"}
+    removed |= {"RETAIL_TIMEZONE", "RETAIL_API_KEYS", "RETAIL_API_KEYS_FILE", "RETAIL_CLIENT_KEY"}
+    removed |= {"PREFECT_HOME", "BENTOML_HOME"}
     inherited = {name: value for name, value in os.environ.items() if name not in removed}
     return {**inherited, "RETAIL_HOME": str(settings.home_dir), CONFIG_VARIABLE: ""}
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -31,6 +31,7 @@ from bentos.event_writer import MAX_PENDING
 from bentos.http.access_log import AccessLog
 from bentos.http.fast_path import FastPath
 from bentos.http.guard import Guard
+from bentos.http.key_ring import CHECK_SECONDS, KeyRing
 from bentos.http.routes import create_app
 from bentos.messages import Answer
 from bentos.model_loader import LoadedModel
@@ -39,6 +40,7 @@ from bentos.prediction_service import PredictionService
 from bentos.predictor import PreparedItem, add_reasons, predict, with_requested_reasons
 from bentos.problems import Problem
 from retail_core.alerts.raising import newest_alerts
+from retail_core.api_keys import Scope, add_key, remove_key
 from retail_core.client import Client, PredictRequest, RejectedRequest, UserPrediction
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.features.feature_export import export_features
@@ -61,8 +63,11 @@ INSTANT = AS_OF.isoformat()
 
 
 @pytest.fixture(scope="module")
-def settings(shop: Shop) -> Settings:
-    return shop.settings.model_copy(update={"api_keys": SecretStr(f"other, {KEY}"), "upload_mb": 20})
+def settings(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Two keys of the settings, and a file of keys that the tests write."""
+    file = tmp_path_factory.mktemp("keys") / "api-keys.json"
+    changes = {"api_keys": SecretStr(f"other, {KEY}"), "api_keys_file": file, "upload_mb": 20}
+    return shop.settings.model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +343,42 @@ def test_without_a_key_only_health_and_documentation_are_open(api: httpx.Client)
         assert api.get(path, headers={"X-API-Key": ""}).status_code == 200
 
 
+def test_each_route_needs_the_scope_that_its_documentation_names(
+    api: httpx.Client, settings: Settings
+) -> None:
+    keys = {
+        scope: add_key(settings.api_keys_path, f"only-{scope}", [scope], datetime.now(UTC)) for scope in Scope
+    }
+    time.sleep(CHECK_SECONDS)
+    paths = api.get("/openapi.json").json()["paths"]
+    operations = [(path, method, paths[path][method]) for path in paths for method in paths[path]]
+    assert len(operations) >= 15
+    for path, method, operation in operations:
+        needed = [scope for option in operation["security"] for scope in option.get("apiKey", ())]
+        for scope, key in keys.items():
+            answer = api.request(method, path, headers={"X-API-Key": key})
+            if needed in ([], [scope]):
+                assert answer.status_code not in {401, 403}, (path, method, scope)
+            else:
+                assert (answer.status_code, answer.json()["type"]) == (403, "/docs#scope"), (path, method)
+                assert f"`{needed[0]}`" in answer.json()["detail"]
+        anonymous = api.request(method, path, headers={"X-API-Key": ""})
+        assert (anonymous.status_code == 401) == bool(operation["security"]), (path, method)
+
+
+def test_a_removed_key_is_refused_by_the_running_service(api: httpx.Client, settings: Settings) -> None:
+    key = add_key(settings.api_keys_path, "short-lived", [Scope.PREDICT], datetime.now(UTC))
+    time.sleep(CHECK_SECONDS)
+    assert api.get("/model", headers={"X-API-Key": key}).status_code == 200
+    counted = {"key": "short-lived"}
+    assert any(
+        name == "retail_key_requests_total" and labels == counted for name, labels, _ in metric_samples(api)
+    )
+    remove_key(settings.api_keys_path, "short-lived")
+    time.sleep(CHECK_SECONDS)
+    assert api.get("/model", headers={"X-API-Key": key}).status_code == 401
+
+
 def test_documents_name_every_route_and_need_no_network(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     assert {"/predict", "/events", "/model", "/model/reload", "/score_batch/submit", "/readyz"} <= set(paths)
@@ -514,7 +555,7 @@ def test_only_items_that_need_mongodb_fail_while_it_is_unreachable(shop: Shop) -
     nowhere = shop.settings.model_copy(
         update={"mongodb_uri": SecretStr(f"mongodb://127.0.0.1:{free_port()}/?replicaSet=rs0")}
     )
-    fast_path = FastPath(create_app(), Guard((), 1000), AccessLog(enabled=False))
+    fast_path = FastPath(create_app(), Guard(KeyRing(), 1000), AccessLog(enabled=False))
     service = fast_path.service = PredictionService(
         nowhere, LoadedModel("tag", champion_of(shop.settings)), fast_path.metrics
     )
@@ -551,7 +592,7 @@ def test_a_mongodb_that_hangs_holds_up_neither_predictions_nor_posts_for_long(
     assert status is not None
     local = local.model_copy(update={"mongodb_uri": SecretStr(uri)})
     own_app = create_app()
-    fast_path = FastPath(own_app, Guard((), 1000), AccessLog(enabled=False))
+    fast_path = FastPath(own_app, Guard(KeyRing(), 1000), AccessLog(enabled=False))
     service = fast_path.service = own_app.state.service = service_without_loading(local, shop, fast_path)
     event = {"event_time": "2025-01-28T23:00:00Z", "event_type": "view_item", "item_id": "i"}
     question = {"user_id": "a", "as_of": INSTANT, "events": [event]}
@@ -635,7 +676,7 @@ def test_the_client_does_not_wait_for_ever_for_a_file(
 
 
 def test_a_key_above_its_rate_limit_is_refused_and_the_client_waits(shop: Shop) -> None:
-    fast_path = FastPath(create_app(), Guard((), 1000, rate=4), AccessLog(enabled=False))
+    fast_path = FastPath(create_app(), Guard(KeyRing(), 1000, rate=4), AccessLog(enabled=False))
     fast_path.service = PredictionService(
         shop.settings, LoadedModel("tag", champion_of(shop.settings)), fast_path.metrics
     )

@@ -246,9 +246,9 @@ def test_ports_and_probes_are_those_of_the_services() -> None:
 
 def open_paths() -> set[str]:
     """Paths that the API answers without a key."""
-    from bentos.http.guard import OPEN_PATHS
+    from bentos.http.route_scopes import PUBLIC, SCOPES
 
-    return set(OPEN_PATHS)
+    return {path for path, scope in SCOPES.items() if scope is PUBLIC}
 
 
 def health_paths_of_the_stack() -> set[str]:

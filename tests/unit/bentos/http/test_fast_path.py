@@ -15,7 +15,10 @@ from starlette.routing import Route
 from bentos.http.access_log import AccessLog
 from bentos.http.fast_path import FastPath
 from bentos.http.guard import JSON_LIMIT_BYTES, Guard, RateLimiter
+from bentos.http.key_ring import KeyRing
+from bentos.http.route_scopes import PUBLIC, Routes
 from bentos.problems import MEDIA_TYPE
+from retail_core.api_keys import Scope
 
 
 async def echo(request: Request) -> Response:
@@ -42,6 +45,16 @@ APP = Starlette(
         Route("/readyz", refuse),
     ]
 )
+ROUTES = Routes(
+    {
+        "/echo": Scope.PREDICT,
+        "/events": Scope.EVENTS,
+        "/score_batch/submit": Scope.BATCH,
+        "/crash": Scope.ADMIN,
+        "/refuse": Scope.ADMIN,
+        "/readyz": PUBLIC,
+    }
+)
 
 
 def ask(
@@ -55,7 +68,7 @@ def ask(
     rate: float = 0.0,
 ) -> httpx.Response:
     async def send() -> httpx.Response:
-        fast_path = FastPath(APP, Guard(keys, 1000, rate), AccessLog(enabled=False))
+        fast_path = FastPath(APP, Guard(KeyRing.of(*keys), 1000, rate, ROUTES), AccessLog(enabled=False))
         fast_path.bentoml_app = APP
         transport = httpx.ASGITransport(fast_path, raise_app_exceptions=False, client=(client, 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
@@ -160,12 +173,12 @@ def test_a_second_file_far_behind_the_first_is_refused() -> None:
 
 def test_each_key_has_its_own_rate_limit() -> None:
     limiter = RateLimiter(2.0)
-    assert [limiter.wait_seconds(b"a", 0.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.5]
-    assert limiter.wait_seconds(b"b", 0.0) == 0.0
-    assert limiter.wait_seconds(b"a", 0.25) == 0.25
-    assert limiter.wait_seconds(b"a", 0.5) == 0.0
-    assert [limiter.wait_seconds(b"a", 100.0) for _ in range(5)].count(0.0) == 4
-    assert RateLimiter(0.0).wait_seconds(b"a", 0.0) == 0.0
+    assert [limiter.wait_seconds("a", 0.0) for _ in range(5)] == [0.0, 0.0, 0.0, 0.0, 0.5]
+    assert limiter.wait_seconds("b", 0.0) == 0.0
+    assert limiter.wait_seconds("a", 0.25) == 0.25
+    assert limiter.wait_seconds("a", 0.5) == 0.0
+    assert [limiter.wait_seconds("a", 100.0) for _ in range(5)].count(0.0) == 4
+    assert RateLimiter(0.0).wait_seconds("a", 0.0) == 0.0
 
 
 def test_a_crash_is_a_problem_without_its_cause() -> None:
