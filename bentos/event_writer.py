@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -15,7 +14,7 @@ from pymongo.errors import PyMongoError
 from bentos.messages import EventsAccepted, FieldWarning
 from bentos.mongo_connection import PAUSE_SECONDS, is_operation_timeout
 from bentos.problems import FieldError, Problem
-from bentos.request_items import EventRow
+from bentos.request_items import UNREADABLE, DecodedRows
 from retail_core import sources
 from retail_core.errors import DependencyError, RetailError
 from retail_core.ingest import store_events
@@ -54,7 +53,7 @@ class EventWriter:
         self._threads = ThreadPoolExecutor(WRITER_THREADS, "event-writer")
         self._pending = 0
 
-    async def write(self, rows: Sequence[EventRow]) -> EventsAccepted:
+    async def write(self, decoded: DecodedRows) -> EventsAccepted:
         """Store canonical events in one window of the ledger; returns after the majority write.
 
         Raises:
@@ -64,31 +63,32 @@ class EventWriter:
             raise _unavailable(f"{MAX_PENDING} posts wait for MongoDB already")
         self._pending += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._write, rows)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._write, decoded)
         finally:
             self._pending -= 1
 
-    def _write(self, rows: Sequence[EventRow]) -> EventsAccepted:
+    def _write(self, decoded: DecodedRows) -> EventsAccepted:
         store: Store | None = None
         try:
             store = self._reachable_store()
             with pymongo.timeout(WRITE_SECONDS):
-                result = store_events(store, rows, sources.get_preset("canonical"))
+                result = store_events(store, decoded.rows, sources.get_preset("canonical"))
         except (PyMongoError, DependencyError) as error:
             if store is not None and not _is_operation_timeout(error):
                 self._discard(store)
             cause = str(error) if isinstance(error, RetailError) else type(error).__name__
             raise _unavailable(cause) from error
         errors = tuple(
-            FieldError(
+            decoded.errors.get(row.line - 1)
+            or FieldError(
                 f"[{row.line - 1}]" + (f".{row.field}" if row.field else ""), f"{row.rule}: {row.remedy}"
             )
             for row in result.refused
         )
-        if len(errors) == len(rows):
+        if len(errors) == len(decoded.rows):
             raise Problem(422, "invalid-request", "No event could be stored.", errors)
         return EventsAccepted(
-            received=len(rows),
+            received=len(decoded.rows),
             inserted=result.counts.inserted,
             duplicates=result.counts.duplicates,
             refused=result.counts.quarantined,
@@ -97,7 +97,7 @@ class EventWriter:
                 FieldWarning(warning.field or "", warning.rule, warning.count, warning.remedy)
                 for warning in result.notes.warnings
             ],
-            unread_fields=list(result.unread_fields),
+            unread_fields=[name for name in result.unread_fields if name != UNREADABLE or not decoded.errors],
             links=result.links,
         )
 

@@ -30,7 +30,7 @@ from bentos.predictor import (
 )
 from bentos.problems import Problem, from_retail
 from bentos.promotion_history import read_history
-from bentos.request_items import DecodedItem, EventRow, RejectedItem, parse_events
+from bentos.request_items import DecodedItem, DecodedRows, RejectedItem, parse_events
 from bentos.run_alerts import AlertSender
 from bentos.service_metrics import ServiceMetrics
 from bentos.shadow_sampler import ShadowSampler
@@ -144,13 +144,13 @@ class PredictionService:
             background.append(self.context_refresher.run())
         self._tasks = [asyncio.create_task(coroutine) for coroutine in background]
 
-    async def store_events(self, rows: Sequence[EventRow]) -> EventsAccepted:
+    async def store_events(self, decoded: DecodedRows) -> EventsAccepted:
         """Store posted events; the shop context follows later, see `ContextRefresher`.
 
         Raises:
             Problem: as `EventWriter.write`.
         """
-        accepted = await self.event_writer.write(rows)
+        accepted = await self.event_writer.write(decoded)
         if accepted.links:
             self.inputs.persons.links_were_stored()
         if accepted.inserted and self.context_refresher is not None:

@@ -98,7 +98,9 @@ def unexpected() -> Problem:
 
 
 def from_msgspec(error: Exception) -> Problem:
-    """422, or 400 for a body that is not JSON, from msgspec's message: `<rule> - at `$.path``."""
+    """422, or 400 for text that is not JSON or not UTF-8, from msgspec's message: `<rule> - at `$.path``."""
+    if isinstance(error, UnicodeDecodeError):
+        return Problem(400, "not-json", "The body is not JSON: a string is not UTF-8.")
     if isinstance(error, msgspec.ValidationError):
         match = _AT.match(str(error))
         path = ((match["path"] or "$") if match else "$").removeprefix("$")

@@ -7,11 +7,26 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from bentos.http.openapi import document
 from bentos.problems import Problem
+
+DOCS_PATH = "/docs"
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self' 'unsafe-inline'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""Everything comes from this server; Swagger UI sets styles of elements."""
 
 ASSETS = ("swagger-ui.css", "swagger-ui-bundle.js")
 
@@ -47,7 +62,8 @@ START = """SwaggerUIBundle({
 def docs_routes() -> list[Route]:
     """The routes; open without a key, as they hold no data."""
     return [
-        Route("/docs", _page, methods=["GET"]),
+        Route("/", _home, methods=["GET"]),
+        Route(DOCS_PATH, _page, methods=["GET"]),
         Route("/docs/{asset}", _asset, methods=["GET"]),
         Route("/openapi.json", _openapi, methods=["GET"]),
     ]
@@ -62,8 +78,12 @@ def assets_folder() -> Path:
     return Path(package.origin).parent / "_internal" / "server" / "static_content"
 
 
+async def _home(_: Request) -> Response:
+    return RedirectResponse(DOCS_PATH)
+
+
 async def _page(_: Request) -> Response:
-    return HTMLResponse(PAGE)
+    return HTMLResponse(PAGE, headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY})
 
 
 async def _asset(request: Request) -> Response:

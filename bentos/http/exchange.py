@@ -19,6 +19,9 @@ from bentos.problems import MEDIA_TYPE, Headers, Problem, split_error_text, unex
 FORWARDED_HEADERS = frozenset({b"allow"})
 """Headers of an error response that its problem document keeps."""
 
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+"""Header of every response: browsers believe its content type."""
+
 _mapping_checks = ThreadPoolExecutor(1, "mapping")
 """One thread, so that mappings take at most a share of the processor from predictions."""
 
@@ -69,7 +72,7 @@ class Exchange:
     async def send_response(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
         """Send a complete response."""
         self.status = status
-        all_headers = [*headers, (b"content-length", str(len(body)).encode())]
+        all_headers = [*headers, NOSNIFF, (b"content-length", str(len(body)).encode())]
         await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
         await self.send({"type": "http.response.body", "body": body})
 
@@ -108,7 +111,9 @@ class Exchange:
             self._error_start = message
             return
         if self._error_start is None:
-            self.status = message.get("status", self.status)
+            if message["type"] == "http.response.start":
+                self.status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), NOSNIFF]}
             await self.send(message)
             return
         self._error_body += message.get("body", b"")

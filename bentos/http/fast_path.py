@@ -161,7 +161,7 @@ async def _predict_body(service: PredictionService, body: bytes) -> bytes:
     Raises:
         Problem: of a single item; of a list only where every item can be retried later.
     """
-    items, is_list = decode_items(body, datetime.now(UTC))
+    items, is_list = await decode_items(body, datetime.now(UTC))
     outcomes = await service.predict_items(items)
     if not is_list:
         outcome = outcomes[0]

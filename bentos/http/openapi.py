@@ -8,6 +8,7 @@ import msgspec
 
 from bentos.http.route_scopes import SCOPES
 from bentos.messages import (
+    MAX_EVENTS,
     MAX_ITEMS,
     Answer,
     EventsAccepted,
@@ -42,6 +43,8 @@ LIST: Json = {
     "items": {"description": "A `PredictItem`; any other value gets an `ItemError` in its place."},
 }
 """A list may hold any values, since a bad item must not affect the others."""
+
+EVENT_ITEMS: Json = {"description": "An event; any other value is refused and named in `errors`."}
 
 TASK: Json = {
     "type": "object",
@@ -106,13 +109,23 @@ def document(bento: Json) -> Json:
         "paths": paths,
         "components": {
             "schemas": {
-                **bento.get("components", {}).get("schemas", {}),
+                **_with_binary_files(bento.get("components", {}).get("schemas", {})),
                 **schemas,
                 "TaskStatusResponse": TASK,
             },
             "securitySchemes": SECURITY_SCHEMES,
         },
     }
+
+
+def _with_binary_files(schema: Any) -> Any:
+    """A schema in which files are binary strings; BentoML gives them a type that JSON Schema lacks."""
+    if isinstance(schema, list):
+        return [_with_binary_files(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    valid = {name: _with_binary_files(entry) for name, entry in schema.items()}
+    return valid | {"type": "string", "format": "binary"} if schema.get("type") == "file" else valid
 
 
 def own_paths() -> Json:
@@ -146,7 +159,8 @@ def _events() -> Json:
         "Prediction",
         "Store one or many canonical events, each once",
         _body(
-            {"anyOf": [event, {"type": "array", "items": event, "minItems": 1}]}, {"one": {"value": example}}
+            {"anyOf": [event, {**LIST, "maxItems": MAX_EVENTS, "items": EVENT_ITEMS}]},
+            {"one": {"value": example}},
         ),
         {"202": _content("Written to a majority of MongoDB's members", _ref(EventsAccepted))},
         (400, 415, 422, 503),

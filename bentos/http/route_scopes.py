@@ -18,6 +18,7 @@ OTHER = "other"
 """Name of the unlisted paths in metrics and logs."""
 
 SCOPES: Mapping[str, Scope | None] = {
+    "/": PUBLIC,
     "/livez": PUBLIC,
     "/readyz": PUBLIC,
     "/healthz": PUBLIC,

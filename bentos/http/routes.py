@@ -46,8 +46,8 @@ def create_app() -> Starlette:
 
 async def events(request: Request) -> Response:
     """POST /events: 202 after a majority write."""
-    rows = decode_event_rows(await request.body(), MAX_EVENTS)
-    return _json(await _service(request).store_events(rows), status=202)
+    decoded = await decode_event_rows(await request.body(), MAX_EVENTS)
+    return _json(await _service(request).store_events(decoded), status=202)
 
 
 async def model(request: Request) -> Response:
