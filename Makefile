@@ -7,7 +7,7 @@ BIN := .venv/bin
 # Worker processes of the tests: they wait for servers a third of the time, so three keep two cores busy.
 JOBS ?= 3
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo docs test test-long test-all test-unit bench-serving containers compose-test up down lint format lock clean
+.PHONY: help setup setup-dev demo docs test test-long test-all test-unit bench-serving containers compose-test up down lint audit format lock clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -87,6 +87,9 @@ lint: setup-dev ## Check style, types and the import rules between packages
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+audit: setup-dev ## Check dependencies, licences, insecure calls and secrets; write build/sbom.cdx.json
+	$(BIN)/python -m tools.audit
 
 docs: setup-dev ## Build the documentation site into site/, without network access
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q --strict

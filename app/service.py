@@ -8,7 +8,7 @@ from retail_core.settings import Settings
 
 TIMEOUT_SECONDS = 300.0
 EXPLAINED_USERS = 1_000
-ALL_INTERFACES = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
+ALL_INTERFACES = ("0.0.0.0", "::")  # nosec B104 # noqa: S104 - compared, not bound
 
 
 def url(settings: Settings) -> str:

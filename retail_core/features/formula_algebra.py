@@ -128,7 +128,7 @@ def compile_formula(formula: Formula, windows: tuple[FeatureWindow, ...]) -> Com
     )
     functions = {"div": _div, "coalesce": _coalesce, "inf": math.inf, "float": float}
     # The evaluated text was written by a formula of this package, never by a user.
-    function: CompiledFormula = eval(f"lambda of: float({expression})", functions)  # noqa: S307
+    function: CompiledFormula = eval(f"lambda of: float({expression})", functions)  # nosec B307 # noqa: S307
     return function
 
 

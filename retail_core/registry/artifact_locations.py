@@ -77,7 +77,7 @@ def _replace_roots(connection: sqlite3.Connection, root: str) -> int:
 
 def _replace_prefix(connection: sqlite3.Connection, table: str, column: str, previous: str, root: str) -> int:
     statement = (
-        f"UPDATE {table} SET {column} = :root || substr({column}, length(:previous) + 1) "  # noqa: S608 - constants
+        f"UPDATE {table} SET {column} = :root || substr({column}, length(:previous) + 1) "  # nosec B608 # noqa: S608 - constants
         f"WHERE {column} = :previous OR substr({column}, 1, length(:previous) + 1) = :previous || '/'"
     )
     return connection.execute(statement, {"root": root, "previous": previous}).rowcount

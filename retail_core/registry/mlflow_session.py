@@ -297,7 +297,7 @@ def _probe(uri: str) -> None:
     if not uri.startswith(("http://", "https://")):
         return
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS):  # noqa: S310
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PROBE_SECONDS):  # nosec B310 # noqa: S310
             return
     except (urllib.error.URLError, OSError) as error:
         raise DependencyError(f"MLflow at {uri} does not answer: {error}.", remedy=_REMEDY) from error

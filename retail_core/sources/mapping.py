@@ -147,7 +147,7 @@ class _TextLoader(_Loader):
 
 def _load_yaml(text: str, loader: type[_Loader], subject: str) -> object:
     try:
-        return yaml.load(text, loader)  # noqa: S506 - a safe loader
+        return yaml.load(text, loader)  # nosec B506 # noqa: S506 - a safe loader
     except (ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         detail = " ".join(str(error).split())
         raise MappingError(subject, f"is not readable YAML: {detail}") from error

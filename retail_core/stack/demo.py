@@ -195,7 +195,7 @@ def predict_live(url: str, user_id: str, as_of: str) -> dict[str, Any]:
     request = urllib.request.Request(  # noqa: S310 - our own service on loopback
         f"{url}/predict", data=body, headers={"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as response:  # nosec B310 # noqa: S310
         answer: dict[str, Any] = json.load(response)
     return answer
 

@@ -44,7 +44,7 @@ def prefect_url(settings: Settings) -> str:
 
 def api_url(settings: Settings) -> str:
     """Address of the API on this machine."""
-    on_all_interfaces = settings.api_host in {"0.0.0.0", "::"}  # noqa: S104 - compared, not bound
+    on_all_interfaces = settings.api_host in {"0.0.0.0", "::"}  # nosec B104 # noqa: S104 - compared, not bound
     return f"http://{LOOPBACK if on_all_interfaces else settings.api_host}:{settings.api_port}"
 
 
