@@ -81,6 +81,9 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
     detail: str
     remedy: str = ""
     errors: list[FieldError] = []
+    request_id: Annotated[
+        str, msgspec.Meta(description="That of `X-Request-ID`; an item of a list has none.")
+    ] = ""
 
 
 class ItemError(msgspec.Struct):

@@ -52,8 +52,8 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
     headers: tuple[tuple[str, str], ...] = ()
     remedy: str = ""
 
-    def body(self) -> dict[str, object]:
-        """The problem document."""
+    def body(self, request_id: str = "") -> dict[str, object]:
+        """The problem document; without a request id for an item of a list."""
         document: dict[str, object] = {
             "type": f"/docs#{self.kind}",
             "title": HTTPStatus(self.status).phrase,
@@ -64,11 +64,13 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
             document["remedy"] = self.remedy
         if self.errors:
             document["errors"] = self.errors
+        if request_id:
+            document["request_id"] = request_id
         return document
 
-    def encoded(self) -> bytes:
+    def encoded(self, request_id: str) -> bytes:
         """The problem document as JSON."""
-        return msgspec.json.encode(self.body())
+        return msgspec.json.encode(self.body(request_id))
 
     def raw_headers(self) -> list[tuple[bytes, bytes]]:
         """Headers of the response, without its length."""
@@ -79,9 +81,9 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
             pairs.append(("WWW-Authenticate", "ApiKey"))
         return [(name.lower().encode(), value.encode()) for name, value in pairs]
 
-    def response(self) -> Response:
+    def response(self, request_id: str) -> Response:
         """The complete response."""
-        response = Response(self.encoded(), status_code=self.status)
+        response = Response(self.encoded(request_id), status_code=self.status)
         response.raw_headers += self.raw_headers()
         return response
 

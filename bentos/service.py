@@ -22,11 +22,13 @@ from bentos.http.fast_path import FastPath, FastPathMiddleware
 from bentos.http.guard import Guard
 from bentos.http.key_ring import KeyRing
 from bentos.http.routes import create_app
+from bentos.json_logs import use_json_logs
 from bentos.leader_lock import LeaderLock, is_second_worker, memory_allows_standby
 from bentos.model_loader import LoadedModel, first_model, load_model
 from bentos.model_store import variables
 from bentos.prediction_service import PredictionService
 from bentos.problems import as_error_text
+from bentos.tracing import load_tracer
 from retail_core.api_keys import configured_keys
 from retail_core.errors import RetailError
 from retail_core.settings import Settings, load_settings
@@ -54,9 +56,11 @@ def _guard() -> Guard:
 
 own_app = create_app()
 own_app.state.leader_lock = LeaderLock(os.getppid(), Path(variables(SETTINGS)["BENTOML_HOME"]))
-own_app.state.access_log = AccessLog(enabled=SETTINGS.access_log)
+own_app.state.access_log = AccessLog(enabled=SETTINGS.access_log, as_json=SETTINGS.log_format == "json")
 fast_path = FastPath(own_app, _guard(), own_app.state.access_log)
 bentoml_patches.apply()
+if SETTINGS.log_format == "json":
+    use_json_logs()
 
 
 @bentoml.service(workers=1, traffic={"timeout": BATCH_SECONDS}, resources={"cpu": "1"})
@@ -117,14 +121,11 @@ class PurchaseService:
             own_app.state.leader_lock.wait_for_other_holder()
         refresher = ContextRefresher(self._refresh_context, SETTINGS.context_refresh_seconds)
         self.predictions = PredictionService(SETTINGS, first_model(SETTINGS), fast_path.metrics, refresher)
+        fast_path.tracer = load_tracer()
         own_app.state.service = fast_path.service = self.predictions
 
     async def _refresh_context(self) -> None:
         await self.batch.to_async.refresh_context()
-
-    async def __metrics__(self, bentoml_metrics: str) -> str:
-        """The content of `/metrics`: BentoML's metrics and ours."""
-        return bentoml_metrics + fast_path.metrics.text()
 
     @bentoml.task  # type: ignore[untyped-decorator]
     async def score_batch(

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 import numpy as np
-from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -86,8 +85,6 @@ class ServiceMetrics(Collector):
         self._without_context = 0
         self._nulls: dict[str, NullCounts] = {}
         self._series: dict[str, tuple[str, str, Callable[[], Mapping[LabelValues, float]]]] = {}
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
 
     def record_request(self, route: str, status: int, seconds: float) -> None:
         """One answered request; `route` is a known route or `other`."""
@@ -134,9 +131,9 @@ class ServiceMetrics(Collector):
         """Expose a gauge with `labels` (names, separated by spaces); `read` returns its values by label."""
         self._series[name] = (help_text, labels, read)
 
-    def text(self) -> str:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry).decode()
+    def families(self) -> list[Metric]:
+        """The metric families with the values of this moment; call it in the event loop of the requests."""
+        return list(self.collect())
 
     def collect(self) -> Iterator[Metric]:
         """The metric families with the values of this moment."""

@@ -216,6 +216,9 @@ class Settings(BaseSettings):
         "`workflows://` (Teams), `json://` (webhook). Unset: alerts are only stored.",
     )
     access_log: bool = Field(True, description="Write the API's access log.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines of the API's log: `text`, or `json` with one object per line."
+    )
     prediction_log: bool = Field(True, description="Store every answer in the collection `prediction_log`.")
     wait_for_model: bool = Field(
         False,

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bentos.correlation import Correlation
 from bentos.http.guard import is_upload, too_large
 from bentos.http.upload_form import UploadForm, check_mapping, form_boundary, with_canonical_media_type
 from bentos.problems import MEDIA_TYPE, Headers, Problem, split_error_text, unexpected
@@ -36,11 +37,13 @@ class Exchange:
     """Wraps `receive` and `send` of one request.
 
     Attributes:
+        ids: request id and trace, which every response has as headers.
         status: status of the response; 0 before it begins.
         problem_kind: kind of the problem that was sent, if one was.
     """
 
-    def __init__(self, limit_bytes: int, receive: Receive, send: Send) -> None:
+    def __init__(self, limit_bytes: int, ids: Correlation, receive: Receive, send: Send) -> None:
+        self.ids = ids
         self.limit_bytes = limit_bytes
         self.receive = receive
         self.send = send
@@ -66,13 +69,14 @@ class Exchange:
             if self.status:
                 raise
             if self.refusal is None:
-                log.exception("%s %s failed", scope["method"], scope["path"])
+                log.exception("%s %s failed, request %s", scope["method"], scope["path"], self.ids.request_id)
             await self.send_problem(self.refusal or unexpected())
 
     async def send_response(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
         """Send a complete response."""
         self.status = status
-        all_headers = [*headers, NOSNIFF, (b"content-length", str(len(body)).encode())]
+        length = (b"content-length", str(len(body)).encode())
+        all_headers = [*headers, NOSNIFF, *self.ids.headers(), length]
         await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
         await self.send({"type": "http.response.body", "body": body})
 
@@ -80,7 +84,7 @@ class Exchange:
         """Send a problem document."""
         self.problem_kind = problem.kind
         headers = [*problem.raw_headers(), *further_headers]
-        await self.send_response(problem.status, problem.encoded(), *headers)
+        await self.send_response(problem.status, problem.encoded(self.ids.request_id), *headers)
 
     async def _receive(self) -> Message:
         if self._first_message is not None:
@@ -113,7 +117,8 @@ class Exchange:
         if self._error_start is None:
             if message["type"] == "http.response.start":
                 self.status = message["status"]
-                message = {**message, "headers": [*message.get("headers", ()), NOSNIFF]}
+                headers = [*message.get("headers", ()), NOSNIFF, *self.ids.headers()]
+                message = {**message, "headers": headers}
             await self.send(message)
             return
         self._error_body += message.get("body", b"")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bentos.http.access_log import AccessLog
+from bentos.correlation import REQUEST_ID, TRACE_HEADER, Correlation, correlate, current
+from bentos.http.access_log import AccessEntry, AccessLog
 from bentos.http.exchange import Exchange
 from bentos.http.guard import API_KEY, JSON_LIMIT_BYTES, KEY_HEADERS, Guard, too_large
 from bentos.messages import Answer, ItemError, ProblemDocument
@@ -22,11 +24,15 @@ from bentos.prediction_service import PredictionService
 from bentos.problems import Problem, unexpected
 from bentos.request_items import DecodedItem, RejectedItem, decode_items
 from bentos.service_metrics import ServiceMetrics
+from bentos.tracing import RequestTracer, end_span
 from retail_core.api_keys import ApiKey
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 BENTOML_ROUTES = frozenset(
     {
-        *("/livez", "/readyz", "/healthz", "/metrics", "/score_batch"),
+        *("/livez", "/readyz", "/healthz", "/score_batch"),
         *(f"/score_batch/{step}" for step in ("submit", "status", "get", "cancel")),
     }
 )
@@ -37,6 +43,9 @@ MODEL_ROUTES = frozenset({"/predict", "/model", "/readyz", "/score_batch", "/sco
 
 NO_KEY = "-"
 """Stands for the key of a request to a public route, or of one with a wrong key."""
+
+REPLACED_HEADERS = KEY_HEADERS | {TRACE_HEADER}
+"""Headers that no application gets as they came."""
 
 _JSON = (b"content-type", b"application/json")
 
@@ -54,6 +63,7 @@ class FastPath:
     Attributes:
         bentoml_app: BentoML's application with its middlewares; set when the service starts.
         service: answers `/predict`; set when the service starts.
+        tracer: makes OpenTelemetry spans; None while traces are off.
     """
 
     def __init__(self, own_app: ASGIApp, guard: Guard, access_log: AccessLog) -> None:
@@ -61,8 +71,14 @@ class FastPath:
         self.guard = guard
         self.access_log = access_log
         self.metrics = ServiceMetrics()
+        self.metrics.register_gauge(
+            "retail_api_keys_refused",
+            "1 while the file of API keys is unreadable",
+            lambda: guard.keys.file_refused,
+        )
         self.bentoml_app: ASGIApp | None = None
         self.service: PredictionService | None = None
+        self.tracer: RequestTracer | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -71,18 +87,36 @@ class FastPath:
             return
         started = time.perf_counter()
         route = self.guard.routes.of(scope["path"])
-        exchange = Exchange(self.guard.limit_bytes(scope["path"]), receive, send)
-        problem = self.guard.refusal(scope, route, started) or self._missing_model(route)
+        span, ids = self._trace(scope, route)
+        exchange = Exchange(self.guard.limit_bytes(scope["path"]), ids, receive, send)
+        try:
+            await self._answer(scope, route, exchange)
+        finally:
+            key = self._record(scope, route, exchange, time.perf_counter() - started)
+            if span is not None:
+                end_span(span, exchange.status, key)
+
+    async def _answer(self, scope: Scope, route: str, exchange: Exchange) -> None:
+        problem = self.guard.refusal(scope, route, time.perf_counter()) or self._missing_model(route)
         if problem is not None:
             await exchange.send_problem(problem)
         elif route == "/predict" and self.service is not None:
             await self._predict(self.service, scope, exchange)
         else:
             # BentoML writes the headers of an upload to its task database: the key must not be among them.
-            headers = [pair for pair in scope["headers"] if pair[0] not in KEY_HEADERS]
+            headers = [pair for pair in scope["headers"] if pair[0] not in REPLACED_HEADERS]
+            headers.append((TRACE_HEADER, exchange.ids.traceparent))
             app = self._call_bentoml if route in BENTOML_ROUTES else self.own_app
             await exchange.run(app, {**scope, "headers": headers})
-        self._record(scope, route, exchange, time.perf_counter() - started)
+
+    def _trace(self, scope: Scope, route: str) -> tuple[Span | None, Correlation]:
+        """The request's span, if traces are on, and its ids, which its scope and its log records get."""
+        span, ids = None, correlate(scope["headers"])
+        if self.tracer is not None:
+            span, ids = self.tracer.start(scope["method"], route, ids)
+        scope[REQUEST_ID] = ids.request_id
+        current.set(ids)
+        return span, ids
 
     def _missing_model(self, route: str) -> Problem | None:
         if self.service is None or self.service.has_model or route not in MODEL_ROUTES:
@@ -104,17 +138,21 @@ class FastPath:
         except Exception:
             if exchange.status:
                 raise
-            log.exception("POST /predict failed")
+            log.exception("POST /predict failed, request %s", exchange.ids.request_id)
             await exchange.send_problem(unexpected())
 
-    def _record(self, scope: Scope, route: str, exchange: Exchange, seconds: float) -> None:
+    def _record(self, scope: Scope, route: str, exchange: Exchange, seconds: float) -> str:
+        """Count and log the request; the name of its key."""
         self.metrics.record_request(route, exchange.status, seconds)
         if exchange.problem_kind:
             self.metrics.record_problem(exchange.problem_kind)
         key: ApiKey | None = scope.get(API_KEY)
         name = key.name if key else NO_KEY
         self.metrics.record_key(name)
-        self.access_log.add(scope["method"], route, exchange.status, seconds, name)
+        self.access_log.add(
+            AccessEntry(time.time(), scope["method"], route, exchange.status, seconds, name, exchange.ids)
+        )
+        return name
 
 
 class FastPathMiddleware:

@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from bentos.correlation import REQUEST_ID
+from bentos.exposition import exposition
 from bentos.http.docs_page import docs_routes
 from bentos.messages import MAX_EVENTS, ModelAnswer
 from bentos.model_loader import LoadedModel, freeze_live_objects
@@ -37,6 +39,7 @@ def create_app() -> Starlette:
             Route("/model/history", history, methods=["GET"]),
             Route("/model/reload", reload, methods=["POST"]),
             Route("/alerts/run", report_run, methods=["POST"]),
+            Route("/metrics", metrics, methods=["GET"]),
             *docs_routes(),
         ],
         exception_handlers={Problem: _problem, RetailError: _retail_error},
@@ -76,6 +79,14 @@ async def reload(request: Request) -> Response:
     except RetailError as error:
         raise Problem(409, "reload-refused", error.message, remedy=error.remedy) from error
     return _json(model_answer(service.settings.model_name, loaded, None))
+
+
+async def metrics(request: Request) -> Response:
+    """GET /metrics: in Prometheus' text format, or as OpenMetrics where `Accept` prefers it."""
+    own_families = _service(request).metrics.families()
+    accepted = request.headers.get("accept", "")
+    content, media_type = await asyncio.to_thread(exposition, own_families, accepted)
+    return Response(content, headers={"Content-Type": media_type})
 
 
 def model_answer(name: str, loaded: LoadedModel, reload_error: str | None) -> ModelAnswer:
@@ -119,16 +130,16 @@ def _json(content: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status_code=status, media_type=JSON)
 
 
-async def _problem(_: Request, problem: Exception) -> Response:
+async def _problem(request: Request, problem: Exception) -> Response:
     if not isinstance(problem, Problem):
         raise problem
-    return problem.response()
+    return problem.response(request.scope[REQUEST_ID])
 
 
-async def _retail_error(_: Request, error: Exception) -> Response:
+async def _retail_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RetailError):
         raise error
-    return from_retail(error).response()
+    return from_retail(error).response(request.scope[REQUEST_ID])
 
 
 @contextlib.asynccontextmanager

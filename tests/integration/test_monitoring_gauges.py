@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from bentos.exposition import exposition
 from bentos.mongo_connection import MongoConnection
 from bentos.monitoring_gauges import MonitoringGauges
 from bentos.service_metrics import ServiceMetrics
@@ -26,11 +27,11 @@ def read_gauges(settings: Settings) -> dict[str, float]:
         gauges = MonitoringGauges(connection, interval_seconds=60)
         gauges.register(metrics)
         reading = asyncio.create_task(gauges.run())
-        while "\nretail_alerts_undelivered " not in metrics.text():
+        while "\nretail_alerts_undelivered " not in exposition(metrics.families(), "")[0].decode():
             await asyncio.sleep(0.01)
         reading.cancel()
         await connection.close()
-        return metrics.text()
+        return exposition(metrics.families(), "")[0].decode()
 
     lines = [line.rsplit(" ", 1) for line in asyncio.run(text()).splitlines() if not line.startswith("#")]
     return {name: float(value) for name, value in lines}

@@ -9,21 +9,23 @@ from pathlib import Path
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
+from bentos.exposition import exposition
 from bentos.service_metrics import ServiceMetrics
 
 MULTIPROCESS = """
+from bentos.exposition import exposition
 from bentos.service_metrics import ServiceMetrics
 metrics = ServiceMetrics()
 metrics.record_request("/predict", 200, 0.004)
 metrics.record_problem("not-json")
-print(metrics.text())
+print(exposition(metrics.families(), "")[0].decode())
 """
 
 
 def samples(metrics: ServiceMetrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(metrics.text())
+        for family in text_string_to_metric_families(exposition(metrics.families(), "")[0].decode())
         for sample in family.samples
     }
 
