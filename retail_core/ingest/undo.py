@@ -126,7 +126,10 @@ def _refuse_unrecorded_duplicates(store: Store, file: Document) -> None:
 
 
 def _wait_for_open_windows(store: Store, window_ids: list[int]) -> None:
-    """Wait until the windows that others have open are committed, so that what they bring is recorded."""
+    """Wait until the windows that others have open are committed, so that what they bring is kept.
+
+    A request that has not committed its window by then, because it failed, finds the window closed.
+    """
     deadline = time.monotonic() + WAIT_SECONDS
     waiting = file_removal.open_windows(store, window_ids)
     while waiting and time.monotonic() < deadline:
@@ -138,6 +141,7 @@ def _wait_for_open_windows(store: Store, window_ids: list[int]) -> None:
             f"{busy['file']} is being ingested by process {busy['lease']['pid']} on {busy['lease']['host']}.",
             remedy="wait for it to end, then run this command again.",
         )
+    file_removal.close_windows(store, waiting)
 
 
 def _planned(store: Store, file: Document, window_ids: list[int], record: Document) -> UndoReport:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from pymongo.errors import AutoReconnect
 from typer.testing import CliRunner
 
 from retail_core import sources
-from retail_core.errors import InputError
+from retail_core.errors import DependencyError, InputError
 from retail_core.ingest import ingest, replay, store_events, undo
 from retail_core.ingest.undo import UndoReport
 from retail_core.sources import Source
+from retail_core.sources.parse_notes import ParseNotes
 from retail_core.store.lake.table import Lake, rebuild, sync
-from retail_core.store.mongo import file_removal
+from retail_core.store.mongo import file_removal, ledger
 from retail_core.store.mongo.connection import Document, Store
 from retail_core.store.mongo.ingested_files import find_file
+from retail_core.store.mongo.ledger import IngestionRun
+from retail_core.store.mongo.row_counts import RowCounts
 from tests.forked_processes import ForkedProcess
 from tests.killed_programs import undo_file
 
@@ -184,6 +191,31 @@ def test_a_posted_event_stays_and_later_windows_get_new_ids(store: Store, tmp_pa
     store_events(store, posted, CANONICAL)
     assert max(store.ledger.distinct("window_id", {"kind": "window"})) > newest
     _assert_consistent(store)
+
+
+def test_a_request_that_failed_keeps_no_event_and_cannot_be_committed_later(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _file(tmp_path, [_row(user) for user in range(100, 160)], "log.csv")
+    ingest(store, [path], CANONICAL, at=AT)
+    (posted,) = csv.DictReader([HEADER, _row(120)])
+    with monkeypatch.context() as failing:
+        failing.setattr(ledger, "commit_window", Mock(side_effect=AutoReconnect("lost")))
+        with pytest.raises(AutoReconnect):
+            store_events(store, [posted], CANONICAL)
+    monkeypatch.setattr(import_module("retail_core.ingest.undo"), "WAIT_SECONDS", 0.0)
+    assert _undo(store, path).events_removed == 60
+    assert not _event_ids(store)
+    window = store.ledger.find_one({"kind": "window"})
+    assert window is not None
+    run = IngestionRun(window["file_id"], "api")
+    with pytest.raises(DependencyError, match="closed by an undo"):
+        ledger.commit_window(
+            store, run, window["window_id"], RowCounts(), last=1, added={}, notes=ParseNotes()
+        )
+    assert store_events(store, [posted], CANONICAL).counts.inserted == 1
+    sync(store)
+    assert _lake_ids(store) == _event_ids(store)
 
 
 def test_user_attributes_that_another_file_brought_stay(store: Store, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from retail_core.store.mongo.event_duplicates import hex_ids, id_array, read_dup
 from retail_core.store.mongo.leases import lease_ended, new_lease, new_owner
 from retail_core.store.mongo.ledger import file_counts, is_of_users
 from retail_core.store.mongo.row_counts import RowCounts, window_counts
-from retail_core.store.mongo.window_states import removed_windows
+from retail_core.store.mongo.window_states import is_committed
 
 _BATCH = 10_000
 
@@ -167,6 +167,12 @@ def open_windows(store: Store, window_ids: Iterable[int]) -> set[int]:
     return alive
 
 
+def close_windows(store: Store, window_ids: Iterable[int]) -> None:
+    """Let open windows not be committed any more, so that what they brought need not be kept for them."""
+    keys = [f"window:{window_id}" for window_id in window_ids]
+    store.ledger.update_many({"_id": {"$in": keys}, "state": "open"}, {"$set": {"state": "closed"}})
+
+
 def leased_file(store: Store, window_ids: Iterable[int]) -> Document | None:
     """The file of one of the windows whose lease is held; None if there is none."""
     keys = [f"window:{window_id}" for window_id in window_ids]
@@ -178,7 +184,10 @@ def leased_file(store: Store, window_ids: Iterable[int]) -> Document | None:
 
 
 def brought_again(store: Store, collection: str, window_ids: list[int]) -> dict[str, int]:
-    """Ids stored with `window_ids` that other windows brought too, with the first of the latter."""
+    """Ids stored with `window_ids` that other committed windows brought too, with the first of the latter.
+
+    A window that is opened during the undo stores its documents anew, see `ingest.window_writer`.
+    """
     stored = store.database[collection].find({"window_id": {"$in": window_ids}}, {"_id": 1})
     ids = np.sort(id_array([document["_id"] for document in stored]))
     receivers: dict[str, int] = {}
@@ -186,7 +195,7 @@ def brought_again(store: Store, collection: str, window_ids: list[int]) -> dict[
         return receivers
     for duplicates in read_duplicates(store, collection, window_ids):
         shared = hex_ids(np.intersect1d(ids, duplicates.ids))
-        if shared and not removed_windows(store, [duplicates.window_id]):
+        if shared and is_committed(store, duplicates.window_id):
             for key in shared:
                 receivers.setdefault(key, duplicates.window_id)
     return receivers

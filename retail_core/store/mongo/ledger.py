@@ -17,7 +17,7 @@ from typing import Any
 from pymongo import DESCENDING
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from retail_core.errors import InputError, IntegrityError
+from retail_core.errors import DependencyError, InputError, IntegrityError
 from retail_core.sources.ingest_summary import IngestSummary
 from retail_core.sources.parse_notes import ParseNotes
 from retail_core.sources.source import RowFormat
@@ -198,7 +198,7 @@ def open_window(
         extent["for_files"] = files
     if run.unfinished is not None:
         window_id, run.unfinished = run.unfinished, None
-        store.ledger.update_one({"_id": f"window:{window_id}"}, {"$set": extent})
+        store.ledger.update_one({"_id": f"window:{window_id}"}, {"$set": extent | {"state": "open"}})
         return LedgerWindow(window_id, resumed=True)
     document = {"kind": "window", "file_id": run.file_id, "state": "open", "users": 0} | extent
     document |= {"identity_rule": run.identity_rule, "counts": asdict(RowCounts())}
@@ -238,6 +238,7 @@ def commit_window(  # noqa: PLR0913 - all that a window's document records
     Raises:
         IntegrityError: the counts do not add up.
         InputError: another run has taken over the file.
+        DependencyError: an undo did not wait any longer for the window.
     """
     counts.check(f"window {window_id} of {run.name}")
     run.counts, run.offset = (run.counts + counts).check(run.name), last
@@ -248,7 +249,12 @@ def commit_window(  # noqa: PLR0913 - all that a window's document records
         if not update.matched_count:
             raise InputError(f"{run.name} was taken over by another run.", remedy="let that one finish.")
     committed = {"state": "committed", "counts": asdict(counts), **added, **notes.stored_documents()}
-    store.ledger.update_one({"_id": f"window:{window_id}"}, {"$set": committed})
+    open_key = {"_id": f"window:{window_id}", "state": "open"}
+    if not store.ledger.update_one(open_key, {"$set": committed}).matched_count:
+        raise DependencyError(
+            f"Window {window_id} of {run.name} was closed by an undo of another file.",
+            remedy="send the rows, or run the command, again.",
+        )
 
 
 def finish_run(store: Store, run: IngestionRun, at: datetime, summary: IngestSummary) -> None:

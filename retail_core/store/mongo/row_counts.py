@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from retail_core.errors import IntegrityError
 from retail_core.store.mongo.connection import Document
 
-WINDOW_STATES = ("open", "committed", "undoing")
+WINDOW_STATES = ("open", "committed", "undoing", "closed")
+"""Closed: by an undo that waited in vain for the commit. Such a window cannot be committed any more."""
 
 
 @dataclass(frozen=True)
