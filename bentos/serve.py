@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import sys
+from datetime import UTC, datetime
 
 from bentos.import_model import import_production
 from bentos.model_store import MODEL_VARIABLE, ROOT, newest_model, prepare_environment
@@ -14,6 +15,7 @@ from retail_core.api_keys import has_keys
 from retail_core.errors import DataError, DependencyError, InputError, RetailError
 from retail_core.settings import Settings, load_settings
 from retail_core.subprocesses import port_is_free
+from retail_core.times import iso
 
 SERVICE = "bentos.service:PurchaseService"
 
@@ -30,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_port(options.host, options.port)
         prepare_environment(settings)
         if MODEL_VARIABLE not in os.environ:
-            print(_import_model(settings), file=sys.stderr)  # noqa: T201
+            _log(_import_model(settings), settings)
     except RetailError as error:
         print(error, file=sys.stderr)  # noqa: T201
         if options.json:
@@ -41,6 +43,14 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return _become_server(options.host, options.port)
+
+
+def _log(message: str, settings: Settings) -> None:
+    """Write a line to stderr in the format of the service's log."""
+    if settings.log_format == "json":
+        time = iso(datetime.now(UTC))
+        message = json.dumps({"time": time, "level": "INFO", "logger": "bentos.serve", "message": message})
+    print(message, file=sys.stderr)  # noqa: T201
 
 
 def _become_server(host: str, port: int) -> int:

@@ -222,9 +222,10 @@ def registered_service(
     from tests.serving import Service, running_service
 
     folder = tmp_path_factory.mktemp("registered-service")
-    settings = copy_home(registered_template, folder / "home")
-    with running_service(settings, folder / "api.log", is_measured=True) as client:
-        yield Service(settings.model_copy(update={"api_port": client.base_url.port}), client)
+    settings = copy_home(registered_template, folder / "home").model_copy(update={"log_format": "json"})
+    log = folder / "api.log"
+    with running_service(settings, log, is_measured=True) as client:
+        yield Service(settings.model_copy(update={"api_port": client.base_url.port}), client, log)
     drop_database(settings)
 
 

@@ -105,10 +105,11 @@ def environment(settings: Settings) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Service:
-    """A running service: its settings, with the port, and a client that sends the key."""
+    """A running service: its settings, with the port, a client that sends the key, the file of its log."""
 
     settings: Settings
     client: httpx.Client
+    log: Path
 
     @property
     def url(self) -> str:
