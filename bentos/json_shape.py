@@ -74,9 +74,9 @@ def oversized_items(body: bytes, max_items: int) -> dict[int, OversizedItem]:
     Raises:
         Problem: 422 if the whole body exceeds a limit.
     """
-    if _is_small(body, min(max_items, MAX_NAMES)):
-        return {}
     within_list = is_list(body)
+    if _is_small(body, min(max_items, MAX_NAMES) if within_list else MAX_NAMES):
+        return {}
     tokens = _read_tokens(body, max_items if within_list else MAX_NAMES, within_list=within_list)
     positions, rules = _faults(tokens)
     if not len(positions):
@@ -87,7 +87,19 @@ def oversized_items(body: bytes, max_items: int) -> dict[int, OversizedItem]:
 
 
 def _is_small(body: bytes, limit: int) -> bool:
-    return body.count(b",") < limit and body.count(b"[") + body.count(b"{") <= MAX_DEPTH
+    """Whether the body has fewer than `limit` items or names, judged by its length if that is enough."""
+    has_few_values = len(body) < 2 * limit or body.count(b",") < limit
+    return has_few_values and not (_has_many(body, b"[") or _has_many(body, b"{"))
+
+
+def _has_many(body: bytes, bracket: bytes) -> bool:
+    """Whether `MAX_DEPTH` brackets of both kinds may be exceeded; searching is faster than counting."""
+    position = -1
+    for _ in range(MAX_DEPTH // 2 + 1):
+        position = body.find(bracket, position + 1)
+        if position < 0:
+            return False
+    return True
 
 
 def _read_tokens(body: bytes, limit: int, *, within_list: bool) -> _Tokens:

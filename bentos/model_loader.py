@@ -17,7 +17,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from bentos.model_store import default_tag, stored_model, tag_of_version, variables
 from bentos.mongo_connection import Document, MongoConnection
 from bentos.service_metrics import ServiceMetrics
-from retail_core.errors import DataError, IntegrityError, RetailError
+from retail_core.errors import DataError, DependencyError, IntegrityError, RetailError
 from retail_core.model.served_model import ServedModel, load_served_model
 from retail_core.registry.file_hashes import TAG, verify_files
 from retail_core.settings import Settings
@@ -118,11 +118,22 @@ class ModelReloader:
     async def reload(self) -> LoadedModel:
         """Import, load and test the model under `production`; the old model stays if any of it fails.
 
+        Nothing is done if it is the one in use, by the promotion record.
+
         Raises:
             RetailError: why the new version was refused.
         """
         async with self._lock:
+            if self.current is not None and await self._is_promoted(self.version):
+                self.reload_error = None
+                return self.current
             return await self._swap(None)
+
+    async def _is_promoted(self, version: str) -> bool:
+        try:
+            return await self._recorded_version() == version
+        except DependencyError:
+            return False
 
     async def run(self) -> None:
         """Follow the promotion record until cancelled."""
@@ -156,11 +167,16 @@ class ModelReloader:
         return await asyncio.to_thread(tag_of_version, self.settings, promoted)
 
     async def _promoted_version(self) -> str:
+        return await self._recorded_version() or self.version
+
+    async def _recorded_version(self) -> str | None:
+        """The version in production by the promotion record; None if nothing was promoted."""
+
         async def newest(promotions: AsyncCollection[Document]) -> Mapping[str, object] | None:
             return await promotions.find_one({}, {"version": 1}, sort=[("_id", -1)])
 
         entry = await self.connection.run("promotions", newest, TIMEOUT_SECONDS)
-        return str(entry["version"]) if entry else self.version
+        return str(entry["version"]) if entry else None
 
     async def _follow_promotion(self) -> None:
         promoted = await self._promoted_version()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
+from bentos.admission import ListTurns
 from bentos.context_refresh import ContextRefresher
 from bentos.event_writer import EventWriter
 from bentos.history_preload import HistoryPreload
@@ -58,6 +59,9 @@ LIST_READ_ITEMS = 500
 CONCURRENT_READS = 3
 """Blocks of one list that are read at the same time, which also bounds their memory."""
 
+CONCURRENT_LISTS, WAITING_LISTS = 2, 16
+"""Lists of more than `SLICE_ITEMS` that are predicted at the same time, and that may wait for that."""
+
 LIST_THREADS = 2
 """Threads that compute the features of lists."""
 
@@ -87,6 +91,7 @@ class PredictionService:
             MongoConnection(settings),
             MongoConnection(settings),
         )
+        self._list_turns = ListTurns(CONCURRENT_LISTS, WAITING_LISTS)
         self._list_threads = ThreadPoolExecutor(LIST_THREADS, "lists")
         cache_bytes = round(settings.history_cache_mb * 1_000_000)
         self.inputs = StoredInputReader(self._read_connection, cache_bytes, self._list_threads)
@@ -180,7 +185,17 @@ class PredictionService:
             await asyncio.to_thread(pool.shutdown)
 
     async def predict_items(self, items: Sequence[Item]) -> list[AnswerOrProblem]:
-        """Predictions or problems in the order of the items; all of one model version."""
+        """Predictions or problems in the order of the items; all of one model version.
+
+        Raises:
+            Problem: 503 if too many long lists wait.
+        """
+        if len(items) <= SLICE_ITEMS:
+            return await self._predict_items(items)
+        async with self._list_turns.turn():
+            return await self._predict_items(items)
+
+    async def _predict_items(self, items: Sequence[Item]) -> list[AnswerOrProblem]:
         loaded = self.reloader.loaded
         has_usual = loaded.served.usual_context is not None
         outcomes: list[AnswerOrProblem] = []

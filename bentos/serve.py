@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from bentos.import_model import import_production
 from bentos.model_store import MODEL_VARIABLE, ROOT, newest_model, prepare_environment
+from bentos.supervision import SUPERVISOR_VARIABLE
 from retail_core.api_keys import has_keys
 from retail_core.errors import DataError, DependencyError, InputError, RetailError
 from retail_core.settings import Settings, load_settings
@@ -56,6 +57,7 @@ def _log(message: str, settings: Settings) -> None:
 def _become_server(host: str, port: int) -> int:
     command = ["-m", "bentoml", "serve", SERVICE, "--working-dir", str(ROOT)]
     address = ["--host", host, "--port", str(port)]
+    os.environ[SUPERVISOR_VARIABLE] = str(os.getpid())
     os.chdir(ROOT)
     return os.execv(sys.executable, [sys.executable, *command, *address])  # noqa: S606
 

@@ -16,6 +16,7 @@ from bentoml.exceptions import BentoMLException
 from pydantic import Field
 
 from bentos import bentoml_patches
+from bentos.admission import predictions
 from bentos.context_refresh import ContextRefresher, refresh_shop_context
 from bentos.http.access_log import AccessLog
 from bentos.http.fast_path import FastPath, FastPathMiddleware
@@ -28,6 +29,7 @@ from bentos.model_loader import LoadedModel, first_model, load_model
 from bentos.model_store import variables
 from bentos.prediction_service import PredictionService
 from bentos.problems import as_error_text
+from bentos.supervision import end_with_supervisor, supervisor
 from bentos.tracing import load_tracer
 from retail_core.api_keys import configured_keys
 from retail_core.errors import RetailError
@@ -68,6 +70,7 @@ class BatchScorer:
     """Scores files, in a process of its own, so that no file delays a real-time prediction."""
 
     def __init__(self) -> None:
+        end_with_supervisor(supervisor())
         os.nice(BATCH_NICENESS)
         self._loaded: LoadedModel | None = None
 
@@ -116,6 +119,8 @@ class PurchaseService:
     batch = bentoml.depends(BatchScorer)
 
     def __init__(self) -> None:
+        end_with_supervisor(supervisor())
+        predictions.on_refused = fast_path.record_refusal
         sys.setswitchinterval(SWITCH_SECONDS)
         if is_second_worker():
             own_app.state.leader_lock.wait_for_other_holder()

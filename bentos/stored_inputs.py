@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from retail_core.features.batch.encoded_histories import ComputedFeatures
 from retail_core.features.cutoff_context import ContextFeatures, context_key, has_context_features, local_day
 from retail_core.features.event_columns import EventColumns
 from retail_core.features.feature_set import FeatureSet
+
+READ_SLOTS = 16
+"""Requests whose inputs are read at the same time; the others wait before MongoDB's time limits begin."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class StoredInputReader:
     """
 
     def __init__(self, connection: MongoConnection, cache_bytes: int, threads: Executor) -> None:
+        self._slots = asyncio.Semaphore(READ_SLOTS)
         self.persons = PersonReader(connection)
         self.cache = HistoryCache(cache_bytes)
         self.changes = EventChanges(connection, self.cache)
@@ -56,7 +61,10 @@ class StoredInputReader:
 
     async def read(self, items: Sequence[DecodedItem], feature_set: FeatureSet) -> StoredInputs:
         """What the items need, for the online interpreter; items with `features` need nothing."""
-        return await self._read(items, [], feature_set)
+        if all(item.features is not None for item in items):
+            return StoredInputs()
+        async with self._slots:
+            return await self._read(items, [], feature_set)
 
     async def read_list(
         self, items: Sequence[DecodedItem], feature_set: FeatureSet, *, use_cache: bool

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bentos.admission import body_memory
 from bentos.correlation import Correlation
 from bentos.http.guard import is_upload, too_large
 from bentos.http.upload_form import UploadForm, check_mapping, form_boundary, with_canonical_media_type
@@ -29,6 +30,14 @@ _mapping_checks = ThreadPoolExecutor(1, "mapping")
 log = logging.getLogger("bentoml.serve")
 
 
+CLIENT_GONE = 499
+"""Status in metrics and logs of a request whose client has left before its body was complete."""
+
+
+class ClientGoneError(Exception):
+    """The client has left before the body was complete."""
+
+
 class _RefusedBody(Exception):  # noqa: N818 - never leaves this module
     """Raised from `receive` when the body is refused."""
 
@@ -39,6 +48,7 @@ class Exchange:
     Attributes:
         ids: request id and trace, which every response has as headers.
         status: status of the response; 0 before it begins.
+        is_client_gone: whether the client has left before its body was complete.
         problem_kind: kind of the problem that was sent, if one was.
     """
 
@@ -49,8 +59,11 @@ class Exchange:
         self.send = send
         self.received_bytes = 0
         self.refusal: Problem | None = None
+        self.is_client_gone = False
         self.status = 0
         self.problem_kind = ""
+        self._taken_bytes = 0
+        self._is_complete = False
         self._form: UploadForm | None = None
         self._first_message: Message | None = None
         self._error_start: Message | None = None
@@ -68,6 +81,9 @@ class Exchange:
         except Exception:
             if self.status:
                 raise
+            if self.is_client_gone:
+                self.status = CLIENT_GONE
+                return
             if self.refusal is None:
                 log.exception("%s %s failed, request %s", scope["method"], scope["path"], self.ids.request_id)
             await self.send_problem(self.refusal or unexpected())
@@ -86,20 +102,44 @@ class Exchange:
         headers = [*problem.raw_headers(), *further_headers]
         await self.send_response(problem.status, problem.encoded(self.ids.request_id), *headers)
 
+    def take_memory(self, size: int) -> None:
+        """Reserve memory for a part of the body.
+
+        Raises:
+            Problem: 503 if the bodies of all requests take too much.
+        """
+        body_memory.take(size)
+        self._taken_bytes += size
+
+    def give_back_memory(self) -> None:
+        """Release what was reserved."""
+        body_memory.give_back(self._taken_bytes)
+        self._taken_bytes = 0
+
     async def _receive(self) -> Message:
         if self._first_message is not None:
             message, self._first_message = self._first_message, None
             return message
         message = await self.receive()
+        self.is_client_gone |= message["type"] == "http.disconnect" and not self._is_complete
+        self._is_complete |= message["type"] == "http.request" and not message.get("more_body", False)
         body = message.get("body", b"")
         self.received_bytes += len(body)
         if self.received_bytes > self.limit_bytes:
             self.refusal = too_large(self.limit_bytes)
         elif self._form is not None and message["type"] == "http.request":
             await self._check_form(self._form, body, last=not message.get("more_body", False))
+        elif message.get("more_body", False):
+            self._take_for_body(len(body))
         if self.refusal is not None:
             raise _RefusedBody
         return message
+
+    def _take_for_body(self, size: int) -> None:
+        try:
+            self.take_memory(size)
+        except Problem as problem:
+            self.refusal = problem
 
     async def _check_form(self, form: UploadForm, chunk: bytes, *, last: bool) -> None:
         try:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from bentos.admission import ADMITTED, predictions
 from bentos.correlation import REQUEST_ID, TRACE_HEADER, Correlation, correlate, current
 from bentos.http.access_log import AccessEntry, AccessLog
-from bentos.http.exchange import Exchange
+from bentos.http.exchange import CLIENT_GONE, ClientGoneError, Exchange
 from bentos.http.guard import API_KEY, JSON_LIMIT_BYTES, KEY_HEADERS, Guard, too_large
 from bentos.messages import Answer, ItemError, ProblemDocument
 from bentos.prediction_service import PredictionService
@@ -92,6 +93,9 @@ class FastPath:
         try:
             await self._answer(scope, route, exchange)
         finally:
+            if ADMITTED in scope:
+                predictions.leave()
+            exchange.give_back_memory()
             key = self._record(scope, route, exchange, time.perf_counter() - started)
             if span is not None:
                 end_span(span, exchange.status, key)
@@ -118,6 +122,12 @@ class FastPath:
         current.set(ids)
         return span, ids
 
+    def record_refusal(self, ids: Correlation) -> None:
+        """Count a prediction that was refused before it came here."""
+        self.metrics.record_request("/predict", 503, 0.0)
+        self.metrics.record_problem("overloaded")
+        self.access_log.add(AccessEntry(time.time(), "POST", "/predict", 503, 0.0, NO_KEY, ids))
+
     def _missing_model(self, route: str) -> Problem | None:
         if self.service is None or self.service.has_model or route not in MODEL_ROUTES:
             return None
@@ -131,10 +141,12 @@ class FastPath:
 
     async def _predict(self, service: PredictionService, scope: Scope, exchange: Exchange) -> None:
         try:
-            body = await _read_body(scope, exchange.receive)
+            body = await _read_body(scope, exchange)
             await exchange.send_response(200, await _predict_body(service, body), _JSON)
         except Problem as problem:
             await exchange.send_problem(problem)
+        except ClientGoneError:
+            exchange.status = CLIENT_GONE
         except Exception:
             if exchange.status:
                 raise
@@ -176,21 +188,24 @@ async def _refuse_websocket(scope: Scope, send: Send) -> None:
         await send({"type": "websocket.close", "code": 1000})
 
 
-async def _read_body(scope: Scope, receive: Receive) -> bytes:
+async def _read_body(scope: Scope, exchange: Exchange) -> bytes:
     if scope["method"] != "POST":
         raise Problem(405, "method", "Use POST.", headers=(("Allow", "POST"),))
-    message: Message = await receive()
-    if not message.get("more_body"):
-        body: bytes = message.get("body", b"")
+    message: Message = await exchange.receive()
+    if message["type"] == "http.request" and not message["more_body"]:
+        body: bytes = message["body"]
         return body
-    chunks, size = [message["body"]], len(message["body"])
-    while message.get("more_body"):
-        message = await receive()
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > JSON_LIMIT_BYTES:
+    chunks: list[bytes] = []
+    while message["type"] == "http.request":
+        chunks.append(message["body"])
+        exchange.received_bytes += len(chunks[-1])
+        if exchange.received_bytes > JSON_LIMIT_BYTES:
             raise too_large(JSON_LIMIT_BYTES)
-    return b"".join(chunks)
+        if not message["more_body"]:
+            return b"".join(chunks)
+        exchange.take_memory(len(chunks[-1]))
+        message = await exchange.receive()
+    raise ClientGoneError
 
 
 async def _predict_body(service: PredictionService, body: bytes) -> bytes:

@@ -44,8 +44,6 @@ def test_an_event_that_cannot_be_read_leaves_the_others_alone(
     ]
     late = good.replace(b"2025-01-28T23:00:00Z", b"yesterday")
     body = b"[" + b",".join([*unreadable, good, late]) + b"]"
-    with open_store(registered) as store:
-        quarantined = store.quarantine.count_documents({})
     answer = service.send(MalformedRequest("POST", "/events", "application/json", body))
     assert answer.status_code == 202, answer.text
     accepted = answer.json()
@@ -56,7 +54,8 @@ def test_an_event_that_cannot_be_read_leaves_the_others_alone(
     for rule, part in zip(rules, ("object", "UTF-8", "64 levels"), strict=False):
         assert part in rule
     with open_store(registered) as store:
-        assert store.quarantine.count_documents({}) == quarantined + 4
+        stored = " ".join(str(refusal) for refusal in store.quarantine.find())
+    assert [part for part in ("`object`", "UTF-8", "64 levels", "yesterday") if part not in stored] == []
 
 
 @pytest.mark.parametrize("path", ["/docs.json", "/static_content/marked.min.js", "/docs/marked.min.js"])
