@@ -1,0 +1,1 @@
+"""Malformed inputs, made from a seed, and what reading them must not do."""
