@@ -26,6 +26,7 @@ SCOPES: Mapping[str, Scope | None] = {
     "/docs": PUBLIC,
     "/docs/{asset}": PUBLIC,
     "/openapi.json": PUBLIC,
+    "/schema.json": PUBLIC,
     "/predict": Scope.PREDICT,
     "/model": Scope.PREDICT,
     "/events": Scope.EVENTS,

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from bentos.correlation import REQUEST_ID
 from bentos.exposition import exposition
+from bentos.http.bentoml_schema import schema_route
 from bentos.http.docs_page import docs_routes
 from bentos.messages import MAX_EVENTS, ModelAnswer
 from bentos.model_loader import LoadedModel, freeze_live_objects
@@ -40,6 +41,7 @@ def create_app() -> Starlette:
             Route("/model/reload", reload, methods=["POST"]),
             Route("/alerts/run", report_run, methods=["POST"]),
             Route("/metrics", metrics, methods=["GET"]),
+            schema_route(),
             *docs_routes(),
         ],
         exception_handlers={Problem: _problem, RetailError: _retail_error},

@@ -13,17 +13,20 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
+import bentoml
 import httpx
 import pandas as pd
 import pyarrow as pa
 import pytest
 import uvicorn
+from bentoml.exceptions import BentoMLException
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as openmetrics_families,
 )
@@ -667,6 +670,31 @@ def test_the_client_calls_every_route(api: httpx.Client, shop: Shop, tmp_path: P
         pytest.raises(DependencyError, match="does not answer"),
     ):
         nobody.model()
+
+
+def test_bentomls_own_client_sends_its_token_as_the_key(api: httpx.Client, shop: Shop) -> None:
+    first = shop.scores.iloc[0]
+    question = {"user_id": first["user_id"], "as_of": INSTANT}
+    probability = pytest.approx(first["probability"], abs=1e-6)
+    event = {"user_id": "by-bentoml", "event_time": "2025-01-28T23:00:00Z", "event_type": "view_item"}
+    with bentoml_client(api, KEY) as client:
+        assert client.predict(**question)["probability"] == probability
+        answers = client.predict_many([question, {"user_id": "nobody"}])
+        assert answers[0]["probability"] == probability
+        assert answers[1]["error"]["status"] == 404
+        assert client.post_events([event])["received"] == 1
+        assert client.reload()["version"] == client.request("GET", "/model").json()["version"]
+        with pytest.raises(BentoMLException, match="no feature"):
+            client.predict(user_id="u", features={"no_such": 1.0})
+    with bentoml_client(api, KEY[:-1]) as stranger, pytest.raises(BentoMLException, match="not valid"):
+        stranger.predict(**question)
+
+
+@contextmanager
+def bentoml_client(api: httpx.Client, key: str) -> Iterator[Any]:
+    with bentoml.SyncHTTPClient(str(api.base_url), token=key) as client:
+        yield client
+    client._temp_dir.cleanup()  # left to the garbage collector, which warns
 
 
 def test_the_client_does_not_wait_for_ever_for_a_file(

@@ -12,7 +12,7 @@ from bentos.http.routes import create_app
 from bentos.service import PurchaseService
 
 ROOT = Path(__file__).resolve().parents[4]
-PAGES = {"/", "/docs", "/docs/{asset}", "/openapi.json"}
+PAGES = {"/", "/docs", "/docs/{asset}", "/openapi.json", "/schema.json"}
 """Routes that the OpenAPI document leaves out."""
 
 
