@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from retail_core.client.json_values import json_value, utc_text
 from retail_core.client.messages import (
     EventRecord,
     EventsReceipt,
@@ -25,7 +26,6 @@ from retail_core.client.messages import (
     UserPrediction,
 )
 from retail_core.errors import DataError, DependencyError, InputError, RetailError
-from retail_core.times import iso
 
 MAX_ITEMS = 1_000
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
@@ -117,7 +117,7 @@ class Client:
             InputError: every event was refused.
             DependencyError: MongoDB does not answer; events may or may not be stored.
         """
-        return _build(EventsReceipt, self._json("POST", "/events", json=list(events)))
+        return _build(EventsReceipt, self._json("POST", "/events", json=json_value(list(events), "events")))
 
     def model(self) -> dict[str, Any]:
         """The served model, as `GET /model` describes it."""
@@ -146,7 +146,7 @@ class Client:
             path: CSV, .gz, .zst, Parquet or JSON lines.
             source: preset of the dialect; `canonical` without a mapping.
             mapping: YAML file that maps the file, instead of a source.
-            as_of: aware cut-off; None: the default of lists, from the newest event of the file.
+            as_of: cut-off, UTC without an offset; None: the default of lists, by the newest event.
             explained_users: number of most likely buyers that get reasons.
 
         Raises:
@@ -155,7 +155,7 @@ class Client:
         """
         if source is not None and mapping is not None:
             raise InputError("A file has a source or a mapping, not both.", remedy="leave out one of them.")
-        cutoff = iso(as_of) if as_of else ""
+        cutoff = utc_text(as_of) if as_of else ""
         text = _mapping_text(mapping) if mapping else ""
         upload = FileToScore(
             path.name, path.read_bytes(), source or "canonical", cutoff, explained_users, text

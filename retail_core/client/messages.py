@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from retail_core.times import iso
+from retail_core.client.json_values import json_number, json_value, utc_text
 
 EventRecord = Mapping[str, object]
-"""A canonical event as JSON values; `docs/api.md` lists the fields."""
+"""A canonical event: values of Python, NumPy or pandas; `docs/api.md` lists the fields."""
 
-RequestFeatures = Mapping[str, float | None]
+RequestFeatures = Mapping[str, float | Decimal | None]
 """Feature name to value; None where it is unknown."""
 
 
@@ -22,7 +23,7 @@ class PredictRequest:
 
     Attributes:
         user_id: whose prediction.
-        as_of: aware cut-off; None for now.
+        as_of: cut-off, UTC without an offset; None for now.
         events: events of the user, combined with the stored ones; each event id counts once.
         features: feature values, used instead of events.
         reasons: whether to explain the probability.
@@ -36,10 +37,18 @@ class PredictRequest:
 
     def body(self) -> dict[str, object]:
         """The request as JSON values; unset fields are left out."""
-        as_of = None if self.as_of is None else iso(self.as_of)
-        optional: dict[str, object] = {"as_of": as_of, "events": self.events, "features": self.features}
-        optional["reasons"] = self.reasons or None
-        return {"user_id": self.user_id} | {key: v for key, v in optional.items() if v is not None}
+        optional: dict[str, object] = {
+            "as_of": None if self.as_of is None else utc_text(self.as_of),
+            "events": None if self.events is None else json_value(list(self.events), "events"),
+            "features": None if self.features is None else self._features(),
+            "reasons": self.reasons or None,
+        }
+        user_id = json_value(self.user_id, "user_id")
+        return {"user_id": user_id} | {name: value for name, value in optional.items() if value is not None}
+
+    def _features(self) -> dict[str, object]:
+        features = self.features or {}
+        return {name: json_number(value, f"features.{name}") for name, value in features.items()}
 
 
 @dataclass(frozen=True)
