@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from retail_core.scoring.audience_selection import (
     Audience,
@@ -18,6 +16,7 @@ from retail_core.scoring.audience_selection import (
 from retail_core.scoring.audience_sizing import Sizing
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
+from retail_core.temporary_files import temporary_folder
 from retail_core.workspace import Workspace, open_workspace
 
 FILE = "audience.csv"
@@ -53,8 +52,8 @@ def store(settings: Settings, scores: ScoredUsers, sizing: Sizing) -> StoredAudi
             be certified.
         DependencyError: MongoDB is unreachable.
     """
-    with open_store(settings) as opened, tempfile.TemporaryDirectory() as folder:
+    with open_store(settings) as opened, temporary_folder("retail-audience-") as folder:
         refuse_erased_users(opened, draw_audience(scores, sizing, settings.seed).members["user_id"].tolist())
-        out = Path(folder) / FILE
+        out = folder / FILE
         audience = store_audience(Workspace(opened), scores, sizing, out)
         return StoredAudience(sizing, audience, out.read_bytes())

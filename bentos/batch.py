@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from retail_core.scoring.scores import CSV_COLUMNS
 from retail_core.scoring.shop_context import compute_context, stored_context
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
+from retail_core.temporary_files import temporary_folder
 from retail_core.times import iso, to_utc_ms
 
 MIN_CONTEXT_DAYS = 14
@@ -243,5 +243,5 @@ class _UploadAsLake:
 
 @contextmanager
 def _upload_as_lake(upload: EventFile) -> Iterator[LakeReader]:
-    with tempfile.TemporaryDirectory() as folder:
-        yield _UploadAsLake(upload, Path(folder))
+    with temporary_folder("retail-upload-") as folder:
+        yield _UploadAsLake(upload, folder)

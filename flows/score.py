@@ -35,7 +35,8 @@ from retail_core.settings import load_settings
 from retail_core.workspace import open_workspace
 
 TOP = 20
-TOP_COLUMNS = ["rank", "user_id", "probability", "will_purchase", "contact"]
+TOP_COLUMNS = ["rank", "probability", "will_purchase", "contact"]
+"""Without ids: an erasure does not reach the history of Prefect."""
 
 
 @retryable_task("score the users")
@@ -56,18 +57,18 @@ def show_summary(report: ReportFields) -> None:
 
 @retryable_task("show the top users")
 def show_top_users(as_of: datetime, version: str) -> None:
-    """Publish the most likely buyers, read from the lake, in the Prefect UI."""
+    """Publish the probabilities of the most likely buyers, read from the lake, in the Prefect UI."""
     predictions = read_lake_predictions(load_settings().lake_url, as_of=as_of, version=version)
     create_table_artifact(
         top_users(predictions),
         key="score-top-users",
-        description=f"The {TOP} most likely buyers at {as_text(as_of)}",
+        description=f"The {TOP} most likely buyers at {as_text(as_of)}, without their ids",
     )
 
 
 @check_types
 def top_users(predictions: DataFrame[Prediction]) -> list[dict[str, object]]:
-    """The `TOP` users of highest rank, one dictionary per table row."""
+    """The `TOP` users of highest rank without their ids, one dictionary per table row."""
     top = predictions.nsmallest(TOP, "rank")[TOP_COLUMNS]
     return [{str(name): value for name, value in row.items()} for row in top.to_dict("records")]
 

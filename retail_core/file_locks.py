@@ -15,6 +15,8 @@ from typing import IO
 
 from filelock import FileLock, Timeout
 
+from retail_core.temporary_files import noted_partial
+
 _POLL_SECONDS = 0.02
 
 
@@ -66,18 +68,20 @@ def replace_file(path: Path) -> Iterator[IO[bytes]]:
     """A stream whose content becomes `path` at the end of the block; readers never see a part of it.
 
     The stream is a hidden file of the same folder. It is synced to disk and then renamed to `path`; if the
-    block raises, it is removed and `path` stays as it was.
+    block raises, it is removed and `path` stays as it was. If the process is killed, the next command of its
+    home removes it.
 
     Raises:
         OSError: the file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        with temporary.open("wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with noted_partial(temporary):
+            with temporary.open("wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()

@@ -33,6 +33,7 @@ from retail_core.backup.backup_manifest import (
 from retail_core.errors import InputError
 from retail_core.file_locks import create_private_folder, try_lock
 from retail_core.store.mongo.connection import Store, server_time
+from retail_core.temporary_files import noted_partial
 
 ATTEMPTS = 3
 _LOCK_FILE = ".lock"
@@ -56,8 +57,8 @@ class BackupReport:
 def create_backup(store: Store, folder: Path, advance: Advance) -> BackupReport:
     """Write a backup to `folder`, which appears when it is complete.
 
-    Until then its files are in the hidden folder `.NAME.part` beside it, which the next run replaces if this
-    one is killed.
+    Until then its files are in the hidden folder `.NAME.part` beside it, which the next command of the
+    home removes if this one is killed.
 
     Args:
         store: an open database; its settings name the home.
@@ -115,8 +116,9 @@ def _part_folder(target: Path) -> Iterator[Path]:
             f"Another backup is being written to {target}.", remedy="wait for it, or name another folder."
         )
     try:
-        _clear(part)
-        yield part
+        with noted_partial(part):
+            _clear(part)
+            yield part
     except BaseException:
         with suppress(OSError):
             shutil.rmtree(part)

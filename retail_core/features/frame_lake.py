@@ -5,7 +5,6 @@ Separate from the library API, whose functions all read their events through it.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pyarrow import parquet
 from retail_core.errors import InputError
 from retail_core.features.engine import LakeReader
 from retail_core.schemas import EVENT_ARROW, EVENT_COLUMNS, TIME_DTYPE, Event, Pairs, UserAttributes
+from retail_core.temporary_files import temporary_folder
 
 Events = pd.DataFrame | str | Path | LakeReader
 """Events: a frame, a Parquet file or a folder of Parquet files with its columns, or a lake."""
@@ -73,16 +73,16 @@ def open_frame_lake(events: Events, users: pd.DataFrame | None) -> Iterator[Lake
     if not isinstance(events, pd.DataFrame | str | Path) and users is None:
         yield events
         return
-    with tempfile.TemporaryDirectory(prefix="retail-") as folder:
+    with temporary_folder("retail-") as folder:
         users_file = None
         if users is not None:
-            users_file = str(Path(folder) / "users.parquet")
+            users_file = str(folder / "users.parquet")
             _write(_validated_users(users), _USERS_ARROW, users_file)
         if not isinstance(events, pd.DataFrame | str | Path):
             yield _FileLake(tuple(events.files()), users_file, events.identities_file())
             return
         frame = events if isinstance(events, pd.DataFrame) else _read_parquet(Path(events))
-        events_file = str(Path(folder) / "events.parquet")
+        events_file = str(folder / "events.parquet")
         _write(_validated_events(frame), EVENT_ARROW, events_file)
         yield _FileLake((events_file,), users_file)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from retail_core.registry.file_hashes import TAG, hash_files, verify_files
 from retail_core.registry.mlflow_session import ABSENT_OR_DENIED, MlflowSession, open_session
 from retail_core.registry.model_card import model_card
 from retail_core.settings import Settings
+from retail_core.temporary_files import temporary_folder
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -84,9 +84,9 @@ def log_and_register(settings: Settings, candidate: Candidate) -> ModelSpec:
         _log_run(session, settings, candidate)
         if candidate.search is not None:
             _log_cells(session, spec.run_id, candidate.search)
-        with tempfile.TemporaryDirectory() as folder:
-            _log_files(session, candidate, Path(folder))
-            uri = _log_model(session, candidate, Path(folder))
+        with temporary_folder("retail-model-") as folder:
+            _log_files(session, candidate, folder)
+            uri = _log_model(session, candidate, folder)
         hashes = {TAG: hash_files(session.local(uri))}
         tags = spec.tags() | hashes | dict(candidate.verdict_tags)
         version = session.register(uri, spec.run_id, tags, candidate.verdict)

@@ -82,7 +82,7 @@ def _home_files(settings: Settings) -> Findings:
 
 def _sqlite(path: Path) -> Findings:
     name = "mlflow database"
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         rows = [str(row[0]) for row in connection.execute("PRAGMA integrity_check")]
     for row in rows if rows != ["ok"] else []:
         yield DoctorCheck(name, "fail", f"{path}: {row}", _RESTORE)

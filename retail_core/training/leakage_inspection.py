@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from retail_core.sources.event_reader import read_events
 from retail_core.sources.source import Source
 from retail_core.store.lake.reader import Lake
 from retail_core.store.lake.scratch_lake import scratch_lake
+from retail_core.temporary_files import temporary_folder
 from retail_core.times import last_midnight
 
 KEYS = ("user_id", "as_of", "policy")
@@ -62,8 +62,8 @@ def inspect_log(path: Path, source: Source, settings: Settings, allowed: Sequenc
         DataError: it has no events, or too few purchases.
     """
     zone = settings.timezone or source.timezone
-    with tempfile.TemporaryDirectory(prefix="retail-leakage-") as folder:
-        lake = scratch_lake(read_events(path, source), Path(folder))
+    with temporary_folder("retail-leakage-") as folder:
+        lake = scratch_lake(read_events(path, source), folder)
         newest = lake.state().last_event
         if newest is None:
             raise DataError(f"{path} has no usable event.", remedy="choose the source the file is from.")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from retail_core.errors import IntegrityError
 from retail_core.model.spec import ModelSpec
@@ -16,6 +14,7 @@ from retail_core.store.lake.row_hashes import LakeHashes
 from retail_core.store.lake.scratch_lake import lake_of_windows
 from retail_core.store.lake.table_version import TableVersion
 from retail_core.store.mongo.connection import Store
+from retail_core.temporary_files import temporary_folder
 from retail_core.times import iso, parse_instant
 
 LAKE, MONGODB = "lake", "mongodb"
@@ -52,8 +51,8 @@ def past_rows(store: Store, spec: ModelSpec, at: datetime) -> Iterator[PastRows]
         yield PastRows(past, LAKE, "")
         return
     reason = _why_not_in_lake(store, spec, at)
-    with tempfile.TemporaryDirectory(prefix="retail-reproduce-") as folder:
-        restored = lake_of_windows(store, tables, as_of, Path(folder))
+    with temporary_folder("retail-reproduce-") as folder:
+        restored = lake_of_windows(store, tables, as_of, folder)
         hashes = restored.hashes(as_of)
         if _has_rows(hashes, spec, tables):
             yield PastRows(restored, MONGODB, reason)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from retail_core.features.cutoffs.policies import default_policies
 from retail_core.model import leakage, procedure
@@ -18,6 +16,7 @@ from retail_core.registry.champion import champion_version
 from retail_core.registry.promotion import PromotionDecision
 from retail_core.settings import Settings
 from retail_core.store.mongo.ledger import source_policy
+from retail_core.temporary_files import temporary_folder
 from retail_core.times import to_utc_ms
 from retail_core.training.attempt_recovery import carry_out
 from retail_core.training.attempt_run import OpenAttempt, attempt_run
@@ -135,14 +134,14 @@ def _register(
     primary = spec.primary
     rows, matrix = procedure.period_rows(data, "test")
     matrix = matrix[rows["policy"].eq(primary).to_numpy(bool)]
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder("retail-plots-") as folder:
         points = result.points[primary]
         plots = draw_all(
             result.test[primary],
             caption=plot_caption(data, result.metrics[primary], primary),
             thresholds={"f1": points.f1, "contact": points.in_use.threshold},
             importances=ranked_importance(result.served.model, data.feature_set.columns, matrix),
-            folder=Path(folder),
+            folder=folder,
         )
         candidate = registry.Candidate(
             spec=spec,

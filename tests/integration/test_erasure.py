@@ -164,6 +164,32 @@ def _lake_contents(store: Store) -> list[str]:
     return values + [path.read_bytes().decode(errors="replace") for path in paths]
 
 
+STRAYS = (
+    "events/day=2025-01-03/0.parquet",
+    "events/day=2025-01-03/00000001.parquet.tmp",
+    "predictions/as_of=20250120T000000Z/version=1.parquet.tmp",
+    "predictions/run_as_of=20250120T000000Z/model_version=1/0.parquet",
+    "users/0.parquet",
+)
+
+
+@pytest.mark.parametrize("has_tables", [True, False])
+def test_files_of_killed_commands_are_deleted_from_the_lake(store: Store, has_tables: bool) -> None:
+    """Of this release and of earlier ones, also where no command has committed a table."""
+    if has_tables:
+        put(store, 1, [event(1, 1, user_id=OTHER_USER)])
+        sync(store)
+        scored = predictions_of(OTHER_USER, as_of=AS_OF)
+        write_lake_predictions(store.settings.lake_url, scored, as_of=AS_OF, version="1")
+    lake = Path(store.settings.lake_url)
+    for stray in STRAYS:
+        (lake / stray).parent.mkdir(parents=True, exist_ok=True)
+        (lake / stray).write_bytes(b"rows of user 7")
+    erasure.erase(store, ERASED)
+    assert [stray for stray in STRAYS if (lake / stray).exists()] == []
+    assert sync(store).rows == int(has_tables)
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.06, 0.1])
 def test_a_killed_erasure_is_completed_by_the_next_run(shop: Store, seconds: float) -> None:
     ForkedProcess.start(erase_user, shop.settings, ERASED).kill_after(seconds)

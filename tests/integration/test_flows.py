@@ -21,6 +21,7 @@ from retail_core.store.mongo.connection import Store, open_store
 from retail_core.workspace import Workspace
 from tests.command_line import retail
 from tests.serving import register_variant
+from tests.stored_traces import traces_in_files
 
 if TYPE_CHECKING:
     from tests.integration.conftest import FlowShop
@@ -53,8 +54,15 @@ def test_scores_are_written_and_the_top_users_are_published(flow_shop: FlowShop)
     written = pd.read_csv(Path(report["file"]), dtype={"user_id": str})
     assert len(written) == report["users"] > 100
     table = json.loads(flow_shop.artifacts["score-top-users"])
-    assert [row["user_id"] for row in table] == written["user_id"].head(20).tolist()
+    assert [row["probability"] for row in table] == written["probability"].head(20).tolist()
     assert flow_shop.messages["score"].startswith(f"{report['users']} users scored")
+
+
+def test_the_history_of_prefect_has_no_user(flow_shop: FlowShop) -> None:
+    written = pd.read_csv(Path(flow_shop.reports["score"]["file"]), dtype={"user_id": str})
+    prefect_home = Path(flow_shop.environment["PREFECT_HOME"])
+    assert traces_in_files(["score-top-users"], prefect_home), "the scan reads the database"
+    assert not traces_in_files(written["user_id"], prefect_home)
 
 
 def test_without_matured_predictions_the_retrain_run_is_skipped(flow_shop: FlowShop) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from retail_core.store.mongo import ledger
 from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.row_counts import RowCounts
 from tests.command_line import retail
+from tests.full_disks import fill
 from tests.home_copies import copy_registry
 
 pytestmark = pytest.mark.integration
@@ -33,15 +33,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"a file system can be mounted by root only: {mounted.stderr.decode().strip()}")
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
-
-
-def fill(disk: Path) -> None:
-    with (disk / "filler").open("wb", buffering=0) as filler:
-        try:
-            while True:
-                filler.write(os.urandom(4096))
-        except OSError:
-            return
 
 
 def refused(home: Path, *command: str, code: int, **variables: str) -> str:

@@ -44,6 +44,8 @@ def test_the_whole_chain_runs_in_a_home_with_special_characters(shop: Shop, tmp_
     assert run(settings, "train", "--model", "logistic", "--cutoffs", "daily", *as_of)["version"] == "2"
     assert run(settings, "score", *as_of, "--out", str(scores))["users"] == len(shop.scores)
     assert scores.is_file()
+    checks = {check["name"]: check for check in run(settings, "doctor", "--deep")["checks"]}
+    assert checks["mlflow database"]["state"] == checks["model versions"]["state"] == "ok", checks
     assert run(settings, "backup", str(folder / FILE))["versions"] == 2
     restored = settings.model_copy(
         update={"home": folder / f"restored {FILE}", "mongodb_database": f"{settings.mongodb_database}_r"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +25,7 @@ from retail_core.features.engine.query_engine import (
 )
 from retail_core.schemas import EVENT_ARROW
 from retail_core.store.lake.location import open_files
+from retail_core.temporary_files import temporary_folder
 
 PARTITION_EVENTS = 400_000
 """Events of a partition: few enough for caches and memory, enough for NumPy."""
@@ -119,7 +119,7 @@ def _explained_errors() -> Iterator[None]:
 @contextmanager
 def duckdb_engine(options: EngineOptions) -> Iterator[DuckDBEngine]:
     """A DuckDB database in memory that spills to a temporary folder."""
-    with tempfile.TemporaryDirectory(prefix="retail-") as spill_folder:
+    with temporary_folder("retail-") as spill_folder:
         threads = options.threads or os.cpu_count() or 1
         backend = ibis.duckdb.connect(
             memory_limit=options.memory_limit,

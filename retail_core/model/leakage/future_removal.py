@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from retail_core.model.leakage.guard_data import GuardData, GuardSample, column_
 from retail_core.model.leakage.leakage_report import Finding
 from retail_core.model.splits import user_hash_fraction
 from retail_core.schemas import EVENT_COLUMNS, Pairs
+from retail_core.temporary_files import temporary_folder
 
 MAX_PAIRS = 400
 TOLERANCE = 1e-6
@@ -81,8 +81,8 @@ def _features_without_future(guard_data: GuardData, lake: LakeReader, rows: pd.D
     task, feature_set = guard_data.feature_set.task, guard_data.feature_set
     days = {local_day(instant.to_pydatetime(), task) for instant in rows["as_of"]}
     context = context_by_day(lake, task, days) if rows["as_of"].nunique() > 1 else None
-    with tempfile.TemporaryDirectory(prefix="retail-cut-") as folder:
-        truncated = truncate_lake(lake, rows, Path(folder))
+    with temporary_folder("retail-cut-") as folder:
+        truncated = truncate_lake(lake, rows, folder)
         frame = compute_features(truncated, cast("DataFrame[Pairs]", rows), feature_set, context=context)
         return to_matrix(frame[list(feature_set.columns)])
 

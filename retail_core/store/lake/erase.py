@@ -103,10 +103,14 @@ def _erase_from_table(
 ) -> None:
     def attempt() -> None:
         table = LakeTable.open(location, spec)
-        if table is not None:
-            if delete_stored is not None:
-                delete_stored(spec.name)
-            _commit_without(table, user_id).delete_unreferenced(0)
+        if table is None:
+            # What a killed command wrote before the table's first commit.
+            if location.is_local:
+                location.delete_folder(spec.name)
+            return
+        if delete_stored is not None:
+            delete_stored(spec.name)
+        _commit_without(table, user_id).delete_unreferenced(0)
 
     until_committed(location, attempt)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from retail_core.store.lake.delta_table import LakeTable
 from retail_core.store.lake.file_checks import checksum
 from retail_core.store.lake.lake_file import DamagedFileError, LakeFile
 from retail_core.store.lake.location import LakeLocation
+from retail_core.temporary_files import temporary_folder
 
 RANGE_BYTES = 48_000_000
 ROW_GROUP_ROWS = 131_072
@@ -102,8 +102,8 @@ def _full_path(table: LakeTable, path: str) -> str:
 def _unnamed_file(location: LakeLocation, folder: str) -> Iterator[Path]:
     """Path of a file whose name its content gives: in `folder`, for an object store in a temporary one."""
     if not location.is_local:
-        with tempfile.TemporaryDirectory(prefix="retail-") as temporary:
-            yield Path(temporary) / "unnamed.parquet"
+        with temporary_folder("retail-") as temporary:
+            yield temporary / "unnamed.parquet"
         return
     path = Path(location.path_of(folder)) / f"{uuid.uuid4().hex}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)

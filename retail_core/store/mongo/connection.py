@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -14,11 +15,13 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, PyMongoError
 
 from retail_core.errors import InputError
+from retail_core.file_locks import create_private_folder
 from retail_core.settings import Settings
 from retail_core.store.mongo.schema_versions import COLLECTION as SCHEMA_COLLECTION
 from retail_core.store.mongo.schema_versions import check_versions, record_versions
 from retail_core.store.mongo.server_errors import check_options, client_error, mongodb_error, standalone_error
 from retail_core.store.mongod.embedded import ensure_mongod
+from retail_core.temporary_files import claim_temporary_folder, temporary_root
 
 Document = dict[str, Any]
 SELECT_SECONDS = 10
@@ -79,11 +82,15 @@ INDEXES: dict[str, list[IndexModel]] = {
 
 @dataclass(frozen=True)
 class Store:
-    """An open database. Writes are acknowledged by a majority and retried once; times are aware UTC."""
+    """An open database. Writes are acknowledged by a majority and retried once; times are aware UTC.
+
+    While it is open, temporary files of the process are below its home.
+    """
 
     settings: Settings
     client: MongoClient[Document]
     database: Database[Document]
+    end_claim: Callable[[], None] = field(default=lambda: None, repr=False, compare=False)
 
     @property
     def events(self) -> Collection[Document]:
@@ -223,6 +230,7 @@ class Store:
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
+        self.end_claim()
 
     def __enter__(self) -> Self:
         return self
@@ -267,7 +275,16 @@ def open_store(
     except BaseException:
         client.close()
         raise
-    return store
+    return replace(store, end_claim=_claim_temporary_folder(settings))
+
+
+def _claim_temporary_folder(settings: Settings) -> Callable[[], None]:
+    root = temporary_root(settings.home_dir)
+    with suppress(OSError):
+        # A home that cannot be written is reported by whatever needs it.
+        create_private_folder(root)
+        return claim_temporary_folder(root)
+    return lambda: None
 
 
 def _refuse_unfinished_restore(store: Store) -> None:
