@@ -1,11 +1,10 @@
-"""The HTTP client: retries, errors with remedies, one method a route."""
+"""The synchronous client: one method a route."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,26 +12,23 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from retail_core.client.json_values import json_value, utc_text
+from retail_core.client import calls
+from retail_core.client.calls import Call, Retries
+from retail_core.client.json_values import utc_text
 from retail_core.client.messages import (
     EventRecord,
     EventsReceipt,
     FileToScore,
     PredictRequest,
-    ReasonForUser,
     RejectedRequest,
     RequestFeatures,
     ScoredFile,
     UserPrediction,
 )
-from retail_core.errors import DataError, DependencyError, InputError, RetailError
+from retail_core.errors import DependencyError, InputError
 
-MAX_ITEMS = 1_000
-RETRIED_STATUSES = frozenset({429, 502, 503, 504})
-LONGEST_PAUSE_SECONDS = 30.0
 POLL_SECONDS = 0.5
 FILE_SECONDS = 3_600.0
-RELOAD_SECONDS = 300.0
 
 T = TypeVar("T")
 
@@ -63,7 +59,7 @@ class Client:
     ) -> None:
         headers = {"X-API-Key": api_key} if api_key else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, trust_env=trust_env)
-        self._retries = retries
+        self._retries = Retries(url, retries)
 
     def __enter__(self) -> Self:
         return self
@@ -93,8 +89,7 @@ class Client:
             InputError: the service refuses the request or the key.
             DependencyError: the service (or its MongoDB) does not answer.
         """
-        body = PredictRequest(user_id, as_of, events, features, reasons).body()
-        return _prediction(self._json("POST", "/predict", json=body))
+        return self._run(calls.predict(PredictRequest(user_id, as_of, events, features, reasons)))
 
     def predict_many(self, requests: Sequence[PredictRequest]) -> list[UserPrediction | RejectedRequest]:
         """Predictions or rejections, in the order of the requests; any number of them.
@@ -102,13 +97,7 @@ class Client:
         Raises:
             InputError, DependencyError: as `predict`.
         """
-        results: list[UserPrediction | RejectedRequest] = []
-        for start in range(0, len(requests), MAX_ITEMS):
-            bodies = [request.body() for request in requests[start : start + MAX_ITEMS]]
-            results += [
-                _prediction_or_rejection(entry) for entry in self._json("POST", "/predict", json=bodies)
-            ]
-        return results
+        return [entry for call in calls.predict_many(requests) for entry in self._run(call)]
 
     def post_events(self, events: Sequence[EventRecord]) -> EventsReceipt:
         """Store canonical events durably; posting them again stores nothing.
@@ -117,11 +106,11 @@ class Client:
             InputError: every event was refused.
             DependencyError: MongoDB does not answer; events may or may not be stored.
         """
-        return _build(EventsReceipt, self._json("POST", "/events", json=json_value(list(events), "events")))
+        return self._run(calls.post_events(events))
 
     def model(self) -> dict[str, Any]:
         """The served model, as `GET /model` describes it."""
-        return dict(self._json("GET", "/model"))
+        return self._run(calls.model())
 
     def reload(self) -> dict[str, Any]:
         """Make the service load the version in production.
@@ -129,7 +118,7 @@ class Client:
         Raises:
             InputError: the service refuses that version; the message says why.
         """
-        return dict(self._json("POST", "/model/reload", timeout=RELOAD_SECONDS))
+        return self._run(calls.reload())
 
     def score_file(
         self,
@@ -186,28 +175,21 @@ class Client:
         return self._response(method, path, **options).json()
 
     def _response(self, method: str, path: str, **options: Any) -> httpx.Response:
-        attempts = 1 if "files" in options else self._retries + 1
-        for attempt in range(attempts):
-            is_last = attempt == attempts - 1
-            try:
-                response = self._http.request(method, path, **options)
-            except httpx.TransportError as error:
-                if is_last:
-                    raise self._unreachable(type(error).__name__) from error
-                time.sleep(_pause_seconds(attempt, None))
-                continue
-            if response.is_success:
-                return response
-            if is_last or response.status_code not in RETRIED_STATUSES:
-                raise _error_of(response)
-            time.sleep(_pause_seconds(attempt, response.headers.get("Retry-After")))
-        raise self._unreachable("no attempt was allowed")
+        call = Call(method, path, lambda response: response, options, may_repeat="files" not in options)
+        return self._run(call)
 
-    def _unreachable(self, cause: str) -> DependencyError:
-        return DependencyError(
-            f"The service at {str(self._http.base_url).rstrip('/')} does not answer ({cause}).",
-            remedy="start it with `retail serve`, or everything with `retail up`, or correct its address.",
-        )
+    def _run(self, call: Call[T]) -> T:
+        attempt = 0
+        while isinstance(step := self._retries.decide(call, self._attempt(call), attempt), float):
+            time.sleep(step)
+            attempt += 1
+        return call.decode(step)
+
+    def _attempt(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
+        try:
+            return self._http.request(call.method, call.path, **call.options)
+        except httpx.TransportError as error:
+            return error
 
 
 def _mapping_text(path: Path) -> str:
@@ -218,43 +200,3 @@ def _mapping_text(path: Path) -> str:
     if not text.strip():
         raise InputError(f"The mapping {path} has no keys.", remedy="docs/sources.md has a worked example.")
     return text
-
-
-def _error_of(response: httpx.Response) -> RetailError:
-    """The error of a problem document (RFC 9457), or of any other refusal."""
-    try:
-        problem = dict(response.json())
-    except (ValueError, TypeError):
-        problem = {}
-    message = (
-        f"{response.status_code}: {problem.get('detail') or response.text[:200] or response.reason_phrase}"
-    )
-    remedy = str(problem.get("remedy") or "")
-    if response.status_code in RETRIED_STATUSES or response.status_code >= 500:
-        return DependencyError(message, remedy=remedy or "try again later; the service's log says more.")
-    if response.status_code == 404:
-        return DataError(message, remedy=remedy or "check the id, or send the user's events along.")
-    return InputError(message, remedy=remedy or "correct the request; docs/api.md lists what is accepted.")
-
-
-def _prediction_or_rejection(content: Mapping[str, Any]) -> UserPrediction | RejectedRequest:
-    if "error" not in content:
-        return _prediction(content)
-    return _build(RejectedRequest, {**content["error"], "user_id": content["user_id"]})
-
-
-def _prediction(content: Mapping[str, Any]) -> UserPrediction:
-    reasons = tuple(_build(ReasonForUser, reason) for reason in content.get("reasons", ()))
-    return _build(UserPrediction, {**content, "reasons": reasons})
-
-
-def _build(kind: type[T], content: Mapping[str, Any]) -> T:
-    """A message from JSON; fields that only a newer release knows are ignored."""
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: value for name, value in content.items() if name in names})
-
-
-def _pause_seconds(attempt: int, retry_after: str | None) -> float:
-    if retry_after is not None and retry_after.isdigit():
-        return min(float(retry_after), LONGEST_PAUSE_SECONDS)
-    return min(0.2 * 2.0**attempt, LONGEST_PAUSE_SECONDS)

@@ -16,12 +16,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import bentoml
 import httpx
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -48,7 +50,7 @@ from bentos.predictor import PreparedItem, add_reasons, predict, with_requested_
 from bentos.problems import Problem
 from retail_core.alerts.raising import newest_alerts
 from retail_core.api_keys import Scope, add_key, remove_key
-from retail_core.client import Client, PredictRequest, RejectedRequest, UserPrediction
+from retail_core.client import AsyncClient, Client, PredictRequest, RejectedRequest, UserPrediction
 from retail_core.errors import DataError, DependencyError, InputError
 from retail_core.features.feature_export import export_features
 from retail_core.privacy import erasure
@@ -672,6 +674,38 @@ def test_the_client_calls_every_route(api: httpx.Client, shop: Shop, tmp_path: P
         nobody.model()
 
 
+def test_the_asynchronous_client_gets_what_the_synchronous_one_gets(api: httpx.Client, shop: Shop) -> None:
+    first = shop.scores.iloc[0]
+    requests = [PredictRequest(first["user_id"], AS_OF), PredictRequest("nobody", AS_OF)] * 1_100
+    event = {"user_id": "by-async", "event_time": AS_OF.replace(tzinfo=None), "price": Decimal("1.50")}
+    typed_event = event | {"event_type": "view_item", "item_id": "i1", "quantity": np.int64(1)}
+
+    async def ask_all() -> None:
+        async with AsyncClient(str(api.base_url), api_key=KEY) as client:
+            answer, many, model = await asyncio.gather(
+                client.predict(first["user_id"], as_of=AS_OF, reasons=True),
+                client.predict_many(requests),
+                client.model(),
+            )
+            with Client(str(api.base_url), api_key=KEY) as same:
+                assert answer == same.predict(first["user_id"], as_of=AS_OF, reasons=True)
+                assert many == same.predict_many(requests)
+                assert model == same.model()
+            assert (await client.post_events([typed_event])).inserted == 1
+            assert (await client.post_events([typed_event])).duplicates == 1
+            assert (await client.reload())["version"] == model["version"]
+            with pytest.raises(DataError, match="no events"):
+                await client.predict("nobody", as_of=AS_OF)
+        async with AsyncClient(str(api.base_url), api_key="wrong") as stranger:
+            with pytest.raises(InputError, match="401"):
+                await stranger.model()
+        async with AsyncClient(f"http://127.0.0.1:{free_port()}", retries=1) as nobody:
+            with pytest.raises(DependencyError, match="does not answer"):
+                await nobody.model()
+
+    asyncio.run(ask_all())
+
+
 def test_bentomls_own_client_sends_its_token_as_the_key(api: httpx.Client, shop: Shop) -> None:
     first = shop.scores.iloc[0]
     question = {"user_id": first["user_id"], "as_of": INSTANT}
@@ -728,6 +762,12 @@ def test_a_key_above_its_rate_limit_is_refused_and_the_client_waits(shop: Shop) 
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
         with Client(url) as client:
             assert [client.predict("u", features={}).user_id for _ in range(6)] == ["u"] * 6
+
+        async def ask_async() -> list[UserPrediction]:
+            async with AsyncClient(url) as client:
+                return [await client.predict("u", features={}) for _ in range(6)]
+
+        assert [answer.user_id for answer in asyncio.run(ask_async())] == ["u"] * 6
     finally:
         server.should_exit = True
         thread.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import uuid
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from retail_core.client import PredictRequest
+from retail_core.client import AsyncClient, Client, PredictRequest
 from retail_core.client.json_values import json_number, json_value
 from retail_core.errors import InputError
 
@@ -91,3 +92,13 @@ def test_a_request_is_converted_as_a_whole() -> None:
     }
     features = PredictRequest("u", features={"a": Decimal("0.5"), "b": np.float64(2), "c": np.nan})
     assert features.body() == {"user_id": "u", "features": {"a": 0.5, "b": 2.0, "c": None}}
+
+
+def test_the_asynchronous_client_has_the_methods_of_the_synchronous_one() -> None:
+    of_files = {"score_file", "score_upload"}
+    names = {name for name in vars(Client) if not name.startswith("_")} - of_files
+    assert {"predict", "predict_many", "post_events", "model", "reload", "close"} <= names
+    for name in names:
+        twin = getattr(AsyncClient, name)
+        assert inspect.iscoroutinefunction(twin), name
+        assert inspect.signature(twin) == inspect.signature(getattr(Client, name)), name

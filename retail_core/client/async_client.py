@@ -1,0 +1,106 @@
+"""The asynchronous client: the methods of `Client` as coroutines, with equal requests, results and errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from retail_core.client import calls
+from retail_core.client.calls import Call, Retries
+from retail_core.client.messages import (
+    EventRecord,
+    EventsReceipt,
+    PredictRequest,
+    RejectedRequest,
+    RequestFeatures,
+    UserPrediction,
+)
+
+CONCURRENT_LISTS = 2
+"""Lists of `predict_many` that are sent at the same time."""
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """One connection pool to the service, for one event loop; the arguments are those of `Client`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 10.0,
+        retries: int = 4,
+        trust_env: bool = True,
+    ) -> None:
+        headers = {"X-API-Key": api_key} if api_key else {}
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, trust_env=trust_env)
+        self._retries = Retries(url, retries)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def predict(
+        self,
+        user_id: str,
+        *,
+        as_of: datetime | None = None,
+        events: Sequence[EventRecord] | None = None,
+        features: RequestFeatures | None = None,
+        reasons: bool = False,
+    ) -> UserPrediction:
+        """As `Client.predict`."""
+        return await self._run(calls.predict(PredictRequest(user_id, as_of, events, features, reasons)))
+
+    async def predict_many(
+        self, requests: Sequence[PredictRequest]
+    ) -> list[UserPrediction | RejectedRequest]:
+        """As `Client.predict_many`; two lists of a thousand are sent at a time."""
+        limit = asyncio.Semaphore(CONCURRENT_LISTS)
+
+        async def run(call: Call[T]) -> T:
+            async with limit:
+                return await self._run(call)
+
+        parts = await asyncio.gather(*map(run, calls.predict_many(requests)))
+        return [entry for part in parts for entry in part]
+
+    async def post_events(self, events: Sequence[EventRecord]) -> EventsReceipt:
+        """As `Client.post_events`."""
+        return await self._run(calls.post_events(events))
+
+    async def model(self) -> dict[str, Any]:
+        """As `Client.model`."""
+        return await self._run(calls.model())
+
+    async def reload(self) -> dict[str, Any]:
+        """As `Client.reload`."""
+        return await self._run(calls.reload())
+
+    async def _run(self, call: Call[T]) -> T:
+        attempt = 0
+        while isinstance(step := self._retries.decide(call, await self._attempt(call), attempt), float):
+            await asyncio.sleep(step)
+            attempt += 1
+        return call.decode(step)
+
+    async def _attempt(self, call: Call[Any]) -> httpx.Response | httpx.TransportError:
+        try:
+            return await self._http.request(call.method, call.path, **call.options)
+        except httpx.TransportError as error:
+            return error
