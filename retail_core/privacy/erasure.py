@@ -20,6 +20,7 @@ from retail_core.store.mongo.connection import Document, Store
 
 COLLECTIONS = (
     *("users", "predictions", "shadow_predictions", "outcomes", "audiences"),
+    *("campaign_members", "campaign_contacts", "contact_consent"),
     *("prediction_log", "shadow_answers", "events"),
 )
 """Collections whose documents have a `user_id`, in the order of erasure.

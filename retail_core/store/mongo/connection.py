@@ -56,6 +56,9 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS),
     ],
     "audiences": [_index("user_id"), _index("audience")],
+    "campaign_members": [_index("user_id"), _index("campaign", "rank")],
+    "campaign_contacts": [_index("user_id"), _index("campaign"), _index("at")],
+    "contact_consent": [_index("user_id")],
     "training_attempts": [
         _index("started_at"),
         IndexModel([("state", ASCENDING)], unique=True, partialFilterExpression={"state": "running"}),

@@ -27,6 +27,7 @@ SCHEMA_VERSIONS: Mapping[str, int] = dict.fromkeys(
         *("predictions", "prediction_windows", "outcomes", "prediction_log", "context", "audiences"),
         *("promotions", "trigger_checks", "training_attempts", "alerts", "calendar", "data_profiles"),
         *("erasures", "restores"),
+        *("campaigns", "campaign_members", "campaign_contacts", "contact_consent"),
         *("shadows", "shadow_predictions", "shadow_answers", "list_estimates", "online_quality"),
     ],
     1,
