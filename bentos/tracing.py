@@ -40,11 +40,11 @@ class RequestTracer:
         attributes = {"http.request.method": method, "http.route": route}
         context = _parent(ids) if ids.parent_id else Context()
         span = self._tracer.start_span(f"{method} {route}", context, SpanKind.SERVER, attributes)
-        own = span.get_span_context()
-        trace_id = f"{own.trace_id:032x}"
+        span_context = span.get_span_context()
+        trace_id = f"{span_context.trace_id:032x}"
         request_id = trace_id if ids.request_id == ids.trace_id else ids.request_id
-        flags = f"{own.trace_flags:02x}"
-        return span, Correlation(request_id, trace_id, f"{own.span_id:016x}", flags, ids.parent_id)
+        flags = f"{span_context.trace_flags:02x}"
+        return span, Correlation(request_id, trace_id, f"{span_context.span_id:016x}", flags, ids.parent_id)
 
 
 def end_span(span: Span, status: int, key: str) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from retail_core.errors import InputError
 from retail_core.file_locks import create_private_folder
-from retail_core.settings import load_settings, sqlite_url
+from retail_core.settings import load_settings
+from retail_core.sqlite_addresses import sqlite_url
 
 DEFAULTS = {
     "DO_NOT_TRACK": "1",

@@ -11,16 +11,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from retail_core.errors import InputError
-from retail_core.settings_files import config_files, read_config
-
-_UNPREFIXED = ("mlflow_tracking_uri", "prefect_api_url", "bentoml_home")
-"""Settings whose variables are those of MLflow, Prefect and BentoML themselves."""
+from retail_core.settings_files import config_files, read_config, variable_name
+from retail_core.sqlite_addresses import sqlite_url
 
 
 class Settings(BaseSettings):
@@ -280,40 +277,6 @@ class SettingOrigin:
     value: str | None
     origin: str
     meaning: str
-
-
-def variable_name(name: str) -> str:
-    """Environment variable of a setting.
-
-    Examples:
-        >>> variable_name("horizon_hours"), variable_name("mlflow_tracking_uri")
-        ('RETAIL_HORIZON_HOURS', 'MLFLOW_TRACKING_URI')
-    """
-    return name.upper() if name in _UNPREFIXED else f"RETAIL_{name.upper()}"
-
-
-def sqlite_url(file: Path, driver: str = "sqlite") -> str:
-    """URL of a SQLite file for SQLAlchemy, which takes what follows a `?` as options and decodes nothing.
-
-    Releases of SQLAlchemy differ in whether they decode `%..`; SQLite does in a `file:` address.
-
-    >>> sqlite_url(Path("/srv/retail home/mlflow.db"))
-    'sqlite:////srv/retail home/mlflow.db'
-    >>> sqlite_url(Path("/srv/50% off?/mlflow.db"))
-    'sqlite:///file:/srv/50%25%20off%3F/mlflow.db?uri=true'
-    """
-    path = str(file)
-    return f"{driver}:///file:{quote(path)}?uri=true" if {"?", "%"} & set(path) else f"{driver}:///{path}"
-
-
-def s3_endpoint() -> str:
-    """Address of the S3 server, from the variables of Amazon's tools; empty for Amazon's own."""
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-
-
-def s3_region() -> str:
-    """Region of the S3 server, from the variables of Amazon's tools."""
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
 def load_settings() -> Settings:

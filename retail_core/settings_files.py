@@ -1,4 +1,4 @@
-"""Settings files: where they are, and their keys and values.
+"""Names of settings in the environment; settings files: where they are, and their keys and values.
 
 Separate from the settings, which take values from the environment too.
 """
@@ -17,6 +17,19 @@ from retail_core.errors import InputError
 CONFIG_FILE = "retail.toml"
 CONFIG_VARIABLE = "RETAIL_CONFIG"
 """Path of a settings file that is read instead of the two usual ones; empty: none is read."""
+
+_UNPREFIXED = ("mlflow_tracking_uri", "prefect_api_url", "bentoml_home")
+"""Settings whose variables are those of MLflow, Prefect and BentoML themselves."""
+
+
+def variable_name(name: str) -> str:
+    """Environment variable of a setting.
+
+    Examples:
+        >>> variable_name("horizon_hours"), variable_name("mlflow_tracking_uri")
+        ('RETAIL_HORIZON_HOURS', 'MLFLOW_TRACKING_URI')
+    """
+    return name.upper() if name in _UNPREFIXED else f"RETAIL_{name.upper()}"
 
 
 def config_files(default_home: Path) -> list[Path]:

@@ -68,8 +68,8 @@ class Routes:
 
 
 def _pattern(route: str) -> re.Pattern[str]:
-    parts = re.split(r"\{\w+\}", route)
-    return re.compile("[^/]+".join(map(re.escape, parts)))
+    fixed_texts = re.split(r"\{\w+\}", route)
+    return re.compile("[^/]+".join(map(re.escape, fixed_texts)))
 
 
 ROUTES = Routes(SCOPES)

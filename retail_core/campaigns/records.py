@@ -43,10 +43,10 @@ def find_campaign(store: Store, name: str) -> Document:
     Raises:
         DataError: there is none of this name.
     """
-    found = store.database["campaigns"].find_one({"_id": check_name(name), "members": {"$exists": True}})
-    if found is None:
+    campaign = store.database["campaigns"].find_one({"_id": check_name(name), "members": {"$exists": True}})
+    if campaign is None:
         raise DataError(f"There is no campaign {name}.", remedy="`retail campaign list` shows them.")
-    return dict(found)
+    return dict(campaign)
 
 
 def list_campaigns(store: Store) -> list[Document]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from retail_core.settings import Settings, variable_name
+from retail_core.settings import Settings
+from retail_core.settings_files import variable_name
 
 _INTRODUCTION = """\
 # Settings

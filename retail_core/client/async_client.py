@@ -77,8 +77,8 @@ class AsyncClient:
             async with limit:
                 return await self._run(call)
 
-        parts = await asyncio.gather(*map(run, calls.predict_many(requests)))
-        return [entry for part in parts for entry in part]
+        responses = await asyncio.gather(*map(run, calls.predict_many(requests)))
+        return [entry for response in responses for entry in response]
 
     async def post_events(self, events: Sequence[EventRecord]) -> EventsReceipt:
         """As `Client.post_events`."""

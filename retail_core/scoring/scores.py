@@ -19,7 +19,7 @@ from retail_core.scoring.prediction_storage import store_predictions
 from retail_core.scoring.reason_columns import MOST_EXPLAINED, features_from_lake, with_reasons
 from retail_core.scoring.shadow_scores import ShadowScorer
 from retail_core.scoring.shop_context import compute_context, store_context
-from retail_core.settings import variable_name
+from retail_core.settings_files import variable_name
 from retail_core.store.mongo.list_estimates import store_estimate
 from retail_core.times import iso, to_utc_ms
 from retail_core.workspace import Workspace

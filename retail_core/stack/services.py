@@ -10,7 +10,9 @@ from pathlib import Path
 from pydantic import SecretStr
 
 import retail_core
-from retail_core.settings import Settings, sqlite_url, variable_name
+from retail_core.settings import Settings
+from retail_core.settings_files import variable_name
+from retail_core.sqlite_addresses import sqlite_url
 from retail_core.stack.child import Service
 from retail_core.subprocesses import free_port
 

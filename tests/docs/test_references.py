@@ -13,7 +13,8 @@ import typer.main
 
 from retail_core.cli.app import app
 from retail_core.cli.settings_page import markdown
-from retail_core.settings import Settings, variable_name
+from retail_core.settings import Settings
+from retail_core.settings_files import variable_name
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").is_file())
 PAGES = sorted(

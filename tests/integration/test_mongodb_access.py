@@ -14,7 +14,8 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import NotPrimaryError, OperationFailure
 
-from retail_core.settings import Settings, variable_name
+from retail_core.settings import Settings
+from retail_core.settings_files import variable_name
 from retail_core.store.mongo.connection import open_store
 from retail_core.store.mongo.server_errors import known_mongodb_error, mongodb_error
 from retail_core.store.mongod.process import ServerFiles, locate_binary

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("retail_core", "flows", "bentos", "app")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-EDGES = ("cli", "stack", "settings", "settings_files")
+EDGES = ("cli", "stack", "settings", "settings_files", "s3_variables")
 """Packages and modules of `retail_core` that may read the clock and the environment."""
 
 VAGUE_NAMES = frozenset(

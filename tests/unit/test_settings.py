@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from retail_core.cli.app import app
 from retail_core.errors import InputError
-from retail_core.settings import Settings, load_settings, setting_origins, variable_name
+from retail_core.settings import Settings, load_settings, setting_origins
+from retail_core.settings_files import variable_name
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from retail_core.errors import InputError
 from retail_core.file_locks import exclusive_lock
-from retail_core.settings import s3_endpoint, s3_region
+from retail_core.s3_variables import s3_endpoint, s3_region
 
 _UNUSABLE = re.compile(r"[\[\]|^`\\]|%[0-9A-Fa-f]{2}")
 _S3_OPTIONS = {"aws_conditional_put": "etag", "max_retries": "4", "retry_timeout": "30s"}

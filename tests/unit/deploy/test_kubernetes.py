@@ -15,7 +15,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from retail_core.settings import Settings, variable_name
+from retail_core.settings import Settings
+from retail_core.settings_files import variable_name
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "deploy" / "kubernetes"
