@@ -60,11 +60,21 @@ def end_span(span: Span, status: int, key: str) -> None:
 def load_tracer(variables: Mapping[str, str] = os.environ) -> RequestTracer | None:
     """The tracer that the environment variables request, if any.
 
-    An exporter that is not installed is logged, and no traces are made: the service has to serve.
+    An exporter that is not installed or cannot be started is logged, and no traces are made: the service
+    has to serve.
     """
     exporters = [exporter for name in exporter_names(variables) for exporter in _exporters(name)]
     if not exporters:
         return None
+    try:
+        return RequestTracer(_provider(exporters))
+    except Exception:
+        # Whatever an exporter that others install raises must not keep the service from answering.
+        log.exception("No traces are made: the exporter cannot be started")
+        return None
+
+
+def _provider(exporters: Sequence[EntryPoint]) -> TracerProvider:
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -73,7 +83,7 @@ def load_tracer(variables: Mapping[str, str] = os.environ) -> RequestTracer | No
     provider = TracerProvider(resource=resource)
     for exporter in exporters:
         provider.add_span_processor(BatchSpanProcessor(exporter.load()()))
-    return RequestTracer(provider)
+    return provider
 
 
 def exporter_names(variables: Mapping[str, str]) -> list[str]:

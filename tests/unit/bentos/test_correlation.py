@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from pathlib import Path
 
 import httpx
 import pytest
@@ -23,7 +24,7 @@ from bentos.http.guard import Guard
 from bentos.http.key_ring import KeyRing
 from bentos.json_logs import JsonFormatter
 from bentos.problems import Problem
-from bentos.tracing import RequestTracer, load_tracer
+from bentos.tracing import EXPORTER_GROUP, RequestTracer, load_tracer
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
@@ -160,6 +161,19 @@ def test_traces_are_off_unless_the_variables_request_them(caplog: pytest.LogCapt
     with caplog.at_level(logging.ERROR, "bentoml.serve"):
         assert load_tracer({"OTEL_TRACES_EXPORTER": "no-such"}) is None
     assert "opentelemetry-exporter-no-such" in caplog.text
+
+
+def test_an_exporter_that_cannot_be_started_is_logged_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    distribution = tmp_path / "broken-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (distribution / "entry_points.txt").write_text(f"[{EXPORTER_GROUP}]\nbroken = no_such_module:Exporter\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with caplog.at_level(logging.ERROR, "bentoml.serve"):
+        assert load_tracer({"OTEL_TRACES_EXPORTER": "broken"}) is None
+    assert "no_such_module" in caplog.text
 
 
 def test_json_records_have_the_ids_of_their_request() -> None:
