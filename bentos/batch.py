@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -10,25 +10,32 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+from pandera.typing.pandas import DataFrame
 
-from bentos.batch_files import BatchReport, EventFile, FeatureFile
 from bentos.predictor import missing_context_warning
 from retail_core.arrow_compute import pq
 from retail_core.csv_export import write_csv
 from retail_core.errors import DataError, DependencyError
-from retail_core.features.batch.batch_interpreter import compute_features
-from retail_core.features.cutoff_context import ContextFeatures, has_context_features, local_day
+from retail_core.features.batch.batch_interpreter import feature_batches
+from retail_core.features.cutoff_context import (
+    ContextByDay,
+    ContextFeatures,
+    has_context_features,
+    local_day,
+)
 from retail_core.features.cutoffs.list_cutoff import describe_window, list_cutoff
 from retail_core.features.cutoffs.policies import policies_for
 from retail_core.features.engine import LakeReader
 from retail_core.log_coverage import covered_days, last_covered_day
 from retail_core.model.served_model import ServedModel
 from retail_core.model.spec import ModelSpec
-from retail_core.schemas import EVENT_ARROW
+from retail_core.schemas import EVENT_ARROW, Pairs
+from retail_core.scoring.batch_report import BatchReport
 from retail_core.scoring.list_predictions import eligible_pairs, predict_features, rank_predictions
 from retail_core.scoring.reason_columns import with_reasons
 from retail_core.scoring.scores import CSV_COLUMNS
 from retail_core.scoring.shop_context import compute_context, stored_context
+from retail_core.scoring.uploaded_files import EventFile, FeatureFile
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 from retail_core.temporary_files import temporary_folder
@@ -53,12 +60,21 @@ class BatchRequest:
     reasons: int = 0
 
 
+OnUsers = Callable[[int, int], None]
+"""Receives the number of users scored so far and of all users to score; what it raises ends the scoring."""
+
+
+def _ignore_users(_done: int, _users: int) -> None:
+    """Do nothing."""
+
+
 def score_file(
     served: ServedModel,
     upload: EventFile | FeatureFile,
     out: Path,
     request: BatchRequest,
     settings: Settings | None = None,
+    on_users: OnUsers = _ignore_users,
 ) -> BatchReport:
     """Score the users of the upload at one cut-off and write the CSV to `out`.
 
@@ -72,15 +88,22 @@ def score_file(
         out: path of the CSV.
         request: cut-off and reasons.
         settings: where stored context is; None looks for none.
+        on_users: called after each part of the users was scored.
 
     Raises:
         DataError: the file has no user to score.
     """
     if isinstance(upload, FeatureFile):
         rows, report = _score_features(served, upload, request)
+        on_users(0, len(rows))
     else:
-        rows, report = _score_events(served, upload, request, settings)
+        with _upload_as_lake(upload) as lake:
+            listed = _list_of_events(served, upload, lake, request, settings)
+            rows = _features_of(lake, served.spec, listed, on_users)
+        report = listed.report
+        report.silent_users = upload.events["user_id"].nunique() - len(rows)
     predictions = rank_predictions([predict_features(served, rows, rows["policy"], complete=False)])
+    on_users(len(rows), len(rows))
     scores = predictions[list(CSV_COLUMNS)]
 
     def features_of(top: pd.DataFrame) -> pd.DataFrame:
@@ -117,40 +140,58 @@ def _score_features(
     return rows, report
 
 
-def _score_events(
-    served: ServedModel, upload: EventFile, request: BatchRequest, settings: Settings | None
-) -> tuple[pd.DataFrame, BatchReport]:
-    """The rows to predict for, and the report so far."""
+@dataclass(frozen=True)
+class _EventList:
+    """The pairs to score for a file of events, the context by day, and the report so far."""
+
+    pairs: DataFrame[Pairs]
+    context: ContextByDay | None
+    report: BatchReport
+
+
+def _list_of_events(
+    served: ServedModel,
+    upload: EventFile,
+    lake: LakeReader,
+    request: BatchRequest,
+    settings: Settings | None,
+) -> _EventList:
     spec, task = served.spec, served.spec.feature_set.task
-    with _upload_as_lake(upload) as lake:
-        newest = _newest_event(upload)
-        instant = request.as_of or (
-            list_cutoff(lake, newest, task.timezone) if newest else request.received_at
+    newest = _newest_event(upload)
+    instant = request.as_of or (list_cutoff(lake, newest, task.timezone) if newest else request.received_at)
+    instant = to_utc_ms(instant)
+    report = upload.report(spec.version, iso(instant))
+    report.statement = describe_window(instant, task, newest, spec.primary)
+    if upload.links:
+        report.warnings.append(
+            f"The file links {upload.links} pairs of ids of one person, which are scored as separate "
+            "users here; ingest the file and run `retail score` to combine them."
         )
-        instant = to_utc_ms(instant)
-        report = upload.report(spec.version, iso(instant))
-        report.statement = describe_window(instant, task, newest, spec.primary)
-        if upload.links:
-            report.warnings.append(
-                f"The file links {upload.links} pairs of ids of one person, which are scored as separate "
-                "users here; ingest the file and run `retail score` to combine them."
-            )
-        try:
-            pairs = eligible_pairs(lake, spec, instant)
-        except DataError as error:
-            raise DataError(
-                error.message, remedy="choose an as_of after the events, and the source that wrote the file."
-            ) from error
-        context = _context(served, upload, lake, instant, settings)
-        report.context, warning = context.origin, context.warning
-        if warning:
-            report.warnings.append(warning)
-        day = local_day(instant, task)
-        by_day = None if spec.primary == "first-visit" else {day: context.values}
-        rows = compute_features(lake, pairs, spec.feature_set, context=by_day)
-    rows["policy"] = policies_for(rows, spec.policies)
-    report.silent_users = upload.events["user_id"].nunique() - len(rows)
-    return rows, report
+    try:
+        pairs = eligible_pairs(lake, spec, instant)
+    except DataError as error:
+        raise DataError(
+            error.message, remedy="choose an as_of after the events, and the source that wrote the file."
+        ) from error
+    context = _context(served, upload, lake, instant, settings)
+    report.context, warning = context.origin, context.warning
+    if warning:
+        report.warnings.append(warning)
+    by_day = None if spec.primary == "first-visit" else {local_day(instant, task): context.values}
+    return _EventList(pairs, by_day, report)
+
+
+def _features_of(lake: LakeReader, spec: ModelSpec, listed: _EventList, on_users: OnUsers) -> pd.DataFrame:
+    """The features of the pairs, in their order, with a column `policy`."""
+    pairs = listed.pairs
+    on_users(0, len(pairs))
+    batches, done = [], 0
+    for part in feature_batches(lake, pairs, spec.feature_set, context=listed.context):
+        batches.append(part)
+        done += len(part)
+        on_users(done, len(pairs))
+    rows = pd.concat(batches).sort_index()
+    return rows.assign(policy=policies_for(rows, spec.policies))
 
 
 @dataclass(frozen=True)

@@ -171,3 +171,52 @@ class PromotionHistory(msgspec.Struct):
     """Every change of the version in production, newest first."""
 
     history: list[PromotionEntry]
+
+
+class JobProgressAnswer(msgspec.Struct):
+    """How far a job is; `rows` is estimated until the file has been read."""
+
+    step: Annotated[
+        Literal["waiting", "reading", "scoring", "storing", "done"],
+        msgspec.Meta(description="What the job is at."),
+    ]
+    rows: int | None
+    rows_done: int
+    users: int | None
+    users_done: int
+
+
+class JobProblemAnswer(msgspec.Struct):
+    """Why a job has no result, and what to do about it."""
+
+    detail: str
+    remedy: str
+
+
+class JobAnswer(msgspec.Struct):
+    """A file to score. Times are ISO 8601, UTC."""
+
+    job_id: str
+    state: Literal["queued", "running", "completed", "failed", "cancelled"]
+    file_name: str
+    file_bytes: int
+    model_version: Annotated[str, msgspec.Meta(description="The version served when the file was sent.")]
+    received_at: str
+    started_at: str | None
+    finished_at: str | None
+    expires_at: Annotated[
+        str | None, msgspec.Meta(description="When job and result are deleted; null until the job ends.")
+    ]
+    attempts: Annotated[int, msgspec.Meta(description="How often the job was begun.")]
+    progress: JobProgressAnswer
+    problem: JobProblemAnswer | None
+    report: Annotated[
+        dict[str, Any] | None, msgspec.Meta(description="Counts of the result, as in X-Score-Report.")
+    ]
+    result: Annotated[str | None, msgspec.Meta(description="Path of the scored CSV.")]
+
+
+class JobList(msgspec.Struct):
+    """The jobs of a key, newest first."""
+
+    jobs: list[JobAnswer]

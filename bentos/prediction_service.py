@@ -15,6 +15,7 @@ from bentos.admission import ListTurns
 from bentos.context_refresh import ContextRefresher
 from bentos.event_writer import EventWriter
 from bentos.history_preload import HistoryPreload
+from bentos.job_service import JobService
 from bentos.messages import Answer, EventsAccepted, PromotionHistory
 from bentos.model_loader import LoadedModel, ModelReloader
 from bentos.mongo_connection import MongoConnection
@@ -97,6 +98,7 @@ class PredictionService:
         self.inputs = StoredInputReader(self._read_connection, cache_bytes, self._list_threads)
         self.preload = HistoryPreload(self.inputs, self._background_connection)
         self.event_writer = EventWriter(settings)
+        self.jobs = JobService(settings)
         self.prediction_log = PredictionLog(self._background_connection, enabled=settings.prediction_log)
         self.alerts = AlertSender(settings, self._background_connection)
         self.reloader = ModelReloader(settings, self._background_connection, metrics, loaded)
@@ -179,6 +181,7 @@ class PredictionService:
                 await self._read_connection.close()
                 await self._background_connection.close()
         await asyncio.to_thread(self.event_writer.close)
+        await asyncio.to_thread(self.jobs.close)
         await asyncio.to_thread(self.shadow_sampler.close)
         await asyncio.to_thread(self.alerts.close)
         for pool in (self._reason_thread, self._parser_threads, self._list_threads):

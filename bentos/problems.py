@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -111,20 +110,6 @@ def from_msgspec(error: Exception) -> Problem:
             path = f"{path}.{named['name']}"
         return invalid(path.removeprefix("."), rule)
     return Problem(400, "not-json", f"The body is not JSON: {error}.")
-
-
-def as_error_text(message: str, remedy: str) -> str:
-    """Message and remedy as the text of an exception that BentoML turns into a response."""
-    return json.dumps({"message": message, "remedy": remedy})
-
-
-def split_error_text(text: str) -> tuple[str, str]:
-    """Message and remedy of `as_error_text`; of any other text the remedy is empty."""
-    try:
-        content = json.loads(text)
-        return str(content["message"]), str(content["remedy"])
-    except (ValueError, TypeError, KeyError):
-        return text, ""
 
 
 def from_retail(error: RetailError) -> Problem:

@@ -11,7 +11,7 @@ from importlib import import_module
 SERVICE = (
     "bentos.service",
     "bentos.batch",
-    "bentos.batch_files",
+    "retail_core.scoring.uploaded_files",
     "retail_core.scoring.shop_context",
     "retail_core.model.boosting",
     "retail_core.model.estimator",

@@ -193,6 +193,13 @@ class Settings(BaseSettings):
     prefect_port: int = Field(4200, ge=1, le=65_535, description="Port of Prefect under `retail up`.")
     app_port: int = Field(8501, ge=1, le=65_535, description="Port of the Streamlit app under `retail up`.")
     upload_mb: int = Field(200, ge=1, description="Maximum size of an uploaded file in MB.")
+    job_hours: int = Field(
+        24,
+        ge=1,
+        le=8_760,
+        description="Hours after its end for which the API keeps a scoring job with its result. A file that "
+        "waited this long is not scored any more.",
+    )
     rate_limit: float = Field(
         0.0, ge=0, description="Requests per second and key, with bursts of twice that; 0: no limit."
     )
@@ -255,8 +262,8 @@ class Settings(BaseSettings):
         return None if self.mlflow_tracking_uri else (self.home_dir / "mlflow" / "artifacts").as_uri()
 
     @property
-    def upload_results(self) -> Path:
-        """BentoML's file of the results of uploads; below `home` unless BENTOML_HOME is set."""
+    def former_upload_results(self) -> Path:
+        """File of the results of uploads to earlier releases, in BentoML's home."""
         return Path(self.bentoml_home or self.home_dir / "bentoml") / "task_result.db"
 
 

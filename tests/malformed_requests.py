@@ -155,9 +155,7 @@ def malformed_forms(draw: st.DrawFn) -> MalformedRequest:
         parts.append(b"--b\r\n" + disposition + b"\r\n\r\n" + value + b"\r\n")
     body = b"".join(parts) + draw(st.sampled_from((b"--b--\r\n", b"--b", b"", b"--c--\r\n")))
     media_type = draw(st.sampled_from(("multipart/form-data; boundary=b", "multipart/form-data", "text/csv")))
-    return MalformedRequest(
-        "POST", draw(st.sampled_from(("/score_batch", "/score_batch/submit"))), media_type, body
-    )
+    return MalformedRequest("POST", "/score_batch", media_type, body)
 
 
 def problem_of(request: MalformedRequest, response: httpx.Response, good_answer: Any) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -147,6 +149,31 @@ def running_service(
     finally:
         stop(process)
         assert not ends_well or process.returncode == 0, log.read_text()[-2000:]
+
+
+def send_file(api: httpx.Client, name: str, content: bytes, **form: str) -> str:
+    """Send a file for scoring; returns the path of its job."""
+    sent = api.post("/score_batch", files={"file": (name, content)}, data=form)
+    assert sent.status_code == 202, sent.text
+    return sent.headers["Location"]
+
+
+def ended_job(api: httpx.Client, path: str, seconds: float = 180.0) -> dict[str, Any]:
+    """The job of that path after it has ended."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        job: dict[str, Any] = api.get(path).json()
+        if job["state"] not in {"queued", "running"}:
+            return job
+        time.sleep(0.1)
+    raise AssertionError(f"the job has not ended: {job}")
+
+
+def scored_file(api: httpx.Client, name: str, content: bytes, **form: str) -> httpx.Response:
+    """Send a file, wait for its job, and ask for the result."""
+    path = send_file(api, name, content, **form)
+    ended_job(api, path)
+    return api.get(f"{path}/result")
 
 
 def register_shop(settings: Settings, trees: int = 20) -> Settings:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import charts, components, service
 from app import formatting as fmt
-from retail_core.client import FileToScore, ScoredFile
+from retail_core.client import FileToScore, ScoredFile, ScoringJob
 from retail_core.settings import Settings, load_settings
 
 UPLOAD, RESULT, MAPPING = "upload", "result", "mapping"
@@ -92,11 +92,23 @@ def _take_mapping_file() -> None:
 
 
 def _score(settings: Settings, file: FileToScore) -> ScoredFile:
-    label = "The service is scoring the file…"
-    with st.status(label) as status, service.connect(settings) as client:
-        scored = client.score_upload(file, lambda seconds: status.update(label=f"{label} {seconds:.0f} s"))
+    with st.status("The file is sent…") as status, service.connect(settings) as client:
+        scored = client.score_upload(file, lambda job: status.update(label=_progress(job)))
         status.update(label="Scored", state="complete")
     return scored
+
+
+def _progress(job: ScoringJob) -> str:
+    """What a job is at, in words."""
+    progress = job.progress
+    if job.state == "queued":
+        return "The file is stored and waits for its turn…"
+    if progress["step"] == "reading":
+        rows = f" of about {fmt.count(progress['rows'])}" if progress["rows"] else ""
+        return f"Reading: {fmt.count(progress['rows_done'])}{rows} rows…"
+    if not progress["users"]:
+        return "Scoring…"
+    return f"Scoring: {fmt.count(progress['users_done'])} of {fmt.count(progress['users'])} users…"
 
 
 def _result(scored: ScoredFile) -> None:

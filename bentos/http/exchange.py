@@ -1,31 +1,25 @@
-"""One HTTP request and its response: limits the body, checks uploads, gives errors the one shape.
+"""One HTTP request and its response: limits the body, gives errors the one shape.
 
 BentoML and Starlette write their errors in shapes of their own; here they become problem documents.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from concurrent.futures import ThreadPoolExecutor
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bentos.admission import body_memory
 from bentos.correlation import Correlation
 from bentos.http.guard import is_upload, too_large
-from bentos.http.upload_form import UploadForm, check_mapping, form_boundary, with_canonical_media_type
-from bentos.problems import MEDIA_TYPE, Headers, Problem, split_error_text, unexpected
+from bentos.problems import MEDIA_TYPE, Headers, Problem, unexpected
 
 FORWARDED_HEADERS = frozenset({b"allow"})
 """Headers of an error response that its problem document keeps."""
 
 NOSNIFF = (b"x-content-type-options", b"nosniff")
 """Header of every response: browsers believe its content type."""
-
-_mapping_checks = ThreadPoolExecutor(1, "mapping")
-"""One thread, so that mappings take at most a share of the processor from predictions."""
 
 log = logging.getLogger("bentoml.serve")
 
@@ -64,19 +58,14 @@ class Exchange:
         self.problem_kind = ""
         self._taken_bytes = 0
         self._is_complete = False
-        self._form: UploadForm | None = None
-        self._first_message: Message | None = None
+        self._is_held_in_memory = True
         self._error_start: Message | None = None
         self._error_body = b""
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
         """Run the application; an exception that escapes it becomes a 500, or the refusal of the body."""
-        if is_upload(scope):
-            self._form = UploadForm(form_boundary(scope["headers"]))
-            scope = {**scope, "headers": with_canonical_media_type(scope["headers"])}
+        self._is_held_in_memory = not is_upload(scope)
         try:
-            if self._form is not None:  # a small form is checked completely before BentoML sees it
-                self._first_message = await self._receive()
             await app(scope, self._receive, self._send)
         except Exception:
             if self.status:
@@ -117,20 +106,15 @@ class Exchange:
         self._taken_bytes = 0
 
     async def _receive(self) -> Message:
-        if self._first_message is not None:
-            message, self._first_message = self._first_message, None
-            return message
         message = await self.receive()
         self.is_client_gone |= message["type"] == "http.disconnect" and not self._is_complete
         self._is_complete |= message["type"] == "http.request" and not message.get("more_body", False)
-        body = message.get("body", b"")
-        self.received_bytes += len(body)
+        size = len(message.get("body", b""))
+        self.received_bytes += size
         if self.received_bytes > self.limit_bytes:
             self.refusal = too_large(self.limit_bytes)
-        elif self._form is not None and message["type"] == "http.request":
-            await self._check_form(self._form, body, last=not message.get("more_body", False))
-        elif message.get("more_body", False):
-            self._take_for_body(len(body))
+        elif self._is_held_in_memory and message.get("more_body", False):
+            self._take_for_body(size)
         if self.refusal is not None:
             raise _RefusedBody
         return message
@@ -138,15 +122,6 @@ class Exchange:
     def _take_for_body(self, size: int) -> None:
         try:
             self.take_memory(size)
-        except Problem as problem:
-            self.refusal = problem
-
-    async def _check_form(self, form: UploadForm, chunk: bytes, *, last: bool) -> None:
-        try:
-            form.feed(chunk, last=last)
-            if last and form.mapping is not None:
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(_mapping_checks, check_mapping, form.mapping)
         except Problem as problem:
             self.refusal = problem
 
@@ -191,8 +166,7 @@ def _as_problem(status: int, body: bytes) -> Problem:
         sentences = [str(content.get("error", "")), *_details(content.get("detail"))]
         content = "; ".join(sentence for sentence in sentences if sentence)
     kind = _KINDS.get(status, "unexpected" if status >= 500 else "refused")
-    detail, remedy = split_error_text(str(content))
-    return Problem(status, kind, detail or "No further detail.", retry=status == 503, remedy=remedy)
+    return Problem(status, kind, str(content) or "No further detail.", retry=status == 503)
 
 
 def _details(detail: object) -> list[str]:

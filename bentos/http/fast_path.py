@@ -1,7 +1,7 @@
 """The fast path: the ASGI application ahead of BentoML's middlewares.
 
 Those take a third of the time of a short request, and hold a timer for each request until its time-out, an
-hour for uploads. So `/predict` is answered here, our other routes by our own application, and only BentoML's
+hour. So `/predict` is answered here, our other routes by our own application, and only BentoML's
 routes by BentoML.
 """
 
@@ -31,15 +31,10 @@ from retail_core.api_keys import ApiKey
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-BENTOML_ROUTES = frozenset(
-    {
-        *("/livez", "/readyz", "/healthz", "/score_batch"),
-        *(f"/score_batch/{step}" for step in ("submit", "status", "get", "cancel")),
-    }
-)
+BENTOML_ROUTES = frozenset({"/livez", "/readyz", "/healthz"})
 """Routes that BentoML answers; all others are those of our application."""
 
-MODEL_ROUTES = frozenset({"/predict", "/model", "/readyz", "/score_batch", "/score_batch/submit"})
+MODEL_ROUTES = frozenset({"/predict", "/model", "/readyz", "/score_batch"})
 """Routes that are refused while no model is loaded."""
 
 NO_KEY = "-"
@@ -107,7 +102,7 @@ class FastPath:
         elif route == "/predict" and self.service is not None:
             await self._predict(self.service, scope, exchange)
         else:
-            # BentoML writes the headers of an upload to its task database: the key must not be among them.
+            # No application behind this one needs the key, or could store it.
             headers = [pair for pair in scope["headers"] if pair[0] not in REPLACED_HEADERS]
             headers.append((TRACE_HEADER, exchange.ids.traceparent))
             app = self._call_bentoml if route in BENTOML_ROUTES else self.own_app

@@ -16,9 +16,8 @@ from bentos.problems import Problem
 from retail_core.api_keys import LOCAL, ApiKey, Scope, key_digest
 
 JSON_LIMIT_BYTES = 16 * 1024 * 1024
-UPLOAD_PREFIX = "/score_batch"
+UPLOAD_PATH = "/score_batch"
 JSON_PATHS = frozenset({"/predict", "/events", "/alerts/run"})
-UPLOAD_PATHS = frozenset({UPLOAD_PREFIX, f"{UPLOAD_PREFIX}/submit"})
 MULTIPART_OVERHEAD_BYTES = 64 * 1024 + MAPPING_LIMIT_BYTES
 BURST_SECONDS = 2.0
 
@@ -73,7 +72,7 @@ class Guard:
 
     def limit_bytes(self, path: str) -> int:
         """The size limit of a body sent to `path`."""
-        if path.startswith(UPLOAD_PREFIX):
+        if path == UPLOAD_PATH:
             return self.upload_bytes + MULTIPART_OVERHEAD_BYTES
         return JSON_LIMIT_BYTES
 
@@ -148,7 +147,7 @@ def too_large(limit_bytes: int) -> Problem:
 
 def is_upload(scope: HttpScope) -> bool:
     """Whether the request uploads a file."""
-    return scope["method"] == "POST" and scope["path"] in UPLOAD_PATHS
+    return (scope["method"], scope["path"]) == ("POST", UPLOAD_PATH)
 
 
 def _no_key(detail: str) -> Problem:

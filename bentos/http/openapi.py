@@ -7,12 +7,15 @@ from typing import Any
 import msgspec
 
 from bentos.http.route_scopes import SCOPES
+from bentos.http.upload_form import MAX_REASONS
 from bentos.messages import (
     MAX_EVENTS,
     MAX_ITEMS,
     Answer,
     EventsAccepted,
     ItemError,
+    JobAnswer,
+    JobList,
     ModelAnswer,
     PredictItem,
     ProblemDocument,
@@ -20,18 +23,19 @@ from bentos.messages import (
     RunReport,
 )
 from retail_core import __version__
+from retail_core.sources import PRESETS
 
 Json = dict[str, Any]  # any JSON value may stand in an OpenAPI document
 REF = "#/components/schemas/{name}"
 TYPES = (
     *(PredictItem, Answer, ItemError, EventsAccepted, RunReport),
-    *(ModelAnswer, PromotionHistory, ProblemDocument),
+    *(ModelAnswer, PromotionHistory, JobAnswer, JobList, ProblemDocument),
 )
 
 DESCRIPTION = """Which app users will buy within the next 24 hours?
 
-Send a user's id, their events or their features to `POST /predict`; upload a whole file to
-`POST /score_batch/submit`, poll `/score_batch/status` and get the scored CSV from `/score_batch/get`.
+Send a user's id, their events or their features to `POST /predict`; send a whole file to `POST /score_batch`,
+look at the job it becomes at `/jobs/{job_id}`, and get the scored CSV from `/jobs/{job_id}/result`.
 Where keys are set, each request carries one in `X-API-Key`, and each operation names the scope that the key
 needs. Errors are RFC 9457 problem documents.
 """
@@ -46,32 +50,47 @@ LIST: Json = {
 
 EVENT_ITEMS: Json = {"description": "An event; any other value is refused and named in `errors`."}
 
-TASK: Json = {
-    "type": "object",
-    "required": ["task_id", "status"],
-    "properties": {
-        "task_id": {"type": "string"},
-        "status": {"type": "string", "description": "in_progress, completed, failed or cancelled"},
-        "created_at": {"type": ["string", "null"]},
-        "executed_at": {"type": ["string", "null"]},
-    },
-}
-"""BentoML's task status; its own schema requires fields that its responses lack."""
-
 SECURITY_SCHEMES: Json = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
 }
 """How a key is sent; each also lists the scope that an operation needs."""
 
-CANCEL = "/score_batch/cancel"
-NO_CANCEL: Json = {
-    "summary": "Not supported: always 400",
-    "description": "BentoML cancels tasks in its cloud only. An accepted file is always scored.",
-}
-
 ALWAYS = (401, 403, 413, 429)
 """Error statuses of every route that needs a key."""
+
+FORM: Json = {
+    "type": "object",
+    "required": ["file"],
+    "additionalProperties": False,
+    "properties": {
+        "file": {
+            "type": "string",
+            "contentMediaType": "application/octet-stream",
+            "description": "CSV (also .gz, .zst), JSON lines or Parquet of events, or of features.",
+        },
+        "source": {
+            "type": "string",
+            "enum": sorted(PRESETS),
+            "description": "The preset of the file's source.",
+        },
+        "mapping": {
+            "type": "string",
+            "description": "Instead of a source: YAML (or JSON) text that maps the file, up to 64 KiB.",
+        },
+        "as_of": {
+            "type": "string",
+            "format": "date-time",
+            "description": "ISO 8601; default: next midnight if the last day is complete.",
+        },
+        "reasons": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": MAX_REASONS,
+            "description": "Number of the most likely buyers that get reasons, in a column.",
+        },
+    },
+}
 
 EXAMPLES: Json = {
     "by user": {"value": {"user_id": "u1"}},
@@ -97,7 +116,7 @@ EXAMPLES: Json = {
 
 def document(bento: Json) -> Json:
     """The complete document (OpenAPI 3.1): our paths merged with `bento`, BentoML's own document."""
-    bentoml_paths = {path: _secured(path, item) for path, item in bento["paths"].items() if path in SCOPES}
+    bentoml_paths = {path: _without_errors(item) for path, item in bento["paths"].items() if path in SCOPES}
     paths = {path: _with_scope(path, item) for path, item in {**own_paths(), **bentoml_paths}.items()}
     _, schemas = msgspec.json.schema_components(TYPES, ref_template=REF)
     return {
@@ -105,27 +124,13 @@ def document(bento: Json) -> Json:
         "info": {"title": "Purchase within 24 hours", "version": __version__, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
         "security": [{"apiKey": []}, {"bearer": []}, {}],
-        "tags": [{"name": "Prediction"}, {"name": "Model"}, *bento.get("tags", [])],
+        "tags": [{"name": "Prediction"}, {"name": "Jobs"}, {"name": "Model"}, *bento.get("tags", [])],
         "paths": paths,
         "components": {
-            "schemas": {
-                **_with_binary_files(bento.get("components", {}).get("schemas", {})),
-                **schemas,
-                "TaskStatusResponse": TASK,
-            },
+            "schemas": {**bento.get("components", {}).get("schemas", {}), **schemas},
             "securitySchemes": SECURITY_SCHEMES,
         },
     }
-
-
-def _with_binary_files(schema: Any) -> Any:
-    """A schema in which files are binary strings; BentoML gives them a type that JSON Schema lacks."""
-    if isinstance(schema, list):
-        return [_with_binary_files(entry) for entry in schema]
-    if not isinstance(schema, dict):
-        return schema
-    valid = {name: _with_binary_files(entry) for name, entry in schema.items()}
-    return valid | {"type": "string", "format": "binary"} if schema.get("type") == "file" else valid
 
 
 def own_paths() -> Json:
@@ -134,6 +139,7 @@ def own_paths() -> Json:
         "/predict": {"post": _predict()},
         "/events": {"post": _events()},
         "/alerts/run": {"post": _run_alert()},
+        **_job_paths(),
         **_model_paths(),
     }
 
@@ -176,6 +182,37 @@ def _run_alert() -> Json:
         {"202": {"description": "Stored, and a first delivery was tried"}},
         (400, 415, 422, 503),
     )
+
+
+def _job_paths() -> Json:
+    job = _content("The job", _ref(JobAnswer))
+    job_id: Json = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    csv: Json = {
+        "description": "The users in order of rank",
+        "headers": {"X-Score-Report": {"description": "Counts, as JSON", "schema": {"type": "string"}}},
+        "content": {"text/csv": {"schema": {"type": "string"}}},
+    }
+    location: Json = {"Location": {"description": "Path of the job", "schema": {"type": "string"}}}
+    accepted = {**job, "description": "Stored; the job waits", "headers": location}
+    summaries = {
+        "": ("get", "A job of this key", job, (404, 503)),
+        "/result": ("get", "The scored CSV of a completed job", csv, (404, 409, 503)),
+        "/cancel": ("post", "Cancel a waiting or running job", job, (404, 409, 503)),
+    }
+    paths: Json = {
+        f"/jobs/{{job_id}}{step}": {
+            method: _operation("Jobs", summary, None, {"200": answer}, problems) | {"parameters": [job_id]}
+        }
+        for step, (method, summary, answer, problems) in summaries.items()
+    }
+    send = _operation("Jobs", "Score every user of a file", None, {"202": accepted}, (422, 503))
+    form = {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}
+    listed = {"200": _content("The jobs, newest first", _ref(JobList))}
+    return {
+        "/score_batch": {"post": send | {"requestBody": form}},
+        "/jobs": {"get": _operation("Jobs", "The jobs of this key", None, listed, (503,))},
+        **paths,
+    }
 
 
 def _model_paths() -> Json:
@@ -234,22 +271,20 @@ def _with_scope(path: str, item: Json) -> Json:
     }
 
 
-def _secured(path: str, item: Json) -> Json:
-    """One of BentoML's paths with our error responses."""
-    is_open = SCOPES[path] is None
-    secured: Json = {}
-    for method, operation in item.items():
-        if not isinstance(operation, dict):
-            continue
-        responses = {str(status): response for status, response in operation["responses"].items()}
-        successes = {status: response for status, response in responses.items() if status.startswith("2")}
-        statuses = () if is_open else (*ALWAYS, 400, 404, 422, 503)
-        failures = {str(status): _problem(status) for status in statuses}
-        documented = {**operation, "responses": {**successes, **failures}}
-        if path == CANCEL:
-            documented |= {**NO_CANCEL, "responses": failures}
-        secured[method] = documented
-    return secured
+def _without_errors(item: Json) -> Json:
+    """One of BentoML's paths, which are public, with its successes only."""
+    return {
+        method: operation
+        | {
+            "responses": {
+                str(status): response
+                for status, response in operation["responses"].items()
+                if str(status).startswith("2")
+            }
+        }
+        for method, operation in item.items()
+        if isinstance(operation, dict)
+    }
 
 
 def _ref(of: type) -> Json:
@@ -269,12 +304,13 @@ _DESCRIPTIONS = {
     401: "No valid API key",
     403: "The key lacks the scope of this route; or no keys are set, and the request is not from this "
     "machine or from a page of another site",
-    404: "No such user, task or path",
-    409: "The new version was refused; the old one stays loaded",
+    404: "No such user, job or path",
+    409: "The new version was refused, and the old one stays loaded; or the job is in another state",
     413: "The body is too large",
     415: "The body has to be JSON, and its content-type to say so",
     422: "A field breaks a rule, or an upload is not a form with one file",
-    429: "The rate limit of this key is exceeded, or too many wrong keys were sent; see Retry-After",
+    429: "The rate limit of this key is exceeded, "
+    "too many wrong keys were sent, or too many jobs of the key wait; see Retry-After",
     503: "MongoDB is unreachable, or no model is in production yet; see Retry-After",
 }
 

@@ -17,6 +17,7 @@ from bentos.correlation import REQUEST_ID
 from bentos.exposition import exposition
 from bentos.http.bentoml_schema import schema_route
 from bentos.http.docs_page import docs_routes
+from bentos.http.job_routes import job_routes
 from bentos.messages import MAX_EVENTS, ModelAnswer
 from bentos.model_loader import LoadedModel, freeze_live_objects
 from bentos.prediction_service import PredictionService
@@ -42,6 +43,7 @@ def create_app() -> Starlette:
             Route("/alerts/run", report_run, methods=["POST"]),
             Route("/metrics", metrics, methods=["GET"]),
             schema_route(),
+            *job_routes(),
             *docs_routes(),
         ],
         exception_handlers={Problem: _problem, RetailError: _retail_error},

@@ -1,8 +1,7 @@
-"""Validate multipart uploads while they are received: one file part named `file`, short text, a mapping.
+"""Read multipart uploads while they are received: one file part named `file`, short text, a mapping.
 
-BentoML resolves a text value of a file parameter as a URL and fetches it. Requests are therefore checked
-here, with the multipart parser that Starlette uses too, before BentoML reads them;
-`bentos.bentoml_patches` disables the fetching itself.
+Starlette's parser, which uses the same library, writes files to the temporary folder; here their bytes are
+handed on as they arrive.
 """
 
 from __future__ import annotations
@@ -13,12 +12,14 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from bentos.problems import FieldError, Headers, Problem, invalid
 
 FILE_FIELD = "file"
-SOURCE_FIELD = b"source"
-MAPPING_FIELD = b"mapping"
+SOURCE_FIELD = "source"
+MAPPING_FIELD = "mapping"
+TEXT_FIELDS = frozenset({SOURCE_FIELD, MAPPING_FIELD, "as_of", "reasons"})
 MAPPING_LIMIT_BYTES = 64 * 1024
 TEXT_LIMIT_BYTES = 256
-"""Largest text field other than the mapping; BentoML parses each as JSON."""
+"""Largest text field other than the mapping, and largest file name."""
 
+MAX_REASONS = 1_000_000
 MEDIA_TYPE = b"multipart/form-data"
 REMEDY = f"send the file as multipart/form-data, in one part named `{FILE_FIELD}` that has a file name."
 
@@ -47,16 +48,6 @@ def form_boundary(headers: Headers) -> bytes:
     return options[b"boundary"]
 
 
-def with_canonical_media_type(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The headers with the media type in lower case: BentoML compares it by case."""
-    return [
-        (name, MEDIA_TYPE + value[len(MEDIA_TYPE) :])
-        if name == b"content-type" and value[: len(MEDIA_TYPE)].lower() == MEDIA_TYPE
-        else (name, value)
-        for name, value in headers
-    ]
-
-
 def check_mapping(text: bytes) -> None:
     """Check the mapping of an upload; takes up to a second, so that it belongs in a thread.
 
@@ -77,7 +68,7 @@ def check_mapping(text: bytes) -> None:
 
 
 class UploadForm:
-    """Incremental check of one multipart body.
+    """Incremental reader of one multipart body.
 
     A part named `file` needs a file name, and any other part is short text or the mapping, which replaces the
     source. At the end of the body there was exactly one file.
@@ -86,18 +77,19 @@ class UploadForm:
         boundary: the boundary, see `form_boundary`.
 
     Attributes:
-        mapping: the content of the part `mapping`, None without one.
+        file_name: name of the file as sent; empty before its part.
+        texts: bytes of the text fields by name.
     """
 
     def __init__(self, boundary: bytes) -> None:
-        self.mapping: bytes | None = None
+        self.file_name = ""
+        self.texts: dict[str, bytes] = {}
+        self._file_bytes = bytearray()
         self._header_name = b""
         self._header_value = b""
         self._disposition = b""
         self._file_parts = 0
-        self._part_name = b""
-        self._text_bytes = 0
-        self._has_source = False
+        self._part_name = ""
         self._complete = False
         self._parser = MultipartParser(
             boundary,
@@ -112,8 +104,8 @@ class UploadForm:
             },
         )
 
-    def feed(self, chunk: bytes, *, last: bool) -> None:
-        """Check the next bytes of the body; `last` if no more follow.
+    def feed(self, chunk: bytes) -> None:
+        """Read the next bytes of the body.
 
         Raises:
             Problem: 422 if the body is not a form with exactly one file.
@@ -122,14 +114,30 @@ class UploadForm:
             self._parser.write(chunk)
         except FormParserError as error:
             raise form_problem("The body is not a valid multipart form.") from error
-        if not last:
-            return
+
+    def finish(self) -> None:
+        """Check at the end of the body that the form is complete.
+
+        Raises:
+            Problem: 422 if it is not.
+        """
         if not self._complete:
             raise form_problem("The multipart form is incomplete.")
         if not self._file_parts:
             raise form_problem(f"The form has no part `{FILE_FIELD}`.")
-        if self.mapping is not None and self._has_source:
-            raise invalid("mapping", "a form has a source or a mapping, not both")
+        if MAPPING_FIELD in self.texts and SOURCE_FIELD in self.texts:
+            raise invalid(MAPPING_FIELD, "a form has a source or a mapping, not both")
+
+    @property
+    def file_bytes_held(self) -> int:
+        """Number of bytes of the file that `take_file_bytes` would return."""
+        return len(self._file_bytes)
+
+    def take_file_bytes(self) -> bytes:
+        """The bytes of the file since the last call, which are no longer held here."""
+        file_bytes = bytes(self._file_bytes)
+        self._file_bytes.clear()
+        return file_bytes
 
     def _on_part_begin(self) -> None:
         self._disposition = b""
@@ -149,38 +157,37 @@ class UploadForm:
         _, options = parse_options_header(self._disposition)
         if b"name" not in options:
             raise form_problem("Each part of a form has a name.")
-        is_file = bool(options.get(b"filename"))
-        self._part_name = options[b"name"]
-        if self._part_name != FILE_FIELD.encode():
+        self._part_name = options[b"name"][:TEXT_LIMIT_BYTES].decode("utf-8", "replace")
+        if self._part_name != FILE_FIELD:
             if b"filename" in options:
                 raise form_problem(f"Only the part `{FILE_FIELD}` is a file.")
-            self._begin_text()
+            self._begin_text(self._part_name)
             return
-        if not is_file:
+        if not options.get(b"filename"):
             raise form_problem(f"The part `{FILE_FIELD}` is text; URLs are not fetched.")
         self._file_parts += 1
         if self._file_parts > 1:
             raise form_problem(f"The form has more than one part `{FILE_FIELD}`.")
+        self.file_name = options[b"filename"][:TEXT_LIMIT_BYTES].decode("utf-8", "replace")
 
-    def _begin_text(self) -> None:
-        self._text_bytes = 0
-        self._has_source |= self._part_name == SOURCE_FIELD
-        if self._part_name == MAPPING_FIELD:
-            if self.mapping is not None:
-                raise invalid("mapping", "the form has more than one part of this name")
-            self.mapping = b""
+    def _begin_text(self, name: str) -> None:
+        if name not in TEXT_FIELDS:
+            errors = (FieldError(name, "is no field of this form"),)
+            remedy = f"send a file and, where needed, {', '.join(sorted(TEXT_FIELDS))}."
+            raise Problem(422, "invalid-request", f"{name}: is no field of this form.", errors, remedy=remedy)
+        if name in self.texts:
+            raise invalid(name, "the form has more than one part of this name")
+        self.texts[name] = b""
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._part_name == FILE_FIELD.encode():
+        name = self._part_name
+        if name == FILE_FIELD:
+            self._file_bytes += data[start:end]
             return
-        is_mapping = self._part_name == MAPPING_FIELD
-        limit = MAPPING_LIMIT_BYTES if is_mapping else TEXT_LIMIT_BYTES
-        self._text_bytes += end - start
-        if self._text_bytes > limit:
-            name = self._part_name[:TEXT_LIMIT_BYTES].decode("utf-8", "replace")
+        self.texts[name] += data[start:end]
+        limit = MAPPING_LIMIT_BYTES if name == MAPPING_FIELD else TEXT_LIMIT_BYTES
+        if len(self.texts[name]) > limit:
             raise invalid(name, f"is longer than {limit} bytes")
-        if is_mapping:
-            self.mapping = (self.mapping or b"") + data[start:end]
 
     def _on_end(self) -> None:
         self._complete = True

@@ -33,7 +33,9 @@ _DEFAULT_HISTORY_SECONDS = 300
 _SNAPSHOT_ERRORS = (239, 246)
 """SnapshotTooOld and SnapshotUnavailable."""
 
-_NOT_COPIED = "restores"
+_NOT_COPIED = frozenset({"restores", "jobs", "job_files.files", "job_files.chunks"})
+"""Jobs, with the files that users sent, live for a day; a restored one would be scored again."""
+
 _BATCH_DOCUMENTS = 5_000
 _RAW = CodecOptions(document_class=RawBSONDocument)
 
@@ -113,13 +115,13 @@ def snapshot_too_old() -> DependencyError:
 
 
 def has_documents(store: Store) -> bool:
-    """Whether any collection has a document; those of restores and of schema versions do not count."""
+    """Whether any collection has a document; those of restores, jobs and schema versions do not count."""
     names = [name for name in _collection_names(store) if name != SCHEMA_COLLECTION]
     return any(store.database[name].find_one({}, {"_id": 1}) for name in names)
 
 
 def drop_collections(store: Store) -> None:
-    """Drop every collection but that of restores."""
+    """Drop every collection that a backup contains."""
     for name in _collection_names(store):
         store.database.drop_collection(name)
 
@@ -159,7 +161,7 @@ def release_leases(store: Store) -> None:
 
 def _collection_names(store: Store) -> tuple[str, ...]:
     names: list[Any] = store.database.list_collection_names(filter={"type": "collection"})
-    return tuple(sorted(name for name in names if name != _NOT_COPIED and not name.startswith("system.")))
+    return tuple(sorted(name for name in names if name not in _NOT_COPIED and not name.startswith("system.")))
 
 
 def _document_count(batch: bytes) -> int:

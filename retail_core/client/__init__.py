@@ -9,6 +9,7 @@ from retail_core.client.messages import (
     ReasonForUser,
     RejectedRequest,
     ScoredFile,
+    ScoringJob,
     UserPrediction,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "ReasonForUser",
     "RejectedRequest",
     "ScoredFile",
+    "ScoringJob",
     "UserPrediction",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar
 
 import httpx
 
@@ -23,12 +23,16 @@ from retail_core.client.messages import (
     RejectedRequest,
     RequestFeatures,
     ScoredFile,
+    ScoringJob,
     UserPrediction,
 )
 from retail_core.errors import DependencyError, InputError
 
 POLL_SECONDS = 0.5
 FILE_SECONDS = 3_600.0
+OUTAGE_SECONDS = 120.0
+"""How long a service that does not answer is waited for while it has a job."""
+
 
 T = TypeVar("T")
 
@@ -37,8 +41,8 @@ class Client:
     """One connection pool to the service.
 
     Lost connections and the statuses 429, 502, 503 and 504 are retried after the pause that `Retry-After`
-    names, else after 0.2, 0.4, 0.8, ... seconds. Every route is idempotent, so retries are safe; uploads
-    are not retried, because they are large.
+    names, else after 0.2, 0.4, 0.8, ... seconds. Every other route is idempotent; files are not sent again,
+    because each becomes a job.
 
     Args:
         url: address of the service.
@@ -146,30 +150,97 @@ class Client:
             raise InputError("A file has a source or a mapping, not both.", remedy="leave out one of them.")
         cutoff = utc_text(as_of) if as_of else ""
         text = _mapping_text(mapping) if mapping else ""
-        upload = FileToScore(
-            path.name, path.read_bytes(), source or "canonical", cutoff, explained_users, text
-        )
-        return self.score_upload(upload)
+        with _opened(path) as content:
+            job = self.submit_file(
+                FileToScore(path.name, content, source or "canonical", cutoff, explained_users, text)
+            )
+        return self.wait_for_job(job)
 
     def score_upload(
-        self, upload: FileToScore, on_wait: Callable[[float], None] = lambda _seconds: None
+        self, upload: FileToScore, on_wait: Callable[[ScoringJob], None] = lambda _job: None
     ) -> ScoredFile:
-        """As `score_file`, for a file in memory; `on_wait` is called with the seconds waited so far."""
+        """As `score_file`, for a file in memory; `on_wait` as in `wait_for_job`."""
+        return self.wait_for_job(self.submit_file(upload), on_wait)
+
+    def submit_file(self, upload: FileToScore) -> ScoringJob:
+        """Send a file; returns the job as soon as the service has stored it.
+
+        Raises:
+            InputError: the form is refused, or too many files of this key wait.
+            DependencyError: the service does not answer; the file may or may not be stored.
+        """
         files = {"file": (upload.name, upload.content, "application/octet-stream")}
-        submitted = self._json("POST", "/score_batch/submit", files=files, data=upload.form())
-        task = {"task_id": submitted["task_id"]}
-        started = time.monotonic()
-        while self._json("GET", "/score_batch/status", params=task)["status"] == "in_progress":
-            waited = time.monotonic() - started
-            if waited >= FILE_SECONDS:
+        return calls.build(ScoringJob, self._json("POST", "/score_batch", files=files, data=upload.form()))
+
+    def job(self, job_id: str) -> ScoringJob:
+        """A job of this key.
+
+        Raises:
+            DataError: there is none, or it has expired.
+            DependencyError: the service does not answer.
+        """
+        return calls.build(ScoringJob, self._json("GET", f"/jobs/{job_id}"))
+
+    def jobs(self) -> list[ScoringJob]:
+        """The jobs of this key, newest first.
+
+        Raises:
+            DependencyError: the service does not answer.
+        """
+        return [calls.build(ScoringJob, job) for job in self._json("GET", "/jobs")["jobs"]]
+
+    def cancel_job(self, job_id: str) -> ScoringJob:
+        """Cancel a waiting or running job; a cancelled one stays so.
+
+        Raises:
+            DataError: there is none.
+            InputError: it has ended otherwise.
+            DependencyError: the service does not answer.
+        """
+        return calls.build(ScoringJob, self._json("POST", f"/jobs/{job_id}/cancel"))
+
+    def job_result(self, job_id: str) -> ScoredFile:
+        """The result of a completed job.
+
+        Raises:
+            DataError: there is no such job.
+            InputError: it has no result (yet); the message says why.
+            DependencyError: the service does not answer.
+        """
+        response = self._response("GET", f"/jobs/{job_id}/result")
+        return ScoredFile(response.content, json.loads(response.headers["X-Score-Report"]))
+
+    def wait_for_job(
+        self, job: ScoringJob, on_wait: Callable[[ScoringJob], None] = lambda _job: None
+    ) -> ScoredFile:
+        """Wait until a job has ended and return its result; a restart of the service is waited for.
+
+        Args:
+            job: from `submit_file`, `job` or `jobs`.
+            on_wait: called with the job each time it was asked for.
+
+        Raises:
+            InputError: the job failed or was cancelled; the message says why.
+            DependencyError: it has not ended after an hour, or the service does not answer for two minutes.
+        """
+        started = answered = time.monotonic()
+        while not job.has_ended:
+            if time.monotonic() - started >= FILE_SECONDS:
                 raise DependencyError(
                     f"The file was not scored within {FILE_SECONDS / 3600:g} h.",
-                    remedy="see the service's log; a file whose scoring was cut off has to be sent again.",
+                    remedy=f"the job {job.job_id} goes on; ask for it later.",
                 )
-            on_wait(waited)
+            on_wait(job)
             time.sleep(POLL_SECONDS)
-        result = self._response("GET", "/score_batch/get", params=task)
-        return ScoredFile(result.content, json.loads(result.headers.get("X-Score-Report", "{}")))
+            try:
+                job = self.job(job.job_id)
+                answered = time.monotonic()
+            except DependencyError:
+                if time.monotonic() - answered >= OUTAGE_SECONDS:
+                    raise
+        if job.problem is not None:
+            raise InputError(job.problem["detail"], remedy=job.problem["remedy"])
+        return self.job_result(job.job_id)
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
         return self._response(method, path, **options).json()
@@ -190,6 +261,13 @@ class Client:
             return self._http.request(call.method, call.path, **call.options)
         except httpx.TransportError as error:
             return error
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", remedy="check the path.") from error
 
 
 def _mapping_text(path: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import IO, Any
 
 from retail_core.client.json_values import json_number, json_value, utc_text
 
@@ -119,7 +119,7 @@ class FileToScore:
 
     Attributes:
         name: file name; its suffix says how the content is packed.
-        content: bytes of the file.
+        content: bytes of the file, or an open binary file.
         source: preset of the dialect.
         as_of: cut-off, ISO 8601; empty: the default of lists, from the newest event of the file.
         explained_users: number of most likely buyers that get reasons.
@@ -127,7 +127,7 @@ class FileToScore:
     """
 
     name: str
-    content: bytes
+    content: bytes | IO[bytes]
     source: str = "canonical"
     as_of: str = ""
     explained_users: int = 0
@@ -146,3 +146,26 @@ class ScoredFile:
 
     csv: bytes
     report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """A file that was sent for scoring; times are ISO 8601, UTC. `docs/api.md` defines each field."""
+
+    job_id: str
+    state: str
+    file_name: str
+    received_at: str
+    model_version: str = ""
+    attempts: int = 0
+    started_at: str | None = None
+    finished_at: str | None = None
+    expires_at: str | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    problem: Mapping[str, str] | None = None
+    report: Mapping[str, Any] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is completed, has failed or was cancelled."""
+        return self.state not in {"queued", "running"}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from retail_core.errors import InputError
 from retail_core.privacy.erasure_log import record_erasures
+from retail_core.privacy.job_contents import erase_from_jobs, jobs_with_user
 from retail_core.privacy.refused_rows import refused_rows
-from retail_core.privacy.upload_results import erase_upload_results, upload_results
 from retail_core.store.lake.erase import count_in_lake, erase_from_lake, erase_links_from_lake
 from retail_core.store.mongo import identities
 from retail_core.store.mongo.connection import Document, Store
@@ -45,11 +45,10 @@ def person_ids(store: Store, user_id: str, at: datetime) -> tuple[str, ...]:
 
 
 def count_stored(store: Store, *user_ids: str) -> dict[str, int]:
-    """Number of stored documents, lake rows and upload results about the ids of a user, by place.
+    """Number of stored documents, lake rows and uploads (`upload_results`) about the ids of a user, by place.
 
     Raises:
         InputError: an id is empty.
-        DependencyError: the upload results cannot be read.
     """
     total: dict[str, int] = {}
     for user_id in user_ids:
@@ -62,7 +61,7 @@ def _count_stored_of(store: Store, user_id: str) -> dict[str, int]:
     _refuse_empty(user_id)
     counts = {name: store.database[name].count_documents({"user_id": user_id}) for name in COLLECTIONS}
     counts["quarantine"] = sum(1 for _ in refused_rows(store, user_id))
-    counts["upload_results"] = sum(1 for _ in upload_results(store.settings, user_id))
+    counts["upload_results"] = sum(1 for _ in jobs_with_user(store, user_id))
     return counts | count_in_lake(store.settings, user_id)
 
 
@@ -88,14 +87,14 @@ def export(store: Store, user_ids: Sequence[str], out: Path) -> int:
 
 
 def erase(store: Store, *user_ids: str) -> dict[str, int]:
-    """Remove ids of a user from MongoDB, the lake with its copy of the predictions, and the upload results.
+    """Remove ids of a user from MongoDB, uploads included, and the lake with its copy of the predictions.
 
     Returns the number of removed entries by place. It is recorded in `erasure_log`. Safe to kill at any time:
-    running it again completes the erasure. An upload that is being scored meanwhile is not covered.
+    running it again completes the erasure. A file that is uploaded meanwhile is refused when it is scored.
 
     Raises:
         InputError: an id is empty.
-        DependencyError: the upload results cannot be written.
+        DependencyError: results of uploads to an earlier release cannot be deleted.
     """
     counts = count_stored(store, *user_ids)
     record_erasures(store, user_ids)
@@ -112,7 +111,7 @@ def erase(store: Store, *user_ids: str) -> dict[str, int]:
 def _erase_id(store: Store, user_id: str) -> None:
     refused = [document["_id"] for document in refused_rows(store, user_id)]
     store.quarantine.delete_many({"_id": {"$in": refused}})
-    erase_upload_results(store.settings, user_id)
+    erase_from_jobs(store, user_id)
     _correct_window_counts(store, user_id)
 
     def delete_stored(collection: str) -> None:
@@ -141,7 +140,7 @@ def _documents(store: Store, user_ids: Sequence[str]) -> Iterator[tuple[str, Doc
         for name in COLLECTIONS:
             yield from ((name, document) for document in store.database[name].find({"user_id": user_id}))
         yield from (("quarantine", document) for document in refused_rows(store, user_id))
-        yield from (("upload_results", document) for document in upload_results(store.settings, user_id))
+        yield from (("upload_results", document) for document in jobs_with_user(store, user_id))
     yield from (("identities", document) for document in identities.link_documents(store, user_ids))
 
 

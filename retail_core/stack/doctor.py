@@ -136,7 +136,7 @@ def _is_our_api(settings: Settings) -> bool:
     for _ in range(2):
         try:
             paths = httpx.get(url, timeout=ANSWER_SECONDS, trust_env=False).json()["paths"]
-            return {"/predict", "/events", "/score_batch/submit"} <= set(paths)
+            return {"/predict", "/events", "/score_batch"} <= set(paths)
         except httpx.TimeoutException:
             continue
         except (httpx.HTTPError, ValueError, LookupError, TypeError):

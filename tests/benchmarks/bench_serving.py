@@ -29,9 +29,9 @@ import numpy as np
 import pandas as pd
 
 from bentos.batch import BatchRequest, score_file
-from bentos.batch_files import read_upload
 from retail_core.registry import versions as registry
 from retail_core.registry.versions import load_version
+from retail_core.scoring.uploaded_files import read_upload
 from retail_core.settings import Settings
 from retail_core.sources import get_preset
 from retail_core.store.mongo.connection import Store, open_store
@@ -225,11 +225,10 @@ def beside_batch(
 ) -> dict[str, float]:
     """Real-time latency while the batch runner scores a file."""
     with file.open("rb") as content:
-        task = api.post("/score_batch/submit", files={"file": (file.name, content)}, timeout=300).json()[
-            "task_id"
-        ]
+        sent = api.post("/score_batch", files={"file": (file.name, content)}, timeout=300)
+    path = sent.headers["Location"]
     loads, begun = [], time.perf_counter()
-    while api.get("/score_batch/status", params={"task_id": task}).json()["status"] == "in_progress":
+    while api.get(path).json()["state"] in {"queued", "running"}:
         loads.append(
             wrk(f"{api.base_url}/predict", [body], seconds=2, connections=CONNECTIONS, folder=folder)
         )

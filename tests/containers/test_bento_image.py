@@ -17,12 +17,12 @@ import pandas as pd
 import pytest
 
 from bentos.batch import BatchRequest, score_file
-from bentos.batch_files import read_upload
+from retail_core.scoring.uploaded_files import read_upload
 from retail_core.sources import get_preset
 from retail_core.subprocesses import free_port
 from tests.champion import champion_of
 from tests.containers.engine import BASE, BUILD_BASE, ROOT, Podman
-from tests.serving import AS_OF, KEY, Shop, environment
+from tests.serving import AS_OF, KEY, Shop, ended_job, environment, send_file
 
 # Three minutes of it are apt, pip and a training.
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(1500)]
@@ -153,16 +153,11 @@ def test_nothing_of_this_machine_is_in_the_image(podman: Podman, image: str) -> 
 
 
 def _score(api: httpx.Client, name: str, content: bytes) -> pd.DataFrame:
-    """As a client does it: submit, ask until it is done, get."""
+    """As a client does it: send, ask until the job has ended, get the result."""
     form = {"as_of": AS_OF.isoformat()}
-    sent = api.post("/score_batch/submit", files={"file": (name, content)}, data=form)
-    assert sent.status_code == 200, sent.text
-    task = {"task_id": sent.json()["task_id"]}
-    end = time.monotonic() + BATCH_SECONDS
-    while api.get("/score_batch/status", params=task).json()["status"] == "in_progress":
-        assert time.monotonic() < end
-        time.sleep(0.2)
-    answer = api.get("/score_batch/get", params=task)
+    path = send_file(api, name, content, **form)
+    assert ended_job(api, path, BATCH_SECONDS)["state"] == "completed"
+    answer = api.get(f"{path}/result")
     assert answer.status_code == 200, answer.text
     return pd.read_csv(BytesIO(answer.content), dtype={"user_id": "str"})
 

@@ -25,7 +25,7 @@ CHECKS = (
 )
 
 
-SUBMIT, RELOAD = "/score_batch/submit", "/model/reload"
+SUBMIT, RELOAD = "/score_batch", "/model/reload"
 NOT_SUBMIT = {"negative_data_rejection"}
 """A task with an invalid field is accepted and fails: BentoML reads the fields when it runs."""
 

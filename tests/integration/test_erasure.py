@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import json
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from _bentoml_impl.tasks import ResultStatus, Sqlite3Store
-from starlette.requests import Request
-from starlette.responses import Response
 
 from retail_core import sources
-from retail_core.csv_export import escape_formula
-from retail_core.errors import DataError, DependencyError, InputError
+from retail_core.errors import DataError, InputError
 from retail_core.ingest import ingest, replay
 from retail_core.privacy import erasure
 from retail_core.privacy.refused_rows import refused_user_ids
@@ -199,81 +190,6 @@ def test_a_killed_erasure_is_completed_by_the_next_run(shop: Store, seconds: flo
     assert [window["rows"] for window in shop.prediction_windows.find()] == [1, 1]
     assert stored_users(shop) == {OTHER_USER}
     assert sync(shop).rows == 15
-
-
-@pytest.fixture
-def results(store: Store) -> Path:
-    """The file in which BentoML stores results."""
-    file = store.settings.upload_results
-    file.parent.mkdir(parents=True, exist_ok=True)
-    Sqlite3Store.init_db(str(file))
-    return file
-
-
-def _scored(*users: str) -> Response:
-    rows = [f'{escape_formula(user)},0.25,"7, {OTHER_USER}"\n' for user in users]
-    return Response("user_id,probability,reasons\n" + "".join(rows))
-
-
-async def _store_uploads(file: Path, responses: dict[str, Response | None]) -> dict[str, str]:
-    """Store one task per response as the service does; a task without a response is still running."""
-    tasks = {}
-    async with Sqlite3Store(str(file)) as task_store:
-        for name, response in responses.items():
-            request = Request({"type": "http", "method": "POST", "path": "/", "headers": []})
-            request._body = b""
-            tasks[name] = await task_store.new_entry("score_batch", request)
-            if response is not None:
-                await task_store.set_result(tasks[name], response, ResultStatus("completed"))
-    return tasks
-
-
-async def _status_codes(file: Path, tasks: dict[str, str], *, completed: str) -> dict[str, int]:
-    """Status codes of the results that are still stored after the running task has completed."""
-    async with Sqlite3Store(str(file)) as task_store:
-        await task_store.set_result(tasks[completed], _scored("u9"), ResultStatus("completed"))
-        rows = {name: await task_store.get_or_none(task) for name, task in tasks.items()}
-    return {name: row.result.status_code for name, row in rows.items() if row is not None}
-
-
-def test_upload_results_of_the_user_are_deleted_and_no_others(
-    store: Store, results: Path, tmp_path: Path
-) -> None:
-    responses = {
-        "user": _scored("u1", "=7", ERASED),
-        "other user": _scored("u1", OTHER_USER, "=7"),
-        "error": Response("user 7 is there twice", 400),
-        "other error": Response("no column u7", 400),
-        "running": None,
-    }
-    tasks = asyncio.run(_store_uploads(results, responses))
-    assert erasure.count_stored(store, ERASED)["upload_results"] == 2
-    assert erasure.count_stored(store, "=7")["upload_results"] == 2
-    out = tmp_path / "user.jsonl"
-    assert erasure.export(store, [ERASED], out) == 2
-    rows = [row for line in out.read_text().splitlines() for row in json.loads(line)["rows"]]
-    assert rows == [{"user_id": ERASED, "probability": "0.25", "reasons": f"7, {OTHER_USER}"}]
-    encoded = base64.b64encode(responses["user"].body)
-    with closing(sqlite3.connect(results)) as reader:
-        reader.execute("SELECT count(*) FROM result").fetchall()
-        assert erasure.erase(store, ERASED)["upload_results"] == 2
-        files = list(results.parent.glob("task_result.db*"))
-        assert len(files) == 3
-        assert not any(encoded in file.read_bytes() for file in files)
-    assert erasure.count_stored(store, ERASED)["upload_results"] == 0
-    status_codes = asyncio.run(_status_codes(results, tasks, completed="running"))
-    assert status_codes == {"other user": 200, "other error": 400, "running": 200}
-
-
-def test_an_unreadable_file_of_upload_results_is_a_dependency_error(shop: Store, tmp_path: Path) -> None:
-    with_other_file = replace(shop, settings=shop.settings.model_copy(update={"bentoml_home": str(tmp_path)}))
-    file = tmp_path / "task_result.db"
-    file.write_bytes(b"no database" * 1_000)
-    with pytest.raises(DependencyError, match="results of uploads"):
-        erasure.erase(with_other_file, ERASED)
-    file.unlink()
-    assert erasure.erase(with_other_file, ERASED) == counts_by_place(1)
-    assert not file.exists()
 
 
 MAPPED = {

@@ -32,7 +32,7 @@ from retail_core.training.pipeline import train
 from retail_core.workspace import open_workspace
 from tests.champion import champion_of
 from tests.command_line import retail
-from tests.serving import OPTIONS, environment, running_service
+from tests.serving import OPTIONS, environment, running_service, scored_file
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
@@ -106,13 +106,7 @@ def api(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.
 
 def upload(api: httpx.Client, content: bytes) -> tuple[dict[str, object], pd.Series]:
     """Report and probabilities of an upload without `as_of`."""
-    sent = api.post("/score_batch/submit", files={"file": ("log.csv", content)})
-    task = {"task_id": sent.json()["task_id"]}
-    for _ in range(300):
-        if api.get("/score_batch/status", params=task).json()["status"] != "in_progress":
-            break
-        time.sleep(0.2)
-    answer = api.get("/score_batch/get", params=task)
+    answer = scored_file(api, "log.csv", content)
     assert answer.status_code == 200, answer.text
     return json.loads(answer.headers["X-Score-Report"]), probabilities(answer.content)
 

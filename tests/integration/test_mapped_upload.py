@@ -21,7 +21,7 @@ from retail_core.scoring.scores import score
 from retail_core.scoring.shop_context import store_shop_context
 from retail_core.store.mongo.connection import open_store
 from retail_core.workspace import Workspace
-from tests.serving import AS_OF, Shop, environment, running_service
+from tests.serving import AS_OF, Shop, environment, running_service, scored_file
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
@@ -129,11 +129,10 @@ def test_the_page_sends_the_mapping(shop: Shop, mapped: MappedShop, monkeypatch:
 
 
 def test_a_mapping_in_json_is_a_mapping(mapped: MappedShop) -> None:
-    """BentoML parses a text field that is JSON."""
     mapping = json.dumps({"extends": "canonical", "name": "json_shop"})
     content = b"user_id,event_time,event_type\nu1,2025-01-28T10:00:00Z,view_item\n"
     form = {"mapping": mapping, "as_of": AS_OF.isoformat()}
-    answer = mapped.api.post("/score_batch", files={"file": ("a.csv", content)}, data=form)
+    answer = scored_file(mapped.api, "a.csv", content, **form)
     assert (answer.status_code, len(answer.content.splitlines())) == (200, 2), answer.text
 
 
@@ -144,12 +143,11 @@ def test_linked_ids_are_counted_in_a_warning(mapped: MappedShop) -> None:
         "anonymous_id: a\n"
     )
     form = {"mapping": mapping, "as_of": AS_OF.isoformat()}
-    answer = mapped.api.post("/score_batch", files={"file": ("a.csv", content)}, data=form)
+    answer = scored_file(mapped.api, "a.csv", content, **form)
     assert answer.status_code == 200, answer.text
     assert "links 1 pairs of ids" in json.loads(answer.headers["X-Score-Report"])["warnings"][0]
 
 
-@pytest.mark.parametrize("path", ["/score_batch", "/score_batch/submit"])
 @pytest.mark.parametrize(
     ("mapping", "field"),
     [
@@ -164,10 +162,10 @@ def test_linked_ids_are_counted_in_a_warning(mapped: MappedShop) -> None:
     ],
 )
 def test_a_wrong_mapping_is_refused_at_once_with_its_key(
-    mapped: MappedShop, path: str, mapping: str, field: str
+    mapped: MappedShop, mapping: str, field: str
 ) -> None:
     files = {"file": ("a.csv", b"0" * 3_000_000)}  # more than one chunk of the body
-    answer = mapped.api.post(path, files=files, data={"mapping": mapping})
+    answer = mapped.api.post("/score_batch", files=files, data={"mapping": mapping})
     problem = answer.json()
     assert (answer.status_code, problem["type"]) == (422, "/docs#invalid-request"), problem
     assert (problem["errors"][0]["field"], bool(problem["remedy"])) == (field, True)

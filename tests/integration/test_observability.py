@@ -29,7 +29,7 @@ def test_every_line_of_the_log_is_json_and_requests_are_found_by_their_id(
     answers = [
         client.post("/predict", json={"user_id": "u", "features": {}}, headers=sent),
         client.get("/livez", headers=sent),
-        client.get("/score_batch/status", params={"task_id": "none"}, headers=sent),
+        client.get("/jobs/none", headers=sent),
     ]
     for answer in answers:
         assert answer.headers["x-request-id"] == "order-7"
@@ -41,7 +41,7 @@ def test_every_line_of_the_log_is_json_and_requests_are_found_by_their_id(
     assert [(entry["route"], entry["trace_id"], entry["key"]) for entry in logged] == [
         ("/predict", trace, "local"),
         ("/livez", trace, "-"),
-        ("/score_batch/status", trace, "local"),
+        ("/jobs/{job_id}", trace, "local"),
     ]
 
 

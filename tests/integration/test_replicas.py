@@ -14,7 +14,7 @@ from retail_core.registry.promotion import Author, promote
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
 from tests.home_copies import copy_registry, drop_database, new_database_name
-from tests.serving import AS_OF, KEY, register_shop, register_variant, running_service
+from tests.serving import AS_OF, KEY, ended_job, register_shop, register_variant, running_service, send_file
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
@@ -85,7 +85,7 @@ def test_replicas(replicas: Replicas) -> None:
     the_first_model_reaches_both(replicas)
     a_promotion_reaches_both(replicas)
     an_event_counts_at_the_other_replica_at_once(replicas)
-    an_upload_belongs_to_the_replica_that_received_it(replicas)
+    an_upload_is_scored_by_either_replica(replicas)
     each_replica_limits_its_own_rate(replicas)
 
 
@@ -99,7 +99,7 @@ def alive_without_a_model(replicas: Replicas) -> None:
             assert answer.json()["type"] == "/docs#no-model"
             assert answer.json()["remedy"] == "run `retail train`."
             assert "Retry-After" in answer.headers
-        upload = client.post("/score_batch/submit", files={"file": ("a.csv", b"x")})
+        upload = client.post("/score_batch", files={"file": ("a.csv", b"x")})
         assert (upload.status_code, upload.json()["type"]) == (503, "/docs#no-model")
         assert "retail_model_loaded 0.0" in client.get("/metrics").text
     posted = replicas.clients[FIRST].post("/events", json=event("early", 90))
@@ -136,20 +136,12 @@ def an_event_counts_at_the_other_replica_at_once(replicas: Replicas) -> None:
         assert answers[0].json()["probability"] == answers[1].json()["probability"]
 
 
-def an_upload_belongs_to_the_replica_that_received_it(replicas: Replicas) -> None:
-    """So a load balancer has to send a client's requests to one replica."""
+def an_upload_is_scored_by_either_replica(replicas: Replicas) -> None:
     receiver, other = replicas.clients
     rows = b"user_id,event_time,event_type\nu1,2025-01-28T23:00:00Z,view_item\n"
-    submitted = receiver.post("/score_batch/submit", files={"file": ("a.csv", rows)})
-    task = {"task_id": submitted.json()["task_id"]}
-
-    def is_scored() -> bool:
-        status = receiver.get("/score_batch/status", params=task)
-        assert status.status_code == 200
-        return bool(status.json()["status"] == "completed")
-
-    within(SECONDS, is_scored, "the upload")
-    assert other.get("/score_batch/status", params=task).status_code == 404
+    path = send_file(receiver, "a.csv", rows)
+    assert ended_job(other, path)["state"] == "completed"
+    assert b"u1" in other.get(f"{path}/result").content
 
 
 def each_replica_limits_its_own_rate(replicas: Replicas) -> None:

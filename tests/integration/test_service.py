@@ -9,17 +9,15 @@ import json
 import os
 import re
 import signal
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import bentoml
 import httpx
@@ -44,7 +42,6 @@ from bentos.http.key_ring import CHECK_SECONDS, KeyRing
 from bentos.http.routes import create_app
 from bentos.messages import Answer
 from bentos.model_loader import LoadedModel
-from bentos.model_store import variables
 from bentos.prediction_service import PredictionService
 from bentos.predictor import PreparedItem, add_reasons, predict, with_requested_reasons
 from bentos.problems import Problem
@@ -64,7 +61,7 @@ from retail_core.subprocesses import free_port
 from retail_core.times import iso
 from retail_core.workspace import Workspace
 from tests.champion import champion_of
-from tests.serving import AS_OF, KEY, Shop, running_service
+from tests.serving import AS_OF, KEY, Shop, ended_job, running_service, scored_file, send_file
 
 pytestmark = pytest.mark.integration
 
@@ -88,16 +85,6 @@ def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def ask(api: httpx.Client, body: object) -> httpx.Response:
     return api.post("/predict", json=body)
-
-
-def batch(api: httpx.Client, name: str, content: bytes, **form: str) -> httpx.Response:
-    sent = api.post("/score_batch/submit", files={"file": (name, content)}, data=form)
-    task = {"task_id": sent.json()["task_id"]}
-    for _ in range(900):
-        if api.get("/score_batch/status", params=task).json()["status"] != "in_progress":
-            break
-        time.sleep(0.2)
-    return api.get("/score_batch/get", params=task)
 
 
 def service_without_loading(settings: Settings, shop: Shop, fast_path: FastPath) -> PredictionService:
@@ -167,7 +154,7 @@ def test_a_prediction_without_stored_context_has_a_warning(api: httpx.Client, sh
     assert "usual values" in warning
     # A file that spans enough days has a context of its own.
     for as_of, context in ((day.isoformat(), "file"), (INSTANT, "stored")):
-        answer = batch(api, "log.csv", shop.log.read_bytes(), as_of=as_of)
+        answer = scored_file(api, "log.csv", shop.log.read_bytes(), as_of=as_of)
         assert answer.status_code == 200, answer.text
         report = json.loads(answer.headers["X-Score-Report"])
         assert (report["context"], report["warnings"]) == (context, [])
@@ -337,17 +324,11 @@ def test_a_problem_names_the_field(api: httpx.Client, item: dict[str, object], f
     assert listed["error"]["errors"] == [error]
 
 
-def test_cancelling_a_file_is_documented_as_not_supported(api: httpx.Client) -> None:
-    path = "/score_batch/cancel"
-    assert api.put(path, params={"task_id": "any"}).status_code == 400
-    assert "200" not in api.get("/openapi.json").json()["paths"][path]["put"]["responses"]
-
-
 def test_without_a_key_only_health_and_documentation_are_open(api: httpx.Client) -> None:
     for key in ("", "wrong", KEY[:-1]):
         answer = api.get("/model", headers={"X-API-Key": key})
         assert (answer.status_code, answer.json()["type"]) == (401, "/docs#api-key")
-        assert api.post("/score_batch/submit", headers={"X-API-Key": key}).status_code == 401
+        assert api.post("/score_batch", headers={"X-API-Key": key}).status_code == 401
     for path in ("/livez", "/readyz", "/metrics", "/docs", "/openapi.json"):
         assert api.get(path, headers={"X-API-Key": ""}).status_code == 200
 
@@ -390,7 +371,7 @@ def test_a_removed_key_is_refused_by_the_running_service(api: httpx.Client, sett
 
 def test_documents_name_every_route_and_need_no_network(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
-    assert {"/predict", "/events", "/model", "/model/reload", "/score_batch/submit", "/readyz"} <= set(paths)
+    assert {"/predict", "/events", "/model", "/model/reload", "/score_batch", "/readyz"} <= set(paths)
     assert {"/model/history", "/alerts/run"} <= set(paths)
     page = api.get("/docs").text
     assert "http://" not in page
@@ -443,7 +424,7 @@ def test_reports_of_runs_are_alerts_once_per_flow(api: httpx.Client, settings: S
 
 def test_a_file_of_events_comes_back_scored(api: httpx.Client, shop: Shop) -> None:
     broken = shop.log.read_bytes() + b"x,,not a time,view_item,,,,,,,,,\n"
-    answer = batch(api, "log.csv", broken, as_of=INSTANT, reasons="7")
+    answer = scored_file(api, "log.csv", broken, as_of=INSTANT, reasons="7")
     assert answer.status_code == 200, answer.text
     scored = pd.read_csv(io.BytesIO(answer.content), dtype={"user_id": "str"}).set_index("user_id")
     assert scored["reasons"].notna().tolist() == [True] * 7 + [False] * (len(scored) - 7)
@@ -457,19 +438,11 @@ def test_a_file_of_events_comes_back_scored(api: httpx.Client, shop: Shop) -> No
     assert (both - expected).abs().max() <= 1e-6
 
 
-def test_neither_keys_nor_uploads_are_stored_with_tasks(api: httpx.Client, settings: Settings) -> None:
-    answer = batch(api, "log.csv", b"user_id,event_time,event_type\n", as_of=INSTANT)
-    assert answer.status_code == 400, answer.text
-    file = Path(variables(settings)["BENTOML_HOME"]) / "task_result.db"
-    with closing(sqlite3.connect(file)) as tasks:
-        stored = [json.loads(row) for (row,) in tasks.execute("SELECT input FROM result")]
-    assert {request["content"] for request in stored} == {""}
-    names = {name for request in stored for name, _ in request["scope"]["headers"]}
-    assert "content-type" in names
-    assert "x-api-key" not in names
-    retried = api.post("/score_batch/retry", params={"task_id": "any"})
-    assert (retried.status_code, retried.json()["type"]) == (404, "/docs#not-found")
-    assert "/score_batch/retry" not in api.get("/openapi.json").json()["paths"]
+def test_bentoml_answers_no_task_paths(api: httpx.Client) -> None:
+    for step in ("submit", "status", "get", "cancel", "retry"):
+        answer = api.request("PUT" if step == "cancel" else "POST", f"/score_batch/{step}")
+        assert (answer.status_code, answer.json()["type"]) == (404, "/docs#not-found")
+    assert not any("submit" in path for path in api.get("/openapi.json").json()["paths"])
 
 
 def test_a_file_of_features_comes_back_scored(api: httpx.Client, settings: Settings) -> None:
@@ -479,7 +452,7 @@ def test_a_file_of_features_comes_back_scored(api: httpx.Client, settings: Setti
     )
     target = io.BytesIO()
     rows.to_parquet(target)
-    answer = batch(api, "features.parquet", target.getvalue())
+    answer = scored_file(api, "features.parquet", target.getvalue())
     assert answer.status_code == 200, answer.text
     report = json.loads(answer.headers["X-Score-Report"])
     assert (report["kind"], report["rows_read"], report["used"], report["duplicates"]) == (
@@ -509,7 +482,7 @@ def test_the_table_of_features_can_be_scored_however_it_is_packed(
     }
     expected = shop.scores.set_index("user_id")["probability"]
     for name, content in files.items():
-        answer = batch(api, name, content)
+        answer = scored_file(api, name, content)
         assert answer.status_code == 200, answer.text
         scored = pd.read_csv(io.BytesIO(answer.content), dtype={"user_id": "str"}).set_index("user_id")
         assert (scored["probability"].reindex(expected.index) - expected).abs().max() <= 1e-6
@@ -517,8 +490,8 @@ def test_the_table_of_features_can_be_scored_however_it_is_packed(
         assert "shop_closed" in ignored
         assert not set(model.columns) & set(ignored)
         assert re.fullmatch(r"[^.]*(\.\d{3})?Z", scored["as_of"].iloc[0])
-    cut = batch(api, "f.csv.gz", files["f.csv.gz"][:-8])
-    assert (cut.status_code, "unpacked" in cut.text) == (400, True)
+    cut = scored_file(api, "f.csv.gz", files["f.csv.gz"][:-8])
+    assert (cut.status_code, "unpacked" in cut.text) == (409, True)
 
 
 @pytest.mark.parametrize(
@@ -533,7 +506,6 @@ def test_the_table_of_features_can_be_scored_however_it_is_packed(
             "line 2, column event_time, rule time",
         ),
         ("a.csv", b"user_id,event_time,event_type\n", {}, "holds no rows"),
-        ("a.csv", b"user_id,event_time,event_type\n", {"source": "nowhere"}, "nowhere"),
         ("a.parquet", b"PAR1 and nothing else", {}, "file"),
         ("a.png", b"\x89PNG\r\n\x1a\n", {}, "text"),
         ("a.parquet", parquet(user_id=[["a", "b"]], hours_since_event=[1.0]), {}, "user_id"),
@@ -544,18 +516,38 @@ def test_the_table_of_features_can_be_scored_however_it_is_packed(
 def test_unusable_files_are_refused_with_a_reason(
     api: httpx.Client, name: str, content: bytes, form: dict[str, str], expected: str
 ) -> None:
-    answer = batch(api, name, content, **form)
-    assert answer.status_code == 400, answer.text
-    at_once = api.post("/score_batch", files={"file": (name, content)}, data=form)
-    without_id = {"request_id": ""}
-    assert at_once.json() | without_id == answer.json() | without_id
+    job = ended_job(api, send_file(api, name, content, **form))
+    assert (job["state"], job["report"], job["result"]) == ("failed", None, None)
+    assert expected in job["problem"]["detail"]
+    assert job["problem"]["remedy"]
+    answer = api.get(f"/jobs/{job['job_id']}/result")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/docs#no-result")
+    assert answer.json()["detail"] == job["problem"]["detail"]
     assert answer.headers["content-type"] == "application/problem+json"
-    assert expected in answer.json()["detail"]
-    assert "/tmp" not in answer.text
+    assert "/upload" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({"source": "nowhere"}, "source"),
+        ({"as_of": "soon"}, "as_of"),
+        ({"reasons": "-1"}, "reasons"),
+        ({"reasons": "9" * 30}, "reasons"),
+        ({"sauce": "canonical"}, "sauce"),
+    ],
+)
+def test_a_wrong_field_is_refused_before_the_file_is_stored(
+    api: httpx.Client, form: dict[str, str], field: str
+) -> None:
+    before = api.get("/jobs").json()["jobs"]
+    answer = api.post("/score_batch", files={"file": ("a.csv", b"user_id\n")}, data=form)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+    assert api.get("/jobs").json()["jobs"] == before
 
 
 def test_an_upload_beyond_the_limit_is_refused_before_it_is_read(api: httpx.Client) -> None:
-    answer = api.post("/score_batch/submit", files={"file": ("a.csv", b"0" * (21 * 1024 * 1024))})
+    answer = api.post("/score_batch", files={"file": ("a.csv", b"0" * (21 * 1024 * 1024))})
     assert answer.status_code == 413
 
 
@@ -829,18 +821,22 @@ def test_metrics_are_also_read_as_openmetrics(api: httpx.Client) -> None:
 
 
 def test_a_result_with_an_erased_user_is_deleted(api: httpx.Client, shop: Shop) -> None:
-    def uploaded(user: str) -> dict[str, str]:
+    def uploaded(user: str) -> str:
         log = f"user_id,event_time,event_type\n{user},{INSTANT},search\n".encode()
-        answer = batch(api, "log.csv", log)
-        assert answer.status_code == 200, answer.text
-        return {"task_id": parse_qs(answer.request.url.query.decode())["task_id"][0]}
+        path = send_file(api, f"{user}.csv", log)
+        assert ended_job(api, path)["state"] == "completed"
+        return path
 
     erased, remaining = uploaded("gone-1"), uploaded("kept-1")
     with open_store(shop.settings) as store:
         assert erasure.count_stored(store, "gone-1")["upload_results"] == 1
         assert erasure.erase(store, "gone-1")["upload_results"] == 1
-    assert api.get("/score_batch/get", params=erased).status_code == 404
-    assert b"kept-1" in api.get("/score_batch/get", params=remaining).content
+        assert erasure.count_stored(store, "gone-1")["upload_results"] == 0
+    assert "gone-1" not in api.get(erased).text
+    answer = api.get(f"{erased}/result")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/docs#no-result")
+    assert "erased" in answer.json()["detail"]
+    assert b"kept-1" in api.get(f"{remaining}/result").content
     uploaded("after-1")
 
 

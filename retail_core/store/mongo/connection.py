@@ -59,6 +59,8 @@ INDEXES: dict[str, list[IndexModel]] = {
     "campaign_members": [_index("user_id"), _index("campaign", "rank")],
     "campaign_contacts": [_index("user_id"), _index("campaign"), _index("at")],
     "contact_consent": [_index("user_id")],
+    "jobs": [_index("state", "received_at"), _index("owner", "received_at"), _index("expires_at")],
+    "job_files.chunks": [_index("files_id", "n", unique=True)],
     "training_attempts": [
         _index("started_at"),
         IndexModel([("state", ASCENDING)], unique=True, partialFilterExpression={"state": "running"}),
@@ -194,6 +196,11 @@ class Store:
     def prediction_log(self) -> Collection[Document]:
         """Responses of the prediction service, stored for 30 days."""
         return self.database["prediction_log"]
+
+    @property
+    def jobs(self) -> Collection[Document]:
+        """Uploaded files to score; read and written, like their GridFS, with `retail_core.jobs`."""
+        return self.database["jobs"]
 
     @property
     def context(self) -> Collection[Document]:

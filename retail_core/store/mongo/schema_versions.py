@@ -26,7 +26,7 @@ SCHEMA_VERSIONS: Mapping[str, int] = dict.fromkeys(
         *("events", "users", "identities", "event_duplicates", "ingest_ledger", "quarantine"),
         *("predictions", "prediction_windows", "outcomes", "prediction_log", "context", "audiences"),
         *("promotions", "trigger_checks", "training_attempts", "alerts", "calendar", "data_profiles"),
-        *("erasures", "restores"),
+        *("erasures", "restores", "jobs", "job_files.files", "job_files.chunks"),
         *("campaigns", "campaign_members", "campaign_contacts", "contact_consent"),
         *("shadows", "shadow_predictions", "shadow_answers", "list_estimates", "online_quality"),
     ],

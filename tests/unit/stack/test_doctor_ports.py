@@ -16,7 +16,7 @@ from retail_core.settings import Settings
 from retail_core.stack.doctor import doctor
 from retail_core.subprocesses import free_port
 
-OUR_ROUTES = ("/predict", "/events", "/score_batch/submit")
+OUR_ROUTES = ("/predict", "/events", "/score_batch")
 
 
 class ApiStub(ThreadingHTTPServer):

@@ -1,12 +1,12 @@
-"""Read uploaded files: events, or features with one user per row; and the report of what was read."""
+"""Read uploaded files: events, or features with one user per row."""
 
 from __future__ import annotations
 
 import io
-import json
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,11 @@ from retail_core.errors import InputError
 from retail_core.features.definitions import expand_definitions
 from retail_core.features.feature_set import FeatureSet
 from retail_core.schemas import MAX_ID_LENGTH, Event, EventFrame
+from retail_core.scoring.batch_report import BatchReport
 from retail_core.sources.compressed_files import DecompressedFile, file_kind
 from retail_core.sources.identity_links import distinct_links
 from retail_core.sources.parse_notes import ParseNotes, ValueWarning, merge_notes
-from retail_core.sources.source import Source
+from retail_core.sources.source import Chunk, Source
 
 CANONICAL = "canonical"
 KEY_COLUMNS = frozenset({"user_id", "as_of", "policy", "label"})
@@ -34,50 +35,6 @@ ATTRIBUTE_PREFIX = "attr_"
 
 MAX_EXAMPLES = 8
 _CAST_ERRORS = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
-
-
-@dataclass
-class BatchReport:
-    """Counts of an uploaded file: rows_read = used + duplicates + refused.
-
-    Attributes:
-        kind: `events` or `features`.
-        users: users in the scored CSV; `silent_users` had no event in the eligibility window before `as_of`.
-        policy: the policies whose calibrators gave the probabilities.
-        features_missing: by feature, in how many rows it was missing (files of features only).
-        features_ignored: features in the file that the model does not use.
-        warnings: limitations of the scores, in sentences; first in the header.
-        statement: when the predicted purchases would happen and where the data ends, in words.
-        context: the shop context used: `stored`, `file` (computed from it), `usual` (of the training data),
-            `unknown` (a model of an earlier release), or `none` where the model needs none.
-        filtered: rows that the mapping leaves out on purpose; not part of `rows_read`.
-        value_warnings: values of used events that were left out or changed, by column and rule.
-        examples: the first refused rows, each with line, field, rule and remedy.
-    """
-
-    kind: str
-    model_version: str
-    as_of: str | None
-    rows_read: int
-    used: int
-    duplicates: int
-    refused: int
-    users: int = 0
-    silent_users: int = 0
-    policy: str = ""
-    features_missing: dict[str, int] = field(default_factory=dict)
-    features_ignored: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    statement: str = ""
-    context: str = "none"
-    filtered: int = 0
-    value_warnings: list[dict[str, object]] = field(default_factory=list)
-    examples: list[dict[str, object]] = field(default_factory=list)
-
-    def header(self) -> str:
-        """The report as one line of ASCII JSON for an HTTP header."""
-        header_fields = {"warnings": self.warnings, "statement": self.statement}
-        return json.dumps(header_fields | asdict(self), ensure_ascii=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -95,6 +52,11 @@ class EventFile:
     notes: ParseNotes
     links: int
     examples: list[dict[str, object]]
+
+    @property
+    def user_ids(self) -> set[str]:
+        """The users of its events and attributes."""
+        return {*self.events["user_id"], *self.users["user_id"]}
 
     def report(self, version: str, as_of: str) -> BatchReport:
         """The counts of reading the file."""
@@ -138,6 +100,11 @@ class FeatureFile:
     refused: int = 0
     examples: list[dict[str, object]] = field(default_factory=list)
 
+    @property
+    def user_ids(self) -> set[str]:
+        """The users of its rows."""
+        return set(self.rows["user_id"])
+
     def report(self, version: str, as_of: str) -> BatchReport:
         """The counts of reading the file."""
         return BatchReport(
@@ -163,8 +130,24 @@ def dialect_of(source: str, mapping: str = "") -> Source:
     return sources.mapping_from_text(mapping) if mapping else sources.get_preset(source)
 
 
-def read_upload(path: Path, source: Source, feature_set: FeatureSet) -> EventFile | FeatureFile:
+OnRows = Callable[[int, int | None], None]
+"""Receives the rows read so far and the rows of the file, estimated by its bytes until it was read."""
+
+
+def _ignore_rows(_rows_read: int, _rows: int | None) -> None:
+    """Do nothing."""
+
+
+def read_upload(
+    path: Path, source: Source, feature_set: FeatureSet, on_rows: OnRows = _ignore_rows
+) -> EventFile | FeatureFile:
     """Read a file as events of `source`, or as features if it has feature columns and no `event_time`.
+
+    Args:
+        path: the file.
+        source: its dialect, see `dialect_of`.
+        feature_set: the model's features.
+        on_rows: called after each part that was read; what it raises ends the reading.
 
     Raises:
         InputError: the file is neither.
@@ -172,11 +155,39 @@ def read_upload(path: Path, source: Source, feature_set: FeatureSet) -> EventFil
     if source == sources.get_preset(CANONICAL):
         columns = _columns(path)
         if "event_time" not in columns and set(columns) & set(feature_set.columns):
-            return _features(path, columns, feature_set)
-    return _events(path, source)
+            features = _features(path, columns, feature_set)
+            on_rows(features.rows_read, features.rows_read)
+            return features
+    return _events(path, source, on_rows)
 
 
-def _events(path: Path, source: Source) -> EventFile:
+def contains_user(path: Path, source: Source, user_id: str) -> bool:
+    """Whether a file that is to be scored has rows of the user, refused ones and links included.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if source == sources.get_preset(CANONICAL):
+        columns = _columns(path)
+        if "event_time" not in columns and "user_id" in columns:
+            users = _user_ids(_read_table(path, []))
+            return bool(pc.any(pc.equal(users, user_id)).as_py())
+    return any(_has_rows_of(chunk, user_id) for chunk in sources.read_events(path, source))
+
+
+def _has_rows_of(chunk: Chunk, user_id: str) -> bool:
+    identifiers = (
+        *(chunk.events["user_id"], chunk.users["user_id"]),
+        *(chunk.links.column(name).to_pandas() for name in ("from_id", "to_id")),
+    )
+    if any((ids == user_id).any() for ids in identifiers):
+        return True
+    word = re.compile(rf"(?<!\w){re.escape(user_id)}(?!\w)")
+    return any(word.search(row.raw) for row in chunk.refused)
+
+
+def _events(path: Path, source: Source, on_rows: OnRows) -> EventFile:
+    size = path.stat().st_size
     frames: list[pd.DataFrame] = []
     users: list[pd.DataFrame] = []
     examples: list[dict[str, object]] = []
@@ -189,11 +200,13 @@ def _events(path: Path, source: Source) -> EventFile:
         notes.append(chunk.notes)
         links |= {(first, second) for first, second, _ in distinct_links(chunk.links)}
         rows_read += chunk.rows_read
+        on_rows(rows_read, round(rows_read * size / chunk.position) if chunk.position else None)
         refused += len(chunk.refused)
         examples += [
             {"line": row.line, "field": row.field, "rule": row.rule, "value": row.value, "remedy": row.remedy}
             for row in chunk.refused[: MAX_EXAMPLES - len(examples)]
         ]
+    on_rows(rows_read, rows_read)
     if not frames:
         raise InputError("The file holds no rows.", remedy="send a file with at least one event.")
     if not any(map(len, frames)):
