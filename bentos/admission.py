@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from bentos.correlation import Correlation
 from bentos.problems import Problem
 
-MAX_PREDICTIONS = 64
+MAX_PREDICTIONS = 32
 """Requests of `/predict` in progress, of which the bodies have been received."""
 
 MAX_BODY_BYTES = 128 * 1024 * 1024

@@ -21,7 +21,7 @@ from retail_core.features.cutoff_context import ContextFeatures, context_key, ha
 from retail_core.features.event_columns import EventColumns
 from retail_core.features.feature_set import FeatureSet
 
-READ_SLOTS = 16
+READ_SLOTS = 4
 """Requests whose inputs are read at the same time; the others wait before MongoDB's time limits begin."""
 
 

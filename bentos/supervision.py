@@ -15,10 +15,10 @@ import time
 SUPERVISOR_VARIABLE = "RETAIL_SERVICE_PID"
 """Has the process id of the main process, set by `bentos.serve`."""
 
-SHUTDOWN_SECONDS = 9.0
+SHUTDOWN_SECONDS = 5.5
 """From SIGTERM until a worker that still runs is killed."""
 
-ANSWER_SECONDS = 6.0
+ANSWER_SECONDS = 4.0
 """Of them, for answers in progress."""
 
 POLL_SECONDS = 0.25

@@ -117,7 +117,7 @@ class ServiceProtocol(HttpToolsProtocol):
         """Answer a prediction without calling the application, which costs a tenth of a call."""
         ids = correlate(list(cycle.scope["headers"]))
         predictions.on_refused(ids)
-        self.transport.write(raw_response(predictions.problem(), ids, close=not cycle.keep_alive))
+        self.transport.write(_REFUSALS[not cycle.keep_alive].encoded(ids))
         cycle.response_started = cycle.response_complete = True
         if not cycle.keep_alive:
             self.transport.close()
@@ -150,7 +150,7 @@ class ServiceProtocol(HttpToolsProtocol):
     def _close_with(self, problem: Problem) -> None:
         """Send a problem unless a response has begun, and close the connection."""
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            self.transport.write(raw_response(problem, correlate(()), close=True))
+            self.transport.write(RawResponse(problem, close=True).encoded(correlate(())))
         self._held = None
         self.transport.close()
 
@@ -197,12 +197,35 @@ def connection_limit() -> int:
     return files // 2
 
 
-def raw_response(problem: Problem, ids: Correlation, *, close: bool) -> bytes:
-    """A problem document with its HTTP head."""
-    body = problem.encoded(ids.request_id)
-    pairs = [*problem.raw_headers(), *ids.headers(), NOSNIFF]
-    pairs.append((b"content-length", str(len(body)).encode()))
-    if close:
-        pairs.append((b"connection", b"close"))
-    head = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n".encode()
-    return head + b"".join(name + b": " + value + b"\r\n" for name, value in pairs) + b"\r\n" + body
+class RawResponse:
+    """A problem document with its HTTP head, prepared for any request id.
+
+    Args:
+        problem: the content.
+        close: whether the connection ends.
+    """
+
+    def __init__(self, problem: Problem, *, close: bool) -> None:
+        pairs = [*problem.raw_headers(), NOSNIFF, *([(b"connection", b"close")] if close else [])]
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in pairs)
+        status = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n".encode()
+        self._head = status + lines
+        self._before, _, self._after = problem.encoded(_ANY_ID).partition(_ANY_ID.encode())
+
+    def encoded(self, ids: Correlation) -> bytes:
+        """The bytes of the response to a request with these ids."""
+        request_id = ids.request_id.encode()
+        length = len(self._before) + len(request_id) + len(self._after)
+        return b"%bcontent-length: %d\r\nx-request-id: %b\r\ntraceparent: %b\r\n\r\n%b%b%b" % (
+            self._head,
+            length,
+            request_id,
+            ids.traceparent,
+            self._before,
+            request_id,
+            self._after,
+        )
+
+
+_ANY_ID = "-any-"
+_REFUSALS = {close: RawResponse(predictions.problem(), close=close) for close in (False, True)}
