@@ -359,7 +359,7 @@ def test_a_backup_that_cannot_be_written_leaves_nothing(store: Store, tmp_path: 
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         create_backup(store, tmp_path / "file" / "backup", quiet)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+    assert not [path for path in tmp_path.iterdir() if "backup" in path.name]
 
 
 def test_an_external_registry_is_named_as_missing(store: Store, target: Settings, tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def shop(store: Store, tmp_path: Path) -> Store:
     replace_predictions(store, scored, as_of=AS_OF, model_version="1")
     write_lake_predictions(store.settings.lake_url, scored, as_of=AS_OF, version="1")
     replace_shadow_predictions(store, scored, as_of=AS_OF, model_version="1")
-    for name in ("users", "prediction_log", "shadow_answers", "audiences"):
+    campaigns = ("campaign_members", "campaign_contacts", "contact_consent")
+    for name in ("users", "prediction_log", "shadow_answers", "audiences", *campaigns):
         # MongoDB itself forgets an old entry of the log.
         store.database[name].insert_many(
             [{"user_id": user, "at": datetime.now(UTC)} for user in (ERASED, OTHER_USER)]
@@ -82,6 +83,9 @@ def counts_by_place(count: int) -> dict[str, int]:
         "shadow_predictions": count,
         "outcomes": 0,
         "audiences": count,
+        "campaign_members": count,
+        "campaign_contacts": count,
+        "contact_consent": count,
         "prediction_log": count,
         "shadow_answers": count,
         "events": 15 * count,
@@ -97,7 +101,7 @@ def test_stored_data_are_counted_and_exported(shop: Store, tmp_path: Path) -> No
     assert erasure.count_stored(shop, ERASED) == counts_by_place(1)
     assert erasure.count_stored(shop, "nobody") == counts_by_place(0)
     out = tmp_path / "user.jsonl"
-    assert erasure.export(shop, [ERASED], out) == 22
+    assert erasure.export(shop, [ERASED], out) == 25
     assert {json.loads(line).get("user_id", ERASED) for line in out.read_text().splitlines()} == {ERASED}
     with pytest.raises(InputError, match="not empty"):
         erasure.count_stored(shop, "")
