@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,14 +15,26 @@ import httpx
 
 from retail_core.client import calls
 from retail_core.client.calls import Call, Retries
+from retail_core.client.job_waiting import (
+    POLL_SECONDS,
+    JobWait,
+    file_to_score,
+    open_file,
+    refuse_failed,
+    show_nothing,
+)
 from retail_core.client.messages import (
     EventRecord,
     EventsReceipt,
+    FileToScore,
     PredictRequest,
     RejectedRequest,
     RequestFeatures,
+    ScoredFile,
+    ScoringJob,
     UserPrediction,
 )
+from retail_core.errors import DependencyError
 
 CONCURRENT_LISTS = 2
 """Lists of `predict_many` that are sent at the same time."""
@@ -91,6 +106,76 @@ class AsyncClient:
     async def reload(self) -> dict[str, Any]:
         """As `Client.reload`."""
         return await self._run(calls.reload())
+
+    async def score_file(
+        self,
+        path: Path,
+        *,
+        source: str | None = None,
+        mapping: Path | None = None,
+        as_of: datetime | None = None,
+        explained_users: int = 0,
+    ) -> ScoredFile:
+        """As `Client.score_file`."""
+        with open_file(path) as content:
+            job = await self.submit_file(
+                file_to_score(
+                    path,
+                    content,
+                    source=source,
+                    mapping=mapping,
+                    as_of=as_of,
+                    explained_users=explained_users,
+                )
+            )
+        return await self.wait_for_job(job)
+
+    async def score_upload(
+        self, upload: FileToScore, on_wait: Callable[[ScoringJob], None] = show_nothing
+    ) -> ScoredFile:
+        """As `Client.score_upload`."""
+        return await self.wait_for_job(await self.submit_file(upload), on_wait)
+
+    async def submit_file(self, upload: FileToScore) -> ScoringJob:
+        """As `Client.submit_file`; the content is read in another thread and held in memory."""
+        if isinstance(upload.content, bytes):
+            return await self._run(calls.submit_file(upload))
+        content = await asyncio.to_thread(upload.content.read)
+        return await self._run(calls.submit_file(replace(upload, content=content)))
+
+    async def job(self, job_id: str) -> ScoringJob:
+        """As `Client.job`."""
+        return await self._run(calls.job(job_id))
+
+    async def jobs(self) -> list[ScoringJob]:
+        """As `Client.jobs`."""
+        return await self._run(calls.jobs())
+
+    async def cancel_job(self, job_id: str) -> ScoringJob:
+        """As `Client.cancel_job`."""
+        return await self._run(calls.cancel_job(job_id))
+
+    async def job_result(self, job_id: str) -> ScoredFile:
+        """As `Client.job_result`."""
+        return await self._run(calls.job_result(job_id))
+
+    async def wait_for_job(
+        self, job: ScoringJob, on_wait: Callable[[ScoringJob], None] = show_nothing
+    ) -> ScoredFile:
+        """As `Client.wait_for_job`."""
+        wait = JobWait(time.monotonic(), time.monotonic())
+        while not job.has_ended:
+            wait.check(job, time.monotonic())
+            on_wait(job)
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                job = await self.job(job.job_id)
+                wait.answered = time.monotonic()
+            except DependencyError:
+                if wait.is_lost(time.monotonic()):
+                    raise
+        refuse_failed(job)
+        return await self.job_result(job.job_id)
 
     async def _run(self, call: Call[T]) -> T:
         attempt = 0

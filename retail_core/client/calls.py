@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -12,9 +14,12 @@ from retail_core.client.json_values import json_value
 from retail_core.client.messages import (
     EventRecord,
     EventsReceipt,
+    FileToScore,
     PredictRequest,
     ReasonForUser,
     RejectedRequest,
+    ScoredFile,
+    ScoringJob,
     UserPrediction,
 )
 from retail_core.errors import DataError, DependencyError, InputError, RetailError
@@ -76,6 +81,33 @@ def reload() -> Call[dict[str, Any]]:
     return Call("POST", "/model/reload", lambda response: dict(response.json()), {"timeout": RELOAD_SECONDS})
 
 
+def submit_file(upload: FileToScore) -> Call[ScoringJob]:
+    """`POST /score_batch`; not repeated, because each file that arrives becomes a job."""
+    files = {"file": (upload.name, upload.content, "application/octet-stream")}
+    options = {"files": files, "data": upload.form()}
+    return Call("POST", "/score_batch", _job, options, may_repeat=False)
+
+
+def job(job_id: str) -> Call[ScoringJob]:
+    """`GET /jobs/{id}`."""
+    return Call("GET", _job_path(job_id), _job)
+
+
+def jobs() -> Call[list[ScoringJob]]:
+    """`GET /jobs`."""
+    return Call("GET", "/jobs", lambda response: [build(ScoringJob, job) for job in response.json()["jobs"]])
+
+
+def cancel_job(job_id: str) -> Call[ScoringJob]:
+    """`POST /jobs/{id}/cancel`."""
+    return Call("POST", f"{_job_path(job_id)}/cancel", _job)
+
+
+def job_result(job_id: str) -> Call[ScoredFile]:
+    """`GET /jobs/{id}/result`."""
+    return Call("GET", f"{_job_path(job_id)}/result", _scored_file)
+
+
 @dataclass(frozen=True)
 class Retries:
     """Decides after each attempt whether a call is finished, repeated, or has failed.
@@ -123,6 +155,18 @@ def build(kind: type[T], content: Mapping[str, Any]) -> T:
     """A message from JSON; fields that only a newer release knows are ignored."""
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in content.items() if name in names})
+
+
+def _job_path(job_id: str) -> str:
+    return f"/jobs/{quote(job_id, safe='')}"
+
+
+def _job(response: httpx.Response) -> ScoringJob:
+    return build(ScoringJob, response.json())
+
+
+def _scored_file(response: httpx.Response) -> ScoredFile:
+    return ScoredFile(response.content, json.loads(response.headers["X-Score-Report"]))
 
 
 def _predictions(response: httpx.Response) -> list[UserPrediction | RejectedRequest]:

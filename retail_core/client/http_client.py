@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from retail_core.client import calls
 from retail_core.client.calls import Call, Retries
-from retail_core.client.json_values import utc_text
+from retail_core.client.job_waiting import (
+    POLL_SECONDS,
+    JobWait,
+    file_to_score,
+    open_file,
+    refuse_failed,
+    show_nothing,
+)
 from retail_core.client.messages import (
     EventRecord,
     EventsReceipt,
@@ -26,13 +32,7 @@ from retail_core.client.messages import (
     ScoringJob,
     UserPrediction,
 )
-from retail_core.errors import DependencyError, InputError
-
-POLL_SECONDS = 0.5
-FILE_SECONDS = 3_600.0
-OUTAGE_SECONDS = 120.0
-"""How long a service that does not answer is waited for while it has a job."""
-
+from retail_core.errors import DependencyError
 
 T = TypeVar("T")
 
@@ -146,18 +146,21 @@ class Client:
             InputError: the file is refused, the message says why; or there are a source and a mapping.
             DependencyError: the service does not answer, or took longer than an hour.
         """
-        if source is not None and mapping is not None:
-            raise InputError("A file has a source or a mapping, not both.", remedy="leave out one of them.")
-        cutoff = utc_text(as_of) if as_of else ""
-        text = _mapping_text(mapping) if mapping else ""
-        with _opened(path) as content:
+        with open_file(path) as content:
             job = self.submit_file(
-                FileToScore(path.name, content, source or "canonical", cutoff, explained_users, text)
+                file_to_score(
+                    path,
+                    content,
+                    source=source,
+                    mapping=mapping,
+                    as_of=as_of,
+                    explained_users=explained_users,
+                )
             )
         return self.wait_for_job(job)
 
     def score_upload(
-        self, upload: FileToScore, on_wait: Callable[[ScoringJob], None] = lambda _job: None
+        self, upload: FileToScore, on_wait: Callable[[ScoringJob], None] = show_nothing
     ) -> ScoredFile:
         """As `score_file`, for a file in memory; `on_wait` as in `wait_for_job`."""
         return self.wait_for_job(self.submit_file(upload), on_wait)
@@ -169,8 +172,7 @@ class Client:
             InputError: the form is refused, or too many files of this key wait.
             DependencyError: the service does not answer; the file may or may not be stored.
         """
-        files = {"file": (upload.name, upload.content, "application/octet-stream")}
-        return calls.build(ScoringJob, self._json("POST", "/score_batch", files=files, data=upload.form()))
+        return self._run(calls.submit_file(upload))
 
     def job(self, job_id: str) -> ScoringJob:
         """A job of this key.
@@ -179,7 +181,7 @@ class Client:
             DataError: there is none, or it has expired.
             DependencyError: the service does not answer.
         """
-        return calls.build(ScoringJob, self._json("GET", f"/jobs/{job_id}"))
+        return self._run(calls.job(job_id))
 
     def jobs(self) -> list[ScoringJob]:
         """The jobs of this key, newest first.
@@ -187,7 +189,7 @@ class Client:
         Raises:
             DependencyError: the service does not answer.
         """
-        return [calls.build(ScoringJob, job) for job in self._json("GET", "/jobs")["jobs"]]
+        return self._run(calls.jobs())
 
     def cancel_job(self, job_id: str) -> ScoringJob:
         """Cancel a waiting or running job; a cancelled one stays so.
@@ -197,7 +199,7 @@ class Client:
             InputError: it has ended otherwise.
             DependencyError: the service does not answer.
         """
-        return calls.build(ScoringJob, self._json("POST", f"/jobs/{job_id}/cancel"))
+        return self._run(calls.cancel_job(job_id))
 
     def job_result(self, job_id: str) -> ScoredFile:
         """The result of a completed job.
@@ -207,11 +209,10 @@ class Client:
             InputError: it has no result (yet); the message says why.
             DependencyError: the service does not answer.
         """
-        response = self._response("GET", f"/jobs/{job_id}/result")
-        return ScoredFile(response.content, json.loads(response.headers["X-Score-Report"]))
+        return self._run(calls.job_result(job_id))
 
     def wait_for_job(
-        self, job: ScoringJob, on_wait: Callable[[ScoringJob], None] = lambda _job: None
+        self, job: ScoringJob, on_wait: Callable[[ScoringJob], None] = show_nothing
     ) -> ScoredFile:
         """Wait until a job has ended and return its result; a restart of the service is waited for.
 
@@ -223,31 +224,19 @@ class Client:
             InputError: the job failed or was cancelled; the message says why.
             DependencyError: it has not ended after an hour, or the service does not answer for two minutes.
         """
-        started = answered = time.monotonic()
+        wait = JobWait(time.monotonic(), time.monotonic())
         while not job.has_ended:
-            if time.monotonic() - started >= FILE_SECONDS:
-                raise DependencyError(
-                    f"The file was not scored within {FILE_SECONDS / 3600:g} h.",
-                    remedy=f"the job {job.job_id} goes on; ask for it later.",
-                )
+            wait.check(job, time.monotonic())
             on_wait(job)
             time.sleep(POLL_SECONDS)
             try:
                 job = self.job(job.job_id)
-                answered = time.monotonic()
+                wait.answered = time.monotonic()
             except DependencyError:
-                if time.monotonic() - answered >= OUTAGE_SECONDS:
+                if wait.is_lost(time.monotonic()):
                     raise
-        if job.problem is not None:
-            raise InputError(job.problem["detail"], remedy=job.problem["remedy"])
+        refuse_failed(job)
         return self.job_result(job.job_id)
-
-    def _json(self, method: str, path: str, **options: Any) -> Any:
-        return self._response(method, path, **options).json()
-
-    def _response(self, method: str, path: str, **options: Any) -> httpx.Response:
-        call = Call(method, path, lambda response: response, options, may_repeat="files" not in options)
-        return self._run(call)
 
     def _run(self, call: Call[T]) -> T:
         attempt = 0
@@ -261,20 +250,3 @@ class Client:
             return self._http.request(call.method, call.path, **call.options)
         except httpx.TransportError as error:
             return error
-
-
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.", remedy="check the path.") from error
-
-
-def _mapping_text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError(f"The mapping {path} cannot be read: {error}.", remedy="check the path.") from error
-    if not text.strip():
-        raise InputError(f"The mapping {path} has no keys.", remedy="docs/sources.md has a worked example.")
-    return text

@@ -683,6 +683,11 @@ def test_the_asynchronous_client_gets_what_the_synchronous_one_gets(api: httpx.C
                 assert answer == same.predict(first["user_id"], as_of=AS_OF, reasons=True)
                 assert many == same.predict_many(requests)
                 assert model == same.model()
+                scored = await client.score_file(shop.log, as_of=AS_OF)
+                assert scored.csv == same.score_file(shop.log, as_of=AS_OF).csv
+                assert [job.state for job in await client.jobs()][:2] == ["completed"] * 2
+                with pytest.raises(DataError, match="404"):
+                    await client.cancel_job("../model")
             assert (await client.post_events([typed_event])).inserted == 1
             assert (await client.post_events([typed_event])).duplicates == 1
             assert (await client.reload())["version"] == model["version"]
@@ -726,7 +731,7 @@ def bentoml_client(api: httpx.Client, key: str) -> Iterator[Any]:
 def test_the_client_does_not_wait_for_ever_for_a_file(
     api: httpx.Client, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("retail_core.client.http_client.FILE_SECONDS", 0)
+    monkeypatch.setattr("retail_core.client.job_waiting.FILE_SECONDS", 0)
     with (
         Client(str(api.base_url), api_key=KEY) as client,
         pytest.raises(DependencyError, match="was not scored"),

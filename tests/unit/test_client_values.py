@@ -95,9 +95,7 @@ def test_a_request_is_converted_as_a_whole() -> None:
 
 
 def test_the_asynchronous_client_has_the_methods_of_the_synchronous_one() -> None:
-    of_files = {"score_file", "score_upload", "submit_file"}
-    of_files |= {"job", "jobs", "cancel_job", "job_result", "wait_for_job"}
-    names = {name for name in vars(Client) if not name.startswith("_")} - of_files
+    names = {name for name in vars(Client) if not name.startswith("_")}
     assert {"predict", "predict_many", "post_events", "model", "reload", "close"} <= names
     for name in names:
         twin = getattr(AsyncClient, name)
