@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from retail_core.sources import get_preset
 from retail_core.subprocesses import free_port
 from tests.champion import champion_of
 from tests.containers.engine import BASE, BUILD_BASE, ROOT, Podman
+from tests.home_copies import drop_database, new_database_name
 from tests.serving import AS_OF, KEY, Shop, ended_job, environment, send_file
 
 # Three minutes of it are apt, pip and a training.
@@ -70,8 +72,34 @@ def image(podman: Podman, shop: Shop) -> str:
 
 @pytest.fixture(scope="module")
 def api(podman: Podman, image: str) -> Iterator[httpx.Client]:
-    """The image, run with everything taken from it that it does not need. There is no MongoDB."""
+    """The image without a database."""
     port = free_port()
+    published = ("-p", f"127.0.0.1:{port}:8080")
+    with running_image(podman, image, port, published, {"RETAIL_API_HOST": "0.0.0.0"}) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def api_with_database(podman: Podman, image: str, shop: Shop) -> Iterator[httpx.Client]:
+    """The image beside a MongoDB, which keeps uploaded files, with an empty database."""
+    port, uri = free_port(), shop.settings.mongodb_uri
+    assert uri is not None
+    settings = shop.settings.model_copy(update={"mongodb_database": new_database_name()})
+    database = {
+        "RETAIL_API_PORT": str(port),
+        "RETAIL_MONGODB_URI": uri.get_secret_value(),
+        "RETAIL_MONGODB_DATABASE": settings.mongodb_database,
+    }
+    with running_image(podman, image, port, ("--network", "host"), database) as client:
+        yield client
+    drop_database(settings)
+
+
+@contextmanager
+def running_image(
+    podman: Podman, image: str, port: int, options: Sequence[str], variables: Mapping[str, str]
+) -> Iterator[httpx.Client]:
+    """The image, run with everything taken from it that it does not need, once it is ready."""
     hardened = (
         *("--read-only", "--tmpfs", "/tmp", "--cap-drop=ALL", "--security-opt", "no-new-privileges"),
         *("--memory", MEMORY, "--cpus", "2", "--pids-limit", "256"),
@@ -79,13 +107,13 @@ def api(podman: Podman, image: str) -> Iterator[httpx.Client]:
     settings = {
         "RETAIL_HOME": "/tmp/retail",
         "BENTOML_HOME": "/tmp/bentoml",
-        "RETAIL_API_HOST": "0.0.0.0",
         "RETAIL_API_PORT": "8080",
         "RETAIL_API_KEYS": KEY,
+        **variables,
     }
     variable_options = [word for pair in settings.items() for word in ("-e", "=".join(pair))]
     begun = time.perf_counter()
-    name = podman.run("run", "-d", *hardened, *variable_options, "-p", f"127.0.0.1:{port}:8080", image)
+    name = podman.run("run", "-d", *hardened, *variable_options, *options, image)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
         while not _ready(client):
             running = podman.run("inspect", name, "--format", "{{.State.Running}}")
@@ -115,11 +143,14 @@ def test_the_image_asks_for_a_key_and_says_when_it_lacks_a_database(api: httpx.C
     by_user = api.post("/predict", json={"user_id": "u", "as_of": AS_OF.isoformat()})
     assert by_user.status_code == 503
     assert by_user.headers["content-type"].startswith("application/problem+json")
+    assert api.post("/score_batch", files={"file": b"user_id\nu1\n"}).status_code == 503
 
 
-def test_the_image_scores_a_file_of_events(api: httpx.Client, shop: Shop, tmp_path: Path) -> None:
-    scored = _score(api, shop.log.name, shop.log.read_bytes())
-    # Without a database the shop's context is computed from the file.
+def test_the_image_scores_a_file_of_events(
+    api_with_database: httpx.Client, shop: Shop, tmp_path: Path
+) -> None:
+    scored = _score(api_with_database, shop.log.name, shop.log.read_bytes())
+    # As the database has no context of the shop, it is computed from the file.
     champion, out = champion_of(shop.settings), tmp_path / "here.csv"
     upload = read_upload(shop.log, get_preset("canonical"), champion.spec.feature_set)
     score_file(champion, upload, out, BatchRequest(AS_OF, AS_OF))
@@ -128,11 +159,11 @@ def test_the_image_scores_a_file_of_events(api: httpx.Client, shop: Shop, tmp_pa
     assert (both["probability"] - both["probability_here"]).abs().max() <= 1e-9
 
 
-def test_the_image_scores_a_file_of_features(api: httpx.Client, shop: Shop) -> None:
+def test_the_image_scores_a_file_of_features(api_with_database: httpx.Client, shop: Shop) -> None:
     columns = champion_of(shop.settings).spec.feature_set.columns
     rows = pd.DataFrame(1.0, index=range(600), columns=list(columns))
     content = rows.assign(user_id=[f"u{row}" for row in rows.index]).to_csv(index=False).encode()
-    assert len(_score(api, "rows.csv", content)) == 600
+    assert len(_score(api_with_database, "rows.csv", content)) == 600
 
 
 def test_the_image_is_small(podman: Podman, image: str) -> None:
