@@ -8,6 +8,7 @@ from pathlib import Path
 
 import bentoml
 
+from bentos import bentoml_patches
 from bentos.admission import predictions
 from bentos.context_refresh import ContextRefresher, refresh_shop_context
 from bentos.http.access_log import AccessLog
@@ -49,6 +50,7 @@ own_app.state.access_log = AccessLog(enabled=SETTINGS.access_log, as_json=SETTIN
 fast_path = FastPath(own_app, _guard(), own_app.state.access_log)
 if SETTINGS.log_format == "json":
     use_json_logs()
+bentoml_patches.apply()
 
 
 @bentoml.service(workers=1, traffic={"timeout": REFRESH_SECONDS}, resources={"cpu": "1"})

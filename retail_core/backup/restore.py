@@ -37,7 +37,7 @@ PLACES = (
 )
 """Settings that name places of the original home; a restored home does not inherit them."""
 
-_ALLOWED_FILES = {MARKER_FILE, LOCK_FILE, SETTINGS_FILE, "mongo"}
+_ALLOWED_FILES = {MARKER_FILE, LOCK_FILE, SETTINGS_FILE, "mongo", "tmp"}
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ def test_a_campaign_is_planned_sent_and_reported(shop: Shop, tmp_path: Path) -> 
     assert report["verdict"]
     assert "ends at" in run(shop.settings, "report", "spring", "--days", "60")["error"]
     assert "has been sent" in plan(shop, "spring", out)["error"]
-    (listed,) = run(shop.settings, "list")["campaigns"]
-    assert (listed["name"], listed["state"]) == ("spring", "sent")
+    states = {entry["name"]: entry["state"] for entry in run(shop.settings, "list")["campaigns"]}
+    assert states["spring"] == "sent"
 
 
 def test_an_effect_that_was_made_is_found(shop: Shop, tmp_path: Path) -> None:

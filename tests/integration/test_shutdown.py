@@ -47,9 +47,12 @@ def workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 def refuses_connections(address: tuple[str, int]) -> bool:
     try:
-        socket.create_connection(address).close()
+        socket.create_connection(address, timeout=1).close()
     except ConnectionRefusedError:
         return True
+    except TimeoutError:
+        return False
+    time.sleep(0.02)
     return False
 
 
