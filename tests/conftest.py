@@ -32,12 +32,16 @@ if TYPE_CHECKING:
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 LONGEST_FIRST = (
+    "tests/integration/test_fault_texts.py",
     "tests/e2e/test_own_services.py",
     "tests/integration/test_prefect_deploy.py",
     "tests/integration/test_fault_texts.py",
     "tests/integration/test_swap.py",
     "tests/integration/test_erasure_scan.py",
     "tests/integration/test_service.py",
+    "tests/integration/test_job_service.py",
+    "tests/integration/test_damaged_records.py",
+    "tests/simulation/test_shop_days.py",
     "tests/integration/test_leakage.py",
     "tests/integration/test_training.py",
     "tests/property/test_engines.py",

@@ -13,7 +13,7 @@ from retail_core.store.mongo.connection import Store
 from retail_core.store.mongo.ledger_checks import all_unknown_windows, damaged_windows, window_mismatches
 from tests.lake_windows import event, put
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 def fill(store: Store) -> None:

@@ -32,7 +32,7 @@ from retail_core.store.mongo.connection import Document, open_store
 from tests.command_line import ROOT, command_environment, retail
 from tests.home_copies import copy_home, drop_database
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 AT = datetime(2025, 1, 9, tzinfo=UTC)
 

@@ -29,7 +29,7 @@ from retail_core.store.mongod.process import ServerFiles, command_line, find_run
 from retail_core.store.mongod.replica_set import initiate_replica_set
 from retail_core.subprocesses import free_port
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 ROOT = Path(__file__).resolve().parents[2]
 
 

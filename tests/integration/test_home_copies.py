@@ -25,7 +25,7 @@ from tests.champion import champion_of
 from tests.home_copies import copy_registry, drop_database
 from tests.serving import AS_OF, OPTIONS, Shop
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.fixture

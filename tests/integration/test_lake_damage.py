@@ -27,7 +27,7 @@ from retail_core.store.mongo.connection import Store, open_store
 from tests.home_copies import drop_database, new_database_name
 from tests.lake_windows import START, event, put
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 DAYS, WINDOWS = 3, 24
 LOG = "events/_delta_log"

@@ -15,7 +15,7 @@ from retail_core.settings import Settings
 from retail_core.subprocesses import ROOT, free_port, is_reachable, port_is_free, wait_until
 from tests.serving import environment
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 
 @pytest.mark.parametrize(("sign", "options"), [(signal.SIGTERM, []), (signal.SIGINT, ["--json"])])

@@ -13,7 +13,7 @@ from tests.command_line import retail
 from tests.home_copies import copy_home, drop_database
 from tests.serving import AS_OF, Shop
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 FOLDER = "50% off? #1 & 'x' \"y\" *ü* {z};="
 FILE = "%20 [a-b]*?#"
