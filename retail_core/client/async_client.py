@@ -21,6 +21,7 @@ from retail_core.client.job_waiting import (
     file_to_score,
     open_file,
     refuse_failed,
+    refuse_two_dialects,
     show_nothing,
 )
 from retail_core.client.messages import (
@@ -117,6 +118,7 @@ class AsyncClient:
         explained_users: int = 0,
     ) -> ScoredFile:
         """As `Client.score_file`."""
+        refuse_two_dialects(source, mapping)
         with open_file(path) as content:
             job = await self.submit_file(
                 file_to_score(

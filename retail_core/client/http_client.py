@@ -19,6 +19,7 @@ from retail_core.client.job_waiting import (
     file_to_score,
     open_file,
     refuse_failed,
+    refuse_two_dialects,
     show_nothing,
 )
 from retail_core.client.messages import (
@@ -146,6 +147,7 @@ class Client:
             InputError: the file is refused, the message says why; or there are a source and a mapping.
             DependencyError: the service does not answer, or took longer than an hour.
         """
+        refuse_two_dialects(source, mapping)
         with open_file(path) as content:
             job = self.submit_file(
                 file_to_score(

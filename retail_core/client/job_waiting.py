@@ -67,13 +67,21 @@ def file_to_score(
     """The form of an open file.
 
     Raises:
-        InputError: there are a source and a mapping, or the mapping cannot be read.
+        InputError: the mapping cannot be read.
     """
-    if source is not None and mapping is not None:
-        raise InputError("A file has a source or a mapping, not both.", remedy="leave out one of them.")
     cutoff = utc_text(as_of) if as_of else ""
     text = _mapping_text(mapping) if mapping else ""
     return FileToScore(path.name, content, source or "canonical", cutoff, explained_users, text)
+
+
+def refuse_two_dialects(source: str | None, mapping: Path | None) -> None:
+    """Check that a file has one dialect.
+
+    Raises:
+        InputError: there are a source and a mapping.
+    """
+    if source is not None and mapping is not None:
+        raise InputError("A file has a source or a mapping, not both.", remedy="leave out one of them.")
 
 
 def open_file(path: Path) -> BinaryIO:
