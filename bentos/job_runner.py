@@ -108,6 +108,7 @@ class JobRunner:
         self._load = load
         self._is_stopping = threading.Event()
         self._attempt: Attempt | None = None
+        self._claiming = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
@@ -115,8 +116,10 @@ class JobRunner:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no further job, and hand back the one in work; takes at most twice `STOP_SECONDS`."""
+        """Take no further job, and hand back the one in work; takes at most thrice `STOP_SECONDS`."""
         self._is_stopping.set()
+        if self._claiming.acquire(timeout=STOP_SECONDS):
+            self._claiming.release()
         attempt = self._attempt
         if attempt is not None:
             attempt.stop()
@@ -147,21 +150,28 @@ class JobRunner:
                 recover_jobs(store)
                 remove_expired(store)
                 next_upkeep = time.monotonic() + UPKEEP_SECONDS
-            claim = claim_job(store)
-            if claim is None:
+            attempt = self._begin_next(store)
+            if attempt is None:
                 self._is_stopping.wait(POLL_SECONDS)
             else:
-                self._process(store, claim)
+                self._process(store, attempt)
 
-    def _process(self, store: Store, claim: Claim) -> None:
-        log.info("Job %s: attempt %d", claim.job.id, claim.job.attempts)
-        with Attempt(claim) as attempt, temporary_folder("retail-job-") as folder:
-            self._attempt = attempt
-            try:
+    def _begin_next(self, store: Store) -> Attempt | None:
+        """Claim a job, unless this process ends: `stop` then sees each job that was claimed."""
+        with self._claiming:
+            claim = None if self._is_stopping.is_set() else claim_job(store)
+            self._attempt = None if claim is None else Attempt(claim)
+            return self._attempt
+
+    def _process(self, store: Store, attempt: Attempt) -> None:
+        job = attempt.claim.job
+        log.info("Job %s: attempt %d", job.id, job.attempts)
+        try:
+            with attempt, temporary_folder("retail-job-") as folder:
                 state = self._score(store, attempt, folder)
-            finally:
-                self._attempt = None
-        log.info("Job %s: %s", claim.job.id, state)
+        finally:
+            self._attempt = None
+        log.info("Job %s: %s", job.id, state)
 
     def _score(self, store: Store, attempt: Attempt, folder: Path) -> str:
         """Score the job's file and end the job; returns the end in a word.

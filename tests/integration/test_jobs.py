@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from retail_core.errors import DataError, IntegrityError
+from bentos import job_runner
+from retail_core.errors import DataError, InputError, IntegrityError
 from retail_core.jobs import job_store
 from retail_core.jobs.job_files import BLOCK_BYTES, CHUNKS, FILES, fetch_file, read_file, store_file
 from retail_core.jobs.job_queue import MAX_ATTEMPTS, Claim, claim_job, recover_jobs, remove_expired
@@ -31,6 +33,7 @@ from retail_core.jobs.job_store import (
     list_jobs,
     receive,
 )
+from retail_core.model.served_model import ServedModel
 from retail_core.privacy import erasure
 from retail_core.privacy.job_contents import refuse_erased_users
 from retail_core.store.mongo.connection import Store, server_time
@@ -358,3 +361,28 @@ def test_results_of_earlier_releases_are_deleted(store: Store) -> None:
         name.write_bytes(b"user 7")
     erasure.erase(store, "7")
     assert not list(file.parent.glob("task_result*"))
+
+
+def test_a_job_that_is_claimed_while_the_process_ends_is_handed_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, has_claimed, may_go_on = add(store), threading.Event(), threading.Event()
+
+    def claim_slowly(opened: Store) -> Claim | None:
+        claim = claim_job(opened)
+        has_claimed.set()
+        may_go_on.wait(10)
+        return claim
+
+    def load_no_model(_: str) -> ServedModel:
+        raise InputError("There is no model.", remedy="train one.")
+
+    monkeypatch.setattr(job_runner, "claim_job", claim_slowly)
+    runner = job_runner.JobRunner(store.settings, load_no_model)
+    runner.start()
+    assert has_claimed.wait(10)
+    threading.Timer(0.3, may_go_on.set).start()
+    runner.stop()
+    document = store.jobs.find_one({"_id": job.id})
+    assert document is not None
+    assert (document["state"], document["attempts"], document["lease"]) == ("queued", 0, None)
