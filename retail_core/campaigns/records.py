@@ -14,6 +14,7 @@ from typing import Any
 from pymongo import UpdateOne
 
 from retail_core.errors import DataError, InputError
+from retail_core.file_locks import exclusive_lock
 from retail_core.store.mongo.connection import Document, Store
 
 CONTACT, CONTROL = "contact", "control"
@@ -43,7 +44,7 @@ def find_campaign(store: Store, name: str) -> Document:
     Raises:
         DataError: there is none of this name.
     """
-    campaign = store.database["campaigns"].find_one({"_id": check_name(name), "members": {"$exists": True}})
+    campaign = store.campaigns.find_one({"_id": check_name(name), "members": {"$exists": True}})
     if campaign is None:
         raise DataError(f"There is no campaign {name}.", remedy="`retail campaign list` shows them.")
     return dict(campaign)
@@ -51,7 +52,7 @@ def find_campaign(store: Store, name: str) -> Document:
 
 def list_campaigns(store: Store) -> list[Document]:
     """Documents of all campaigns, the newest plan first."""
-    return list(store.database["campaigns"].find({"members": {"$exists": True}}).sort("planned_at", -1))
+    return list(store.campaigns.find({"members": {"$exists": True}}).sort("planned_at", -1))
 
 
 def replace_plan(store: Store, plan: Document, members: Iterable[Document]) -> None:
@@ -65,17 +66,22 @@ def replace_plan(store: Store, plan: Document, members: Iterable[Document]) -> N
     Raises:
         InputError: the campaign has been sent.
     """
-    campaigns, name = store.database["campaigns"], plan["_id"]
+    with exclusive_lock(store.settings.home_dir / "campaigns.lock"):
+        _replace_plan(store, plan, members)
+
+
+def _replace_plan(store: Store, plan: Document, members: Iterable[Document]) -> None:
+    campaigns, name = store.campaigns, plan["_id"]
     if campaigns.find_one({"_id": name, "state": SENT}):
         raise InputError(
             f"Campaign {name} has been sent; its plan stays.", remedy="plan one with another name."
         )
     campaigns.replace_one({"_id": name}, {"state": PLANNED, **plan}, upsert=True)
-    store.database["campaign_members"].delete_many({"campaign": name})
+    store.campaign_members.delete_many({"campaign": name})
     count = 0
     for batch in _batches(members):
         documents = [{"_id": f"{name}:{member['user_id']}", "campaign": name, **member} for member in batch]
-        store.database["campaign_members"].insert_many(documents, ordered=False)
+        store.campaign_members.insert_many(documents, ordered=False)
         count += len(documents)
     campaigns.update_one({"_id": name}, {"$set": {"members": count}})
 
@@ -83,12 +89,12 @@ def replace_plan(store: Store, plan: Document, members: Iterable[Document]) -> N
 def read_members(store: Store, name: str) -> Iterator[Document]:
     """`user_id, group, probability, rank` by rank."""
     fields = {"_id": 0, "campaign": 0}
-    return iter(store.database["campaign_members"].find({"campaign": name}, fields).sort("rank", 1))
+    return iter(store.campaign_members.find({"campaign": name}, fields).sort("rank", 1))
 
 
 def record_contacts(store: Store, name: str, users: Sequence[str], at: datetime, channel: str) -> int:
     """Record who was contacted; the first contact by a channel counts. Returns the number of new ones."""
-    contacts, added = store.database["campaign_contacts"], 0
+    contacts, added = store.campaign_contacts, 0
     for batch in _batches(users):
         updates = [
             UpdateOne(
@@ -102,13 +108,13 @@ def record_contacts(store: Store, name: str, users: Sequence[str], at: datetime,
     first = contacts.find_one({"campaign": name}, sort=[("at", 1)])
     if first is not None:
         change = {"state": SENT, "sent_at": first["at"]}
-        store.database["campaigns"].update_one({"_id": name}, {"$set": change})
+        store.campaigns.update_one({"_id": name}, {"$set": change})
     return added
 
 
 def contacted_since(store: Store, since: datetime) -> set[str]:
     """Users who were contacted at or after an instant, by any campaign."""
-    return set(store.database["campaign_contacts"].distinct("user_id", {"at": {"$gte": since}}))
+    return set(store.campaign_contacts.distinct("user_id", {"at": {"$gte": since}}))
 
 
 def record_consent(store: Store, entries: Iterable[Document]) -> int:
@@ -122,14 +128,14 @@ def record_consent(store: Store, entries: Iterable[Document]) -> int:
                 name: {"$cond": [newer, {"$literal": value}, f"${name}"]} for name, value in entry.items()
             }
             updates.append(UpdateOne({"_id": entry["user_id"]}, [{"$set": fields}], upsert=True))
-        store.database["contact_consent"].bulk_write(updates, ordered=True)
+        store.contact_consent.bulk_write(updates, ordered=True)
         count += len(batch)
     return count
 
 
 def users_by_consent(store: Store) -> tuple[set[str], set[str]]:
     """Users who agreed, and users who opted out."""
-    collection = store.database["contact_consent"]
+    collection = store.contact_consent
     return set(collection.distinct("_id", {"consent": True})), set(
         collection.distinct("_id", {"consent": False})
     )

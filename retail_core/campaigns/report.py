@@ -144,7 +144,7 @@ def _compare(
     }
     contact, control = (purchases.group(users[group]) for group in (records.CONTACT, records.CONTROL))
     effect = estimate_effect(contact, control)
-    reached = set(store.database["campaign_contacts"].distinct("user_id", {"campaign": campaign["_id"]}))
+    reached = set(store.campaign_contacts.distinct("user_id", {"campaign": campaign["_id"]}))
     contacts, cost = len(reached), campaign.get("cost")
     incremental = effect.share.times(contact.users)
     total_cost = None if cost is None else cost * contacts

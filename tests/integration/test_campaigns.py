@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from retail_core.campaigns import records
 from retail_core.privacy.erasure import count_stored, erase
 from retail_core.settings import Settings
-from retail_core.store.mongo.connection import open_store
+from retail_core.store.mongo.connection import Store, open_store
 from retail_core.times import iso
 from tests.command_line import retail
 from tests.serving import AS_OF, Shop
@@ -127,3 +129,17 @@ def test_an_erased_user_leaves_campaigns_contacts_and_consent(shop: Shop, tmp_pa
         assert all(before[name] for name in ("campaign_members", "campaign_contacts", "contact_consent"))
         erase(store, user)
         assert not any(count_stored(store, user).values())
+
+
+def test_plans_of_one_name_at_the_same_time_leave_one_of_them(store: Store) -> None:
+    def plan_of(number: int) -> None:
+        members = [
+            {"user_id": f"u{user}", "group": "contact", "probability": 0.1, "rank": user}
+            for user in range(1, 501 + number)
+        ]
+        records.replace_plan(store, {"_id": "same", "contacted": len(members)}, members)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(plan_of, range(4)))
+    campaign = records.find_campaign(store, "same")
+    assert campaign["members"] == campaign["contacted"] == len(list(records.read_members(store, "same")))

@@ -1,4 +1,4 @@
-"""The connection to MongoDB and the names and indexes of every collection."""
+"""The connection to MongoDB and the names of every collection."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from pymongo import ASCENDING, IndexModel, MongoClient
+from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, PyMongoError
@@ -17,6 +17,7 @@ from pymongo.errors import BulkWriteError, PyMongoError
 from retail_core.errors import InputError
 from retail_core.file_locks import create_private_folder
 from retail_core.settings import Settings
+from retail_core.store.mongo.indexes import INDEXES
 from retail_core.store.mongo.schema_versions import COLLECTION as SCHEMA_COLLECTION
 from retail_core.store.mongo.schema_versions import check_versions, record_versions
 from retail_core.store.mongo.server_errors import check_options, client_error, mongodb_error, standalone_error
@@ -25,64 +26,7 @@ from retail_core.temporary_files import claim_temporary_folder, temporary_root
 
 Document = dict[str, Any]
 SELECT_SECONDS = 10
-LOG_SECONDS = 30 * 24 * 3600
-"""Entries of the prediction log expire after 30 days."""
-
 _DUPLICATE_KEY = 11_000
-
-
-def _index(*names: str, unique: bool = False, partial: bool = False) -> IndexModel:
-    """Ascending index on `names`; `partial` limits it to documents that have the first field."""
-    options = {"partialFilterExpression": {names[0]: {"$exists": True}}} if partial else {}
-    return IndexModel([(name, ASCENDING) for name in names], unique=unique, **options)
-
-
-INDEXES: dict[str, list[IndexModel]] = {
-    "events": [_index("user_id", "event_time"), _index("window_id")],
-    "users": [_index("user_id", "valid_from"), _index("window_id")],
-    "identities": [_index("from_id"), _index("to_id"), _index("brought.file_id")],
-    "predictions": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
-    "outcomes": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
-    "alerts": [_index("last_at"), _index("state", "next_attempt_at")],
-    "prediction_log": [
-        _index("user_id"),
-        _index("as_of"),
-        IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS),
-    ],
-    "shadow_predictions": [_index("user_id", "as_of", "model_version", unique=True), _index("as_of")],
-    "shadow_answers": [
-        _index("user_id"),
-        _index("shadow_version", "as_of"),
-        IndexModel([("at", ASCENDING)], expireAfterSeconds=LOG_SECONDS),
-    ],
-    "audiences": [_index("user_id"), _index("audience")],
-    "campaign_members": [_index("user_id"), _index("campaign", "rank")],
-    "campaign_contacts": [_index("user_id"), _index("campaign"), _index("at")],
-    "contact_consent": [_index("user_id")],
-    "jobs": [_index("state", "received_at"), _index("owner", "received_at"), _index("expires_at")],
-    "job_files.chunks": [_index("files_id", "n", unique=True)],
-    "training_attempts": [
-        _index("started_at"),
-        IndexModel([("state", ASCENDING)], unique=True, partialFilterExpression={"state": "running"}),
-    ],
-    "quarantine": [
-        _index("state"),
-        _index("file_id"),
-        _index("also.file_id", partial=True),
-        _index("replay_window", partial=True),
-        _index("row", unique=True, partial=True),
-    ],
-    "ingest_ledger": [
-        _index("window_id"),
-        _index("file_id", partial=True),
-        _index("sha256", partial=True),
-        _index("text_sha256", partial=True),
-        _index("undone", partial=True),
-        _index("links", partial=True),
-        _index("newest_event", partial=True),
-    ],
-}
-"""Indexes by collection, in addition to the one on `_id`."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +145,26 @@ class Store:
     def jobs(self) -> Collection[Document]:
         """Uploaded files to score; read and written, like their GridFS, with `retail_core.jobs`."""
         return self.database["jobs"]
+
+    @property
+    def campaigns(self) -> Collection[Document]:
+        """Plans of campaigns; read and written, like the next three, with `campaigns.records`."""
+        return self.database["campaigns"]
+
+    @property
+    def campaign_members(self) -> Collection[Document]:
+        """Users of each campaign with their group."""
+        return self.database["campaign_members"]
+
+    @property
+    def campaign_contacts(self) -> Collection[Document]:
+        """Who was contacted, when and by which channel."""
+        return self.database["campaign_contacts"]
+
+    @property
+    def contact_consent(self) -> Collection[Document]:
+        """Who agreed to be contacted and who opted out."""
+        return self.database["contact_consent"]
 
     @property
     def context(self) -> Collection[Document]:
