@@ -11,6 +11,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from retail_core.cli.app import main
+from retail_core.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,6 +20,17 @@ def command_environment(home: Path, variables: Mapping[str, str]) -> dict[str, s
     """This environment without settings of the project, then `home` and `variables`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RETAIL_")}
     return {**inherited, "RETAIL_HOME": str(home), "RETAIL_CONFIG": "", **variables}
+
+
+def store_variables(settings: Settings) -> dict[str, str]:
+    """The database of a home on another server, and a small training, as environment variables."""
+    assert settings.mongodb_uri is not None
+    return {
+        "RETAIL_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
+        "RETAIL_MONGODB_DATABASE": settings.mongodb_database,
+        "RETAIL_SEARCH_ROWS": "1000",
+        "RETAIL_FIT_ROWS": "2000",
+    }
 
 
 def retail(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:

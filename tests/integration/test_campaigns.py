@@ -16,7 +16,7 @@ from retail_core.privacy.erasure import count_stored, erase
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import Store, open_store
 from retail_core.times import iso
-from tests.command_line import retail
+from tests.command_line import retail, store_variables
 from tests.serving import AS_OF, Shop
 
 pytestmark = pytest.mark.integration
@@ -24,13 +24,8 @@ SENT_AT = AS_OF - timedelta(days=2)
 
 
 def run(settings: Settings, *arguments: str) -> dict[str, Any]:
-    assert settings.mongodb_uri is not None
-    done = retail(
-        *("campaign", *arguments, "--json"),
-        home=settings.home_dir,
-        RETAIL_MONGODB_URI=settings.mongodb_uri.get_secret_value(),
-        RETAIL_MONGODB_DATABASE=settings.mongodb_database,
-    )
+    variables = store_variables(settings)
+    done = retail("campaign", *arguments, "--json", home=settings.home_dir, **variables)
     result: dict[str, Any] = json.loads(done.stdout or done.stderr)
     return result
 

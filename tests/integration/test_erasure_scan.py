@@ -13,7 +13,7 @@ import pytest
 
 from retail_core.settings import Settings
 from retail_core.store.mongo.connection import open_store
-from tests.command_line import retail
+from tests.command_line import retail, store_variables
 from tests.home_copies import drop_database
 from tests.killed_commands import run_until_killed
 from tests.run_folder import shared_run_folder
@@ -37,14 +37,7 @@ class Life:
 
     @property
     def variables(self) -> dict[str, str]:
-        assert self.settings.mongodb_uri is not None
-        return {
-            "RETAIL_MONGODB_URI": self.settings.mongodb_uri.get_secret_value(),
-            "RETAIL_MONGODB_DATABASE": self.settings.mongodb_database,
-            "RETAIL_SEARCH_ROWS": "1000",
-            "RETAIL_FIT_ROWS": "2000",
-            "TMPDIR": str(self.temporary),
-        }
+        return store_variables(self.settings) | {"TMPDIR": str(self.temporary)}
 
     def run(self, *command: str) -> dict[str, Any]:
         done = retail(*command, "--json", home=self.settings.home_dir, **self.variables)

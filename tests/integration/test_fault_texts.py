@@ -27,7 +27,7 @@ from retail_core.cli.app import app
 from retail_core.registry import artifact_locations
 from retail_core.settings import Settings
 from retail_core.stack import doctor
-from tests.command_line import retail
+from tests.command_line import retail, store_variables
 from tests.examples import examples
 from tests.forked_commands import ForkedCommand, is_clear
 from tests.full_disks import fill
@@ -86,13 +86,7 @@ class Home:
 
     @property
     def variables(self) -> dict[str, str]:
-        assert self.settings.mongodb_uri is not None
-        return {
-            "RETAIL_MONGODB_URI": self.settings.mongodb_uri.get_secret_value(),
-            "RETAIL_MONGODB_DATABASE": self.settings.mongodb_database,
-            "RETAIL_SEARCH_ROWS": "1000",
-            "RETAIL_FIT_ROWS": "2000",
-        }
+        return store_variables(self.settings)
 
     def run(self, command: str) -> str | None:
         """Why a command did not end clearly; None if it did."""

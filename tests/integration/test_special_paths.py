@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from retail_core.settings import Settings
-from tests.command_line import retail
+from tests.command_line import retail, store_variables
 from tests.home_copies import copy_home, drop_database
 from tests.serving import AS_OF, Shop
 
@@ -20,14 +20,7 @@ FILE = "%20 [a-b]*?#"
 
 
 def run(settings: Settings, *command: str, **changed: str) -> dict[str, Any]:
-    assert settings.mongodb_uri is not None
-    variables = {
-        "RETAIL_MONGODB_URI": settings.mongodb_uri.get_secret_value(),
-        "RETAIL_MONGODB_DATABASE": settings.mongodb_database,
-        "RETAIL_SEARCH_ROWS": "1000",
-        "RETAIL_FIT_ROWS": "2000",
-    }
-    done = retail(*command, "--json", home=settings.home_dir, **(variables | changed))
+    done = retail(*command, "--json", home=settings.home_dir, **(store_variables(settings) | changed))
     assert done.returncode == 0, done.stderr
     content: dict[str, Any] = json.loads(done.stdout)
     return content
